@@ -1,0 +1,47 @@
+# The Visual Decathlon suite. `make bench METHOD=res_adapter` runs it; README.md says the rest.
+# The first call makes .venv from pyproject.toml under the pins of requirements.lock.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+export BENCH_COMMAND = make $@ $(MAKEOVERRIDES)
+
+# variable -> option, only where it is given
+option = $(if $($(1)),--$(2) '$($(1))')
+folders = $(call option,RESULTS,results) $(call option,CACHE,cache)
+
+.PHONY: bench test lint methods data results perf
+
+bench: .venv/made
+	@$(PY) -m benchmark run --method '$(METHOD)' $(call option,DATA,data) $(call option,BACKBONE,backbone) \
+	  $(call option,PROFILE,profile) $(call option,SET,set) $(call option,SPLIT,split) $(call option,SEEDS,seeds) \
+	  $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own '$(own)') $(call option,LIMIT,limit) \
+	  $(call option,WORKERS,workers) $(call option,DEVICE,device) $(folders)
+
+test: .venv/made
+	@$(PY) -m pytest $(if $(SLOW),,-m 'not slow')
+
+lint: .venv/made
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+methods: .venv/made
+	@$(PY) -m benchmark methods $(call option,WIDTH,width)
+
+data: .venv/made
+	@$(PY) -m benchmark data $(call option,DATA,data) $(call option,DOWNLOAD,download) $(call option,SHEET,sheet) $(folders)
+
+results: .venv/made
+	@$(PY) -m benchmark tables $(call option,FROM,from) $(folders)
+
+perf: .venv/made
+	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)
+
+# uv where it is there, plain venv and pip otherwise. The mark is written last: a broken install is made again.
+.venv/made: pyproject.toml requirements.lock
+	@echo "making .venv (once; a few minutes)"
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
+	  uv pip install --quiet --python $(PY) -c requirements.lock -e '.[test]'; \
+	else \
+	  $(PYTHON) -m venv .venv && $(PY) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'; \
+	fi
+	@touch $@

@@ -1,0 +1,27 @@
+"""What is measured: backbones, recipes, the training loop, evaluation, score, cost, timing, records, tables."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _refuse_foreign() -> None:
+    """A foreign top-level `datasets` or `methods` (Hugging Face's, say) must not be picked up silently."""
+    for name in ("datasets", "methods"):
+        spec = importlib.util.find_spec(name)
+        ours = _ROOT / name / "__init__.py"
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
+            found = spec.origin if spec is not None and spec.origin else "nothing"
+            sentence = (
+                f"the package `{name}` that Python finds is {found}, which shadows {ours}; run `python -m benchmark` "
+                f"from {_ROOT}, or put that folder first on PYTHONPATH"
+            )
+            if getattr(sys, "orig_argv", [])[1:3] == ["-m", "benchmark"]:
+                sys.stderr.write(sentence + "\n")
+                raise SystemExit(2)
+            raise ImportError(sentence)
+
+
+_refuse_foreign()

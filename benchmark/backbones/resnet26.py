@@ -1,0 +1,74 @@
+"""The decathlon ResNet-26 (Rebuffi, Bilen, Vedaldi 2017), as their public code computes it.
+
+3x3 stem to 32 channels, stride 1, batch norm, no ReLU, no pooling; three stages of four basic blocks
+with 64, 128 and 256 channels, the first of each at stride 2; where the shape changes the shortcut is
+2x2 average pooling and zero channels, so it has no parameters; then batch norm, ReLU, global average
+pooling and a linear head. A width factor multiplies the channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.layers.network import Network, Site, start_afresh
+
+STEM, WIDTHS, BLOCKS = 32, (64, 128, 256), 4
+
+
+class Unit(nn.Module):
+    """Convolution 3x3 and its batch norm."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, 3, stride, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class Block(nn.Module):
+    """(N, cin, H, W) -> (N, cout, H / stride, W / stride)."""
+
+    def __init__(self, cin: int, cout: int, stride: int):
+        super().__init__()
+        self.unit1 = Unit(cin, cout, stride)
+        self.unit2 = Unit(cout, cout)
+        self.halves = stride == 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.unit2(F.relu(self.unit1(x), inplace=True))
+        if self.halves:
+            x = F.avg_pool2d(x, 2)
+            x = torch.cat([x, torch.zeros_like(x)], dim=1)
+        return F.relu(y + x, inplace=True)
+
+
+class Body(nn.Module):
+    """(N, 3, H, W) -> (N, 256 * width); H and W are multiples of 8."""
+
+    def __init__(self, width: float = 1.0):
+        super().__init__()
+        channels = [round(c * width) for c in (STEM, *WIDTHS)]
+        self.stem = Unit(3, channels[0])
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(cin if b == 0 else cout, cout, 2 if b == 0 else 1) for b in range(BLOCKS)))
+            for cin, cout in zip(channels, channels[1:], strict=False)
+        )
+        self.norm = nn.BatchNorm2d(channels[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return F.relu(self.norm(x), inplace=True).mean(dim=(2, 3))
+
+
+def resnet26(classes: int, width: float = 1.0) -> Network:
+    """A network with the reference code's random start (from the global generator)."""
+    body = Body(width)
+    start_afresh(body)
+    sites = [
+        Site(f"body.{name}.conv", f"body.{name}.bn") for name, module in body.named_modules() if isinstance(module, Unit)
+    ]
+    return Network(body, nn.Linear(body.norm.num_features, classes), sites)

@@ -1,0 +1,57 @@
+"""An unfinished run on disk: tensors and momentum as safetensors, written whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from datasets.errors import BadInput
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
+    """Write under a temporary name, then rename; returns the size in bytes. A full disk raises BadInput."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        os.replace(temporary, path)
+        return path.stat().st_size
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise BadInput(f"{path} cannot be written ({error}); free some space or name another folder") from None
+
+
+class Checkpoint:
+    """The tensors of one run and its optimiser's momentum, by name, with its history so far."""
+
+    def __init__(
+        self, path: Path, state: dict[str, Tensor], trained: dict[str, Tensor], optimiser: torch.optim.Optimizer
+    ):
+        self.path, self.state, self.trained, self.optimiser = path, state, trained, optimiser
+
+    def save(self, history: list[dict]) -> None:
+        momentum = {name: self.optimiser.state[p]["momentum_buffer"] for name, p in self.trained.items()}
+        tensors = {f"state/{n}": t for n, t in self.state.items()} | {f"momentum/{n}": t for n, t in momentum.items()}
+        write_safetensors(self.path, tensors, {"history": json.dumps(history)})
+
+    @torch.no_grad()
+    def load(self) -> list[dict]:
+        """Put what was saved back in place and return its history; [] where nothing was saved."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                history = json.loads(file.metadata()["history"])
+                for name, tensor in self.state.items():
+                    tensor.copy_(file.get_tensor(f"state/{name}"))
+                for name, p in self.trained.items():
+                    buffer = torch.empty_like(p).copy_(file.get_tensor(f"momentum/{name}"))
+                    self.optimiser.state[p]["momentum_buffer"] = buffer
+                return history
+        except FileNotFoundError:
+            return []
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)

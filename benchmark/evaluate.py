@@ -1,0 +1,53 @@
+"""Top-1 of a network on a split, with the adapters merged where they merge."""
+
+import time
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from datasets.errors import BadInput
+from methods.layers.network import Network, merged
+
+TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 sums, not the network
+
+
+class Result(NamedTuple):
+    logits: Tensor  # (N, classes), on the CPU, in the split's order
+    correct: int
+    img_s: float | None  # inference, images per second, batch 256
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
+    """Centre crops, in order. The first batch warms up; img/s is null where it is the only one."""
+    network.eval()
+    device = batches.device
+    rows, correct, seconds, images = [], 0, 0.0, 0
+    for i, (x, y) in enumerate(batches.evaluate()):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(x).float()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if i > 0:
+            seconds += time.perf_counter() - start
+            images += len(x)
+        rows.append(logits.cpu())
+        correct += int((logits.argmax(1) == y).sum())
+    return Result(torch.cat(rows), correct, images / seconds if seconds else None)
+
+
+@torch.no_grad()
+def merge_checked(network: Network, batches, method: str) -> tuple[Network, float]:
+    """The merged network and its largest deviation on one batch, relative to the largest logit."""
+    network.eval()
+    out = merged(network)
+    x, _ = next(iter(batches.evaluate()))
+    plain, folded = network(x), out(x)
+    difference = float((plain - folded).abs().max() / plain.abs().max().clamp_min(1e-12))
+    if not difference <= TOLERANCE:
+        raise BadInput(f"{method}: merging its adapters changes the logits by {difference:.1e}; mend `folded`")
+    return out, difference

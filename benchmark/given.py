@@ -1,0 +1,104 @@
+"""A backbone that the user gives with BACKBONE=: read, renamed to our names, and kept beside the others."""
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.identity import digest, file_digest
+from benchmark.profiles import Profile
+from datasets.errors import BadInput
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
+
+
+@dataclass(frozen=True)
+class GivenBackbone:
+    """`contents`: structure -> hash of the file; `profile`: the profile with what the file says of itself."""
+
+    name: str
+    contents: dict[str, str]
+    profile: Profile
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean and std of its training images
+
+
+def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> GivenBackbone:
+    """Read a file, or a folder with a plain network and one with series adapters in it.
+
+    The width and image size come from the file where SET= does not name them. Raises BadInput where
+    nothing usable is there, or two files of one structure are.
+    """
+    if not path.exists():
+        raise BadInput(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
+    files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+    if not files:
+        raise BadInput(f"BACKBONE={path} holds no {', '.join(SUFFIXES)} file")
+    from benchmark import networks  # torch from here on
+    from benchmark.backbones.weights import read_weights
+
+    set_by_hand = {setting.partition("=")[0] for setting in settings}
+    contents: dict[str, str] = {}
+    colours = None
+    for file in files:
+        tensors, about = read_weights(file)
+        tensors, structure, found = _ours(tensors, profile, file)
+        if structure in contents:
+            raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one")
+        said = _said(about, found, file)
+        here = dataclasses.replace(profile, **{k: v for k, v in said.items() if k not in set_by_hand})
+        if contents and here != adapted:
+            raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
+        adapted = here
+        colours = _colours(about) or colours
+        content = file_digest(file)
+        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
+        network = networks.build(adapted, structure, len(tensors["head.weight"]))
+        networks.fit(network, tensors, file)
+        networks.write_safetensors(target, network.state_dict(), {"structure": structure, "file": file.name})
+        contents[structure] = content
+    return GivenBackbone(path.name, contents, adapted, colours)
+
+
+def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None]:
+    """(tensors under our names, structure, width or None) of our own, the reference's or a library's names."""
+    if any(name.startswith("pre_layers_conv") for name in tensors):
+        from benchmark.backbones import reference_names
+
+        mode = reference_names.mode(tensors, file)
+        if mode == "parallel":
+            raise BadInput(f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters")
+        ours = reference_names.from_reference(tensors, path=file)
+        return ours, "series" if mode == "series" else "plain", reference_names.width(tensors, file)
+    if "body.stem.conv.weight" in tensors or "body.stem.conv.conv.weight" in tensors:
+        series = "body.stem.conv.conv.weight" in tensors
+        stem = tensors["body.stem.conv.conv.weight" if series else "body.stem.conv.weight"]
+        return tensors, "series" if series else "plain", stem.shape[0] / 32
+    if profile.network != "resnet26":
+        body = {f"body.{name}": t for name, t in tensors.items() if not name.startswith("fc.")}
+        if "fc.weight" not in tensors:
+            raise BadInput(f"BACKBONE={file} has no fc.weight; give the library's whole state dict")
+        return body | {f"head.{n}": tensors[f"fc.{n}"] for n in ("weight", "bias")}, "plain", None
+    raise BadInput(
+        f"BACKBONE={file} has none of the names known here (first: {next(iter(tensors), 'none at all')}); "
+        "for a torchvision or timm ResNet add SET=network=torchvision/resnet18 or the like"
+    )
+
+
+def _said(about: dict[str, str], width: float | None, file: Path) -> dict:
+    said = {} if width is None else {"width": width}
+    if "image_size" in about:
+        size = re.match(r"\d+", about["image_size"])
+        if not size:
+            raise BadInput(f"BACKBONE={file}: its metadata say image_size={about['image_size']!r}, which is no number")
+        crop = int(size.group())
+        said |= {"crop": crop, "shorter": crop * 9 // 8}  # 64 of 72 as the paper's, 32 of 36
+    return said
+
+
+def _colours(about: dict[str, str]):
+    try:
+        mean, std = json.loads(about["mean"]), json.loads(about["std"])
+        return tuple(map(float, mean)), tuple(map(float, std))
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -1,0 +1,224 @@
+"""From what the user asks to the cells that answer it: data opened and packed, backbones named, hashes made."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.cells import Backbone, Cell, Images
+from benchmark.given import GivenBackbone
+from benchmark.profiles import Profile
+from datasets.annotations import Split, domains_in, read_split
+from datasets.catalogue import DOMAINS, SOURCE, Domain
+from datasets.errors import BadInput
+from datasets.folder import read_folder
+from datasets.pack import Pack, pack
+from datasets.standin import MARK
+from methods.method import Method
+from methods.registry import select
+
+SPLITS = {
+    # split: (what is trained on, what is evaluated), each (splits, part)
+    "val": ((("train",), "all"), (("val",), "all")),
+    "test": ((("train", "val"), "all"), (("test",), "all")),
+    "holdout": ((("train",), "fit"), (("train",), "held")),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    methods: Sequence[Method]
+    profile: Profile
+    data: Path | None = None  # a release; None draws stand-ins
+    own: Sequence[tuple[str, Path]] = ()  # the user's own domains: (name, folder of class folders)
+    domains: Sequence[str] = ()  # names; empty takes all there are
+    given: GivenBackbone | None = None
+    split: str = "val"
+    seeds: Sequence[int] = (0,)
+    limit: int | None = None
+    cache: Path = Path(".cache")
+
+
+@dataclass
+class Data:
+    """Opened data: the images that each domain trains on and is evaluated on."""
+
+    name: str
+    id: str
+    standin: bool
+    train: dict[str, Images] = field(default_factory=dict)
+    evaluate: dict[str, Images] = field(default_factory=dict)
+    complete: bool = True  # every count as the catalogue has it
+
+
+Told = Callable[[str, str, int, int], None]
+"""progress(what, domain, done, of)"""
+
+
+def open_data(request: Request, told: Told) -> Data:
+    """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet."""
+    root, name, data_id, standin = request.data, "", "", True
+    if root is None:
+        from datasets.standin.generate import VERSION, generate
+
+        name = data_id = f"stand-ins v{VERSION} seed 0"
+        root = request.cache / f"standin-v{VERSION}-s0"
+        if not root.is_dir():
+            drawn = []
+            told("drawing the stand-in domains", "", 0, len(DOMAINS))
+
+            def one(domain: str) -> None:
+                drawn.append(domain)
+                told("drawing the stand-in domains", domain, len(drawn), len(DOMAINS))
+
+            generate(root, progress=one)
+    else:
+        name = root.resolve().name
+    found = domains_in(root)
+    wanted = _wanted(request, found)
+    annotated = {}  # every split that is needed, read before any image is opened
+    needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
+    for domain in wanted:
+        annotated[domain.name] = [read_split(root, domain, split) for split in needed]
+    for own, folder in request.own:
+        annotated[own] = [read_folder(own, folder, split) for split in needed]
+    if request.data is not None:
+        standin = any(MARK in split.description for splits in annotated.values() for split in splits)
+        data_id = _annotation_digest(root)
+    data = Data(name, data_id, standin)
+    images = sum(len(split) for splits in annotated.values() for split in splits)
+    done = 0
+    for splits in annotated.values():
+        packs = {}
+        for split in splits:
+
+            def count(n: int, split: Split = split) -> None:
+                nonlocal done
+                done += n
+                told("decoding images once", split.domain.name, done, images)
+
+            packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, count)
+        _add(data, request, splits, packs, f"{data_id} {splits[0].domain.name}" if request.data is None else None)
+    return data
+
+
+def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
+    for name in request.domains:
+        if name not in DOMAINS:
+            raise BadInput(f"DOMAINS={name}: no domain has this name; there are {', '.join(DOMAINS)}")
+        if all(domain.name != name for domain in found):
+            raise BadInput(f"DOMAINS={name}: {request.data} holds no annotations of it; leave it out or add its files")
+    names = set(request.domains) or {domain.name for domain in found}
+    if request.given is None:
+        if all(domain.name != SOURCE for domain in found):
+            raise BadInput(
+                f"{SOURCE}: DATA={request.data} lacks it, so no backbone can be pretrained; "
+                "give one with BACKBONE=FILE, or place the ImageNet tar (`make data DOWNLOAD=` tells how)"
+            )
+        names.add(SOURCE)
+    return [domain for domain in found if domain.name in names]
+
+
+def _annotation_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted((root / "annotations").glob("*.json")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pack], drawn: str | None) -> None:
+    """Check the labels of a domain's splits against each other and note what is trained on and evaluated."""
+    domain, train = splits[0].domain, splits[0]
+    known = set(train.labels.tolist())
+    for split in splits[1:]:
+        if split.labels is None:
+            raise BadInput(
+                f"{domain.name}: {split.source} holds no labels; put the published {domain.name}_test.json beside it "
+                "or use SPLIT=val"
+            )
+        if foreign := sorted(set(split.labels.tolist()) - known):
+            names = split.classes[foreign[0]] or foreign[0]
+            raise BadInput(
+                f"{domain.name}: {split.source} has the class {names!r}, which no image in train has; "
+                "remove its images from there or add some to train"
+            )
+    if request.given is not None and request.given.colours and (domain.k == 0 or domain.name == SOURCE):
+        mean, std = request.given.colours
+        domain = dataclasses.replace(domain, mean=mean, std=std)
+    for target, (names, part) in zip((data.train, data.evaluate), SPLITS[request.split], strict=True):
+        # Stand-ins are identified by their generator, not by their bytes: Pillow's may differ elsewhere.
+        manifest = " ".join(drawn or packs[name].manifest for name in names) + f" {'+'.join(names)} {part}"
+        target[domain.name] = Images(
+            domain=domain,
+            packs=tuple(packs[name].folder for name in names),
+            part=part,
+            manifest=manifest,
+            classes=len(train.classes),
+            limit=request.limit,
+            count=min(sum(len(packs[name]) for name in names), request.limit or 10**9),
+        )
+    data.complete &= domain.official and all(
+        len(split) == domain.counts[("train", "val", "test").index(split.name)] for split in splits
+    )
+
+
+def backbones(request: Request, data: Data) -> dict[str, Backbone]:
+    """By structure: those that the methods of the request, and the baseline, stand on."""
+    common = {"profile": request.profile, "cache": request.cache / "backbones"}
+    if request.given is not None:
+        return {
+            structure: Backbone(**common, structure=structure, source=request.given.name, content=content)
+            for structure, content in request.given.contents.items()
+        }
+    images = data.train[SOURCE]
+    return {s: Backbone(**common, structure=s, source="pretrained", images=images) for s in ("plain", "series")}
+
+
+def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
+    """One cell a method, domain and seed, in that order."""
+    there = backbones(request, data)
+    wanted = [name for name in data.train if not request.domains or name in request.domains or name not in DOMAINS]
+    out = []
+    for method in methods:
+        if method.source not in there:
+            raise BadInput(
+                f"BACKBONE={request.given.name} holds no network pretrained with series adapters in it, which "
+                f"{method.name} needs; add one to the folder, or ask for {method.name}(init='zero', off_the_shelf=True)"
+                if method.source == "series"
+                else f"BACKBONE={request.given.name} holds no plain network, which {method.name} needs; add one"
+            )
+        rate = request.profile.adapt.lr or method.lr
+        for name in wanted:
+            for seed in seeds:
+                out.append(
+                    Cell(
+                        method=method.full_spec,
+                        backbone=there[method.source],
+                        train=data.train[name],
+                        evaluate=data.evaluate[name],
+                        seed=seed,
+                        split=request.split,
+                        lr=rate,
+                        source_cell=name == SOURCE and request.given is None,
+                    )
+                )
+    return out
+
+
+def baseline() -> Method:
+    """The method whose errors set E_max."""
+    return select("finetune")[0]
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """`3` is 0, 1, 2; `0,5,7` is what it says."""
+    if re.fullmatch(r"\d+", text) and 0 < int(text) <= 1000:
+        return tuple(range(int(text)))
+    if re.fullmatch(r"\d+(,\d+)+,?", text):
+        return tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
+    raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7")
+

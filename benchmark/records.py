@@ -1,0 +1,135 @@
+"""The record of a run: its typed, versioned schema in one place, and how records are written and read.
+
+One record is one row in one Parquet file, written under another name and renamed, so a reader never
+sees half of one. What was not measured is null, never zero. Units stand in the comments.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.errors import BadInput
+
+SCHEMA_VERSION = 1
+
+_EPOCH = pa.struct(
+    [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
+)
+
+# (name, type, what it says). Fields up to `training` decide the numbers and enter the hash.
+FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
+    ("schema", pa.int32(), "version of this schema"),
+    ("hash", pa.string(), "identity of the run: sha256 of what decides its numbers, 16 hex digits"),
+    # what was run
+    ("method", pa.string(), "method string, options that differ from their defaults"),
+    ("method_full", pa.string(), "method string with every option; hashed"),
+    ("label", pa.string(), "the method as tables print it"),
+    ("family", pa.string(), "the method's family"),
+    ("fidelity", pa.string(), "reproduction of a published CNN method, adaptation, or ours"),
+    ("domain", pa.string(), "domain name; hashed"),
+    ("column", pa.string(), "its column in Table 1"),
+    ("k", pa.int32(), "official domain number; 0 for a user's own domain"),
+    ("seed", pa.int32(), "seed of head, adapters, order and augmentation; hashed"),
+    ("split", pa.string(), "val (trained on train), test (on train+val), holdout (4/5 against 1/5 of train); hashed"),
+    ("limit", pa.int32(), "images a split was cut to, null where it was not; hashed; taints the row"),
+    ("profile", pa.string(), "name of the profile"),
+    ("settings", pa.string(), "the whole profile as JSON, overrides in it; hashed"),
+    ("lr", pa.float64(), "peak learning rate in use; hashed"),
+    ("data", pa.string(), "name of the data: the stand-ins' version and seed, or the release's folder"),
+    ("data_id", pa.string(), "hash of the release's annotations: rows of one table share it"),
+    ("standin", pa.bool_(), "whether the data are drawn stand-ins: such a score is never a real one"),
+    ("train_manifest", pa.string(), "content hash of the training images and labels; hashed"),
+    ("eval_manifest", pa.string(), "content hash of the evaluated images and labels; hashed"),
+    ("backbone", pa.string(), "hash of the backbone: its recipe, or its file's content; hashed"),
+    ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name"),
+    ("structure", pa.string(), "backbone pretrained 'plain' or with 'series' adapters in it"),
+    ("source_cell", pa.bool_(), "the pretrained network's own accuracy; its times are the pretraining's"),
+    ("off_the_shelf", pa.bool_(), "series adapters put on a backbone pretrained without them"),
+    ("training", pa.int32(), "version of the training code, raised by hand when numbers change; hashed"),
+    # what came out
+    ("classes", pa.int32(), "classes of the domain"),
+    ("train_images", pa.int64(), "images trained on"),
+    ("eval_images", pa.int64(), "images evaluated"),
+    ("correct", pa.int64(), "of them classified right"),
+    ("top1", pa.float64(), "100 * correct / eval_images, %"),
+    ("history", pa.list_(_EPOCH), "per epoch: mean loss, top-1 on the training batches (%), seconds"),
+    ("merged", pa.bool_(), "evaluated with the adapters folded into the convolutions"),
+    ("merge_difference", pa.float64(), "largest deviation of merged from unmerged logits, relative, one batch"),
+    # what it costs
+    ("floats", pa.int64(), "trained floats stored for the domain, without head and running statistics"),
+    ("bits", pa.int64(), "stored bits beside them"),
+    ("head_floats", pa.int64(), "parameters of the head"),
+    ("bytes", pa.int64(), "size of the domain's file on disk, bytes"),
+    ("base_floats", pa.int64(), "parameters of the plain backbone without head"),
+    ("multiplier", pa.float64(), "#par. of the paper: (base + 9 floats) / base, heads not counted"),
+    ("macs_train", pa.int64(), "multiply-adds of the convolutions, forward, one image, adapters beside; fvcore"),
+    ("macs_inference", pa.int64(), "the same after merging"),
+    # how long it took
+    ("train_seconds", pa.float64(), "training alone, evaluation outside the clock, s"),
+    ("prepare_seconds", pa.float64(), "once before training: features of the frozen network, s; null where there is none"),
+    ("step_ms", pa.float64(), "median training step, ms"),
+    ("step_ms_p10", pa.float64(), "its 10th percentile, ms"),
+    ("step_ms_p90", pa.float64(), "its 90th percentile, ms"),
+    ("train_img_s", pa.float64(), "training throughput, median, img/s"),
+    ("eval_img_s", pa.float64(), "inference throughput, img/s"),
+    ("peak_mb", pa.float64(), "peak memory: of the GPU, or of the process that trained, MB"),
+    ("joules", pa.float64(), "energy of training by NVML, J"),
+    # where and by what
+    ("device", pa.string(), "the device's name"),
+    ("threads", pa.int32(), "threads of the process that trained"),
+    ("workers", pa.int32(), "processes that trained side by side: their step times share the machine"),
+    ("precision", pa.string(), "fp32 or bf16"),
+    ("commit", pa.string(), "git commit, with + where the tree was changed"),
+    ("versions", pa.string(), "python, torch and other versions, JSON"),
+    ("machine", pa.string(), "processor and system"),
+    ("command", pa.string(), "the command that made it"),
+    ("created", pa.string(), "UTC time, ISO 8601"),
+)
+
+SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
+
+
+def write_record(record: dict, folder: Path) -> Path:
+    """Write one record to `folder`/<hash>.parquet. Raises BadInput where it cannot be written."""
+    return write_table(pa.Table.from_pylist([record], SCHEMA), folder / f"{record['hash']}.parquet")
+
+
+def write_table(table: pa.Table, path: Path) -> Path:
+    """Write Parquet under another name, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise BadInput(f"{path} cannot be written ({reason}); free some space, or name another folder with RESULTS=") from None
+    return path
+
+
+def read_records(folders: Iterable[Path]) -> list[dict]:
+    """Every record below the folders, the first of one hash, in the order of method, domain, seed.
+
+    Raises BadInput for a file that is no Parquet or not of this schema.
+    """
+    found: dict[str, dict] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
+            if path.name.startswith("."):
+                continue  # being written
+            try:
+                table = pq.read_table(path)
+            except (pa.ArrowException, OSError) as error:
+                raise BadInput(f"{path} is no readable Parquet file ({str(error)[:80]}); remove it and run again") from None
+            if "schema" not in table.column_names or "hash" not in table.column_names:
+                continue  # a table made from records lies beside them
+            versions = set(table["schema"].to_pylist())
+            if versions - {SCHEMA_VERSION}:
+                raise BadInput(f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it")
+            for record in table.to_pylist():
+                found.setdefault(record["hash"], record)
+    return sorted(found.values(), key=lambda r: (r["method"], -r["k"], r["domain"], r["seed"], r["hash"]))

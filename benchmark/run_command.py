@@ -1,0 +1,165 @@
+"""`python -m benchmark run`: trains what is missing, then writes and shows the tables."""
+
+import os
+import sys
+from argparse import Namespace
+from concurrent.futures import Future
+from pathlib import Path
+
+from benchmark import plan, tables
+from benchmark.cells import Backbone, Cell
+from benchmark.given import read_given
+from benchmark.profiles import profile
+from benchmark.provenance import ROOT, Provenance, commit, machine, versions
+from benchmark.records import read_records
+from benchmark.screen import Screen
+from benchmark.workers import Workers, outcome
+from datasets.errors import BadInput
+from methods.registry import select
+
+SHIPPED = ROOT / "results" / "standin"
+
+
+def run(args: Namespace) -> int:
+    """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
+    request = _request(args)
+    results = args.results
+    _probe(results)
+    _probe(request.cache)
+    with Screen() as screen:
+        data = plan.open_data(request, screen.preparing)
+        asked = plan.cells(request, data, request.methods, request.seeds)
+        finished = {record["hash"]: record for record in read_records([results / "records"])}
+        shipped = read_records([SHIPPED])
+        helping = _baseline(request, data, asked, finished, shipped, screen)
+        todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in finished}.values())
+        reused = len({c.hash for c in asked}) - len({c.hash for c in asked} & {c.hash for c in todo})
+        if reused:
+            screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
+        faults = []
+        if todo:
+            device = _device(args.device)
+            workers = args.workers or (1 if device.startswith("cuda") else len(os.sched_getaffinity(0)))
+            provenance = Provenance(
+                data.name, data.id, data.standin, workers, _command(), commit(), versions(), machine()
+            )
+            faults = _work(todo, results, provenance, device, workers, screen)
+    records = read_records([results / "records"])
+    found = tables.tables(records, shipped)
+    paths = tables.write(found, results)
+    mine = {cell.hash for cell in asked + helping}
+    here = tables.tables([r for r in records if r["hash"] in mine], shipped + records)
+    for table in here:
+        screen.table(table)
+    screen.files(paths)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 2 if faults else 0
+
+
+def _request(args: Namespace) -> plan.Request:
+    methods = select(args.method)
+    settings = tuple(args.set)
+    chosen = profile(args.profile, settings)
+    given = None
+    if args.backbone is not None:
+        given = read_given(args.backbone, chosen, settings, args.cache)
+        chosen = given.profile
+    return plan.Request(
+        methods=methods,
+        profile=chosen,
+        data=args.data,
+        own=args.own,
+        domains=args.domains,
+        given=given,
+        split=args.split,
+        seeds=plan.seeds_of(args.seeds),
+        limit=args.limit,
+        cache=args.cache,
+    )
+
+
+def _probe(folder: Path) -> None:
+    """Refuse a folder that cannot be written before anything is trained for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written ({error.strerror}); make it writable or name another folder") from None
+
+
+def _baseline(request, data, asked: list[Cell], finished: dict, shipped: list[dict], screen: Screen) -> list[Cell]:
+    """The fine-tune cells that S still needs: none where ten domains are not asked for, or some are at hand."""
+    names = {cell.domain.name for cell in asked if cell.domain.official}
+    if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
+        return []
+    method = plan.baseline()
+    mine = [cell for cell in asked if cell.method == method.full_spec]
+    if mine:
+        return []
+    lent = {record["hash"] for record in shipped}
+    wanted = plan.cells(request, data, [method], request.seeds)
+    if all(c.hash in finished or c.hash in lent for c in wanted):
+        return []
+    first = plan.cells(request, data, [method], request.seeds[:1])
+    if any(c.hash not in finished and c.hash not in lent for c in first):
+        why = "no fine-tune records of these data and settings come with the suite"
+        screen.say(f"S needs the fine-tune baseline and {why}: it is run too (seed {request.seeds[0]})")
+        return first
+    return []
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda:0"
+    if wanted == "cuda":
+        raise BadInput("DEVICE=cuda: torch sees no CUDA device here; leave DEVICE out to train on the CPU")
+    return "cpu"
+
+
+def _command() -> str:
+    """What the user typed, with no path of the interpreter."""
+    return os.environ.get("BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
+
+
+def _work(todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen) -> list[str]:
+    """Pretrain what is missing, each backbone once, then run the cells, the longest first; returns the faults."""
+    bases = {cell.backbone.hash: cell.backbone for cell in todo}
+    missing = [base for base in bases.values() if not base.path.is_file()]
+    per_epoch = {b.hash: b.work / b.profile.pretrain.epochs for b in missing}
+    per_epoch |= {c.hash: c.work / c.profile.adapt.epochs for c in todo}
+    screen.expect(sum(b.work for b in missing) + sum(c.work for c in todo))
+    faults: list[str] = []
+
+    def told(key: str, row: dict) -> None:
+        screen.epoch(key, row, per_epoch[key])
+
+    with Workers(workers, device) as pool:
+        jobs: dict[Future, Backbone | Cell] = {}
+        for base in missing:
+            jobs[pool.pretrain(base)] = base
+            screen.begin(base.hash, f"pretraining the {base.structure} backbone", base.profile.pretrain.epochs)
+        for job in pool.finished(set(jobs), told):
+            base = jobs[job]
+            outcome(job, f"pretraining the {base.structure} backbone on {base.images.domain.name}")
+            screen.end(base.hash, f"pretrained the {base.structure} backbone")
+        jobs = {}
+        for cell in sorted(todo, key=lambda cell: -cell.work):
+            jobs[pool.cell(cell, results, provenance)] = cell
+            screen.begin(cell.hash, f"{cell.method.partition('(')[0]} {cell.domain.name}", cell.profile.adapt.epochs)
+        for job in pool.finished(set(jobs), told):
+            cell = jobs[job]
+            what = f"{cell.method.partition('(')[0]:12} {cell.domain.name:14} seed {cell.seed}"
+            try:
+                record = outcome(job, cell.domain.name)
+                screen.end(cell.hash, f"{what}  {record['top1']:6.2f} %")
+            except BadInput as fault:
+                faults.append(str(fault))
+                screen.end(cell.hash, f"{what}  not done")
+    return list(dict.fromkeys(faults))

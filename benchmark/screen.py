@@ -1,0 +1,136 @@
+"""The screen of a run: live bars on a terminal, plain lines elsewhere; tables at the end."""
+
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from benchmark import tables
+from benchmark.tables import Table
+
+
+class Screen:
+    """Says what is being done, for which domain, and how long it still takes."""
+
+    def __init__(self):
+        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.live = self.console.is_terminal
+        self._start = time.monotonic()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._bars: dict[str, int] = {}
+        self._work = self._done = 0.0
+        self._last = ""
+
+    def __enter__(self) -> "Screen":
+        if self.live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        stamp = "" if self.live else f"[{time.monotonic() - self._start:5.0f} s] "
+        self.console.print(stamp + text, markup=False)
+
+    def preparing(self, what: str, domain: str, done: int, of: int) -> None:
+        if self.live:
+            self._bar("preparing", of, f"{what} {domain}", "")
+            self._progress.update(self._bars["preparing"], completed=done)
+            if done >= of:
+                self._remove("preparing")
+        elif what != self._last:
+            self._last = what
+            self.say(what)
+
+    def expect(self, work: float) -> None:
+        """The whole work ahead, in images shown."""
+        self._work = work
+        if self.live:
+            self._bar("all", work, "[bold]all runs", "")
+
+    def begin(self, key: str, text: str, epochs: int) -> None:
+        if self.live:
+            self._bar(key, epochs, text, "waiting")
+        self._began = time.monotonic()
+
+    def epoch(self, key: str, row: dict, work: float) -> None:
+        """An epoch of job `key` ended, `work` images shown in it."""
+        self._done += work
+        if self.live:
+            state = f"loss {row['loss']:.2f}, train {row['train_top1']:.0f} %"
+            self._progress.update(self._bars[key], completed=row["epoch"], state=state)
+            self._progress.update(self._bars["all"], completed=self._done, state=self.left())
+
+    def left(self) -> str:
+        """How long the rest takes at the pace so far."""
+        if not self._done:
+            return ""
+        seconds = (time.monotonic() - self._began) / self._done * max(0.0, self._work - self._done)
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+    def end(self, key: str, text: str) -> None:
+        self._remove(key)
+        left = self.left()
+        self.say(text + (f"   ({left})" if left and not self.live else ""))
+
+    def _bar(self, key: str, total: float, text: str, state: str) -> None:
+        if key not in self._bars:
+            self._bars[key] = self._progress.add_task(text, total=total, state=state)
+        else:
+            self._progress.update(self._bars[key], description=text, total=total)
+
+    def _remove(self, key: str) -> None:
+        if key in self._bars:
+            self._progress.remove_task(self._bars.pop(key))
+
+    def table(self, table: Table) -> None:
+        """Table 1 of the run with the published rows apart, and the timing table."""
+        out = RichTable(title=tables.heading(table), title_justify="left", header_style="bold")
+        head = tables.header(table)
+        for i, name in enumerate(head):
+            out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        out.add_row(*tables.images_line(table), style="dim", end_section=True)
+        for row in table.rows:
+            out.add_row(*tables.cells(row, table.own))
+        if rows := tables.published_like(table):
+            out.add_section()
+            out.add_row("published, test split", *[""] * (len(head) - 1), style="dim italic")
+            for row in rows:
+                out.add_row(*tables.published_cells(row, table.own), style="dim")
+        self.show(out)
+        for note in tables.notes(table) + ([self._apart(table)] if rows else []):
+            self.console.print(note, style="dim", markup=False)
+        if table.timing:
+            head, rows = tables.timing_text(table)
+            out = RichTable(title="Time and cost, summed over the target domains", title_justify="left", header_style="bold")
+            for i, name in enumerate(head):
+                out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
+            for row in rows:
+                out.add_row(*row)
+            self.show(out)
+
+    @staticmethod
+    def _apart(table: Table) -> str:
+        return tables.BESIDE if table.baseline.startswith("the published") else tables.APART
+
+    def show(self, table: RichTable) -> None:
+        """A table as wide as it needs to be where nobody reads it on a terminal."""
+        width = None if self.live else 250
+        self.console.print(table, width=width)
+
+    def files(self, paths: list[Path]) -> None:
+        self.console.print("Files: " + "  ".join(str(p) for p in paths), markup=False)

@@ -1,0 +1,24 @@
+"""`python -m benchmark tables`: every table again, from a folder of records."""
+
+from argparse import Namespace
+
+from benchmark import tables
+from benchmark.records import read_records
+from benchmark.run_command import SHIPPED
+from benchmark.screen import Screen
+from datasets.errors import BadInput
+
+
+def run(args: Namespace) -> int:
+    """Read the records below --from (default: --results), write the tables to --results and show them."""
+    source = args.source or args.results
+    records = read_records([source])
+    if not records:
+        raise BadInput(f"{source} holds no records; run `make bench METHOD=res_adapter` first or name a folder with FROM=")
+    found = tables.tables(records, read_records([SHIPPED]))
+    paths = tables.write(found, args.results)
+    screen = Screen()
+    for table in found:
+        screen.table(table)
+    screen.files(paths)
+    return 0

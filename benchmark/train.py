@@ -1,0 +1,76 @@
+"""The one training loop: every method, and the pretraining of the backbone, runs through it."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.checkpoint import Checkpoint
+from benchmark.profiles import Recipe
+from benchmark.schedule import learning_rate
+from benchmark.timing import Clock
+from datasets.errors import BadInput
+
+Report = Callable[[dict], None]
+
+
+def train(
+    network: nn.Module,
+    loss: Callable,
+    batches,
+    recipe: Recipe,
+    *,
+    lr: float,
+    seed: int,
+    state: dict[str, Tensor],
+    checkpoint: Path,
+    precision: str = "fp32",
+    report: Report = lambda epoch: None,
+) -> tuple[list[dict], Clock]:
+    """Train what requires gradients in `network` and return (per-epoch history, step times).
+
+    `batches.train(seed, epoch)` yields (x, y); `loss(network, x, y, criterion)` gives (loss, logits).
+    `state` are the tensors that a checkpoint must hold beside the momentum: all that training changes.
+    After every epoch they are written to `checkpoint`; where it exists training goes on from it, to
+    the same bits as an unbroken run. Raises BadInput when the loss is not finite.
+    """
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.SGD(
+        trained.values(), lr, recipe.momentum, weight_decay=recipe.decay, nesterov=recipe.nesterov, fused=True
+    )
+    criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
+    saved = Checkpoint(checkpoint, state, trained, optimiser)
+    history = saved.load()
+    device = batches.device
+    clock = Clock(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    steps = recipe.epochs * batches.steps
+    network.train()
+    for epoch in range(len(history), recipe.epochs):
+        total = torch.zeros((), device=device)
+        right = torch.zeros((), dtype=torch.int64, device=device)
+        clock.start()
+        for i, (x, y) in enumerate(batches.train(seed, epoch)):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, lr, epoch * batches.steps + i, steps)
+            with autocast:
+                value, logits = loss(network, x, y, criterion)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            total += value.detach() * len(y)
+            right += (logits.detach().argmax(1) == y).sum()
+            clock.step(len(y))
+        seconds = clock.stop()
+        mean = total.item() / len(batches)
+        if not math.isfinite(mean):
+            raise BadInput(f"the loss became {mean} in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
+        row = {"epoch": epoch + 1, "loss": mean, "train_top1": 100 * right.item() / len(batches), "seconds": seconds}
+        history.append(row)
+        saved.save(history)
+        report(row)
+    return history, clock

@@ -1,0 +1,1 @@
+"""What an image is: the ten domains, the official release, stand-ins, packing, batches."""

@@ -1,0 +1,141 @@
+"""Batches: indices, crops and flips are drawn on the host from (seed, epoch); pixels go to the device.
+
+On a CPU each image's crop is one slice of the memory-mapped pack into a buffer, which is faster than
+any vectorised gather (benchmark `perf`); on a GPU the packed pixels live there and one gather crops
+and flips the whole batch. Both give the same bytes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.catalogue import Domain
+from datasets.pack import Pack
+
+
+def everything(pack: Pack) -> tuple[Pack, np.ndarray]:
+    """The part that is the whole pack."""
+    return pack, np.arange(len(pack))
+
+
+class Plan(NamedTuple):
+    """What one pass over a split shows: (N,) arrays, in order."""
+
+    index: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    flip: np.ndarray
+
+
+class Batches:
+    """Parts of splits of one domain, joined, as normalised batches on a device.
+
+    Each part is a pack and the indices (n,) of the images taken from it, see `everything`. `crop` is the side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in
+    channels_last memory order and y (n,) int64, n the batch size give or take one: an epoch is cut
+    evenly, so every image is seen and no batch is too small for batch norm.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Pack, np.ndarray]],
+        domain: Domain,
+        crop: int,
+        batch: int,
+        *,
+        random: bool = True,
+        device: torch.device | str = "cpu",
+    ):
+        self.packs, self.domain, self.crop, self.batch = tuple(p for p, _ in parts), domain, crop, batch
+        self.random = random
+        self.device = torch.device(device)
+        self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
+        self.ids = np.concatenate([p.ids[keep] for p, keep in parts])
+        self.labels = None
+        if all(p.labels is not None for p in self.packs):
+            self.labels = np.concatenate([p.labels[keep] for p, keep in parts])
+        self._which = np.repeat(np.arange(len(parts)), [len(keep) for _, keep in parts])
+        self._within = np.concatenate([keep for _, keep in parts])
+        like = {"dtype": torch.float32, "device": self.device}
+        std = torch.tensor(domain.std, **like)
+        self._scale = (1 / (255 * std)).view(1, 3, 1, 1)
+        self._shift = (-torch.tensor(domain.mean, **like) / std).view(1, 3, 1, 1)
+        self._resident = _Resident(self) if self.device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.sizes)
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return max(1, round(len(self) / self.batch))
+
+    def plan(self, seed: int, epoch: int) -> Plan:
+        """A training epoch: shuffled, random crops and flips as the domain allows."""
+        rng = np.random.default_rng([seed, epoch, self.domain.k])
+        index = rng.permutation(len(self))
+        slack = self.sizes[index] - self.crop
+        place = rng.random(slack.shape) if self.random else 0.5
+        offset = np.floor(place * (slack + 1)).astype(np.int64) if self.random else slack // 2
+        flip = rng.random(len(index)) < 0.5 if self.domain.flip else np.zeros(len(index), bool)
+        return Plan(index, offset[:, 0], offset[:, 1], flip)
+
+    def centre(self) -> Plan:
+        """An evaluation pass: in order, centre crops, no flip."""
+        offset = (self.sizes - self.crop) // 2
+        return Plan(np.arange(len(self)), offset[:, 0], offset[:, 1], np.zeros(len(self), bool))
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self.show(self.plan(seed, epoch), self.steps)
+
+    def evaluate(self, batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self.show(self.centre(), -(-len(self) // batch))
+
+    def show(self, plan: Plan, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in np.array_split(np.arange(len(plan.index)), steps):
+            some = Plan(*(field[part] for field in plan))
+            labels = torch.from_numpy(self.labels[some.index]) if self.labels is not None else torch.empty(0)
+            yield self.normalise(self.pixels(some)), labels.to(self.device, non_blocking=True)
+
+    def pixels(self, plan: Plan) -> Tensor:
+        """(n, crop, crop, 3) uint8 on the device."""
+        if self._resident is not None:
+            return self._resident.gather(plan)
+        return torch.from_numpy(self.slices(plan))
+
+    def slices(self, plan: Plan) -> np.ndarray:
+        size = self.crop
+        out = np.empty((len(plan.index), size, size, 3), np.uint8)
+        for row, (i, top, left, flip) in enumerate(zip(*(field.tolist() for field in plan), strict=True)):
+            image = self.packs[self._which[i]].image(self._within[i])
+            window = image[top : top + size, left : left + size]
+            out[row] = window[:, ::-1] if flip else window
+        return out
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        return pixels.permute(0, 3, 1, 2).to(torch.float32).mul_(self._scale).add_(self._shift)
+
+
+class _Resident:
+    """The packed pixels on the device, and one gather for a whole batch of crops."""
+
+    def __init__(self, batches: Batches):
+        images = (batches.packs[w].image(i) for w, i in zip(batches._which, batches._within, strict=True))
+        self.flat = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images])).to(batches.device)
+        area = batches.sizes.astype(np.int64).prod(axis=1) * 3
+        self.start = np.concatenate([[0], np.cumsum(area)[:-1]])
+        self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
+
+    def gather(self, plan: Plan) -> Tensor:
+        def there(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(self.flat.device, non_blocking=True)[:, None, None]
+
+        steps = torch.arange(self.size, device=self.flat.device)
+        row = there(plan.top) + steps[None, :, None]
+        forward = steps[None, None, :]
+        column = there(plan.left) + torch.where(there(plan.flip), self.size - 1 - forward, forward)
+        first = there(self.start[plan.index]) + 3 * (row * there(self.width[plan.index]) + column)
+        return self.flat[first[..., None] + torch.arange(3, device=self.flat.device)]

@@ -1,0 +1,89 @@
+"""Opens one image file and gives 8-bit RGB, or says in one sentence why it cannot.
+
+Pixels come out as torchvision's ImageFolder loader gives them (`convert("RGB")`: alpha is dropped,
+EXIF orientation is not applied), except that 16-bit greys are scaled and not clipped.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from datasets.errors import BadInput
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What is opened. Named, because PIL would try all it knows, and hand EPS to an outside program."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+MAX_PIXELS = 80_000_000
+"""Refused above this before any pixel is decoded: a decompression bomb, or no image for this suite."""
+
+# Ours is the stricter limit and an error, so PIL's warning (from 89 million pixels) is noise.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # "Corrupt EXIF data" and the like
+
+
+def decode(path: Path, domain: str) -> Image.Image:
+    """The image at `path` as 8-bit RGB; BadInput where it is missing, empty, cut off or no image."""
+    return decode_bytes(read_bytes(path, domain), path, domain)
+
+
+def decode_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
+    """As `decode`, from bytes already read; `path` and `domain` are for the message only."""
+    return to_rgb(load_bytes(data, path, domain), path, domain)
+
+
+def read_bytes(path: Path, domain: str) -> bytes:
+    """The bytes of an image file; BadInput where there are none."""
+    try:
+        if not path.is_file():  # False for a pipe too, which would block for ever
+            state = "is not a plain file" if path.exists() else "is missing"
+            raise BadInput(f"{domain}: {path} {state}; unpack the domain's images again")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{domain}: {path} cannot be read ({reason}); check the disk and its permissions") from None
+    if not data:
+        raise BadInput(f"{domain}: {path} is empty (0 bytes); unpack the domain's images again")
+    return data
+
+
+def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
+    """The fully decoded image in its own mode (RGB, L, P, CMYK, ...)."""
+    if not data:
+        raise BadInput(f"{domain}: {path} is empty (0 bytes); unpack the domain's images again")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        return image
+    except UnidentifiedImageError:
+        raise BadInput(
+            f"{domain}: {path} is not an image ({', '.join(FORMATS)} are read); restore or remove the file"
+        ) from None
+    except Image.DecompressionBombError:
+        raise BadInput(f"{domain}: {path} has more than {MAX_PIXELS:,} pixels; make it smaller or remove it") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged file can raise nearly anything from inside PIL's plugins
+        raise BadInput(f"{domain}: {path} is truncated or damaged ({error}); restore the file") from None
+
+
+def to_rgb(image: Image.Image, path: Path, domain: str) -> Image.Image:
+    """An opened image of any mode as 8-bit RGB."""
+    mode = image.mode
+    if mode == "RGB":
+        return image
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PPM", "PNG")):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if mode == "P":
+        image = image.convert("RGBA")  # PIL warns of a palette's transparency on the direct way
+    if mode in ("I", "F"):  # the meaning of white is nowhere said; PIL would clip at 255
+        raise BadInput(f"{domain}: {path} holds 32-bit pixels (mode {mode}); save it with 8 or 16 bits a channel")
+    try:
+        return image.convert("RGB")
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{domain}: {path} is of mode {mode} ({error}); save it as RGB") from None

@@ -1,0 +1,348 @@
+"""Fetches the official release's two public archives, when asked to, and unpacks them safely.
+
+An archive is taken only with the length and sha256 written below. A cut download goes on where it
+was. What an archive unpacks to appears all at once under its final name, or not at all.
+"""
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, BinaryIO
+
+from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
+
+Progress = Callable[[str, int, int], None]
+"""`progress(what, done, total)`, in bytes of the archive."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file of the release; `gives` are the folders below decathlon-1.0/ that it unpacks to."""
+
+    name: str
+    bytes: int
+    sha256: str
+    gives: tuple[str, ...]
+    by_hand: bool = False  # needs an account: never fetched, unpacked where the user put it
+
+
+BASE_URL = "https://www.robots.ox.ac.uk/~vgg/share/"
+RELEASE = "decathlon-1.0"
+OFFICIAL = (
+    Archive(
+        "decathlon-1.0-devkit.tar.gz",
+        23_503_205,
+        "f86d9e128678434ff2a3a374f00eb3e2ec2267e15e53ddae5f19ff19378b5ff7",
+        ("annotations", "code"),
+    ),
+    Archive(
+        "decathlon-1.0-data.tar.gz",
+        406_351_554,
+        "8eca928bda025d855c91a78db45b3b18bc322efd7b1462a041e62c27b3c83c25",
+        tuple(f"data/{name}" for name in DOMAINS if name != "imagenet12"),
+    ),
+    Archive(
+        "decathlon-1.0-data-imagenet.tar",
+        6_535_075_840,
+        "93caac18a907266f917136849c1db7bbf88dd595120af1a8eea7177138962e4a",
+        ("data/imagenet12",),
+        by_hand=True,
+    ),
+)
+
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0)  # s before each further try of a cut connection
+_TIMEOUT = 60.0  # s without a byte
+_CHUNK = 1 << 20
+# Far above the release (1.6 million files, 7 GB), far below what fills a disk.
+_MAX_MEMBERS, _MAX_BYTES = 4_000_000, 32 << 30
+_FOREIGN = "it is not the release: remove it and fetch the official archive"
+
+
+def download(
+    dest: Path, progress: Progress, base_url: str = BASE_URL, archives: tuple[Archive, ...] = OFFICIAL
+) -> list[str]:
+    """Fetch and unpack `archives` into `dest`/decathlon-1.0; return the steps left to the user, a line each.
+
+    What is already unpacked is neither fetched nor unpacked again. Raises BadInput, leaving nothing
+    half-written but a `.part` file to go on from, where the network, an archive or the disk fails.
+    """
+    steps: list[str] = []
+    with _sentences(dest):
+        dest.mkdir(parents=True, exist_ok=True)
+        for archive in archives:
+            if all(_there(dest / RELEASE / piece) for piece in archive.gives):
+                continue
+            path = dest / archive.name
+            if archive.by_hand and not path.exists():
+                steps.append(_by_hand(dest, archive))
+                continue
+            if path.exists():
+                _verify(path, archive, progress)
+            else:
+                _fetch(path, archive, base_url, progress)
+            _unpack(path, archive, dest, progress)
+    if not any((dest / RELEASE / "annotations").glob("*_test.json")):
+        steps.append(
+            "The test labels have been public since 2020: take `labels_test.zip` from the residual adapters authors' "
+            f"repository (srebuffi/residual_adapters) and put its <domain>_test.json into {dest / RELEASE}/annotations/."
+        )
+    return steps
+
+
+def _by_hand(dest: Path, archive: Archive) -> str:
+    domains = ", ".join(PurePosixPath(piece).name for piece in archive.gives)
+    return (
+        f"{domains}: the licence asks for an account at image-net.org; log in there, fetch {archive.name} "
+        f"({archive.bytes:,} bytes, sha256 {archive.sha256}), put it into {dest} and give this command again: "
+        f"it checks the file and unpacks it to {dest / RELEASE}/{archive.gives[0]}."
+    )
+
+
+def _there(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+@contextmanager
+def _sentences(dest: Path) -> Iterator[None]:
+    """Turns the disk's errors into a sentence; the network's and the archives' are met where they arise."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or dest
+        free = shutil.disk_usage(dest).free if dest.is_dir() else 0
+        raise BadInput(
+            f"download: {place} cannot be written or read ({error.strerror or error}); see that {dest} is a folder of "
+            f"yours with room ({free / 1e9:,.1f} GB are free), then give the command again"
+        ) from None
+
+
+# --- fetching -----------------------------------------------------------------------------------
+
+
+class _Cut(Exception):
+    """The connection failed in a way that a further try may mend."""
+
+
+def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> None:
+    """Fetch the archive to `path` through `path`.part, going on from what is there."""
+    url = base_url.rstrip("/") + "/" + archive.name
+    part = path.with_name(path.name + ".part")
+    for pause in (*_PAUSES, None):
+        try:
+            _fetch_rest(url, part, archive, progress)
+            break
+        except _Cut as cut:
+            if pause is None:
+                have = part.stat().st_size if part.exists() else 0
+                raise BadInput(
+                    f"download: {url} failed {len(_PAUSES) + 1} times ({cut}); {have:,} of {archive.bytes:,} bytes are "
+                    "here: give the command again to go on from there"
+                ) from None
+            time.sleep(pause)
+    _verify(part, archive, progress)
+    os.replace(part, path)
+
+
+def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> None:
+    """One try: append to `part` what it lacks. Raises _Cut where a further try may help."""
+    have = part.stat().st_size if part.exists() else 0
+    if have > archive.bytes:
+        part.unlink()
+        have = 0
+    if have == archive.bytes:
+        return
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            have = _start(answer, have, url, archive)
+            _copy(answer, part, have, url, archive, progress)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the server has less than we do: begin again
+            part.unlink(missing_ok=True)
+        elif error.code < 500 and error.code not in (408, 429):
+            raise BadInput(
+                f"download: {url} answers {error.code} {error.reason}; fetch {archive.name} elsewhere and put it into "
+                f"{part.parent}"
+            ) from None
+        raise _Cut(f"{error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _Cut(str(error.reason)) from None
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise _Cut(str(error) or type(error).__name__) from None
+
+
+def _start(answer: http.client.HTTPResponse, have: int, url: str, archive: Archive) -> int:
+    """The byte that the answer begins at: `have` if the server honours the range, else 0."""
+    if answer.status == 206:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        start = have if span and int(span[1]) == have else None
+        total = int(span[2]) if span and span[2] != "*" else archive.bytes
+        if start is None:
+            raise _Cut("the server answers with another range than the one asked for")
+    else:
+        start = 0
+        length = answer.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else archive.bytes
+    if total != archive.bytes:
+        raise _wrong_length(url, total, archive)
+    return start
+
+
+def _copy(
+    answer: http.client.HTTPResponse, part: Path, have: int, url: str, archive: Archive, progress: Progress
+) -> None:
+    with open(part, "r+b" if have else "wb") as file:
+        file.seek(have)
+        progress(archive.name, have, archive.bytes)
+        while chunk := _read(answer):
+            have += len(chunk)
+            if have > archive.bytes:
+                break
+            file.write(chunk)
+            progress(archive.name, have, archive.bytes)
+    if have > archive.bytes:
+        part.unlink()
+        raise _wrong_length(url, have, archive, "at least ")
+    if have < archive.bytes:
+        raise _Cut(f"the connection was cut after {have:,} bytes")
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The next bytes. Network errors are told apart here from the disk's, both being OSError."""
+    try:
+        return answer.read1(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(str(error) or type(error).__name__) from None
+
+
+def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> BadInput:
+    return BadInput(
+        f"download: {url} has {about}{length:,} bytes, not the {archive.bytes:,} of the official archive; "
+        "something on the way answers in the server's place, or its file has changed: fetch the file elsewhere"
+    )
+
+
+def _verify(path: Path, archive: Archive, progress: Progress) -> None:
+    """Refuse a file of the wrong length or sha256: a fetched one is removed, a user's own set aside."""
+    length = path.stat().st_size
+    found = f"{length:,} bytes, not {archive.bytes:,}"
+    if length == archive.bytes:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                progress(f"{archive.name}: sha256", file.tell(), archive.bytes)
+        if digest.hexdigest() == archive.sha256:
+            return
+        found = f"the sha256 {digest.hexdigest()}, not {archive.sha256}"
+    if path.suffix == ".part":
+        path.unlink()
+        done = "it was removed: give the command again, or fetch the file elsewhere"
+    elif archive.by_hand:  # hours of the user's time, and maybe a download still running
+        done = "fetch it anew or to its end"
+    else:
+        os.replace(path, path.with_name(path.name + ".wrong"))
+        done = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
+    raise BadInput(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
+
+
+# --- unpacking ----------------------------------------------------------------------------------
+
+
+def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> None:
+    """Unpack into a folder beside decathlon-1.0/, then rename each piece it gives into place."""
+    temporary = dest / f".{archive.name}.unpacking"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary.mkdir()
+    try:
+        with open(path, "rb") as raw:
+            unpack(raw, temporary, path, lambda: progress(f"{archive.name}: unpack", raw.tell(), archive.bytes))
+        for piece in archive.gives:
+            target = dest / RELEASE / piece
+            if _there(target):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(_locate(temporary, piece, path), target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _locate(folder: Path, piece: str, path: Path) -> Path:
+    """Where `piece` lies in an unpacked archive, whose names may begin at any folder of its path."""
+    parts = (RELEASE, *PurePosixPath(piece).parts)
+    for i in range(len(parts)):
+        if _there(found := folder.joinpath(*parts[i:])):
+            return found
+    raise BadInput(f"download: {path} does not hold {piece}; fetch the archive again")
+
+
+def unpack(raw: BinaryIO, folder: Path, path: Path, tick: Callable[[], None]) -> None:
+    """Unpack the tar (plain or compressed) read from `raw` into `folder`; an inner <domain>.tar into `folder`/data.
+
+    Only plain files and folders that lie inside are written, with this process's own modes and
+    owner. Raises BadInput for a path that climbs out, a link, a device, too many files or bytes, a
+    damaged archive; `folder` then holds a part and is the caller's to remove.
+    """
+    try:
+        _extract(raw, folder, _Budget(path), tick, inner=folder / "data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise BadInput(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
+
+
+def _extract(raw: IO[bytes], folder: Path, budget: "_Budget", tick: Callable[[], None], inner: Path | None) -> None:
+    with tarfile.open(fileobj=raw, mode="r|*") as tar:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # tarfile keeps every header: a gigabyte over the 1.3 million of ImageNet
+            budget.take(member)
+            tick()
+            name = _inside(member, budget.path)
+            try:
+                if member.isdir():
+                    (folder / name).mkdir(parents=True, exist_ok=True)
+                elif inner is not None and name.suffix == ".tar" and name.stem in DOMAINS:
+                    _extract(tar.extractfile(member), inner, budget, tick, inner=None)
+                else:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    with open(folder / name, "xb") as file:
+                        shutil.copyfileobj(tar.extractfile(member), file, _CHUNK)
+            except (FileExistsError, NotADirectoryError):
+                raise BadInput(f"download: {budget.path} names {member.name!r} twice; fetch it again") from None
+
+
+def _inside(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
+    """The member's path, if it is a plain file or a folder and stays inside."""
+    strict = PureWindowsPath(member.name)  # takes both slashes, and drives, for what they are somewhere
+    if strict.anchor or ".." in strict.parts or "\0" in member.name:
+        raise BadInput(f"download: {path} holds the path {member.name!r}, which leads outside; {_FOREIGN}")
+    if not (member.isdir() or (member.isreg() and not member.issparse())):
+        raise BadInput(
+            f"download: {path} holds {member.name!r}, a link, device or pipe where files are wanted; {_FOREIGN}"
+        )
+    return PurePosixPath(member.name)
+
+
+class _Budget:
+    """Counts what an archive, with its inner ones, has asked to write."""
+
+    def __init__(self, path: Path):
+        self.path, self.members, self.bytes = path, 0, 0
+
+    def take(self, member: tarfile.TarInfo) -> None:
+        self.members += 1
+        self.bytes += max(0, member.size)
+        if self.members > _MAX_MEMBERS or self.bytes > _MAX_BYTES:
+            raise BadInput(
+                f"download: {self.path} unpacks to more than {_MAX_MEMBERS:,} files or {_MAX_BYTES:,} bytes; {_FOREIGN}"
+            )

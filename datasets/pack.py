@@ -1,0 +1,161 @@
+"""Decodes a split once into a memory-mapped Arrow file of ragged uint8 pixels, with ids and labels.
+
+A pack is a folder: `pixels.arrow`, then `manifest.json`, written last. It is built under another name
+and renamed whole, so a killed or failed build leaves nothing that is later believed. Memory stays
+bounded by the images in flight, however large the split.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from datasets.annotations import Split
+from datasets.decode import decode_bytes
+from datasets.errors import BadInput
+
+VERSION = 1
+CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("label", pa.int64()),  # null where the release keeps labels back
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("pixels", pa.large_binary(), nullable=False),  # (height, width, 3) uint8, RGB
+    ]
+)
+
+
+class Pack:
+    """A packed split: `image(i)` is a (H, W, 3) uint8 view, nothing is copied or decoded.
+
+    `ids` (N,) int64, `labels` (N,) int64 or None, `sizes` (N, 2) heights and widths, `manifest` the
+    sha256 of the source files and labels: what decides a run's numbers, on every machine.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        about = json.loads((folder / "manifest.json").read_text())
+        self.manifest: str = about["manifest"]
+        self.classes: tuple[str, ...] = tuple(about["classes"])
+        self._file = pa.memory_map(str(folder / "pixels.arrow"))
+        table = pa.ipc.open_file(self._file).read_all()
+        self.ids = table["image_id"].to_numpy()
+        self.labels = None if table["label"].null_count else table["label"].to_numpy()
+        self.sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
+        self.chunks: list[np.ndarray] = []  # flat uint8, one per record batch
+        starts, which = [], []
+        for number, column in enumerate(table["pixels"].chunks):
+            _, offsets, data = column.buffers()
+            offsets = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+            self.chunks.append(np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8))
+            starts.append(offsets[:-1])
+            which.append(np.full(len(column), number))
+        self._start, self._which = np.concatenate(starts), np.concatenate(which)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, i: int) -> np.ndarray:
+        height, width = self.sizes[i]
+        start = self._start[i]
+        return self.chunks[self._which[i]][start : start + height * width * 3].reshape(height, width, 3)
+
+
+def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], None] = lambda images: None) -> Pack:
+    """The pack of `split` below `folder`, built if it is not there yet.
+
+    `shorter` is the shorter side in pixels; an image within one pixel of it is kept as it is (a few
+    of the release have 73 in place of 72). `progress` is called with the number of images done.
+    Raises BadInput naming the image that does not decode, or the full or read-only disk.
+    """
+    target = folder / f"{split.domain.name}-{split.name}-{shorter}-{_key(split, shorter)}"
+    if (target / "manifest.json").is_file():
+        progress(len(split))
+        return Pack(target)
+    building = folder / f".{target.name}.{os.getpid()}"
+    try:
+        building.mkdir(parents=True, exist_ok=True)
+        manifest = _write(split, building / "pixels.arrow", shorter, progress)
+        about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
+        (building / "manifest.json").write_text(json.dumps(about))
+        try:
+            building.rename(target)
+        except OSError:  # another process has just finished the same pack
+            if not (target / "manifest.json").is_file():
+                raise
+    except OSError as error:
+        raise BadInput(
+            f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror}); "
+            "free some space or name another folder with CACHE="
+        ) from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return Pack(target)
+
+
+def _key(split: Split, shorter: int) -> str:
+    """Changes when the annotations, any file's size or time of change, or the way of packing do."""
+    digest = hashlib.sha256(f"{VERSION} {shorter} {split.root.resolve()} {split.classes}".encode())
+    for name in split.files:
+        try:
+            stat = os.stat(split.root / name)
+            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{name} absent\n".encode())  # decoding it tells the user so
+    digest.update(split.ids.tobytes())
+    digest.update(b"" if split.labels is None else split.labels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> str:
+    digest = hashlib.sha256(repr(split.classes).encode())
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for first, rows in _decoded(split, shorter):
+            hashes, images = zip(*rows, strict=True)
+            last = first + len(rows)
+            labels = [None] * len(rows) if split.labels is None else split.labels[first:last].tolist()
+            for name, content, label in zip(split.files[first:last], hashes, labels, strict=True):
+                digest.update(f"{name} {content} {label}\n".encode())
+            columns = [
+                split.ids[first:last],
+                labels,
+                [image.shape[0] for image in images],
+                [image.shape[1] for image in images],
+                [image.tobytes() for image in images],
+            ]
+            arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+            progress(len(rows))
+    return digest.hexdigest()
+
+
+def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, np.ndarray]]]]:
+    """(index of the first, [(sha256 of the file, pixels)]) chunk by chunk; Pillow decodes outside the GIL."""
+
+    def one(name: str) -> tuple[str, np.ndarray]:
+        path = split.root / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise BadInput(f"{split.domain.name}: {path} {what}; restore it or take it out of {split.source}") from None
+        image = decode_bytes(data, path, split.domain.name)
+        side = min(image.size)
+        if not shorter <= side <= shorter + 1:
+            from PIL.Image import Resampling
+
+            size = [max(shorter, round(edge * shorter / side)) for edge in image.size]
+            image = image.resize(size, Resampling.BILINEAR)
+        return hashlib.sha256(data).hexdigest(), np.asarray(image)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for first in range(0, len(split), CHUNK):
+            yield first, list(threads.map(one, split.files[first : first + CHUNK]))

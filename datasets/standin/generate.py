@@ -1,0 +1,174 @@
+"""Draws the stand-in domains into a folder of the official layout, in parallel, the same for every number of workers."""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from datasets.annotations import write_annotations
+from datasets.catalogue import DOMAINS, SPLITS, Domain
+from datasets.errors import BadInput
+from datasets.standin import MARK
+
+VERSION = 1
+"""Raise it whenever a pixel changes: runs are identified by it."""
+
+_CHUNK = 120  # images per job: small enough that two workers finish together
+_QUALITY = 85
+
+
+def artist(domain: Domain) -> ModuleType:
+    """The module that draws a domain: CLASSES, COUNTS {split: images per class}, TRACK and draw(label, rng, track)."""
+    return import_module(f"datasets.standin.{domain.name.replace('-', '_')}")
+
+
+def description(domain: Domain, seed: int) -> str:
+    """What every annotation file of the stand-in says in `info.description`."""
+    return (
+        f"{MARK} for {domain.name}: drawn by a program, holds no real image; "
+        f"generator version {VERSION}, seed {seed}; never an official result"
+    )
+
+
+def plan(domain: Domain, split: str, seed: int = 0) -> list[tuple[int, int]]:
+    """(label, track) of every image of a split, in file order.
+
+    Tracks (gtsrb's near-copies of one sign; elsewhere every image is its own) are shuffled whole and
+    numbered within the split, so that none crosses splits and test order tells no label.
+    """
+    drawn_by = artist(domain)
+    tracks = [
+        (label, min(drawn_by.TRACK, count - start))
+        for label, count in enumerate(drawn_by.COUNTS[split])
+        for start in range(0, count, drawn_by.TRACK)
+    ]
+    order = _generator(seed, domain, split, 0, 0).permutation(len(tracks))
+    return [(tracks[t][0], number) for number, t in enumerate(order) for _ in range(tracks[t][1])]
+
+
+def draw(domain: Domain, split: str, seed: int, index: int, label: int, track: int) -> Image.Image:
+    """Image `index` of a split, as `plan` lists it: it depends on nothing but these numbers."""
+    return artist(domain).draw(
+        label, _generator(seed, domain, split, 2, index), _generator(seed, domain, split, 1, track)
+    )
+
+
+def _generator(seed: int, domain: Domain, split: str, role: int, index: int) -> np.random.Generator:
+    """The stream of one thing: role 0 a split's order, 1 one of its tracks, 2 one of its images."""
+    return np.random.Generator(
+        np.random.SFC64(np.random.SeedSequence((seed, domain.k, SPLITS.index(split), role, index)))
+    )
+
+
+def _paths(domain: Domain, split: str, images: list[tuple[int, int]]) -> list[str]:
+    """File names below the root; train and val share one running number, test starts again and is flat."""
+    first = 1 + (sum(artist(domain).COUNTS["train"]) if split == "val" else 0)
+    folder = f"data/{domain.name}/{split}"
+    return [
+        f"{folder}/{number:06d}.jpg" if split == "test" else f"{folder}/{label + 1:04d}/{number:06d}.jpg"
+        for number, (label, _) in enumerate(images, first)
+    ]
+
+
+def _draw_chunk(root: str, name: str, split: str, seed: int, start: int, stop: int) -> list[tuple[str, int, int, int]]:
+    """Draws images start..stop of a split; returns (file name, width, height, label) of each."""
+    domain = DOMAINS[name]
+    images = plan(domain, split, seed)
+    paths = _paths(domain, split, images)
+    rows = []
+    for index in range(start, min(stop, len(images))):
+        label, track = images[index]
+        picture = draw(domain, split, seed, index, label, track)
+        picture.save(os.path.join(root, paths[index]), quality=_QUALITY)
+        rows.append((paths[index], *picture.size, label))
+    return rows
+
+
+def generate(
+    root: Path,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    workers: int | None = None,
+    domains: Iterable[str] | None = None,
+) -> None:
+    """Draws the stand-in release below `root`, which must not exist yet or be a whole one (then nothing is done).
+
+    Image i of a split depends on (seed, domain, split, i) alone. `progress` is called with the name
+    of each finished domain; `workers` counts processes (default: the cores this process may use);
+    `domains` names a subset. Everything is drawn in a folder beside `root` and renamed at the end:
+    a killed call leaves no `root`, and of two at once the later one drops its equal copy.
+    Raises BadInput where the folder cannot be written.
+    """
+    root = Path(root)
+    chosen = [DOMAINS[name] for name in (DOMAINS if domains is None else domains)]
+    if (root / "annotations").is_dir():
+        return
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    except OSError as error:
+        raise BadInput(
+            f"stand-ins: {root.parent} cannot be written ({error.strerror}); choose another folder"
+        ) from None
+    try:
+        _generate_into(work, seed, chosen, progress or (lambda name: None), workers or _cores())
+        work.chmod(0o755)  # mkdtemp's is private
+        try:
+            os.rename(work, root)
+        except OSError:
+            if not (root / "annotations").is_dir():  # else another call finished first: its copy is the same
+                raise
+    except OSError as error:
+        raise BadInput(
+            f"stand-ins: {root} cannot be written ({error.strerror}); free space or choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Callable, workers: int) -> None:
+    jobs = []
+    for domain in domains:
+        for split in SPLITS:
+            images = plan(domain, split, seed)
+            for folder in {os.path.dirname(path) for path in _paths(domain, split, images)}:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            jobs += [
+                (str(root), domain.name, split, seed, start, start + _CHUNK) for start in range(0, len(images), _CHUNK)
+            ]
+    rows = {(domain.name, split): [] for domain in domains for split in SPLITS}
+    left = {domain.name: sum(job[1] == domain.name for job in jobs) for domain in domains}
+
+    def collect(results) -> None:
+        for (_, name, split, *_), drawn in zip(jobs, results, strict=True):
+            rows[name, split] += drawn
+            left[name] -= 1
+            if not left[name]:
+                progress(name)
+
+    if workers == 1:
+        collect(_draw_chunk(*job) for job in jobs)
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            collect(pool.map(_draw_chunk, *zip(*jobs, strict=True)))
+    for domain in domains:
+        first = 1
+        for split in SPLITS:
+            files = rows[domain.name, split]
+            for stripped in (False, True) if split == "test" else (False,):
+                write_annotations(
+                    root, domain, split, files, artist(domain).CLASSES, description(domain, seed), first, stripped
+                )
+            first += len(files)

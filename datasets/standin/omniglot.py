@@ -1,0 +1,47 @@
+"""Omniglot's stand-in: white strokes on black, many classes with few examples each.
+
+A class is a character: three to five strokes between points of a small grid, fixed once and for all.
+Each example is another writer's: slant, size, proportion and a jitter of every point.
+"""
+
+import numpy as np
+from PIL import Image
+
+from datasets.standin.canvas import Pen
+
+_CHARACTERS = 40
+CLASSES = tuple(f"character{number:02d}" for number in range(1, _CHARACTERS + 1))
+COUNTS = {"train": (12,) * _CHARACTERS, "val": (8,) * _CHARACTERS, "test": (8,) * _CHARACTERS}
+TRACK = 1
+
+
+def _character(number: int) -> list[np.ndarray]:
+    """Control points (3, 2) of each stroke: a start, a bend and an end."""
+    rng = np.random.Generator(np.random.SFC64([2015, number]))
+    knots = np.stack(np.meshgrid((-0.7, 0, 0.7), (-0.75, 0, 0.75)), -1).reshape(-1, 2)
+    strokes, end = [], rng.integers(9)
+    for _ in range(rng.integers(3, 6)):
+        start = end if rng.random() < 0.5 else rng.integers(9)
+        end = rng.choice([knot for knot in range(9) if knot != start])
+        bend = (knots[start] + knots[end]) / 2 + rng.choice((0, 0, 0.6, 1)) * rng.uniform(-1, 1, 2)
+        strokes.append(np.stack([knots[start], bend, knots[end]]))
+    points = np.concatenate(strokes)  # every character fills its frame
+    low, high = points.min(0), points.max(0)
+    scale = 1.5 / max((high - low).max(), 0.5)
+    return [(stroke - (low + high) / 2) * scale for stroke in strokes]
+
+
+_STROKES = [_character(number) for number in range(_CHARACTERS)]
+_T = np.linspace(0, 1, 9)[:, None]
+
+
+def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    pen = Pen(72, 72, mode="L")
+    pen.place(
+        *rng.normal(0, 0.08, 2), rng.uniform(0.6, 0.95), rng.normal(0, 0.12), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)
+    )
+    wobble = rng.uniform(0.04, 0.11)
+    for stroke in _STROKES[label]:
+        a, b, c = stroke + rng.normal(0, wobble, (3, 2))
+        pen.line((1 - _T) ** 2 * a + 2 * _T * (1 - _T) * b + _T**2 * c, 0.11, 255)
+    return pen.layer()

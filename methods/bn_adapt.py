@@ -1,0 +1,35 @@
+"""Batch norm per domain."""
+
+from dataclasses import dataclass
+
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+@register
+@dataclass(frozen=True)
+class BNAdapt(Method):
+    """Bilen, Vedaldi 2017 (arXiv 1701.07275): scale, shift and running statistics of every batch norm.
+
+    Starts at the source's affine values and statistics. Stores 2 floats a channel: #par. 1.01.
+    """
+
+    name = "bn_adapt"
+    label = "BN adapt."
+    family = "batch norm"
+    fidelity = "reproduction"
+    paper = "Bilen 2017, arXiv 1701.07275"
+    mergeable = True
+    lr = 0.1
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, norms, own, share
+
+        network = share(source)
+        own(*norms(network))
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return shapes.affine

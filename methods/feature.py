@@ -1,0 +1,36 @@
+"""The frozen network as it is: a head on features that are computed once."""
+
+from dataclasses import dataclass
+
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+@register
+@dataclass(frozen=True)
+class Feature(Method):
+    """Rebuffi, Bilen, Vedaldi 2017, "feature extractor": head only, batch norm as the source left it.
+
+    Features are extracted once from each image's crops (`views`), so training costs nothing after
+    that; the released code recomputes them at every step. Stores nothing beside the head: #par. 1.
+    """
+
+    name = "feature"
+    label = "Feature extractor"
+    family = "frozen"
+    fidelity = "reproduction"
+    paper = "Rebuffi 2017, arXiv 1705.08045"
+    mergeable = True
+    lr = 0.1
+    views = 4
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, share
+
+        network = share(source)
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return 0

@@ -1,0 +1,89 @@
+"""Parallel residual adapter: conv(x) + A x (Rebuffi, Bilen, Vedaldi, CVPR 2018, their code).
+
+Where the kernel has a centre, A x is the kernel's centre tap, so the pair is trained as one
+convolution with W + A: the 1x1 pass over the input, its sum and its input gradient are saved, and
+A's gradient is one matrix product. Exact, up to rounding; a test holds it to the plain pair.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from methods.layers.network import Adapter, conv_like
+
+
+def centred(conv: nn.Conv2d) -> bool:
+    """Whether a 1x1 of the same stride looks at the kernel's centre tap, for this kernel and padding."""
+    return (
+        conv.groups == 1
+        and not isinstance(conv.padding, str)
+        and all(k % 2 == 1 for k in conv.kernel_size)
+        and all(
+            p == d * (k // 2)
+            for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
+        )
+    )
+
+
+def add_to_centre(weight: Tensor, side: Tensor) -> Tensor:
+    """(cout, cin, k, l) kernel plus a (cout, cin, 1, 1) one in its middle."""
+    out = weight.clone(memory_format=torch.contiguous_format)
+    out[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += side[:, :, 0, 0]
+    return out
+
+
+class _CentreTap(torch.autograd.Function):
+    """conv(x, W + A in the centre) with gradients for x and A alone: W is frozen."""
+
+    @staticmethod
+    def forward(ctx, x, weight, side, bias, stride, padding, dilation):
+        kernel = add_to_centre(weight, side)
+        ctx.save_for_backward(x, kernel)
+        ctx.geometry = stride, padding, dilation
+        return F.conv2d(x, kernel, bias, stride, padding, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, kernel = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        grad_x = grad_side = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.ops.aten.convolution_backward(
+                grad, x, kernel, None, stride, padding, dilation, False, [0, 0], 1, [True, False, False]
+            )[0]
+        if ctx.needs_input_grad[2]:
+            seen = x[:, :, :: stride[0], :: stride[1]]
+            # (N, C, H, W) -> (N H W, C) is a view in channels_last and a copy otherwise.
+            rows_in = seen.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+            rows_out = grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1])
+            grad_side = (rows_out.t() @ rows_in)[:, :, None, None]
+        return grad_x, None, grad_side, None, None, None, None
+
+
+class ParallelConv(Adapter):
+    """(N, cin, H, W) -> (N, cout, H', W'): conv(x) + side(x), side a 1x1 of the same stride."""
+
+    fused = True  # False computes the two convolutions beside each other, as the released code does
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+        like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+        self.side = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False, **like)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
+        if fast and centred(conv) and conv.padding_mode == "zeros" and not conv.weight.requires_grad:
+            return _CentreTap.apply(
+                x, conv.weight, self.side.weight, conv.bias, conv.stride, conv.padding, conv.dilation
+            )
+        # Sliced, not strided: the weight gradient of a strided 1x1 in channels_last can write past its
+        # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
+        return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.side.weight)
+
+    def folded(self) -> nn.Conv2d:
+        if not centred(self.conv):
+            raise AttributeError(f"a {self.conv} has no centre tap to fold a parallel 1x1 into")
+        return conv_like(self.conv, add_to_centre(self.conv.weight, self.side.weight), self.conv.bias)

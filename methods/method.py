@@ -1,0 +1,78 @@
+"""What every entry of the registry says of itself, and what the training loop asks of it.
+
+An entry is a frozen dataclass: its fields are its options. It is light: whatever needs torch is
+imported where it is used, so that listing the methods costs no start-up.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from methods.shapes import Shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from methods.layers.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to specialise a shared, frozen backbone to a domain."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]  # as tables print it
+    family: ClassVar[str]
+    fidelity: ClassVar[Literal["reproduction", "adaptation", "ours"]]
+    paper: ClassVar[str]
+    mergeable: ClassVar[bool]  # at inference it is the bare backbone's graph with other weights
+    source: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
+    lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
+    views: ClassVar[int] = 0  # > 0: features are extracted once, from so many crops of each image
+
+    @property
+    def start(self) -> Literal["identity", "near", "other"]:
+        """Whether the adapted network computes, before training, what the frozen one does."""
+        return "identity"
+
+    def place(self, source: "Network", classes: int) -> "Network":
+        """A network for one domain of `classes` classes on the shared `source`, which stays as it is.
+
+        What the method trains requires gradients and is its own storage; all else is the source's.
+        """
+        raise NotImplementedError
+
+    def floats(self, shapes: Shapes) -> int:
+        """Trained floats a domain stores beside the backbone, head and running statistics not counted."""
+        raise NotImplementedError
+
+    def bits(self, shapes: Shapes) -> int:
+        """Stored bits beside those floats (binary masks)."""
+        return 0
+
+    def loss(self, network: "nn.Module", x: "Tensor", y: "Tensor", criterion: "Callable") -> "tuple[Tensor, Tensor]":
+        """Scalar training loss and (N, classes) logits of a batch: x normalised, y (N,) class indices.
+
+        `criterion(logits, y)` is the recipe's cross-entropy.
+        """
+        logits = network(x)
+        return criterion(logits, y), logits
+
+    def multiplier(self, shapes: Shapes) -> float:
+        """#par. of the paper: (base + nine more domains' own parameters) / base, a bit counted as 1/32."""
+        return 1 + 9 * (self.floats(shapes) + self.bits(shapes) / 32) / shapes.base
+
+    def _string(self, fields) -> str:
+        options = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields)
+        return f"{self.name}({options})" if options else self.name
+
+    @property
+    def spec(self) -> str:
+        """The string that names it: options that differ from their defaults."""
+        return self._string(f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+
+    @property
+    def full_spec(self) -> str:
+        """The string that enters hashes: every option, so that a changed default is another method."""
+        return self._string(dataclasses.fields(self))

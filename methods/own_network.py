@@ -1,0 +1,65 @@
+"""A whole network per domain: trained from scratch, or fine-tuned from the shared one."""
+
+from dataclasses import dataclass
+
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+@register
+@dataclass(frozen=True)
+class Scratch(Method):
+    """Rebuffi, Bilen, Vedaldi 2017: every weight of the domain's own network from a random start.
+
+    Stores the whole base: #par. 10 for ten domains.
+    """
+
+    name = "scratch"
+    label = "Scratch"
+    family = "own network"
+    fidelity = "reproduction"
+    paper = "Rebuffi 2017, arXiv 1705.08045"
+    mergeable = True
+    lr = 0.1
+
+    @property
+    def start(self):
+        return "other"
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, own, share, start_afresh
+
+        network = share(source)
+        own(network.body)
+        start_afresh(network.body)
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return shapes.base
+
+
+@register
+@dataclass(frozen=True)
+class Finetune(Method):
+    """Rebuffi, Bilen, Vedaldi 2017: every weight, from the shared ones. The baseline of the score S."""
+
+    name = "finetune"
+    label = "Finetune"
+    family = "own network"
+    fidelity = "reproduction"
+    paper = "Rebuffi 2017, arXiv 1705.08045"
+    mergeable = True
+    lr = 0.02
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, own, share
+
+        network = share(source)
+        own(network.body)
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return shapes.base

@@ -1,0 +1,134 @@
+"""The registry: a method is found by name and named with its options in one string, `lora(rank=8)`.
+
+Every module of this package is an entry's home; packages outside register by importing `register`
+in a module that their entry point in the group `visual_decathlon.methods` names.
+"""
+
+import ast
+import dataclasses
+import difflib
+import fnmatch
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import typing
+from functools import cache
+
+import methods
+from datasets.errors import BadInput
+from methods.method import Method
+
+_NOT_ENTRIES = {"layers", "method", "registry", "shapes"}
+_registry: dict[str, type[Method]] = {}
+
+
+def register(entry: type[Method]) -> type[Method]:
+    """Class decorator: list a method under its `name`. A name taken twice names both places."""
+    taken = _registry.get(entry.name)
+    if taken is not None and taken.__qualname__ + taken.__module__ != entry.__qualname__ + entry.__module__:
+        raise BadInput(
+            f"the method name {entry.name!r} is taken twice, by {_place(taken)} and by {_place(entry)}; rename one"
+        )
+    _registry[entry.name] = entry
+    return entry
+
+
+def _place(entry: type[Method]) -> str:
+    return f"{entry.__module__}.{entry.__qualname__} ({inspect.getsourcefile(entry)})"
+
+
+@cache
+def _load() -> None:
+    for module in pkgutil.iter_modules(methods.__path__):
+        if module.name not in _NOT_ENTRIES:
+            importlib.import_module(f"methods.{module.name}")
+    for point in importlib.metadata.entry_points(group="visual_decathlon.methods"):
+        try:
+            point.load()
+        except BadInput:
+            raise
+        except Exception as error:
+            raise BadInput(
+                f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
+                f"({type(error).__name__}: {error}); mend or uninstall that package"
+            ) from error
+
+
+def entries() -> list[type[Method]]:
+    """Every registered method, by name."""
+    _load()
+    return [_registry[name] for name in sorted(_registry)]
+
+
+def select(expression: str) -> list[Method]:
+    """`name`, `name(option=value)`, a comma list of them, a wildcard (`res*`), or `all`; each once, in order.
+
+    Raises BadInput for an unknown name (with the nearest ones), an unknown option, a wrong type.
+    """
+    _load()
+    found: dict[str, Method] = {}
+    for part in _split(expression):
+        if part == "all":
+            chosen = [entry() for entry in entries()]
+        elif set(part) & set("*?[") and "(" not in part:
+            chosen = [_registry[name]() for name in sorted(fnmatch.filter(_registry, part))]
+            if not chosen:
+                raise BadInput(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
+        else:
+            chosen = [_parse(part)]
+        found |= {method.spec: method for method in chosen}
+    if not found:
+        raise BadInput("METHOD= is empty; name a method, see `make methods`")
+    return list(found.values())
+
+
+def _split(expression: str) -> list[str]:
+    """At the commas outside parentheses."""
+    parts, depth, start = [], 0, 0
+    for i, char in enumerate(expression + ","):
+        depth += (char == "(") - (char == ")")
+        if char == "," and (depth == 0 or i == len(expression)):
+            parts.append(expression[start:i].strip())
+            start = i + 1
+    return [part for part in parts if part]
+
+
+def _parse(spec: str) -> Method:
+    try:
+        tree = ast.parse(spec, mode="eval").body
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+            name = tree.func.id
+            options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+        elif isinstance(tree, ast.Name):
+            name, options = tree.id, {}
+        else:
+            raise ValueError
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise BadInput(f"METHOD={spec} is not of the form name or name(option=value, ...); see `make methods`") from None
+    if name not in _registry:
+        near = difflib.get_close_matches(name, _registry, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(_registry))}"
+        raise BadInput(f"no method is called {name!r}; {hint}")
+    entry = _registry[name]
+    return entry(**_checked(entry, options))
+
+
+def _checked(entry: type[Method], options: dict) -> dict:
+    hints = typing.get_type_hints(entry)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(entry)}
+    for option, value in options.items():
+        if option not in known:
+            near = difflib.get_close_matches(str(option), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
+            raise BadInput(f"{entry.name} has no option {option!r}; {hint}")
+        wanted = known[option]
+        if typing.get_origin(wanted) is typing.Literal:
+            if value not in typing.get_args(wanted):
+                allowed = " or ".join(repr(v) for v in typing.get_args(wanted))
+                raise BadInput(f"{entry.name}({option}={value!r}): {option} must be {allowed}")
+        elif wanted is float and type(value) is int:
+            options = {**options, option: float(value)}
+        elif type(value) is not wanted:
+            raise BadInput(f"{entry.name}({option}={value!r}): {option} must be of type {wanted.__name__}")
+    return options

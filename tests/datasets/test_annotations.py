@@ -1,0 +1,144 @@
+"""The reader of the official annotation files: what it takes, and what it refuses in one sentence."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from datasets.annotations import annotation_path, domains_in, read_split, write_annotations
+from datasets.catalogue import DOMAINS, category_id, image_id
+from datasets.errors import BadInput
+
+DTD = DOMAINS["dtd"]
+
+
+def edit(root, change, split="val"):
+    """Apply `change(content)` to dtd's annotation file of `split`."""
+    path = root / "annotations" / f"dtd_{split}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_round_trip(release):
+    root = release("dtd")
+    train, val = read_split(root, DTD, "train"), read_split(root, DTD, "val")
+    assert train.files[0] == "data/dtd/train/0001/000001.jpg"
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert val.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert train.ids.tolist() == [image_id(4, "train", n) for n in range(1, 10)] == list(range(40000001, 40000010))
+    assert val.ids.tolist() == list(range(40100010, 40100016))
+    assert train.classes == ("sign1", "sign10", "sign2")
+    assert train.description == "tiny" and len(train) == 9 and train.root == root
+
+
+def test_labels_are_joined_on_ids_not_on_order(release):
+    root = release("dtd")
+    edit(root, lambda content: (content["annotations"].reverse(), content["categories"].reverse()))
+    val = read_split(root, DTD, "val")
+    assert val.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert val.classes == ("sign1", "sign10", "sign2")
+
+
+def test_stripped_test_has_no_labels_and_the_labelled_file_is_preferred(release):
+    root = release("dtd")
+    stripped = read_split(root, DTD, "test")
+    assert stripped.labels is None and stripped.source.name == "dtd_test_stripped.json"
+    assert isinstance(json.loads(stripped.source.read_text())["licenses"], dict)  # one object, not a list
+    rows = [(file, 80, 72, label) for file, label in zip(stripped.files, (2, 0, 1), strict=True)]
+    write_annotations(root, DTD, "test", rows, stripped.classes, "labelled", 16)
+    labelled = read_split(root, DTD, "test")
+    assert labelled.source.name == "dtd_test.json" and labelled.labels.tolist() == [2, 0, 1]
+    assert np.array_equal(labelled.ids, stripped.ids)
+
+
+def double_image(content):
+    content["images"].append(dict(content["images"][0]))
+
+
+def double_label(content):
+    content["annotations"].append(dict(content["annotations"][0]))
+
+
+def double_category(content):
+    content["categories"].append(dict(content["categories"][0]))
+
+
+def setter(where, key, value):
+    return lambda content: content[where][0].__setitem__(key, value)
+
+
+CASES = {
+    "no images key": (lambda c: c.pop("images"), "images"),
+    "no categories key": (lambda c: c.pop("categories"), "categories"),
+    "no annotations key": (lambda c: c.pop("annotations"), "annotations"),
+    "no id": (lambda c: c["images"][0].pop("id"), "id"),
+    "id of the wrong type": (setter("images", "id", "one"), "id"),
+    "image id twice": (double_image, "repeats the image id 40100010"),
+    "label twice": (double_label, "labels the image id 40100010 twice"),
+    "category twice": (double_category, "repeats the category id 40000001"),
+    "unknown class": (setter("annotations", "category_id", category_id(4, 3)), "unknown class: category id 40000004"),
+    "another domain's label": (setter("annotations", "category_id", category_id(8, 0)), "category id 80000001"),
+    "another domain's class": (setter("categories", "id", category_id(8, 0)), "not of domain number 4"),
+    "label of no image": (setter("annotations", "image_id", 7), "labels the image id 7"),
+    "image without label": (lambda c: c["annotations"].pop(0), "no label for the image id 40100010"),
+    "empty split": (lambda c: (c["images"].clear(), c["annotations"].clear()), "empty split"),
+    "no class": (lambda c: c["categories"].clear(), "no category"),
+    "path climbs out": (setter("images", "file_name", "data/../../etc/passwd"), "outside the release"),
+    "absolute path": (setter("images", "file_name", "/etc/passwd"), "outside the release"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_content_is_one_sentence(release, case):
+    change, words = CASES[case]
+    root = release("dtd")
+    path = edit(root, change)
+    with pytest.raises(BadInput) as error:
+        read_split(root, DTD, "val")
+    sentence = str(error.value)
+    assert words in sentence and sentence.startswith("dtd: ") and str(path) in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe", b"[]", b"null"])
+def test_no_json(release, content):
+    root = release("dtd")
+    (root / "annotations" / "dtd_val.json").write_bytes(content)
+    with pytest.raises(BadInput, match="dtd: .*dtd_val.json"):
+        read_split(root, DTD, "val")
+
+
+def test_missing_file_and_no_release(release, tmp_path):
+    root = release("dtd")
+    assert [domain.name for domain in domains_in(root)] == ["dtd"]
+    (root / "annotations" / "dtd_val.json").unlink()
+    with pytest.raises(BadInput, match="dtd_val.json is missing"):
+        read_split(root, DTD, "val")
+    assert annotation_path(root, "dtd", "val") is None
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(BadInput, match="DATA="):
+            domains_in(root)
+
+
+@pytest.mark.parametrize(("name", "count"), [("dtd", 1_880), ("omniglot", 8_115)])
+def test_official_files(shared, tmp_path, name, count):
+    official = shared / "official" / f"{name}_test.json"
+    if not official.is_file():
+        pytest.skip(f"../shared/official/{name}_test.json is not there")
+    (tmp_path / "annotations").mkdir()
+    shutil.copy(official, tmp_path / "annotations")
+    domain = DOMAINS[name]
+    split = read_split(tmp_path, domain, "test")
+    assert len(split) == count == domain.counts[2] and len(split.classes) == domain.classes
+    first = image_id(domain.k, "test", sum(domain.counts[:2]) + 1)
+    assert split.ids.tolist() == list(range(first, first + count))
+    assert np.bincount(split.labels, minlength=domain.classes).min() > 0
+    # Against the file itself, by a plain dictionary.
+    content = json.loads(official.read_text())
+    by_image = {a["image_id"]: a["category_id"] for a in content["annotations"]}
+    assert [by_image[i] - domain.k * 10**7 - 1 for i in split.ids.tolist()] == split.labels.tolist()
+    names = {c["id"] - domain.k * 10**7 - 1: c["name"] for c in content["categories"]}
+    assert [names[i] for i in range(domain.classes)] == list(split.classes)

@@ -1,0 +1,143 @@
+"""The check of a release lists every fault and goes on."""
+
+import json
+from argparse import Namespace
+
+import pytest
+from PIL import Image
+
+from benchmark.data_command import run
+from datasets.check import check_release
+from datasets.errors import BadInput
+
+
+def quiet(*_):
+    pass
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def everything(rows, kind):
+    return [sentence for row in rows for sentence in getattr(row, kind)]
+
+
+def test_a_sound_release(release):
+    calls = []
+    rows = check_release(release("dtd", "svhn"), lambda *call: calls.append(call))
+    assert [(row.domain, row.split, row.images, row.classes) for row in rows] == [
+        (name, split, images, 3)
+        for name in ("dtd", "svhn")
+        for split, images in (("train", 9), ("val", 6), ("test", 3))
+    ]
+    assert everything(rows, "faults") == everything(rows, "notes") == []
+    assert rows[0].official == (1_880, 47) and rows[0].sizes == ((80, 80), (72, 72))
+    assert calls[-1] == ("svhn test", 3, 3)
+
+
+def plant(root):
+    """Five faults; returns the words that each one's sentence must hold."""
+    data, annotations = root / "data", root / "annotations"
+    (data / "dtd/train/0001/000002.jpg").unlink()
+    (data / "dtd/val/0002/000012.jpg").write_bytes(b"")
+    cut = data / "svhn/train/0003/000009.jpg"
+    cut.write_bytes(cut.read_bytes()[:900])
+    (annotations / "svhn_val.json").write_text("{")
+
+    def new_class(content):
+        content["categories"].append({"id": 70000004, "name": "rune", "supercategory": ""})
+        content["annotations"][0]["category_id"] = 70000004
+
+    edit(annotations / "omniglot_val.json", new_class)
+    return [
+        ("dtd: ", "train/0001/000002.jpg", "is missing"),
+        ("dtd: ", "val/0002/000012.jpg", "0 bytes"),
+        ("omniglot: ", "omniglot_val.json", "'rune' (category id 70000004)"),
+        ("svhn: ", "train/0003/000009.jpg", "truncated"),
+        ("svhn: ", "svhn_val.json", "no JSON"),
+    ]
+
+
+def test_five_faults_give_five_sentences(release, capfd):
+    root = release("dtd", "svhn", "omniglot")
+    planted = plant(root)
+    faults = everything(check_release(root, quiet), "faults")
+    assert len(faults) == 5
+    for fault, words in zip(faults, planted, strict=True):
+        assert fault.startswith(words[0]) and all(word in fault for word in words) and ";" in fault
+    assert run(Namespace(data=root, download=None)) == 2
+    shown = capfd.readouterr()
+    assert shown.err.splitlines() == faults
+    assert "5 faults" in shown.out.splitlines()[-1]
+
+
+def test_command_on_a_sound_release_and_on_none(release, tmp_path, capfd):
+    assert run(Namespace(data=release("dtd"), download=None)) == 0
+    shown = capfd.readouterr()
+    assert shown.err == "" and "no fault" in shown.out and max(map(len, shown.out.splitlines())) <= 80
+    with pytest.raises(BadInput, match="DATA="):
+        run(Namespace(data=tmp_path / "absent", download=None))
+    with pytest.raises(BadInput, match="nothing to do"):
+        run(Namespace(data=None, download=None))
+
+
+def test_more_faults(release):
+    root = release("dtd", "svhn", "gtsrb", "aircraft")
+    edit(root / "annotations/dtd_train.json", lambda c: c["images"][1].update(id=c["images"][0]["id"]))
+    edit(root / "annotations/dtd_val.json", lambda c: c["annotations"][0].update(category_id=40000009))
+    edit(root / "annotations/svhn_val.json", lambda c: (c["images"].clear(), c["annotations"].clear()))
+
+    def ids_of_train(content):
+        content["images"][0]["id"] = content["annotations"][0]["image_id"] = 50000003
+
+    edit(root / "annotations/gtsrb_val.json", ids_of_train)
+    (root / "annotations/aircraft_train.json").unlink()
+    (root / "data/svhn/test").rename(root / "elsewhere")
+    faults = everything(check_release(root, quiet), "faults")
+    wanted = [
+        "aircraft_train.json is missing while",
+        "repeats the image id 40000001",
+        "unknown class: category id 40000009",
+        "repeats 1 image id(s) of gtsrb_train.json (first: 50000003)",
+        "empty split",
+        "none of the 3 images",
+    ]
+    assert len(faults) == len(wanted)
+    assert all(word in fault for word, fault in zip(wanted, faults, strict=True))
+
+
+def test_notes_are_no_faults(release):
+    root = release("dtd")
+    image = Image.open(root / "data/dtd/train/0001/000001.jpg")
+    image.resize((50, 40)).convert("CMYK").save(root / "data/dtd/train/0001/000001.jpg")
+    edit(root / "annotations/dtd_val.json", lambda c: c["images"][0].update(file_name=c["images"][1]["file_name"]))
+    edit(root / "annotations/dtd_val.json", lambda c: c["categories"][1].update(name="sign11"))
+    (root / "data/dtd/train/new.jpg").touch()
+    (root / "data/dtd.tar").touch()
+
+    def foreign(content):
+        content["images"][0]["id"] = 7
+
+    edit(root / "annotations/dtd_test_stripped.json", foreign)
+    rows = check_release(root, quiet)
+    assert everything(rows, "faults") == []
+    notes = everything(rows, "notes")
+    for words in (
+        "1 image(s) have a shorter side other than 72 or 73 pixels (first: data/dtd/train/0001/000001.jpg, 50×40)",
+        "1 image(s) are of mode CMYK",
+        "1 file(s) are listed twice (first: data/dtd/val/0001/000011.jpg)",
+        "2 file(s) in data/dtd are listed by no annotation (first: data/dtd/train/new.jpg)",
+        "data/ holds 1 name(s) that no domain uses (first: data/dtd.tar)",
+        "1 image id(s) are not of domain number 4 (first: 7)",
+        "1 class name(s) differ from train's (first: 'sign11', there 'sign10')",
+    ):
+        assert any(words in note for note in notes), words
+    assert len(notes) == 7
+
+
+def test_mini(shared):
+    rows = check_release(shared / "decathlon-mini", quiet)
+    assert sum(row.images for row in rows) == 9_055 and everything(rows, "faults") == []
