@@ -44,19 +44,52 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="python -m benchmark", description="The Visual Decathlon suite.")
     commands = top.add_subparsers(dest="command", required=True, metavar="run | methods | data | tables | perf")
     folders = argparse.ArgumentParser(add_help=False)
-    folders.add_argument("--results", type=_existing, default=ROOT / "results" / "runs", metavar="DIR", help="where records and tables go")
-    folders.add_argument("--cache", type=_existing, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones")
+    folders.add_argument(
+        "--results",
+        type=_existing,
+        default=ROOT / "results" / "runs",
+        metavar="DIR",
+        help="where records and tables go",
+    )
+    folders.add_argument(
+        "--cache", type=_existing, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
+    )
 
     run = commands.add_parser("run", parents=[folders], help="train and evaluate methods, write the tables")
     run.add_argument("--method", required=True, help="name, name(option=value), a comma list, a wildcard, or all")
-    run.add_argument("--data", type=_existing, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn")
-    run.add_argument("--backbone", type=_existing, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target")
-    run.add_argument("--profile", default="standin", help="standin (default: minutes on two cores) or decathlon (the paper's)")
-    run.add_argument("--set", action="extend", type=_words, default=[], metavar="NAME=VALUE", help="override a setting, e.g. epochs=10 pretrain.epochs=5 width=0.5")
-    run.add_argument("--split", choices=("val", "test", "holdout"), default="val", help="val: train on train; test: train on train+val; holdout: 4/5 against 1/5 of train, for tuning")
+    run.add_argument(
+        "--data", type=_existing, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn"
+    )
+    run.add_argument(
+        "--backbone", type=_existing, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
+    )
+    run.add_argument(
+        "--profile", default="standin", help="standin (default: minutes on two cores) or decathlon (the paper's)"
+    )
+    run.add_argument(
+        "--set",
+        action="extend",
+        type=_words,
+        default=[],
+        metavar="NAME=VALUE",
+        help="override a setting, e.g. epochs=10 pretrain.epochs=5 width=0.5",
+    )
+    run.add_argument(
+        "--split",
+        choices=("val", "test", "holdout"),
+        default="val",
+        help="val: train on train; test: train on train+val; holdout: 4/5 against 1/5 of train, for tuning",
+    )
     run.add_argument("--seeds", default="1", help="how many (3 is 0, 1, 2) or a list such as 0,5,7")
     run.add_argument("--domains", type=_words, default=[], help="a list of domains (default: all there are)")
-    run.add_argument("--own", type=_own, action="append", default=[], metavar="NAME=DIR", help="your own domain: a folder of class folders")
+    run.add_argument(
+        "--own",
+        type=_own,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="your own domain: a folder of class folders",
+    )
     run.add_argument("--limit", type=_positive, help="cut every split to so many images (marks the rows)")
     run.add_argument("--workers", type=_positive, help="processes side by side (default: the cores; 1 on a GPU)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -67,10 +100,14 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_existing, metavar="DIR", help="check this release")
     data.add_argument("--download", type=_existing, metavar="DIR", help="fetch the two public archives into DIR")
-    data.add_argument("--sheet", type=_existing, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data")
+    data.add_argument(
+        "--sheet", type=_existing, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
+    )
 
     made = commands.add_parser("tables", parents=[folders], help="make the tables again from the records")
-    made.add_argument("--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)")
+    made.add_argument(
+        "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
+    )
 
     perf = commands.add_parser("perf", parents=[folders], help="measure batches and steps against the reference's way")
     perf.add_argument("--only", type=_words, default=[], metavar="PART", help="batches, step")

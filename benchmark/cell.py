@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from benchmark import networks
+from benchmark.backbones.shapes import shapes_of
 from benchmark.cells import Cell
 from benchmark.checkpoint import write_safetensors
 from benchmark.cost import conv_macs
-from benchmark.backbones.shapes import shapes_of
 from benchmark.evaluate import evaluate, merge_checked
 from benchmark.features import FeatureBatches
 from benchmark.identity import TRAINING_VERSION

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         release = args.download / RELEASE
         console.print(f"{release} is unpacked. Check it with: make data DATA={release}", soft_wrap=True)
         for step in steps:
-            console.print(f"- {_printable(step)}", soft_wrap=True)
+            console.print(f"- {_printable(step)}", soft_wrap=not console.is_terminal)
     if args.data is None:
         return 0
     with _progress(console) as progress:

@@ -67,7 +67,9 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
 
         mode = reference_names.mode(tensors, file)
         if mode == "parallel":
-            raise BadInput(f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters")
+            raise BadInput(
+                f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
+            )
         ours = reference_names.from_reference(tensors, path=file)
         return ours, "series" if mode == "series" else "plain", reference_names.width(tensors, file)
     if "body.stem.conv.weight" in tensors or "body.stem.conv.conv.weight" in tensors:

@@ -59,23 +59,29 @@ Told = Callable[[str, str, int, int], None]
 """progress(what, domain, done, of)"""
 
 
+def standins(cache: Path, told: Told = lambda *_: None) -> Path:
+    """The folder of the drawn stand-ins, in the official layout; drawn if they are not there yet."""
+    from datasets.standin.generate import VERSION, generate
+
+    root = cache / f"standin-v{VERSION}-seed0"
+    if not root.is_dir():
+        drawn = []
+        told("drawing the stand-in domains", "", 0, len(DOMAINS))
+
+        def one(domain: str) -> None:
+            drawn.append(domain)
+            told("drawing the stand-in domains", domain, len(drawn), len(DOMAINS))
+
+        generate(root, progress=one)
+    return root
+
+
 def open_data(request: Request, told: Told) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet."""
     root, name, data_id, standin = request.data, "", "", True
     if root is None:
-        from datasets.standin.generate import VERSION, generate
-
-        name = data_id = f"stand-ins v{VERSION} seed 0"
-        root = request.cache / f"standin-v{VERSION}-s0"
-        if not root.is_dir():
-            drawn = []
-            told("drawing the stand-in domains", "", 0, len(DOMAINS))
-
-            def one(domain: str) -> None:
-                drawn.append(domain)
-                told("drawing the stand-in domains", domain, len(drawn), len(DOMAINS))
-
-            generate(root, progress=one)
+        root = standins(request.cache, told)
+        name = data_id = root.name
     else:
         name = root.resolve().name
     found = domains_in(root)
@@ -221,4 +227,3 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if re.fullmatch(r"\d+(,\d+)+,?", text):
         return tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
     raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7")
-

@@ -51,9 +51,7 @@ class Profile:
     backbone_seed: int = 0
 
 
-_PAPER = Recipe(
-    epochs=120, batch=128, decay=1e-4, schedule="steps", drops=(2 / 3, 5 / 6), lr=0.1, follows="paper"
-)
+_PAPER = Recipe(epochs=120, batch=128, decay=1e-4, schedule="steps", drops=(2 / 3, 5 / 6), lr=0.1, follows="paper")
 
 PROFILES = {
     "standin": Profile(
@@ -125,7 +123,9 @@ def _value(setting: str, field: str, text: str, wanted):
             return tuple(float(v) for v in text.split("/"))
         value = wanted(text)
     except (ValueError, KeyError):
-        kind = " or ".join(allowed) if allowed and allowed[-1] is not ... else getattr(wanted, "__name__", "a/b numbers")
+        kind = (
+            " or ".join(allowed) if allowed and allowed[-1] is not ... else getattr(wanted, "__name__", "a/b numbers")
+        )
         raise BadInput(f"SET={setting}: {field} must be {kind}") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):
         raise BadInput(f"SET={setting}: {field} must be a number from 0 up")

@@ -27,7 +27,7 @@ class Provenance:
 def commit() -> str:
     """The checkout's commit, `+` behind it where tracked files differ; empty outside git."""
     try:
-        run = lambda *words: subprocess.run(  # noqa: E731
+        run = lambda *words: subprocess.run(
             ("git", "-C", str(ROOT), *words), capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = run("status", "--porcelain", "--untracked-files=no")

@@ -69,7 +69,11 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("macs_inference", pa.int64(), "the same after merging"),
     # how long it took
     ("train_seconds", pa.float64(), "training alone, evaluation outside the clock, s"),
-    ("prepare_seconds", pa.float64(), "once before training: features of the frozen network, s; null where there is none"),
+    (
+        "prepare_seconds",
+        pa.float64(),
+        "once before training: features of the frozen network, s; null where there is none",
+    ),
     ("step_ms", pa.float64(), "median training step, ms"),
     ("step_ms_p10", pa.float64(), "its 10th percentile, ms"),
     ("step_ms_p90", pa.float64(), "its 90th percentile, ms"),
@@ -98,16 +102,25 @@ def write_record(record: dict, folder: Path) -> Path:
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
-    """Write Parquet under another name, then rename."""
+    """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return write_bytes(sink.getvalue(), path)
+
+
+def write_bytes(content: bytes | pa.Buffer, path: Path) -> Path:
+    """Write under another name, then rename: a reader sees the old file or the new one, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise BadInput(f"{path} cannot be written ({reason}); free some space, or name another folder with RESULTS=") from None
+        raise BadInput(
+            f"{path} cannot be written ({reason}); free some space, or name another folder with RESULTS="
+        ) from None
     return path
 
 
@@ -124,12 +137,16 @@ def read_records(folders: Iterable[Path]) -> list[dict]:
             try:
                 table = pq.read_table(path)
             except (pa.ArrowException, OSError) as error:
-                raise BadInput(f"{path} is no readable Parquet file ({str(error)[:80]}); remove it and run again") from None
+                raise BadInput(
+                    f"{path} is no readable Parquet file ({str(error)[:80]}); remove it and run again"
+                ) from None
             if "schema" not in table.column_names or "hash" not in table.column_names:
                 continue  # a table made from records lies beside them
             versions = set(table["schema"].to_pylist())
             if versions - {SCHEMA_VERSION}:
-                raise BadInput(f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it")
+                raise BadInput(
+                    f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it"
+                )
             for record in table.to_pylist():
                 found.setdefault(record["hash"], record)
     return sorted(found.values(), key=lambda r: (r["method"], -r["k"], r["domain"], r["seed"], r["hash"]))

@@ -6,7 +6,7 @@ from argparse import Namespace
 from concurrent.futures import Future
 from pathlib import Path
 
-from benchmark import plan, tables
+from benchmark import plan, table_files, tables
 from benchmark.cells import Backbone, Cell
 from benchmark.given import read_given
 from benchmark.profiles import profile
@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
             faults = _work(todo, results, provenance, device, workers, screen)
     records = read_records([results / "records"])
     found = tables.tables(records, shipped)
-    paths = tables.write(found, results)
+    paths = table_files.write(found, results)
     mine = {cell.hash for cell in asked + helping}
     here = tables.tables([r for r in records if r["hash"] in mine], shipped + records)
     for table in here:
@@ -87,7 +87,9 @@ def _probe(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise BadInput(f"{folder} cannot be written ({error.strerror}); make it writable or name another folder") from None
+        raise BadInput(
+            f"{folder} cannot be written ({error.strerror}); make it writable or name another folder"
+        ) from None
 
 
 def _baseline(request, data, asked: list[Cell], finished: dict, shipped: list[dict], screen: Screen) -> list[Cell]:
@@ -128,7 +130,9 @@ def _command() -> str:
     return os.environ.get("BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
 
 
-def _work(todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen) -> list[str]:
+def _work(
+    todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen
+) -> list[str]:
     """Pretrain what is missing, each backbone once, then run the cells, the longest first; returns the faults."""
     bases = {cell.backbone.hash: cell.backbone for cell in todo}
     missing = [base for base in bases.values() if not base.path.is_file()]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
-from benchmark import tables
+from benchmark import layout
 from benchmark.tables import Table
 
 
@@ -16,7 +16,8 @@ class Screen:
     """Says what is being done, for which domain, and how long it still takes."""
 
     def __init__(self):
-        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        # Not a terminal: as wide as any table needs, so that nothing is cut in a log.
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
         self.live = self.console.is_terminal
         self._start = time.monotonic()
         self._progress = Progress(
@@ -98,39 +99,39 @@ class Screen:
             self._progress.remove_task(self._bars.pop(key))
 
     def table(self, table: Table) -> None:
-        """Table 1 of the run with the published rows apart, and the timing table."""
-        out = RichTable(title=tables.heading(table), title_justify="left", header_style="bold")
-        head = tables.header(table)
-        for i, name in enumerate(head):
-            out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
-        out.add_row(*tables.images_line(table), style="dim", end_section=True)
-        for row in table.rows:
-            out.add_row(*tables.cells(row, table.own))
-        if rows := tables.published_like(table):
-            out.add_section()
-            out.add_row("published, test split", *[""] * (len(head) - 1), style="dim italic")
-            for row in rows:
-                out.add_row(*tables.published_cells(row, table.own), style="dim")
-        self.show(out)
-        for note in tables.notes(table) + ([self._apart(table)] if rows else []):
+        """Table 1 of the run with the published rows under it, and the timing table."""
+        head, sections = layout.grid(table)
+        self._grid(layout.heading(table), head, sections)
+        for note in layout.notes(table):
             self.console.print(note, style="dim", markup=False)
+        if len(sections) > 2:
+            self.console.print("The last rows: " + layout.apart(table), style="dim", markup=False)
         if table.timing:
-            head, rows = tables.timing_text(table)
-            out = RichTable(title="Time and cost, summed over the target domains", title_justify="left", header_style="bold")
+            head, rows = layout.timing_text(table)
+            self._grid(layout.TIMING, head, [[], rows])
+
+    def _grid(self, title: str, head: list[str], sections: list[list[list[str]]]) -> None:
+        """The rows as they are; on a terminal too narrow for them, turned on their side."""
+        rows = [row for section in sections for row in section]
+        quiet = len(sections[0]) + len(sections[1])  # the published rows come after these
+        need = sum(max(map(len, column)) + 3 for column in zip(head, *rows, strict=True)) + 1
+        self.console.print()
+        self.console.print(title, style="bold", markup=False)
+        if self.live and need > self.console.width:
+            out = RichTable(header_style="bold")
+            for i, name in enumerate([head[0], *(row[0] for row in rows)]):
+                out.add_column(name, justify="right" if i else "left", style="dim" if i > quiet else "")
+            for column in list(zip(head, *rows, strict=True))[1:]:
+                out.add_row(*column)
+        else:
+            out = RichTable(header_style="bold")
             for i, name in enumerate(head):
-                out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
-            for row in rows:
-                out.add_row(*row)
-            self.show(out)
-
-    @staticmethod
-    def _apart(table: Table) -> str:
-        return tables.BESIDE if table.baseline.startswith("the published") else tables.APART
-
-    def show(self, table: RichTable) -> None:
-        """A table as wide as it needs to be where nobody reads it on a terminal."""
-        width = None if self.live else 250
-        self.console.print(table, width=width)
+                out.add_column(name, justify="right" if i else "left", no_wrap=True)
+            for section in sections:
+                for row in section:
+                    out.add_row(*row, style="dim" if row in sections[0] or section in sections[2:] else "")
+                out.add_section()
+        self.console.print(out)
 
     def files(self, paths: list[Path]) -> None:
         self.console.print("Files: " + "  ".join(str(p) for p in paths), markup=False)

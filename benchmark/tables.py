@@ -1,16 +1,11 @@
 """Tables as pure functions of records: the layout of the published Table 1, and a timing table beside it."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pyarrow as pa
-
-from benchmark.published import Published, published, published_baseline
-from benchmark.records import write_table
+from benchmark.published import published_baseline
 from benchmark.score import ceilings, score
 from datasets.catalogue import DOMAINS
 
@@ -70,7 +65,9 @@ def tables(records: Iterable[dict], shipped: Iterable[dict] = ()) -> list[Table]
     for record in shipped:
         if record["method"] == BASELINE:
             lent[tuple(record[name] for name in GROUP)].append(record)
-    return [_table(dict(zip(GROUP, key, strict=True)), mine, lent[key]) for key, mine in sorted(groups.items(), key=str)]
+    return [
+        _table(dict(zip(GROUP, key, strict=True)), mine, lent[key]) for key, mine in sorted(groups.items(), key=str)
+    ]
 
 
 def baseline_top1(records: Iterable[dict]) -> dict[str, float]:
@@ -85,7 +82,9 @@ def baseline_top1(records: Iterable[dict]) -> dict[str, float]:
 def real_test(records: Iterable[dict]) -> bool:
     """Whether these are the real test split, whole: there alone the published baseline serves."""
     full = {r["domain"] for r in records if r["k"] and r["eval_images"] == DOMAINS[r["domain"]].counts[2]}
-    return full == set(DOMAINS) and all(r["split"] == "test" and not r["standin"] and r["limit"] is None for r in records)
+    return full == set(DOMAINS) and all(
+        r["split"] == "test" and not r["standin"] and r["limit"] is None for r in records
+    )
 
 
 def _table(group: dict, records: list[dict], lent: list[dict]) -> Table:
@@ -188,166 +187,3 @@ def _seconds(record: dict) -> float:
 def _median(records: list[dict], name: str, scale: float = 1.0) -> float | None:
     values = [r[name] for r in records if r[name] is not None]
     return statistics.median(values) * scale if values else None
-
-
-# ------------------------------------------------------------------------------------- as text
-
-
-def heading(table: Table) -> str:
-    """What the group is: data, split, profile, backbone."""
-    group = table.group
-    settings = json.loads(group["settings"])
-    parts = [
-        f"{'stand-in data' if group['standin'] else 'data'} {group['data']}",
-        f"split {group['split']}",
-        f"profile {group['profile']} ({settings['network']}, width {settings['width']:g}, {settings['crop']} px)",
-    ]
-    if group["backbone_source"] != "pretrained":
-        parts.append(f"backbone {group['backbone_source']}")
-    if group["limit"] is not None:
-        parts.append(f"CUT to {group['limit']} images a split: no result")
-    return ", ".join(parts)
-
-
-def header(table: Table) -> list[str]:
-    return ["Model", "#par.", *(domain.column for domain in DOMAINS.values()), *table.own, "mean", "S"]
-
-
-def images_line(table: Table) -> list[str]:
-    """The paper's "# images" where the data are the real ones, the actual counts otherwise."""
-
-    def count(name: str) -> str:
-        n, domain = table.images.get(name), DOMAINS.get(name)
-        if n is None:
-            return ""
-        return domain.paper_images if domain and n == sum(domain.counts[:2]) else f"{n:,}"
-
-    return ["# images", "", *(count(name) for name in (*DOMAINS, *table.own)), "", ""]
-
-
-def _number(spread: Spread | None, digits: int) -> str:
-    if spread is None:
-        return ""
-    text = f"{spread.mean:.{digits}f}"
-    return text if spread.deviation is None else f"{text} ±{spread.deviation:.{digits}f}"
-
-
-def cells(row: Row, own: list[str]) -> list[str]:
-    """A row as text, one decimal where there are deviations, two where not; n/10 in the mean's place if not ten."""
-    digits = 2 if row.seeds == 1 else 1
-    return [
-        row.label,
-        f"{row.multiplier:.2f}",
-        *(_number(row.domains.get(name), digits) for name in (*DOMAINS, *own)),
-        _number(row.mean, digits) if row.ten == 10 else f"({row.ten}/10)",
-        _number(row.S, 0),
-    ]
-
-
-def published_like(table: Table) -> list[Published]:
-    """The published rows of the table's methods."""
-    methods = {row.method.partition("(")[0] for row in table.rows}
-    return [row for row in published() if row.method in methods]
-
-
-def published_cells(row: Published, own: list[str]) -> list[str]:
-    return [
-        row.label,
-        row.params,
-        *(f"{row.top1[name]:.2f}" if name in row.top1 else "" for name in DOMAINS),
-        *("" for _ in own),
-        "" if row.mean is None else f"{row.mean:.2f}",
-        "" if row.S is None else f"{row.S:.0f}",
-    ]
-
-
-def notes(table: Table) -> list[str]:
-    out = [f"Top-1 in %. E_max of S: {table.baseline}."]
-    if any(row.seeds > 1 for row in table.rows):
-        out.append("± is the standard deviation over seeds; the backbone is one, so imagenet12 has none.")
-    if table.why_no_score:
-        out.append(table.why_no_score + ".")
-    return out
-
-
-APART = "Published, on the real test split: for orientation only, not comparable with the rows above."
-BESIDE = "Published, on the same test split."
-
-
-def markdown(table: Table) -> str:
-    """The table, its published counterpart and the timing table."""
-    lines = [f"## {heading(table)}", "", *_markdown(header(table), [images_line(table)] + [cells(r, table.own) for r in table.rows])]
-    lines += ["", *notes(table), ""]
-    if rows := published_like(table):
-        beside = table.baseline.startswith("the published")
-        lines += [BESIDE if beside else APART, ""]
-        lines += [*_markdown(header(table), [published_cells(r, table.own) for r in rows]), ""]
-    if table.timing:
-        lines += ["Time and cost, summed over the target domains", ""]
-        lines += [*_markdown(*timing_text(table)), ""]
-    return "\n".join(lines)
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
-
-    return [line(head), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]
-
-
-def timing_text(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the timing table as text; empty where nothing was measured."""
-    digits = {"seconds": 1, "T/T_FFT": 2, "step ms": 1, "p10": 1, "p90": 1, "MMACs": 1, "merged MMACs": 1}
-    head = [name for name in table.timing[0] if name not in ("method", "workers", "threads")]
-
-    def text(name: str, value) -> str:
-        if value is None:
-            return ""
-        return value if isinstance(value, str) else f"{value:,.{digits.get(name, 0)}f}"
-
-    return head, [[text(name, row[name]) for name in head] for row in table.timing]
-
-
-# ------------------------------------------------------------------------------------- as files
-
-
-def write(found: list[Table], folder: Path) -> list[Path]:
-    """table1.parquet, table1.md and timing.parquet in `folder`."""
-    rows, times = [], []
-    for table in found:
-        group = table.group | {"baseline": table.baseline}
-        for row in table.rows:
-            line = {"Model": row.label, "#par.": row.multiplier}
-            for name in (*DOMAINS, *table.own):
-                column = DOMAINS[name].column if name in DOMAINS else name
-                spread = row.domains.get(name)
-                line[column] = spread and spread.mean
-                line[f"{column} sd"] = spread and spread.deviation
-            line |= {"mean": row.mean and row.mean.mean, "mean sd": row.mean and row.mean.deviation}
-            line |= {"S": row.S and row.S.mean, "S sd": row.S and row.S.deviation}
-            line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.ten}
-            rows.append(line | {"method": row.method} | group)
-        times += [row | group for row in table.timing]
-    own = sorted({name for table in found for name in table.own})
-    columns = [domain.column for domain in DOMAINS.values()] + own
-    first = ["Model", "#par.", *columns, "mean", "S"]
-    numbers = [*first[1:], *(f"{c} sd" for c in (*columns, "mean", "S")), "#par. with heads"]
-    schema = [(name, pa.string() if name == "Model" else pa.float64()) for name in first]
-    schema += [(name, pa.float64()) for name in numbers if name not in first]
-    schema += [("seeds", pa.int32()), ("domains", pa.int32()), ("method", pa.string())]
-    schema += [("data", pa.string()), ("data_id", pa.string()), ("standin", pa.bool_()), ("split", pa.string())]
-    schema += [("limit", pa.int32()), ("profile", pa.string()), ("settings", pa.string())]
-    schema += [("backbone_source", pa.string()), ("baseline", pa.string())]
-    paths = [write_table(pa.Table.from_pylist(rows, pa.schema(schema)), folder / "table1.parquet")]
-    text = "\n".join(markdown(table) for table in found)
-    paths.append(_write_text(text, folder / "table1.md"))
-    if times:
-        paths.append(write_table(pa.Table.from_pylist(times), folder / "timing.parquet"))
-    return paths
-
-
-def _write_text(text: str, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-    return path

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from benchmark import tables
+from benchmark import table_files, tables
 from benchmark.records import read_records
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
@@ -14,9 +14,11 @@ def run(args: Namespace) -> int:
     source = args.source or args.results
     records = read_records([source])
     if not records:
-        raise BadInput(f"{source} holds no records; run `make bench METHOD=res_adapter` first or name a folder with FROM=")
+        raise BadInput(
+            f"{source} holds no records; run `make bench METHOD=res_adapter` first or name a folder with FROM="
+        )
     found = tables.tables(records, read_records([SHIPPED]))
-    paths = tables.write(found, args.results)
+    paths = table_files.write(found, args.results)
     screen = Screen()
     for table in found:
         screen.table(table)

@@ -67,7 +67,7 @@ def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
         raise BadInput(f"{domain}: {path} has more than {MAX_PIXELS:,} pixels; make it smaller or remove it") from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a damaged file can raise nearly anything from inside PIL's plugins
+    except Exception as error:
         raise BadInput(f"{domain}: {path} is truncated or damaged ({error}); restore the file") from None
 
 

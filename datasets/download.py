@@ -95,8 +95,9 @@ def download(
             _unpack(path, archive, dest, progress)
     if not any((dest / RELEASE / "annotations").glob("*_test.json")):
         steps.append(
-            "The test labels have been public since 2020: take `labels_test.zip` from the residual adapters authors' "
-            f"repository (srebuffi/residual_adapters) and put its <domain>_test.json into {dest / RELEASE}/annotations/."
+            "The test labels have been public since 2020: take labels_test.zip from the residual adapters authors' "
+            "repository (srebuffi/residual_adapters) and put its <domain>_test.json into "
+            f"{dest / RELEASE / 'annotations'}."
         )
     return steps
 
@@ -268,7 +269,9 @@ def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> Non
     temporary.mkdir()
     try:
         with open(path, "rb") as raw:
-            unpack(raw, temporary, path, lambda: progress(f"{archive.name}: unpack", raw.tell(), archive.bytes))
+            what = f"{archive.name}: unpack"
+            unpack(raw, temporary, path, lambda: progress(what, raw.tell(), archive.bytes))
+        progress(what, archive.bytes, archive.bytes)
         for piece in archive.gives:
             target = dest / RELEASE / piece
             if _there(target):

@@ -105,7 +105,9 @@ def _parse(spec: str) -> Method:
         else:
             raise ValueError
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise BadInput(f"METHOD={spec} is not of the form name or name(option=value, ...); see `make methods`") from None
+        raise BadInput(
+            f"METHOD={spec} is not of the form name or name(option=value, ...); see `make methods`"
+        ) from None
     if name not in _registry:
         near = difflib.get_close_matches(name, _registry, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(_registry))}"

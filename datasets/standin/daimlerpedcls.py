@@ -29,9 +29,16 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         _box(pen, 0, 0, rng.uniform(0.05, 0.6), rng.uniform(0.2, 2), _grey(base + rng.normal(0, 45)))
     image = pen.over(image, opacity=rng.uniform(0.3, 0.8))
     pen = Pen(_WIDTH, _HEIGHT)
-    pen.place(rng.uniform(-0.15, 0.15), rng.uniform(-0.1, 0.1), rng.uniform(0.85, 1.1), rng.normal(0, 0.04), rng.uniform(0.95, 1.15),
-              0, rng.random() < 0.5)  # fmt: skip
-    contrast = rng.choice((-1, 1)) * rng.uniform(30, 100)
+    pen.place(
+        rng.uniform(-0.15, 0.15),
+        rng.uniform(-0.1, 0.1),
+        rng.uniform(0.75, 1.0),
+        rng.normal(0, 0.04),
+        rng.uniform(0.95, 1.15),
+        0,
+        rng.random() < 0.5,
+    )
+    contrast = rng.choice((-1, 1)) * rng.uniform(16, 80)
     (_person if label else _structure)(pen, rng, lambda spread=15: _grey(base + contrast + rng.normal(0, spread)))
     image = pen.over(image, light(rng, _WIDTH, _HEIGHT, 0.2))
     grey = finish(rng, image[..., 0], blur=rng.uniform(0.8, 2.2), grain=rng.uniform(2, 12), gain=(0.7, 1.1), lift=15)

@@ -9,9 +9,23 @@ from PIL import Image
 from datasets.standin.canvas import colour, finish, grid, light, noise, smoothstep, tint, turned
 
 CLASSES = (
-    "banded", "bubbly", "chequered", "cracked", "dotted", "fibrous", "grid", "honeycombed",
-    "lined", "marbled", "scaly", "spiralled", "sprinkled", "woven", "wrinkled", "zigzagged",
-)  # fmt: skip
+    "banded",
+    "bubbly",
+    "chequered",
+    "cracked",
+    "dotted",
+    "fibrous",
+    "grid",
+    "honeycombed",
+    "lined",
+    "marbled",
+    "scaly",
+    "spiralled",
+    "sprinkled",
+    "woven",
+    "wrinkled",
+    "zigzagged",
+)
 COUNTS = {"train": (30,) * len(CLASSES), "val": (20,) * len(CLASSES), "test": (20,) * len(CLASSES)}
 TRACK = 1
 _ASPECTS = (1.0, 1.0, 1.33, 1.5, 0.8)

@@ -1,4 +1,4 @@
-"""Draws the stand-in domains into a folder of the official layout, in parallel, the same for every number of workers."""
+"""Draws the stand-in domains into a folder of the official layout, in parallel; workers change no pixel."""
 
 import multiprocessing
 import os

@@ -12,11 +12,27 @@ from datasets.standin.strokes import digit
 
 # name: (plate, pictogram)
 _SIGNS = {
-    "speed 20": ("limit", "20"), "speed 30": ("limit", "30"), "speed 50": ("limit", "50"), "speed 60": ("limit", "60"), "speed 70": ("limit", "70"), "speed 80": ("limit", "80"),
-    "no overtaking": ("limit", "cars"), "no vehicles": ("limit", ""), "no entry": ("red", "bar"), "stop": ("octagon", "bar"), "yield": ("yield", ""), "priority road": ("diamond", ""),
-    "bend left": ("warning", "left"), "bend right": ("warning", "right"), "crossroads": ("warning", "cross"), "danger": ("warning", "mark"),
-    "turn left": ("blue", "left"), "turn right": ("blue", "right"), "ahead only": ("blue", "ahead"), "roundabout": ("blue", "ring"),
-}  # fmt: skip
+    "speed 20": ("limit", "20"),
+    "speed 30": ("limit", "30"),
+    "speed 50": ("limit", "50"),
+    "speed 60": ("limit", "60"),
+    "speed 70": ("limit", "70"),
+    "speed 80": ("limit", "80"),
+    "no overtaking": ("limit", "cars"),
+    "no vehicles": ("limit", ""),
+    "no entry": ("red", "bar"),
+    "stop": ("octagon", "bar"),
+    "yield": ("yield", ""),
+    "priority road": ("diamond", ""),
+    "bend left": ("warning", "left"),
+    "bend right": ("warning", "right"),
+    "crossroads": ("warning", "cross"),
+    "danger": ("warning", "mark"),
+    "turn left": ("blue", "left"),
+    "turn right": ("blue", "right"),
+    "ahead only": ("blue", "ahead"),
+    "roundabout": ("blue", "ring"),
+}
 
 CLASSES = tuple(_SIGNS)
 TRACK = 5

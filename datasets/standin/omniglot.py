@@ -1,6 +1,6 @@
 """Omniglot's stand-in: white strokes on black, many classes with few examples each.
 
-A class is a character: three to five strokes between points of a small grid, fixed once and for all.
+A class is a character: three or four strokes between points of a small grid, fixed once and for all.
 Each example is another writer's: slant, size, proportion and a jitter of every point.
 """
 
@@ -11,24 +11,30 @@ from datasets.standin.canvas import Pen
 
 _CHARACTERS = 40
 CLASSES = tuple(f"character{number:02d}" for number in range(1, _CHARACTERS + 1))
-COUNTS = {"train": (12,) * _CHARACTERS, "val": (8,) * _CHARACTERS, "test": (8,) * _CHARACTERS}
+COUNTS = {"train": (11,) * _CHARACTERS, "val": (8,) * _CHARACTERS, "test": (8,) * _CHARACTERS}
 TRACK = 1
+_KNOTS = np.stack(np.meshgrid((-0.7, 0, 0.7), (-0.75, 0, 0.75)), -1).reshape(-1, 2)
+
+
+def _stroke(rng: np.random.Generator, start: int) -> tuple[np.ndarray, int]:
+    """Control points (3, 2) of a stroke from knot `start`: its start, bend and end; and the knot where it ends."""
+    end = int(rng.choice([knot for knot in range(9) if knot != start]))
+    bend = (_KNOTS[start] + _KNOTS[end]) / 2 + rng.choice((0, 0, 0.6, 1)) * rng.uniform(-1, 1, 2)
+    return np.stack([_KNOTS[start], bend, _KNOTS[end]]), end
 
 
 def _character(number: int) -> list[np.ndarray]:
-    """Control points (3, 2) of each stroke: a start, a bend and an end."""
-    rng = np.random.Generator(np.random.SFC64([2015, number]))
-    knots = np.stack(np.meshgrid((-0.7, 0, 0.7), (-0.75, 0, 0.75)), -1).reshape(-1, 2)
-    strokes, end = [], rng.integers(9)
-    for _ in range(rng.integers(3, 6)):
-        start = end if rng.random() < 0.5 else rng.integers(9)
-        end = rng.choice([knot for knot in range(9) if knot != start])
-        bend = (knots[start] + knots[end]) / 2 + rng.choice((0, 0, 0.6, 1)) * rng.uniform(-1, 1, 2)
-        strokes.append(np.stack([knots[start], bend, knots[end]]))
+    """The strokes of a character; characters come in pairs that differ by the last stroke alone."""
+    rng = np.random.Generator(np.random.SFC64([2015, number // 2]))
+    strokes, end = [], int(rng.integers(9))
+    for _ in range(rng.integers(3, 5)):
+        stroke, end = _stroke(rng, end if rng.random() < 0.5 else int(rng.integers(9)))
+        strokes.append(stroke)
+    if number % 2:
+        strokes[-1] = _stroke(rng, int(rng.integers(9)))[0]
     points = np.concatenate(strokes)  # every character fills its frame
     low, high = points.min(0), points.max(0)
-    scale = 1.5 / max((high - low).max(), 0.5)
-    return [(stroke - (low + high) / 2) * scale for stroke in strokes]
+    return [(stroke - (low + high) / 2) * (1.5 / (high - low).max()) for stroke in strokes]
 
 
 _STROKES = [_character(number) for number in range(_CHARACTERS)]
@@ -38,7 +44,7 @@ _T = np.linspace(0, 1, 9)[:, None]
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
     pen = Pen(72, 72, mode="L")
     pen.place(
-        *rng.normal(0, 0.08, 2), rng.uniform(0.6, 0.95), rng.normal(0, 0.12), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)
+        *rng.normal(0, 0.08, 2), rng.uniform(0.55, 0.88), rng.normal(0, 0.12), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)
     )
     wobble = rng.uniform(0.04, 0.11)
     for stroke in _STROKES[label]:

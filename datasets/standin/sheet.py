@@ -11,7 +11,7 @@ _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
 
 def contact_sheet(root: Path, out: Path) -> None:
-    """Writes a PNG to `out`: a row per domain below `root`, its column's name and eight val images of different classes."""
+    """Writes a PNG to `out`: for each domain below `root` its column's name and eight val images of many classes."""
     domains = domains_in(root)
     heights = [_row_height(read_split(root, domain, "val")) for domain in domains]
     sheet = Image.new(

@@ -5,15 +5,30 @@ positive, so what stays still cancels and what moves leaves a dark past and a br
 Classes are motions; place, size, speed, phase, build and camera shake are nuisance.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
 from datasets.standin.canvas import Pen, finish, noise
 
 CLASSES = (
-    "archery", "biking", "boxing", "diving", "golf swing", "hula hoop", "javelin", "jumping jack",
-    "juggling", "lunges", "pull ups", "rowing", "skating", "swing", "tai chi",
-)  # fmt: skip
+    "archery",
+    "biking",
+    "boxing",
+    "diving",
+    "golf swing",
+    "hula hoop",
+    "javelin",
+    "jumping jack",
+    "juggling",
+    "lunges",
+    "pull ups",
+    "rowing",
+    "skating",
+    "swing",
+    "tai chi",
+)
 COUNTS = {"train": (33,) * len(CLASSES), "val": (20,) * len(CLASSES), "test": (20,) * len(CLASSES)}
 TRACK = 1
 _WIDTH, _HEIGHT, _FRAMES = 96, 72, 7
@@ -43,110 +58,101 @@ def _limb(pen: Pen, start, angle, length, tone, width=0.12):
     return end
 
 
+@dataclass
+class _Pose:
+    """A figure at one moment; angles in radians from straight down, forward positive, each pair front and back."""
+
+    hip: tuple[float, float] = (0.0, 0.25)
+    lean: float = 0.0
+    arms: tuple[float, float] = (0.3, -0.3)
+    elbows: tuple[float, float] = (0.2, -0.2)  # turn of the forearm against the upper arm
+    legs: tuple[float, float] = (0.25, -0.25)
+    knees: tuple[float, float] = (0.0, 0.0)
+
+
+def _pose(motion: str, t: float, phase: float, speed: float) -> _Pose:
+    """The pose at time `t` (0..1) of a motion; repeated ones start anywhere in their turn."""
+    turn = 2 * np.pi * (speed * t + phase)
+    s, c = np.sin(turn), np.cos(turn)
+    up = 0.5 + 0.5 * s
+    match motion:
+        case "archery":
+            return _Pose(arms=(1.57, -1.57), elbows=(0, -2.6 + 0.9 * t))
+        case "biking":
+            return _Pose(lean=0.6, arms=(1.1, 1.0), legs=(1 + 0.5 * s, 1 - 0.5 * s), knees=(-1 + 0.5 * c, -1 - 0.5 * c))
+        case "boxing":
+            return _Pose(arms=(1.4, 1.2), elbows=(0.2 + 1.2 * max(0, s), 0.2 + 1.2 * max(0, -s)))
+        case "diving":
+            arms, legs = (3.0, 2.9), (-1.4 - 1.2 * t, -1.4 - 1.2 * t)
+            return _Pose((-0.6 + 1.1 * t, -0.25 + 1.2 * t * t), 1.2 + 1.2 * t, arms, legs=legs)
+        case "golf swing":
+            angle = -1.8 + 3.6 * ((t * speed + 0.2 * phase) % 1.2)
+            return _Pose(lean=0.25, arms=(angle, angle - 0.15), elbows=(0, 0))
+        case "hula hoop":
+            return _Pose((0.12 * s, 0.25), -0.12 * s, (1.9, -1.9), (0.5, -0.5))
+        case "javelin":
+            return _Pose((-0.6 + 1.2 * t, 0.25), arms=(2.2 - 1.6 * t, -0.6), legs=(0.7 * s, -0.7 * s))
+        case "jumping jack":
+            spread = 0.1 + 0.6 * up
+            return _Pose((0, 0.25 - 0.15 * up), 0, (0.3 + 2.5 * up, -0.3 - 2.5 * up), (0, 0), (spread, -spread))
+        case "juggling":
+            return _Pose(elbows=(1.6 + 0.4 * s, -1.6 + 0.4 * s))
+        case "lunges":
+            return _Pose((0, 0.25 + 0.3 * up), legs=(0.3 + 0.9 * up, -0.3 - 0.5 * up), knees=(-1.1 * up, -0.6 * up))
+        case "pull ups":
+            return _Pose((0, 0.25 + 0.3 * s), 0, (2.7 - 0.5 * s, -2.7 + 0.5 * s), (0.9 - 0.9 * s, -0.9 + 0.9 * s))
+        case "rowing":
+            bend, knee = -0.5 + 0.4 * s, -0.5 - 0.5 * s
+            return _Pose((0.15 * s, 0.55), 0.6 * s, (1.5, 1.4), (bend, bend), (1.5, 1.4), (knee, knee))
+        case "skating":
+            return _Pose((0.7 * s, 0.25), 0.5, (-0.9 * c, 0.9 * c), legs=(0.6 * c, -0.8 * c))
+        case "swing":
+            seat = (0.8 * np.sin(0.8 * s), -0.75 + 0.95 * np.cos(0.8 * s))
+            return _Pose(seat, 0, (2.9, -2.9), (0, 0), (1.2, 1.1), (-0.8, -0.8))
+        case "tai chi":
+            return _Pose((0, 0.25), 0.05 * s, (1.3 + 0.5 * s, -1.3 - 0.5 * c), (0.6 * c, -0.6 * s), (0.5, -0.5))
+    raise ValueError(motion)
+
+
 def _figure(pen: Pen, motion: str, t: float, phase: float, speed: float, tones) -> None:
-    """One frame at time `t` (0..1): a pose of torso, head, arms and legs, and what it holds."""
+    """One frame at time `t` (0..1): body, limbs, and what the figure holds or rides."""
     body, prop = int(255 * tones[0]), int(255 * tones[1])
-    swing = np.sin(2 * np.pi * (speed * t + phase))
-    turn = np.cos(2 * np.pi * (speed * t + phase))
-    hip, lean = [0.0, 0.25], 0.0
-    arms, legs, bends = [0.3, -0.3], [0.25, -0.25], [0.0, 0.0]
-    elbow = [0.2, -0.2]
-    if motion == "jumping jack":
-        spread = 0.5 + 0.5 * swing
-        arms, legs, elbow = [0.3 + 2.5 * spread, -0.3 - 2.5 * spread], [0.1 + 0.6 * spread, -0.1 - 0.6 * spread], [0, 0]
-        hip[1] -= 0.15 * spread
-    elif motion == "boxing":
-        arms, elbow = [1.4, 1.2], [0.2 + 1.2 * max(0, swing), 0.2 + 1.2 * max(0, -swing)]
-    elif motion == "golf swing":
-        angle = -1.8 + 3.6 * ((t * speed + 0.2 * phase) % 1.2)
-        arms, elbow, lean = [angle, angle - 0.15], [0, 0], 0.25
-    elif motion == "javelin":
-        hip[0] += -0.6 + 1.2 * t
-        arms, legs = [2.2 - 1.6 * t, -0.6], [0.7 * swing, -0.7 * swing]
-    elif motion == "lunges":
-        down = 0.5 + 0.5 * swing
-        hip[1] += 0.3 * down
-        legs, bends = [0.3 + 0.9 * down, -0.3 - 0.5 * down], [-1.1 * down, -0.6 * down]
-    elif motion == "pull ups":
-        hip[1] += 0.3 * swing
-        arms, elbow = [2.7 - 0.5 * swing, -2.7 + 0.5 * swing], [0.9 - 0.9 * swing, -0.9 + 0.9 * swing]
-    elif motion == "rowing":
-        hip[0] += 0.15 * swing
-        lean, arms, legs, bends, elbow = (
-            0.6 * swing,
-            [1.5, 1.4],
-            [1.5, 1.4],
-            [-0.5 * (1 + swing)] * 2,
-            [-0.5 + 0.4 * swing] * 2,
-        )
-        hip[1] = 0.55
-    elif motion == "skating":
-        hip[0] += 0.7 * swing
-        lean, legs, arms = 0.5, [0.6 * turn, -0.8 * turn], [-0.9 * turn, 0.9 * turn]
-    elif motion == "diving":
-        hip[0] += -0.6 + 1.1 * t
-        hip[1] += -0.5 + 1.2 * t * t
-        lean, arms, legs = 1.2 + 1.2 * t, [3.0, 2.9], [-1.4 - 1.2 * t] * 2
-    elif motion == "hula hoop":
-        hip[0] += 0.12 * swing
-        lean, arms, elbow = -0.12 * swing, [1.9, -1.9], [0.5, -0.5]
-    elif motion == "tai chi":
-        arms, elbow, lean = [1.3 + 0.5 * swing, -1.3 - 0.5 * turn], [0.6 * turn, -0.6 * swing], 0.05 * swing
-        legs = [0.5, -0.5]
-    elif motion == "archery":
-        arms, elbow = [1.57, -1.57], [0, -2.6 + 0.9 * t]
-    elif motion == "juggling":
-        arms, elbow = [0.3, -0.3], [1.6 + 0.4 * swing, -1.6 + 0.4 * swing]
-    elif motion == "biking":
-        lean, arms, legs, bends = (
-            0.6,
-            [1.1, 1.0],
-            [1.0 + 0.5 * swing, 1.0 - 0.5 * swing],
-            [-1.0 + 0.5 * turn, -1.0 - 0.5 * turn],
-        )
-    elif motion == "swing":
-        arms, elbow, legs, bends = [2.9, -2.9], [0, 0], [1.2, 1.1], [-0.8, -0.8]
-        hip = [0.8 * np.sin(0.8 * swing), -0.75 + 0.95 * np.cos(0.8 * swing)]
-    shoulder = _limb(pen, hip, np.pi + lean * -1, 0.55, body, 0.24)
-    _limb(pen, shoulder, np.pi - lean, 0.12, body)
-    pen.ellipse(shoulder[0] + 0.2 * np.sin(lean), shoulder[1] - 0.2 * np.cos(lean), 0.13, 0.15, body)
-    for arm, bend in zip(arms, elbow, strict=True):
+    pose = _pose(motion, t, phase, speed)
+    shoulder = _limb(pen, pose.hip, np.pi - pose.lean, 0.55, body, 0.24)
+    _limb(pen, shoulder, np.pi - pose.lean, 0.12, body)
+    pen.ellipse(shoulder[0] + 0.2 * np.sin(pose.lean), shoulder[1] - 0.2 * np.cos(pose.lean), 0.13, 0.15, body)
+    for arm, bend in zip(pose.arms, pose.elbows, strict=True):
         hand = _limb(pen, _limb(pen, shoulder, arm, 0.3, body, 0.1), arm + bend, 0.28, body, 0.09)
-    for leg, bend in zip(legs, bends, strict=True):
-        _limb(pen, _limb(pen, hip, leg, 0.36, body, 0.14), leg + bend, 0.36, body, 0.11)
-    if motion == "golf swing":
-        pen.line([hand, (hand[0] + 0.5 * np.sin(arms[0]), hand[1] + 0.5 * np.cos(arms[0]))], 0.05, prop)
-    elif motion == "javelin":
-        x = shoulder[0] + 0.3 + 0.9 * max(0, t - 0.5)
-        pen.line([(x - 0.5, shoulder[1] - 0.25), (x + 0.5, shoulder[1] - 0.45)], 0.05, prop)
-    elif motion == "hula hoop":
-        pen.line(
-            [
-                (hip[0] + 0.5 * np.cos(a) - 0.25 * swing, hip[1] - 0.05 + 0.14 * np.sin(a))
-                for a in np.linspace(0, 6.3, 14)
-            ],
-            0.06,
-            prop,
-        )
-    elif motion == "juggling":
-        for ball in range(3):
-            a = 2 * np.pi * (speed * t + phase + ball / 3)
-            pen.ellipse(0.3 * np.cos(a), -0.75 + 0.35 * np.sin(a), 0.09, 0.09, prop)
-    elif motion == "archery":
-        pen.line([(0.6, -0.75), (0.75, -0.3), (0.6, 0.15)], 0.05, prop)
-        pen.line([(0.6, -0.75), (0.1 - 0.4 * t, -0.3), (0.6, 0.15)], 0.03, prop)
-    elif motion == "biking":
-        for wheel in (-0.3, 0.75):
-            pen.line([(wheel + 0.3 * np.cos(a), 0.85 + 0.3 * np.sin(a)) for a in np.linspace(0, 6.3, 14)], 0.05, prop)
-            a = 2 * np.pi * (speed * t * 1.3 + phase)
-            pen.line(
-                [(wheel - 0.3 * np.cos(a), 0.85 - 0.3 * np.sin(a)), (wheel + 0.3 * np.cos(a), 0.85 + 0.3 * np.sin(a))],
-                0.04,
-                prop,
-            )
-    elif motion == "rowing":
-        pen.line([(hand[0], hand[1]), (hand[0] + 0.5 * turn, 0.95)], 0.05, prop)
-    elif motion == "swing":
-        pen.line([(0, -1.1), hip], 0.04, prop)
-    elif motion == "boxing":
-        pen.ellipse(0.85 + 0.06 * max(0, swing), -0.3, 0.14, 0.35, prop)
+    for leg, bend in zip(pose.legs, pose.knees, strict=True):
+        _limb(pen, _limb(pen, pose.hip, leg, 0.36, body, 0.14), leg + bend, 0.36, body, 0.11)
+    _equipment(pen, motion, t, 2 * np.pi * (speed * t + phase), pose, shoulder, hand, prop)
+
+
+def _equipment(pen: Pen, motion: str, t: float, turn: float, pose: _Pose, shoulder, hand, tone: int) -> None:
+    (hip_x, hip_y), swing = pose.hip, np.sin(turn)
+    circle = np.stack([np.cos(np.linspace(0, 6.3, 14)), np.sin(np.linspace(0, 6.3, 14))], 1)
+    match motion:
+        case "archery":
+            pen.line([(0.6, -0.75), (0.75, -0.3), (0.6, 0.15)], 0.05, tone)
+            pen.line([(0.6, -0.75), (0.1 - 0.4 * t, -0.3), (0.6, 0.15)], 0.03, tone)
+        case "biking":
+            spoke = 0.3 * np.array([np.cos(1.3 * turn), np.sin(1.3 * turn)])
+            for hub in ((-0.3, 0.85), (0.75, 0.85)):
+                pen.line(hub + 0.3 * circle, 0.05, tone)
+                pen.line([hub - spoke, hub + spoke], 0.04, tone)
+        case "boxing":
+            pen.ellipse(0.85 + 0.06 * max(0, swing), -0.3, 0.14, 0.35, tone)
+        case "golf swing":
+            pen.line([hand, (hand[0] + 0.5 * np.sin(pose.arms[0]), hand[1] + 0.5 * np.cos(pose.arms[0]))], 0.05, tone)
+        case "hula hoop":
+            pen.line((hip_x - 0.25 * swing, hip_y - 0.05) + circle * (0.5, 0.14), 0.06, tone)
+        case "javelin":
+            x = shoulder[0] + 0.3 + 0.9 * max(0, t - 0.5)
+            pen.line([(x - 0.5, shoulder[1] - 0.25), (x + 0.5, shoulder[1] - 0.45)], 0.05, tone)
+        case "juggling":
+            for ball in turn + np.arange(3) * 2 * np.pi / 3:
+                pen.ellipse(0.3 * np.cos(ball), -0.75 + 0.35 * np.sin(ball), 0.09, 0.09, tone)
+        case "rowing":
+            pen.line([hand, (hand[0] + 0.5 * np.cos(turn), 0.95)], 0.05, tone)
+        case "swing":
+            pen.line([(0, -1.1), pose.hip], 0.04, tone)

@@ -19,10 +19,7 @@ def centred(conv: nn.Conv2d) -> bool:
         conv.groups == 1
         and not isinstance(conv.padding, str)
         and all(k % 2 == 1 for k in conv.kernel_size)
-        and all(
-            p == d * (k // 2)
-            for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
-        )
+        and all(p == d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True))
     )
 
 

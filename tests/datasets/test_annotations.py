@@ -31,7 +31,9 @@ def test_round_trip(release):
     assert train.ids.tolist() == [image_id(4, "train", n) for n in range(1, 10)] == list(range(40000001, 40000010))
     assert val.ids.tolist() == list(range(40100010, 40100016))
     assert train.classes == ("sign1", "sign10", "sign2")
-    assert train.description == "tiny" and len(train) == 9 and train.root == root
+    assert train.description == "tiny"
+    assert len(train) == 9
+    assert train.root == root
 
 
 def test_labels_are_joined_on_ids_not_on_order(release):
@@ -45,12 +47,14 @@ def test_labels_are_joined_on_ids_not_on_order(release):
 def test_stripped_test_has_no_labels_and_the_labelled_file_is_preferred(release):
     root = release("dtd")
     stripped = read_split(root, DTD, "test")
-    assert stripped.labels is None and stripped.source.name == "dtd_test_stripped.json"
+    assert stripped.labels is None
+    assert stripped.source.name == "dtd_test_stripped.json"
     assert isinstance(json.loads(stripped.source.read_text())["licenses"], dict)  # one object, not a list
     rows = [(file, 80, 72, label) for file, label in zip(stripped.files, (2, 0, 1), strict=True)]
     write_annotations(root, DTD, "test", rows, stripped.classes, "labelled", 16)
     labelled = read_split(root, DTD, "test")
-    assert labelled.source.name == "dtd_test.json" and labelled.labels.tolist() == [2, 0, 1]
+    assert labelled.source.name == "dtd_test.json"
+    assert labelled.labels.tolist() == [2, 0, 1]
     assert np.array_equal(labelled.ids, stripped.ids)
 
 
@@ -99,14 +103,17 @@ def test_bad_content_is_one_sentence(release, case):
     with pytest.raises(BadInput) as error:
         read_split(root, DTD, "val")
     sentence = str(error.value)
-    assert words in sentence and sentence.startswith("dtd: ") and str(path) in sentence and "\n" not in sentence
+    assert words in sentence
+    assert sentence.startswith("dtd: ")
+    assert str(path) in sentence
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe", b"[]", b"null"])
 def test_no_json(release, content):
     root = release("dtd")
     (root / "annotations" / "dtd_val.json").write_bytes(content)
-    with pytest.raises(BadInput, match="dtd: .*dtd_val.json"):
+    with pytest.raises(BadInput, match=r"dtd: .*dtd_val.json"):
         read_split(root, DTD, "val")
 
 
@@ -114,7 +121,7 @@ def test_missing_file_and_no_release(release, tmp_path):
     root = release("dtd")
     assert [domain.name for domain in domains_in(root)] == ["dtd"]
     (root / "annotations" / "dtd_val.json").unlink()
-    with pytest.raises(BadInput, match="dtd_val.json is missing"):
+    with pytest.raises(BadInput, match=r"dtd_val.json is missing"):
         read_split(root, DTD, "val")
     assert annotation_path(root, "dtd", "val") is None
     (tmp_path / "empty").mkdir()
@@ -132,7 +139,8 @@ def test_official_files(shared, tmp_path, name, count):
     shutil.copy(official, tmp_path / "annotations")
     domain = DOMAINS[name]
     split = read_split(tmp_path, domain, "test")
-    assert len(split) == count == domain.counts[2] and len(split.classes) == domain.classes
+    assert len(split) == count == domain.counts[2]
+    assert len(split.classes) == domain.classes
     first = image_id(domain.k, "test", sum(domain.counts[:2]) + 1)
     assert split.ids.tolist() == list(range(first, first + count))
     assert np.bincount(split.labels, minlength=domain.classes).min() > 0

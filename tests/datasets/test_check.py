@@ -34,7 +34,8 @@ def test_a_sound_release(release):
         for split, images in (("train", 9), ("val", 6), ("test", 3))
     ]
     assert everything(rows, "faults") == everything(rows, "notes") == []
-    assert rows[0].official == (1_880, 47) and rows[0].sizes == ((80, 80), (72, 72))
+    assert rows[0].official == (1_880, 47)
+    assert rows[0].sizes == ((80, 80), (72, 72))
     assert calls[-1] == ("svhn test", 3, 3)
 
 
@@ -67,7 +68,9 @@ def test_five_faults_give_five_sentences(release, capfd):
     faults = everything(check_release(root, quiet), "faults")
     assert len(faults) == 5
     for fault, words in zip(faults, planted, strict=True):
-        assert fault.startswith(words[0]) and all(word in fault for word in words) and ";" in fault
+        assert fault.startswith(words[0])
+        assert all(word in fault for word in words)
+        assert ";" in fault
     assert run(Namespace(data=root, download=None)) == 2
     shown = capfd.readouterr()
     assert shown.err.splitlines() == faults
@@ -77,7 +80,9 @@ def test_five_faults_give_five_sentences(release, capfd):
 def test_command_on_a_sound_release_and_on_none(release, tmp_path, capfd):
     assert run(Namespace(data=release("dtd"), download=None)) == 0
     shown = capfd.readouterr()
-    assert shown.err == "" and "no fault" in shown.out and max(map(len, shown.out.splitlines())) <= 80
+    assert shown.err == ""
+    assert "no fault" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
     with pytest.raises(BadInput, match="DATA="):
         run(Namespace(data=tmp_path / "absent", download=None))
     with pytest.raises(BadInput, match="nothing to do"):
@@ -140,4 +145,5 @@ def test_notes_are_no_faults(release):
 
 def test_mini(shared):
     rows = check_release(shared / "decathlon-mini", quiet)
-    assert sum(row.images for row in rows) == 9_055 and everything(rows, "faults") == []
+    assert sum(row.images for row in rows) == 9_055
+    assert everything(rows, "faults") == []

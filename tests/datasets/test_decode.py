@@ -71,7 +71,7 @@ def test_every_cut_of_a_jpeg_is_found():
     data = encoded(RGB, "JPEG")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     for length in range(1, len(data)):
-        with pytest.raises(BadInput, match="^mine: x is (truncated|not an image)"):
+        with pytest.raises(BadInput, match=r"^mine: x is (truncated|not an image)"):
             decode_bytes(data[:length], "x", "mine")
 
 
@@ -106,6 +106,8 @@ def test_files(tmp_path):
         with pytest.raises(BadInput) as error:
             decode(tmp_path / name, "mine")
         sentence = str(error.value)
-        assert words in sentence and sentence.startswith(f"mine: {tmp_path / name} ") and ";" in sentence
+        assert words in sentence
+        assert sentence.startswith(f"mine: {tmp_path / name} ")
+        assert ";" in sentence
     with pytest.raises(BadInput, match="0 bytes"):
         decode_bytes(b"", "x", "mine")

@@ -29,8 +29,10 @@ def three(tmp_path):
 def test_three_splits(three):
     train, val, test = (read_folder("pets", three, split) for split in ("train", "val", "test"))
     assert train.files == ["train/cat10/a.PNG", "train/cat10/b.jpg", "train/cat2/deep/y.webp", "train/cat2/x.jpeg"]
-    assert train.labels.tolist() == [0, 0, 1, 1] and train.classes == ("cat10", "cat2")
-    assert val.labels.tolist() == [1, 1] and test.labels.tolist() == [0]
+    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert train.classes == ("cat10", "cat2")
+    assert val.labels.tolist() == [1, 1]
+    assert test.labels.tolist() == [0]
     assert [split.ids.tolist() for split in (train, val, test)] == [[1, 2, 3, 4], [5, 6], [7]]
     domain = test.domain
     assert (domain.name, domain.k, domain.official, domain.classes) == ("pets", 0, False, 2)
@@ -54,7 +56,8 @@ def test_flat_folder_is_split_80_20_and_adding_moves_nothing(tmp_path):
     fill(tmp_path, *(f"{name}/{i}.jpg" for name in "abc" for i in range(400)))
     before = {split: read_folder("own", tmp_path, split) for split in ("train", "val")}
     train, val = before["train"], before["val"]
-    assert len(train) + len(val) == 1200 and not set(train.files) & set(val.files)
+    assert len(train) + len(val) == 1200
+    assert not set(train.files) & set(val.files)
     shares = np.bincount(val.labels) / 400
     assert ((shares > 0.14) & (shares < 0.26)).all()  # three deviations of a binomial share
     assert val.ids.tolist() == list(range(len(train) + 1, 1201))
@@ -79,7 +82,8 @@ def test_domain_json(three):
     (three / "domain.json").write_text(json.dumps(look))
     domain = read_folder("pets", three, "val").domain
     assert (domain.mean, domain.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 1.0))
-    assert domain.flip is False and domain.crop is True
+    assert domain.flip is False
+    assert domain.crop is True
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_domain_json(three):
 )
 def test_bad_domain_json(three, content):
     (three / "domain.json").write_text(content)
-    with pytest.raises(BadInput, match="^pets: .*domain.json is wrong"):
+    with pytest.raises(BadInput, match=r"^pets: .*domain.json is wrong"):
         read_folder("pets", three, "train")
 
 
@@ -108,7 +112,7 @@ def test_bad_names(three, name):
 
 def test_bad_folders(three, tmp_path):
     fill(three, "val/dog/1.jpg")
-    with pytest.raises(BadInput, match="^pets: .*val/dog is a class that train lacks"):
+    with pytest.raises(BadInput, match=r"^pets: .*val/dog is a class that train lacks"):
         read_folder("pets", three, "train")
     (three / "val/dog/1.jpg").unlink()
     read_folder("pets", three, "val")  # an empty class folder is no class
