@@ -34,7 +34,8 @@ class Checkpoint:
         self.path, self.state, self.trained, self.optimiser = path, state, trained, optimiser
 
     def save(self, history: list[dict]) -> None:
-        momentum = {name: self.optimiser.state[p]["momentum_buffer"] for name, p in self.trained.items()}
+        buffers = {name: self.optimiser.state[p].get("momentum_buffer") for name, p in self.trained.items()}
+        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}  # none where momentum is 0
         tensors = {f"state/{n}": t for n, t in self.state.items()} | {f"momentum/{n}": t for n, t in momentum.items()}
         write_safetensors(self.path, tensors, {"history": json.dumps(history)})
 
@@ -46,7 +47,10 @@ class Checkpoint:
                 history = json.loads(file.metadata()["history"])
                 for name, tensor in self.state.items():
                     tensor.copy_(file.get_tensor(f"state/{name}"))
+                names = set(file.keys())
                 for name, p in self.trained.items():
+                    if f"momentum/{name}" not in names:
+                        continue
                     buffer = torch.empty_like(p).copy_(file.get_tensor(f"momentum/{name}"))
                     self.optimiser.state[p]["momentum_buffer"] = buffer
                 return history

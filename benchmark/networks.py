@@ -23,6 +23,11 @@ from methods.method import Method
 def build(profile: Profile, structure: str, classes: int) -> Network:
     """A network of the profile with a random start from the global generator, in the layout that is fastest."""
     if profile.network == "resnet26":
+        if profile.crop % 8 or profile.whole % 8:
+            raise BadInput(
+                f"SET=crop={profile.crop} whole={profile.whole}: the ResNet-26 halves an image three times; "
+                "give multiples of 8"
+            )
         network = resnet26(classes, profile.width)
     else:
         network = library_network(profile.network, classes)

@@ -13,7 +13,7 @@ def learning_rate(recipe: Recipe, peak: float, step: int, steps: int) -> float:
     """
     at = step / steps
     if recipe.schedule == "steps":
-        return peak * 0.1 ** sum(at >= drop for drop in recipe.drops)
+        return peak / 10 ** sum(at >= drop for drop in recipe.drops)
     if at < recipe.warm:
         low = peak / 25
         return low + (peak - low) * (1 - cos(pi * at / recipe.warm)) / 2

@@ -40,7 +40,12 @@ def train(
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.SGD(
-        trained.values(), lr, recipe.momentum, weight_decay=recipe.decay, nesterov=recipe.nesterov, fused=True
+        trained.values(),
+        lr,
+        recipe.momentum,
+        weight_decay=recipe.decay,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        fused=True,
     )
     criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     saved = Checkpoint(checkpoint, state, trained, optimiser)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datasets.catalogue import Domain
+from datasets.errors import BadInput
 from datasets.pack import Pack
 
 
@@ -33,9 +34,10 @@ class Plan(NamedTuple):
 class Batches:
     """Parts of splits of one domain, joined, as normalised batches on a device.
 
-    Each part is a pack and the indices (n,) of the images taken from it, see `everything`. `crop` is the side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in
-    channels_last memory order and y (n,) int64, n the batch size give or take one: an epoch is cut
-    evenly, so every image is seen and no batch is too small for batch norm.
+    Each part is a pack and the indices (n,) of the images taken from it, see `everything`. `crop` is the
+    side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in channels_last memory
+    order and y (n,) int64: an epoch is cut evenly into batches of about `batch`, so every image is seen
+    and no batch is too small for batch norm. Raises BadInput for no image, or one smaller than the crop.
     """
 
     def __init__(
@@ -52,6 +54,14 @@ class Batches:
         self.random = random
         self.device = torch.device(device)
         self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
+        if not len(self.sizes):
+            raise BadInput(f"{domain.name}: not one image is left to show; raise LIMIT= or take another SPLIT=")
+        if (smallest := self.sizes.min()) < crop:
+            raise BadInput(
+                f"{domain.name}: an image of {smallest} pixels on its shorter side cannot show {crop}; "
+                "lower the crop or raise the shorter side with SET="
+            )
+        self._centre = np.rint((self.sizes - crop) / 2).astype(np.int64)  # torchvision's CenterCrop to the pixel
         self.ids = np.concatenate([p.ids[keep] for p, keep in parts])
         self.labels = None
         if all(p.labels is not None for p in self.packs):
@@ -77,16 +87,16 @@ class Batches:
         """A training epoch: shuffled, random crops and flips as the domain allows."""
         rng = np.random.default_rng([seed, epoch, self.domain.k])
         index = rng.permutation(len(self))
-        slack = self.sizes[index] - self.crop
-        place = rng.random(slack.shape) if self.random else 0.5
-        offset = np.floor(place * (slack + 1)).astype(np.int64) if self.random else slack // 2
+        offset = self._centre[index]
+        if self.random:
+            slack = self.sizes[index] - self.crop
+            offset = np.floor(rng.random(slack.shape) * (slack + 1)).astype(np.int64)
         flip = rng.random(len(index)) < 0.5 if self.domain.flip else np.zeros(len(index), bool)
         return Plan(index, offset[:, 0], offset[:, 1], flip)
 
     def centre(self) -> Plan:
         """An evaluation pass: in order, centre crops, no flip."""
-        offset = (self.sizes - self.crop) // 2
-        return Plan(np.arange(len(self)), offset[:, 0], offset[:, 1], np.zeros(len(self), bool))
+        return Plan(np.arange(len(self)), *self._centre.T, np.zeros(len(self), bool))
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.show(self.plan(seed, epoch), self.steps)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,22 +81,22 @@ def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], Non
     if (target / "manifest.json").is_file():
         progress(len(split))
         return Pack(target)
-    building = folder / f".{target.name}.{os.getpid()}"
+    building = folder / f".{target.name}.{uuid.uuid4().hex}"
     try:
         building.mkdir(parents=True, exist_ok=True)
         manifest = _write(split, building / "pixels.arrow", shorter, progress)
         about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
         (building / "manifest.json").write_text(json.dumps(about))
-        try:
-            building.rename(target)
-        except OSError:  # another process has just finished the same pack
-            if not (target / "manifest.json").is_file():
-                raise
+        building.rename(target)
+        for other in folder.iterdir():  # of builds that were killed, or are still at it and then find this pack, below
+            if other.name.startswith(f".{target.name}."):
+                shutil.rmtree(other, ignore_errors=True)
     except OSError as error:
-        raise BadInput(
-            f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror}); "
-            "free some space or name another folder with CACHE="
-        ) from None
+        if not (target / "manifest.json").is_file():  # else another process has finished the same pack
+            raise BadInput(
+                f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
+                "free some space or name another folder with CACHE="
+            ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return Pack(target)

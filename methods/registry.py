@@ -100,11 +100,13 @@ def _parse(spec: str) -> Method:
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
             name = tree.func.id
             options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+            if len(options) < len(tree.keywords):
+                raise ValueError  # an option twice
         elif isinstance(tree, ast.Name):
             name, options = tree.id, {}
         else:
             raise ValueError
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise BadInput(
             f"METHOD={spec} is not of the form name or name(option=value, ...); see `make methods`"
         ) from None
@@ -126,7 +128,7 @@ def _checked(entry: type[Method], options: dict) -> dict:
             raise BadInput(f"{entry.name} has no option {option!r}; {hint}")
         wanted = known[option]
         if typing.get_origin(wanted) is typing.Literal:
-            if value not in typing.get_args(wanted):
+            if not any(type(value) is type(v) and value == v for v in typing.get_args(wanted)):
                 allowed = " or ".join(repr(v) for v in typing.get_args(wanted))
                 raise BadInput(f"{entry.name}({option}={value!r}): {option} must be {allowed}")
         elif wanted is float and type(value) is int:

@@ -35,7 +35,8 @@ class ResAdapter(Method):
     def __post_init__(self):
         if self.off_the_shelf and self.init == "source":
             raise BadInput(
-                "res_adapter(off_the_shelf=True) has no adapters of the source to start from; add init='zero' or init='he'"
+                "res_adapter(off_the_shelf=True) has no adapters of the source to start from; "
+                "add init='zero' or init='he'"
             )
 
     @property

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
-_MOST_STEPS = 2_000_000  # instructions of a pickle, each below 300 bytes of memory; a ten-task network has 10^5 or so
+_MOST_STEPS = 1_000_000  # instructions of a pickle, each below 300 bytes of memory; RA's ten tasks need some 250,000
 _MOST_VISITS = 300_000  # modules, parameters and buffers of a network, shared ones counted at each place
 _DEEPEST, _LONGEST_NAME, _MOST_DIMS, _LARGEST = 32, 128, 8, 2**40
 

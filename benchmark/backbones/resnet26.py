@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.backbones.shapes import stage_channels
 from methods.layers.network import Network, Site, start_afresh
 
-STEM, WIDTHS, BLOCKS = 32, (64, 128, 256), 4
+BLOCKS = 4  # a stage
 
 
 class Unit(nn.Module):
@@ -49,7 +50,7 @@ class Body(nn.Module):
 
     def __init__(self, width: float = 1.0):
         super().__init__()
-        channels = [round(c * width) for c in (STEM, *WIDTHS)]
+        channels = stage_channels(width)
         self.stem = Unit(3, channels[0])
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(cin if b == 0 else cout, cout, 2 if b == 0 else 1) for b in range(BLOCKS)))

@@ -3,9 +3,15 @@
 from methods.shapes import ConvShape, Shapes
 
 
+def stage_channels(width: float) -> list[int]:
+    """Channels of the decathlon ResNet-26's stem and three stages; the shortcut doubles them, whatever the width."""
+    stem = max(1, round(32 * width))
+    return [stem, 2 * stem, 4 * stem, 8 * stem]
+
+
 def resnet26_shapes(width: float = 1.0) -> Shapes:
     """Those of the decathlon ResNet-26, in closed form, so that listings need no torch."""
-    channels = [round(c * width) for c in (32, 64, 128, 256)]
+    channels = stage_channels(width)
     convs = [ConvShape(3, channels[0], (3, 3))]
     for cin, cout in zip(channels, channels[1:], strict=False):
         convs += [ConvShape(cin, cout, (3, 3))] + [ConvShape(cout, cout, (3, 3))] * 7

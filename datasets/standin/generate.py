@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from datasets.annotations import write_annotations
+from datasets.annotations import annotation_path, read_split, write_annotations
 from datasets.catalogue import DOMAINS, SPLITS, Domain
 from datasets.errors import BadInput
 from datasets.standin import MARK
@@ -99,17 +99,18 @@ def generate(
     workers: int | None = None,
     domains: Iterable[str] | None = None,
 ) -> None:
-    """Draws the stand-in release below `root`, which must not exist yet or be a whole one (then nothing is done).
+    """Draws the stand-in release below `root`; where `root` already holds this very one, nothing is done.
 
     Image i of a split depends on (seed, domain, split, i) alone. `progress` is called with the name
     of each finished domain; `workers` counts processes (default: the cores this process may use);
     `domains` names a subset. Everything is drawn in a folder beside `root` and renamed at the end:
     a killed call leaves no `root`, and of two at once the later one drops its equal copy.
-    Raises BadInput where the folder cannot be written.
+    Raises BadInput where the folder cannot be written or holds anything else.
     """
     root = Path(root)
     chosen = [DOMAINS[name] for name in (DOMAINS if domains is None else domains)]
-    if (root / "annotations").is_dir():
+    if root.exists():
+        _refuse_other(root, chosen, seed)
         return
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -124,14 +125,26 @@ def generate(
         try:
             os.rename(work, root)
         except OSError:
-            if not (root / "annotations").is_dir():  # else another call finished first: its copy is the same
+            if not root.exists():
                 raise
+            _refuse_other(root, chosen, seed)  # else another call finished first: its copy is the same
     except OSError as error:
         raise BadInput(
             f"stand-ins: {root} cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:
+    """Raises BadInput unless `root` holds these stand-ins of this version and seed."""
+    for domain in domains:
+        path = annotation_path(root, domain.name, "train")
+        if path is None or read_split(root, domain, "train").description != description(domain, seed):
+            raise BadInput(
+                f"{domain.name}: {root} exists but is not the stand-in of version {VERSION} and seed {seed}; "
+                "remove the folder or choose another"
+            )
 
 
 def _cores() -> int:

@@ -49,5 +49,5 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
     wobble = rng.uniform(0.04, 0.11)
     for stroke in _STROKES[label]:
         a, b, c = stroke + rng.normal(0, wobble, (3, 2))
-        pen.line((1 - _T) ** 2 * a + 2 * _T * (1 - _T) * b + _T**2 * c, 0.11, 255)
+        pen.line((1 - _T) ** 2 * a + 2 * _T * (1 - _T) * b + _T**2 * c, 0.14, 255)
     return pen.layer()

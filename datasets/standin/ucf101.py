@@ -2,7 +2,7 @@
 
 A figure moves through eight frames; the frames are added with weights that rise from negative to
 positive, so what stays still cancels and what moves leaves a dark past and a bright present.
-Classes are motions; place, size, speed, phase, build and camera shake are nuisance.
+Classes are motions; place, size, speed, phase, the figure's habits and camera shake are nuisance.
 """
 
 from dataclasses import dataclass
@@ -37,16 +37,16 @@ _WIDTH, _HEIGHT, _FRAMES = 96, 72, 7
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
     x, y, size, mirror = rng.uniform(-0.3, 0.3), rng.uniform(-0.1, 0.1), rng.uniform(0.55, 0.85), rng.random() < 0.5
     phase, speed, tones = rng.uniform(0, 1), rng.uniform(0.7, 1.3), rng.uniform(0.4, 1, 2)
-    drift = rng.normal(0, 0.01, 2)
+    drift, habit = rng.normal(0, 0.015, 2), rng.normal(0, 0.15, 8)
     total = np.zeros((_HEIGHT, _WIDTH), np.float32)
     for frame in range(_FRAMES):
         pen = Pen(_WIDTH, _HEIGHT, oversample=1, mode="L")
         pen.place(x + drift[0] * frame, y + drift[1] * frame, size, mirror=mirror)
-        _figure(pen, CLASSES[label], frame / (_FRAMES - 1), phase, speed, tones)
+        _figure(pen, CLASSES[label], frame / (_FRAMES - 1), phase, speed, tones, habit)
         total += np.asarray(pen.layer(), np.float32) * np.float32(2 * frame / (_FRAMES - 1) - 1)
     still = noise(rng, _WIDTH, _HEIGHT, 10)
     shake = np.roll(still, (rng.integers(-1, 2), rng.integers(-1, 2)), (0, 1)) - still
-    total = total * np.float32(55 / max(30, np.abs(total).max() * 0.6)) + shake * np.float32(rng.uniform(5, 25))
+    total = total * np.float32(rng.uniform(18, 34) / max(total.std(), 5)) + shake * np.float32(rng.uniform(10, 40))
     image = 128 + total[..., None] + rng.normal(0, 4, (1, 1, 3)).astype(np.float32)
     return finish(rng, image, blur=rng.uniform(0.4, 1.0), grain=rng.uniform(2, 8))
 
@@ -114,16 +114,16 @@ def _pose(motion: str, t: float, phase: float, speed: float) -> _Pose:
     raise ValueError(motion)
 
 
-def _figure(pen: Pen, motion: str, t: float, phase: float, speed: float, tones) -> None:
-    """One frame at time `t` (0..1): body, limbs, and what the figure holds or rides."""
+def _figure(pen: Pen, motion: str, t: float, phase: float, speed: float, tones, habit) -> None:
+    """One frame at time `t` (0..1): body, limbs, off by the figure's own `habit`, and what it holds or rides."""
     body, prop = int(255 * tones[0]), int(255 * tones[1])
     pose = _pose(motion, t, phase, speed)
     shoulder = _limb(pen, pose.hip, np.pi - pose.lean, 0.55, body, 0.24)
     _limb(pen, shoulder, np.pi - pose.lean, 0.12, body)
     pen.ellipse(shoulder[0] + 0.2 * np.sin(pose.lean), shoulder[1] - 0.2 * np.cos(pose.lean), 0.13, 0.15, body)
-    for arm, bend in zip(pose.arms, pose.elbows, strict=True):
+    for arm, bend in np.add((pose.arms, pose.elbows), habit[:4].reshape(2, 2)).T:
         hand = _limb(pen, _limb(pen, shoulder, arm, 0.3, body, 0.1), arm + bend, 0.28, body, 0.09)
-    for leg, bend in zip(pose.legs, pose.knees, strict=True):
+    for leg, bend in np.add((pose.legs, pose.knees), habit[4:].reshape(2, 2)).T:
         _limb(pen, _limb(pen, pose.hip, leg, 0.36, body, 0.14), leg + bend, 0.36, body, 0.11)
     _equipment(pen, motion, t, 2 * np.pi * (speed * t + phase), pose, shoulder, hand, prop)
 

@@ -48,10 +48,14 @@ class Network(nn.Module):
             yield site, self.get_submodule(site.conv)
 
 
+def _structure(source: Network) -> Network:
+    """A copy of the modules in which every tensor is the source's own object."""
+    return copy.deepcopy(source, {id(t): t for t in (*source.parameters(), *source.buffers())})
+
+
 def share(source: Network) -> Network:
-    """A copy of the structure in which every tensor is the source's own object, frozen."""
-    memo = {id(t): t for t in (*source.parameters(), *source.buffers())}
-    network = copy.deepcopy(source, memo)
+    """A copy of the structure in which every tensor is the source's own object, frozen there and here."""
+    network = _structure(source)
     network.requires_grad_(False)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
@@ -128,12 +132,12 @@ def merged(network: Network) -> Network:
 
     The network it is made from stays as it was. Raises AttributeError where an adapter cannot fold.
     """
-    out = share(network).eval()
+    out = _structure(network).eval()  # not shared: that would freeze what the network trains
     for site, module in list(out.conv_sites()):
         conv = module.folded() if isinstance(module, Adapter) else module
         norm = out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):
             conv = fuse_conv_bn_eval(conv, norm)
             out.set_submodule(site.norm, nn.Identity())
-        out.set_submodule(site.conv, conv.requires_grad_(False))
+        out.set_submodule(site.conv, conv)
     return out

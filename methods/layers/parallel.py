@@ -72,7 +72,8 @@ class ParallelConv(Adapter):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
-        if fast and centred(conv) and conv.padding_mode == "zeros" and not conv.weight.requires_grad:
+        frozen = not any(p.requires_grad for p in conv.parameters())
+        if fast and frozen and centred(conv) and conv.padding_mode == "zeros":
             return _CentreTap.apply(
                 x, conv.weight, self.side.weight, conv.bias, conv.stride, conv.padding, conv.dilation
             )

@@ -22,6 +22,8 @@ class SeriesConv(Adapter):
 
     def folded(self) -> nn.Conv2d:
         """With the inner norm as s y + t: weight (I + A diag s) W and bias (I + A diag s) b + A t."""
+        if self.conv.groups != 1:
+            raise AttributeError(f"a {self.conv} cannot mix its channels: a group reads its own inputs alone")
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         shift = self.norm.bias - self.norm.running_mean * scale
         mix = self.mix.weight[:, :, 0, 0]

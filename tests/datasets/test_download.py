@@ -6,7 +6,6 @@ import io
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -267,7 +266,7 @@ EVIL = {
     "climbs": ("../evil", b"x"),
     "climbs later": ("annotations/../../evil", b"x"),
     "climbs with backslashes": ("..\\evil", b"x"),
-    "absolute": ("/tmp/evil-decathlon", b"x"),
+    "absolute": None,  # set in the test
     "drive": ("C:\\evil", b"x"),
     "symbolic link": header("annotations/link", tarfile.SYMTYPE, "/etc/passwd"),
     "inner symbolic link": header("annotations/link", tarfile.SYMTYPE, "a"),
@@ -283,7 +282,8 @@ EVIL = {
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("case", EVIL)
 def test_archives_that_attack(server, tmp_path, case, inner):
-    content = tar(("annotations/a", b"x"), EVIL[case], compress=not inner)
+    evil = (f"{tmp_path}/evil", b"x") if case == "absolute" else EVIL[case]
+    content = tar(("annotations/a", b"x"), evil, compress=not inner)
     if inner:
         content = tar(("dtd.tar", content), compress=True)
     dest = tmp_path / "dest"
@@ -293,7 +293,6 @@ def test_archives_that_attack(server, tmp_path, case, inner):
     assert str(error.value).startswith(f"download: {dest}/evil.tar.gz ")
     assert "\n" not in str(error.value)
     assert tree(tmp_path) == ["dest/evil.tar.gz"]
-    assert not Path("/tmp/evil-decathlon").exists()
     assert [p.name for p in dest.iterdir()] == ["evil.tar.gz"]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,7 +99,10 @@ def test_whole_release_is_kept_and_two_at_once_both_finish(release, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["shared"]
     before = digest(root)
     assert before == {k: v for k, v in digest(release).items() if SMALL[1] in k}
-    generate.generate(root, seed=5, workers=1, domains=SMALL[1:])
+    generate.generate(root, workers=1, domains=SMALL[1:])
+    assert digest(root) == before
+    with pytest.raises(BadInput, match="seed 5"):
+        generate.generate(root, seed=5, workers=1, domains=SMALL[1:])
     assert digest(root) == before
 
 
@@ -145,23 +149,15 @@ def test_tracks_are_near_copies_and_cross_no_split():
     for label, track, picture in rows:
         tracks.setdefault((track, label), []).append(np.asarray(picture.resize((72, 72)), np.float32))
     assert len({track for track, _ in tracks}) == len(tracks)
-    within = np.mean(
-        [np.abs(a - b).mean() for group in tracks.values() for a, b in zip(group, group[1:], strict=False)]
-    )
+    within = np.mean([np.abs(a - b).mean() for group in tracks.values() for a, b in pairwise(group)])
     heads = [group[0] for group in tracks.values()]
-    between = np.mean([np.abs(a - b).mean() for a, b in zip(heads, heads[1:], strict=False)])
+    between = np.mean([np.abs(a - b).mean() for a, b in pairwise(heads)])
     assert within < 0.5 * between
     domain = DOMAINS["gtsrb"]
     first = [generate.draw(domain, split, 0, 0, 1, 0).resize((72, 72)) for split in SPLITS]
     same = [generate.draw(domain, "train", 0, i, 1, 0).resize((72, 72)) for i in range(3)]
-    apart = [
-        np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean()
-        for a, b in zip(first, first[1:], strict=False)
-    ]
-    near = [
-        np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean()
-        for a, b in zip(same, same[1:], strict=False)
-    ]
+    apart = [np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean() for a, b in pairwise(first)]
+    near = [np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).mean() for a, b in pairwise(same)]
     assert min(apart) > max(near)
 
 

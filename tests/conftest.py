@@ -1,0 +1,21 @@
+"""What all tests share: one thread, and the folder of official files where a checkout has it beside it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny networks: more threads only wait for each other, and sums in another order are other bits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the checkout: official and golden files, read and never copied."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared with the official and golden files is not there")
+    return folder
