@@ -20,10 +20,22 @@ _QUIET = 30.0  # s between two lines about one thing where the output is no term
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download to `args.download`, check `args.data`: each a Path or None. 0, or 2 where the check found a fault."""
-    if args.data is None and args.download is None:
-        raise BadInput("data: nothing to do; give DATA=<release to check> or DOWNLOAD=<folder to fetch it to>")
+    """Download to `args.download`, draw `args.sheet`, check `args.data`: each a Path or None.
+
+    0, or 2 where the check found a fault. A sheet shows `args.data` and leaves it unchecked.
+    """
+    if args.data is None and args.download is None and args.sheet is None:
+        raise BadInput(
+            "data: nothing to do; give DATA=<release to check>, DOWNLOAD=<folder to fetch it to> or SHEET=<picture to draw>"
+        )
     console = Console(highlight=False, markup=False, emoji=False)
+    if args.sheet is not None:
+        from benchmark.plan import standins
+        from datasets.standin.sheet import contact_sheet
+
+        contact_sheet(args.data or standins(args.cache), args.sheet)
+        console.print(f"{args.sheet} shows eight images of each domain", soft_wrap=True)
+        return 0
     if args.download is not None:
         with _progress(console) as progress:
             steps = download(args.download, progress)

@@ -30,6 +30,7 @@ class Screen:
             transient=True,
         )
         self._bars: dict[str, int] = {}
+        self._waiting: dict[str, tuple[str, int]] = {}
         self._work = self._done = 0.0
         self._last = ""
 
@@ -59,19 +60,20 @@ class Screen:
 
     def expect(self, work: float) -> None:
         """The whole work ahead, in images shown."""
-        self._work = work
+        self._work, self._began = work, time.monotonic()
         if self.live:
             self._bar("all", work, "[bold]all runs", "")
 
     def begin(self, key: str, text: str, epochs: int) -> None:
-        if self.live:
-            self._bar(key, epochs, text, "waiting")
-        self._began = time.monotonic()
+        """A job is waiting: it gets its bar with its first epoch, so only what runs is seen."""
+        self._waiting[key] = (text, epochs)
 
     def epoch(self, key: str, row: dict, work: float) -> None:
         """An epoch of job `key` ended, `work` images shown in it."""
         self._done += work
         if self.live:
+            text, epochs = self._waiting[key]
+            self._bar(key, epochs, text, "")
             state = f"loss {row['loss']:.2f}, train {row['train_top1']:.0f} %"
             self._progress.update(self._bars[key], completed=row["epoch"], state=state)
             self._progress.update(self._bars["all"], completed=self._done, state=self.left())

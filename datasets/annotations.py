@@ -8,7 +8,7 @@ category id, never by folder or by name: names sort as strings.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -17,20 +17,23 @@ from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64
+
+
 class _Image(msgspec.Struct):
-    id: int
+    id: _Id
     file_name: str
     width: int
     height: int
 
 
 class _Annotation(msgspec.Struct):
-    image_id: int
-    category_id: int
+    image_id: _Id
+    category_id: _Id
 
 
 class _Category(msgspec.Struct):
-    id: int
+    id: _Id
     name: str
     supercategory: str = ""
 

@@ -1,7 +1,7 @@
 """Daimler Pedestrian's stand-in: grey, twice as high as wide; somebody upright, or something else upright.
 
 A person has a head, shoulders, arms and two legs; the others are poles, trunks, doorways, signs and
-corners of about the same size and contrast. Blur, low contrast and street clutter are nuisance.
+corners of about the same size and contrast. Blur, low contrast, street clutter and things that stand in front are nuisance.
 """
 
 import numpy as np
@@ -39,10 +39,16 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         rng.random() < 0.5,
     )
     contrast = rng.choice((-1, 1)) * rng.uniform(16, 80)
-    (_person if label else _structure)(pen, rng, lambda spread=15: _grey(base + contrast + rng.normal(0, spread)))
+
+    def tone(spread: float = 15) -> tuple[int, int, int]:
+        return _grey(base + contrast + rng.normal(0, spread))
+
+    (_person if label else _structure)(pen, rng, tone)
+    if rng.random() < 0.4:  # something stands before it
+        pen.place()
+        _box(pen, rng.choice((-0.7, 0.7)), rng.uniform(-1, 1), rng.uniform(0.4, 0.7), rng.uniform(0.4, 1.5), tone(40))
     image = pen.over(image, light(rng, _WIDTH, _HEIGHT, 0.2))
-    grey = finish(rng, image[..., 0], blur=rng.uniform(0.8, 2.2), grain=rng.uniform(2, 12), gain=(0.7, 1.1), lift=15)
-    return grey
+    return finish(rng, image[..., 0], blur=rng.uniform(0.8, 2.2), grain=rng.uniform(2, 12), gain=(0.7, 1.1), lift=15)
 
 
 def _grey(value: float) -> tuple[int, int, int]:

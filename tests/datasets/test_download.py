@@ -341,3 +341,20 @@ def test_the_official_table():
     assert [a.by_hand for a in OFFICIAL] == [False, False, True]
     assert len(data.gives) == 9
     assert "data/imagenet12" not in data.gives
+
+
+def test_a_part_longer_than_the_servers_file_is_begun_again(server, tmp_path):
+    (tmp_path / "devkit.tar.gz.part").write_bytes(DEVKIT[:1000])
+    server.files["/devkit.tar.gz"] = b"short"
+    with pytest.raises(BadInput, match="has 5 bytes, not the"):
+        fetch(server, tmp_path)
+    assert server.ranges == ["bytes=1000-", None]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_longer_file_of_unsaid_length_is_cut_off(server, tmp_path):
+    server.files["/devkit.tar.gz"] = DEVKIT + b"x"
+    server.plan[:] = ["no length"]
+    with pytest.raises(BadInput, match="has at least"):
+        fetch(server, tmp_path)
+    assert list(tmp_path.iterdir()) == []

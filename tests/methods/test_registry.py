@@ -1,0 +1,250 @@
+"""Naming methods: strings to methods and back, every mistake one sentence, nothing in a string ever evaluated."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from datasets.errors import BadInput
+from methods import registry
+from methods.method import Method
+from methods.registry import entries, register, select
+from methods.residual_adapters import ParAdapter, ResAdapter
+
+ROOT = Path(__file__).parents[2]
+NAMES = [entry.name for entry in entries()]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """An entry with an option of each type, listed for one test alone."""
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+
+    @register
+    @dataclasses.dataclass(frozen=True)
+    class Toy(Method):
+        name = "toy"
+
+        rank: int = 8
+        alpha: float = 1.0
+        left: bool = False
+        kind: str = "a"
+        act: Literal["relu", "gelu"] = "relu"
+        level: Literal[1, 2] = 1
+
+    return Toy
+
+
+# --- strings to methods and back --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip_of_every_entry(name):
+    (method,) = select(name)
+    assert type(method).name == name and method.spec == name
+    assert select(method.full_spec) == [method]
+    assert select(method.spec) == [method]
+    for field in dataclasses.fields(method):
+        assert f"{field.name}={field.default!r}" in method.full_spec
+
+
+@pytest.mark.parametrize(
+    ("given", "spec"),
+    [
+        ("toy", "toy"),
+        ("toy()", "toy"),
+        ("toy(rank=8)", "toy"),
+        ("toy(rank=4)", "toy(rank=4)"),
+        ("toy( alpha = 2 , rank = 4 )", "toy(rank=4, alpha=2.0)"),
+        ("toy(alpha=-.5)", "toy(alpha=-0.5)"),
+        ("toy(left=True)", "toy(left=True)"),
+        ('toy(kind="a, (b)=\'c\'")', "toy(kind=\"a, (b)='c'\")"),
+        ("toy(act='gelu',level=2)", "toy(act='gelu', level=2)"),
+    ],
+)
+def test_canonical_string(toy, given, spec):
+    (method,) = select(given)
+    assert method.spec == spec
+    assert select(spec) == [method]
+    assert select(method.full_spec) == [method]
+    assert select(method.full_spec)[0].full_spec == method.full_spec
+
+
+def test_the_full_string_names_every_option(toy):
+    assert toy().full_spec == "toy(rank=8, alpha=1.0, left=False, kind='a', act='relu', level=1)"
+    assert select("bn_adapt")[0].full_spec == "bn_adapt"
+
+
+def test_several():
+    def specs(expression):
+        return [method.spec for method in select(expression)]
+
+    assert specs("finetune,bn_adapt") == ["finetune", "bn_adapt"]
+    assert specs(" finetune , , bn_adapt,") == ["finetune", "bn_adapt"]
+    assert specs("bn_adapt,bn_adapt(),bn_adapt") == ["bn_adapt"]
+    assert specs("res_adapter(init='zero', off_the_shelf=True),par_adapter") == [
+        "res_adapter(init='zero', off_the_shelf=True)",
+        "par_adapter",
+    ]
+    assert specs("par_adapter(init='he'),par_adapter") == ["par_adapter(init='he')", "par_adapter"]
+    assert specs("all") == NAMES == sorted(NAMES)
+    assert specs("res*") == [name for name in NAMES if name.startswith("res")]
+    assert specs("*_adapter") == [name for name in NAMES if name.endswith("_adapter")]
+    assert specs("finetune,all")[0] == "finetune" and sorted(specs("finetune,all")) == NAMES
+
+
+def test_options_arrive():
+    assert select("res_adapter(init='zero', off_the_shelf=True)") == [ResAdapter(init="zero", off_the_shelf=True)]
+    assert select("par_adapter(init='he')") == [ParAdapter(init="he")]
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("par_adaptor", "did you mean par_adapter"),
+        ("quite_something_else", "there are .*bn_adapt"),
+        ("par_adapter(inti='he')", "no option 'inti'; did you mean init"),
+        ("par_adapter(zzz=1)", "no option 'zzz'; its options are: init"),
+        ("bn_adapt(rank=1)", "no option 'rank'; its options are: none"),
+        ("par_adapter(init='xavier')", "init must be 'zero' or 'he'"),
+        ("par_adapter(init=['he'])", "init must be 'zero' or 'he'"),
+        ("par_adapter(init='he', init='zero')", "not of the form"),
+        ("par_adapter(init={[]: 1})", "not of the form"),
+        ("par_adapter(**{'init': 'he'})", "no option None"),
+        ("par_adapter('he')", "not of the form"),
+        ("par_adapter(init=he)", "not of the form"),
+        ("par_adapter(init='he'", "not of the form"),
+        ("par_adapter)", "not of the form"),
+        ("methods.par_adapter", "not of the form"),
+        ("(" * 5000, "not of the form"),
+        ("bn_adapt(" + "[" * 5000, "not of the form"),
+        ("bn\0adapt", "not of the form"),
+        ("1", "not of the form"),
+        ("zzz*", "fits no method"),
+        ("", "is empty"),
+        (" , ", "is empty"),
+        ("res_adapter(off_the_shelf=True)", "init='zero' or init='he'"),
+        ("toy(rank=4.0)", "rank must be of type int"),
+        ("toy(rank=True)", "rank must be of type int"),
+        ("toy(rank='4')", "rank must be of type int"),
+        ("toy(alpha='x')", "alpha must be of type float"),
+        ("toy(alpha=False)", "alpha must be of type float"),
+        ("toy(left=1)", "left must be of type bool"),
+        ("toy(kind=None)", "kind must be of type str"),
+        ("toy(level=True)", "level must be 1 or 2"),
+        ("toy(level=1.0)", "level must be 1 or 2"),
+    ],
+)
+def test_one_sentence_for_every_mistake(toy, given, told):
+    with pytest.raises(BadInput, match=told) as caught:
+        select(given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "bn_adapt(rank=open({path!r}, 'w'))",
+        "par_adapter(init=__import__('os').mkdir({path!r}))",
+        "__import__('os').mkdir({path!r})",
+        "par_adapter(init=[open({path!r}, 'w') for _ in '1'])",
+        "par_adapter(init=f'{{open({path!r}, \"w\")}}')",
+        "(lambda: open({path!r}, 'w'))()",
+        "par_adapter(**open({path!r}, 'w'))",
+    ],
+)
+def test_code_is_never_evaluated(tmp_path, code):
+    canary = tmp_path / "canary"
+    expression = code.format(path=str(canary))
+    with pytest.raises(BadInput):
+        select(expression)
+    assert not canary.exists()
+    try:  # and it would sing
+        eval(expression.replace("bn_adapt(", "dict(").replace("par_adapter(", "dict("))
+    except TypeError:
+        pass
+    assert canary.exists()
+
+
+# --- the list ---------------------------------------------------------------------------------------------------
+
+
+def test_a_name_taken_twice_names_both_places(monkeypatch):
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+
+    class Other(Method):
+        name = "bn_adapt"
+
+    with pytest.raises(BadInput, match="taken twice") as caught:
+        register(Other)
+    for place in ("methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
+        assert place in str(caught.value)
+    assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
+
+
+def test_listing_imports_nothing_heavy():
+    code = (
+        "import sys; from methods.registry import entries, select; from benchmark.backbones.shapes import resnet26_shapes\n"
+        "for entry in entries():\n"
+        "    m = entry(); m.spec, m.full_spec, m.start, m.multiplier(resnet26_shapes())\n"
+        "print(sorted({'torch', 'torchvision', 'timm', 'pandas', 'fvcore', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """`outside(code)`: a package whose entry point of our group is the module `foreign_method`, with that code."""
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+
+    def install(code: str) -> None:
+        (tmp_path / "foreign_method.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "foreign_method", raising=False)
+        point = EntryPoint("mine", "foreign_method", "visual_decathlon.methods")
+        monkeypatch.setattr(
+            registry.importlib.metadata, "entry_points", lambda group: [point] if group == point.group else []
+        )
+        registry._load.cache_clear()
+
+    yield install
+    registry._load.cache_clear()
+    sys.modules.pop("foreign_method", None)
+
+
+def test_a_method_from_outside(outside):
+    outside(
+        "from dataclasses import dataclass\nfrom methods.method import Method\nfrom methods.registry import register\n"
+        "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    rank: int = 1\n"
+    )
+    (method,) = select("mine(rank=3)")
+    assert method.rank == 3
+    assert "mine" in [entry.name for entry in entries()]
+
+
+@pytest.mark.parametrize("code", ["import no_such_module_anywhere", "1 / 0", "def ("])
+def test_an_entry_point_that_does_not_load(outside, code):
+    outside(code)
+    for _ in range(2):  # and not only the first time
+        with pytest.raises(BadInput, match="entry point mine = foreign_method .*uninstall"):
+            select("bn_adapt")
+
+
+def test_an_entry_point_with_a_name_that_is_taken(outside):
+    outside(
+        "from methods.method import Method\nfrom methods.registry import register\n"
+        "@register\nclass Mine(Method):\n    name = 'finetune'\n"
+    )
+    with pytest.raises(BadInput, match="'finetune' is taken twice, by methods.own_network.* and by foreign_method.Mine"):
+        entries()
