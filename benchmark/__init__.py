@@ -18,7 +18,7 @@ def _refuse_foreign() -> None:
                 f"the package `{name}` that Python finds is {found}, which shadows {ours}; run `python -m benchmark` "
                 f"from {_ROOT}, or put that folder first on PYTHONPATH"
             )
-            if getattr(sys, "orig_argv", [])[1:3] == ["-m", "benchmark"]:
+            if sys.argv[:1] == ["-m"]:  # so it is while Python looks for the module to run
                 sys.stderr.write(sentence + "\n")
                 raise SystemExit(2)
             raise ImportError(sentence)

@@ -28,9 +28,18 @@ def _words(text: str) -> list[str]:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
         raise argparse.ArgumentTypeError("must be a whole number from 1 up")
     return int(text)
+
+
+def _width(text: str) -> float:
+    from benchmark.profiles import whole_channels
+
+    width = float(text)  # argparse says what is no number
+    if not whole_channels(width):
+        raise argparse.ArgumentTypeError("must be a multiple of 1/32, such as 0.25")
+    return width
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     methods = commands.add_parser("methods", help="list the methods")
-    methods.add_argument("--width", type=float, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
+    methods.add_argument("--width", type=_width, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_existing, metavar="DIR", help="check this release")
@@ -107,6 +116,9 @@ def parser() -> argparse.ArgumentParser:
     made = commands.add_parser("tables", parents=[folders], help="make the tables again from the records")
     made.add_argument(
         "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
+    )
+    made.add_argument(
+        "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"
     )
 
     perf = commands.add_parser("perf", parents=[folders], help="measure batches and steps against the reference's way")

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.data is None and args.download is None and args.sheet is None:
         raise BadInput(
-            "data: nothing to do; give DATA=<release to check>, DOWNLOAD=<folder to fetch it to> or SHEET=<picture to draw>"
+            "data: nothing to do; give DATA=<release to check>, DOWNLOAD=<folder to fetch it to> "
+            "or SHEET=<picture to draw>"
         )
     console = Console(highlight=False, markup=False, emoji=False)
     if args.sheet is not None:

@@ -1,5 +1,6 @@
 """`python -m benchmark methods`: the registry as a table."""
 
+import sys
 from argparse import Namespace
 
 from rich.console import Console
@@ -22,6 +23,6 @@ def run(args: Namespace) -> int:
         merges = "yes" if method.mergeable else "no"
         par = f"{method.multiplier(shapes):.2f}"
         out.add_row(method.name, method.family, method.label, method.fidelity, method.start, merges, par, method.paper)
-    console = Console(highlight=False)
-    console.print(out, width=None if console.is_terminal else 160)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(out)
     return 0

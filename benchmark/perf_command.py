@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from argparse import Namespace
 
 import pyarrow as pa
@@ -47,8 +48,8 @@ def run(args: Namespace) -> int:
         out.add_column(name, justify="left" if name in ("part", "ours", "against") else "right")
     for line in text:
         out.add_row(*line)
-    console = Console(highlight=False)
-    console.print(out, width=None if console.is_terminal else 160)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(out)
     console.print(f"{about['machine']}; load {load:.1f} before the first round", style="dim")
     markdown = "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *text]) + "\n"
     paths = [

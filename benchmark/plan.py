@@ -52,6 +52,7 @@ class Data:
     standin: bool
     train: dict[str, Images] = field(default_factory=dict)
     evaluate: dict[str, Images] = field(default_factory=dict)
+    source: Images | None = None  # imagenet12's train split, whatever the split: the backbone is one
     complete: bool = True  # every count as the catalogue has it
 
 
@@ -108,7 +109,7 @@ def open_data(request: Request, told: Told) -> Data:
                 told("decoding images once", split.domain.name, done, images)
 
             packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, count)
-        _add(data, request, splits, packs, f"{data_id} {splits[0].domain.name}" if request.data is None else None)
+        _add(data, request, splits, packs)
     return data
 
 
@@ -136,7 +137,7 @@ def _annotation_digest(root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pack], drawn: str | None) -> None:
+def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pack]) -> None:
     """Check the labels of a domain's splits against each other and note what is trained on and evaluated."""
     domain, train = splits[0].domain, splits[0]
     known = set(train.labels.tolist())
@@ -155,18 +156,23 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
     if request.given is not None and request.given.colours and (domain.k == 0 or domain.name == SOURCE):
         mean, std = request.given.colours
         domain = dataclasses.replace(domain, mean=mean, std=std)
-    for target, (names, part) in zip((data.train, data.evaluate), SPLITS[request.split], strict=True):
-        # Stand-ins are identified by their generator, not by their bytes: Pillow's may differ elsewhere.
-        manifest = " ".join(drawn or packs[name].manifest for name in names) + f" {'+'.join(names)} {part}"
-        target[domain.name] = Images(
+
+    def images(names: tuple[str, ...], part: str) -> Images:
+        # Stand-ins are identified by their generator, not by their bytes: another Pillow may give others.
+        drawn = f"{data.name} {domain.name}" if request.data is None and domain.official else None
+        return Images(
             domain=domain,
             packs=tuple(packs[name].folder for name in names),
             part=part,
-            manifest=manifest,
+            manifest=" ".join(drawn or packs[name].manifest for name in names) + f" {'+'.join(names)} {part}",
             classes=len(train.classes),
             limit=request.limit,
             count=min(sum(len(packs[name]) for name in names), request.limit or 10**9),
         )
+
+    data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
+    if domain.name == SOURCE:
+        data.source = images(("train",), "all")
     data.complete &= domain.official and all(
         len(split) == domain.counts[("train", "val", "test").index(split.name)] for split in splits
     )
@@ -180,8 +186,7 @@ def backbones(request: Request, data: Data) -> dict[str, Backbone]:
             structure: Backbone(**common, structure=structure, source=request.given.name, content=content)
             for structure, content in request.given.contents.items()
         }
-    images = data.train[SOURCE]
-    return {s: Backbone(**common, structure=s, source="pretrained", images=images) for s in ("plain", "series")}
+    return {s: Backbone(**common, structure=s, source="pretrained", images=data.source) for s in ("plain", "series")}
 
 
 def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
@@ -199,17 +204,18 @@ def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequen
             )
         rate = request.profile.adapt.lr or method.lr
         for name in wanted:
+            own = name == SOURCE and request.given is None
             for seed in seeds:
                 out.append(
                     Cell(
                         method=method.full_spec,
                         backbone=there[method.source],
-                        train=data.train[name],
+                        train=data.source if own else data.train[name],
                         evaluate=data.evaluate[name],
                         seed=seed,
                         split=request.split,
                         lr=rate,
-                        source_cell=name == SOURCE and request.given is None,
+                        source_cell=own,
                     )
                 )
     return out

@@ -89,7 +89,33 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
     chosen = PROFILES[name]
     for setting in settings:
         chosen = _override(chosen, setting)
+    return fitting(chosen)
+
+
+def fitting(chosen: Profile) -> Profile:
+    """The profile as it is. Raises BadInput where its settings do not fit each other or the network."""
+    if chosen.network == "resnet26":
+        if not whole_channels(chosen.width):
+            raise BadInput(f"SET=width={chosen.width:g}: width must be a multiple of 1/32, so that channels are whole")
+        for name in ("crop", "whole"):
+            if (side := getattr(chosen, name)) % 8:
+                raise BadInput(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+    if max(chosen.crop, chosen.whole) > chosen.shorter:
+        raise BadInput(
+            f"SET=shorter={chosen.shorter}: images of that size have no crop of {max(chosen.crop, chosen.whole)} "
+            "pixels; raise shorter, or lower crop and whole"
+        )
+    for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
+        if recipe.nesterov and recipe.momentum == 0:
+            raise BadInput(f"SET={part}momentum=0: Nesterov's way needs momentum; add {part}nesterov=false")
+        if recipe.smoothing > 1:
+            raise BadInput(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
     return chosen
+
+
+def whole_channels(width: float) -> bool:
+    """Whether every layer of the ResNet-26 has a whole number of channels: 32 * width is one."""
+    return 0 < width < 1000 and (32 * width).is_integer()
 
 
 def _override(chosen: Profile, setting: str) -> Profile:
@@ -110,6 +136,9 @@ def _override(chosen: Profile, setting: str) -> Profile:
     return dataclasses.replace(chosen, **{part: changed}) if part else changed
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def _value(setting: str, field: str, text: str, wanted):
     allowed = typing.get_args(wanted)
     try:
@@ -124,7 +153,11 @@ def _value(setting: str, field: str, text: str, wanted):
         value = wanted(text)
     except (ValueError, KeyError):
         kind = (
-            " or ".join(allowed) if allowed and allowed[-1] is not ... else getattr(wanted, "__name__", "a/b numbers")
+            " or ".join(allowed)
+            if allowed and allowed[-1] is not ...
+            else "of the form 0.5/0.8"
+            if allowed
+            else _KINDS[wanted]
         )
         raise BadInput(f"SET={setting}: {field} must be {kind}") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):

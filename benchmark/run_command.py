@@ -27,6 +27,8 @@ def run(args: Namespace) -> int:
     _probe(results)
     _probe(request.cache)
     with Screen() as screen:
+        if args.data is not None and request.profile.name == "standin":
+            screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
         finished = {record["hash"]: record for record in read_records([results / "records"])}

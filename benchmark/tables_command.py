@@ -2,21 +2,27 @@
 
 from argparse import Namespace
 
+import pyarrow as pa
+
 from benchmark import table_files, tables
-from benchmark.records import read_records
+from benchmark.records import SCHEMA, read_records, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
 
 
 def run(args: Namespace) -> int:
-    """Read the records below --from (default: --results), write the tables to --results and show them."""
+    """Read the records below --from (default: --results), write the tables to --results and show them; or --collect them."""
     source = args.source or args.results
     records = read_records([source])
     if not records:
         raise BadInput(
             f"{source} holds no records; run `make bench METHOD=res_adapter` first or name a folder with FROM="
         )
+    if args.collect is not None:
+        path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
+        Screen().say(f"{len(records)} records in {path}")
+        return 0
     found = tables.tables(records, read_records([SHIPPED]))
     paths = table_files.write(found, args.results)
     screen = Screen()

@@ -1,7 +1,7 @@
 """Daimler Pedestrian's stand-in: grey, twice as high as wide; somebody upright, or something else upright.
 
 A person has a head, shoulders, arms and two legs; the others are poles, trunks, doorways, signs and
-corners of about the same size and contrast. Blur, low contrast, street clutter and things that stand in front are nuisance.
+corners of about the same size and contrast. Blur, low contrast, street clutter and things in front are nuisance.
 """
 
 import numpy as np

@@ -46,7 +46,7 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         total += np.asarray(pen.layer(), np.float32) * np.float32(2 * frame / (_FRAMES - 1) - 1)
     still = noise(rng, _WIDTH, _HEIGHT, 10)
     shake = np.roll(still, (rng.integers(-1, 2), rng.integers(-1, 2)), (0, 1)) - still
-    total = total * np.float32(rng.uniform(18, 34) / max(total.std(), 5)) + shake * np.float32(rng.uniform(10, 40))
+    total = total * np.float32(rng.uniform(22, 40) / max(total.std(), 5)) + shake * np.float32(rng.uniform(10, 40))
     image = 128 + total[..., None] + rng.normal(0, 4, (1, 1, 3)).astype(np.float32)
     return finish(rng, image, blur=rng.uniform(0.4, 1.0), grain=rng.uniform(2, 8))
 

@@ -63,7 +63,7 @@ def test_round_trip_of_every_entry(name):
         ("toy( alpha = 2 , rank = 4 )", "toy(rank=4, alpha=2.0)"),
         ("toy(alpha=-.5)", "toy(alpha=-0.5)"),
         ("toy(left=True)", "toy(left=True)"),
-        ('toy(kind="a, (b)=\'c\'")', "toy(kind=\"a, (b)='c'\")"),
+        ("toy(kind=\"a, (b)='c'\")", "toy(kind=\"a, (b)='c'\")"),
         ("toy(act='gelu',level=2)", "toy(act='gelu', level=2)"),
     ],
 )
@@ -156,7 +156,7 @@ def test_one_sentence_for_every_mistake(toy, given, told):
         "par_adapter(init=__import__('os').mkdir({path!r}))",
         "__import__('os').mkdir({path!r})",
         "par_adapter(init=[open({path!r}, 'w') for _ in '1'])",
-        "par_adapter(init=f'{{open({path!r}, \"w\")}}')",
+        'par_adapter(init=f"{{open({path!r}, chr(119))}}")',
         "(lambda: open({path!r}, 'w'))()",
         "par_adapter(**open({path!r}, 'w'))",
     ],
@@ -198,7 +198,11 @@ def test_listing_imports_nothing_heavy():
         "print(sorted({'torch', 'torchvision', 'timm', 'pandas', 'fvcore', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
@@ -246,5 +250,7 @@ def test_an_entry_point_with_a_name_that_is_taken(outside):
         "from methods.method import Method\nfrom methods.registry import register\n"
         "@register\nclass Mine(Method):\n    name = 'finetune'\n"
     )
-    with pytest.raises(BadInput, match="'finetune' is taken twice, by methods.own_network.* and by foreign_method.Mine"):
+    with pytest.raises(
+        BadInput, match="'finetune' is taken twice, by methods.own_network.* and by foreign_method.Mine"
+    ):
         entries()

@@ -1,0 +1,238 @@
+"""What every entry of the registry promises, run over the whole registry: a new entry is tested by being listed."""
+
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import nn
+
+from benchmark.backbones.resnet26 import resnet26
+from benchmark.backbones.shapes import resnet26_shapes
+from methods.layers.network import own_tensors
+from methods.layers.series import SeriesConv, put_series
+from methods.registry import entries, select
+
+WIDTH, CLASSES = 0.25, 5
+SHAPES = resnet26_shapes(WIDTH)
+
+every = pytest.mark.parametrize("method", [entry() for entry in entries()], ids=lambda method: method.name)
+
+
+@cache
+def _trained(structure: str):
+    """A backbone whose statistics and affine values are not those of a fresh start."""
+    torch.manual_seed(0)
+    network = resnet26(3, WIDTH)
+    if structure == "series":
+        put_series(network)
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.5, 0.5)
+        for _ in range(5):
+            network.train()(torch.randn(8, 3, 32, 32))
+    return network.requires_grad_(False).eval()
+
+
+@pytest.fixture
+def source(method):
+    """The shared network; whatever a test does with it must leave every bit of it as it was."""
+    network = _trained(method.source)
+    before = {name: (id(t), t.clone()) for name, t in network.state_dict(keep_vars=True).items()}
+    yield network
+    after = network.state_dict(keep_vars=True)
+    assert before.keys() == after.keys()
+    for name, (identity, value) in before.items():
+        assert id(after[name]) == identity and torch.equal(after[name], value), name
+        assert not after[name].requires_grad, name
+    assert not any(m.training for m in network.modules())
+
+
+def placed(method, source, seed: int = 1):
+    torch.manual_seed(seed)
+    return method.place(source, CLASSES)
+
+
+def batch(count: int = 16):
+    generator = torch.Generator().manual_seed(3)
+    x = 0.3 + 1.2 * torch.randn(count, 3, 32, 32, generator=generator)  # not the source's own statistics
+    return x, torch.arange(count) % CLASSES
+
+
+def steps(method, network, count: int = 3, lr: float = 0.02) -> dict[str, float]:
+    """SGD without decay; the largest gradient of every trained tensor, relative to the largest of all."""
+    x, y = batch()
+    trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.SGD(trained.values(), lr, momentum=0.9)
+    largest = dict.fromkeys(trained, 0.0)
+    network.train()
+    for _ in range(count):
+        optimiser.zero_grad()
+        loss, logits = method.loss(network, x, y, F.cross_entropy)
+        assert logits.shape == (len(x), CLASSES) and loss.shape == ()
+        loss.backward()
+        for name, p in trained.items():
+            assert p.grad is not None, f"{name} is declared trained and is not in the loss"
+            largest[name] = max(largest[name], float(p.grad.abs().max()))
+        optimiser.step()
+    return {name: value / max(largest.values()) for name, value in largest.items()}
+
+
+@every
+def test_start(method, source):
+    """`identity` is the frozen network's features; what says `other` must not be it by accident."""
+    assert method.start in ("identity", "near", "other")
+    x, _ = batch(4)
+    with torch.no_grad():
+        wanted = source.body(x)
+        got = placed(method, source).eval().body(x)
+    off = float((got - wanted).abs().max() / wanted.abs().max())
+    if method.start == "identity":
+        assert off <= 1e-5
+    elif method.start == "near":
+        assert 0 < off <= 0.05
+    else:
+        assert off > 1e-3
+
+
+@every
+def test_storage_is_the_sources_where_it_is_not_own(method, source):
+    network = placed(method, source)
+    theirs = {t.data_ptr() for t in source.state_dict().values()}
+    tensors = network.state_dict(keep_vars=True)
+    own = own_tensors(network, source)
+    for name, t in tensors.items():
+        assert (t.data_ptr() in theirs) == (name not in own), name
+    pointers = [t.data_ptr() for t in own.values()]
+    assert len(set(pointers)) == len(pointers)
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert trained <= own.keys()
+    assert {name for name in own if name not in trained} <= dict(network.named_buffers()).keys()
+
+
+@every
+def test_count_is_the_closed_form(method, source):
+    network = placed(method, source)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert trained == method.floats(SHAPES) + SHAPES.head(CLASSES)
+    assert network.head.out_features == CLASSES
+
+
+@every
+def test_every_trained_tensor_learns_and_nothing_else_moves(method, source):
+    network = placed(method, source)
+    before = {name: t.detach().clone() for name, t in network.state_dict().items()}
+    gradients = steps(method, network)
+    # A series adapter adds A (BN(y)) and the domain's norm follows: the inner shift becomes one constant
+    # a channel there, which a train-mode norm takes out again. It has no gradient but rounding.
+    cancelled = {f"{n}.norm.bias" for n, m in network.named_modules() if isinstance(m, SeriesConv)}
+    for name, gradient in gradients.items():
+        if name in cancelled:
+            assert gradient < 1e-5, f"{name} should cancel"
+        else:
+            assert gradient > 1e-9, f"{name} has no gradient above rounding"
+            assert not torch.equal(network.get_parameter(name), before[name]), name
+    statistics = {f"{n}.{part}" for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and not m.shared
+                  for part in ("running_mean", "running_var", "num_batches_tracked")}  # fmt: skip
+    own = own_tensors(network, source).keys()
+    assert statistics <= own
+    for name, t in network.state_dict().items():
+        if name in statistics:
+            assert not torch.equal(t, before[name]), f"{name} did not move"
+        elif name not in gradients:
+            assert torch.equal(t, before[name]), f"{name} moved"
+
+
+@every
+def test_training_lowers_the_loss(method, source):
+    network = placed(method, source)
+    x, y = batch()
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(method.loss(network.train(), x, y, F.cross_entropy)[0])
+
+    first = loss()
+    steps(method, network, 8)
+    assert loss() < first
+
+
+@every
+def test_saved_and_loaded_to_the_bit(method, source):
+    network = placed(method, source)
+    steps(method, network, 2)
+    file = save({name: t.detach().contiguous() for name, t in own_tensors(network, source).items()})
+    fresh = placed(method, source, seed=2)
+    x, _ = batch(4)
+    with torch.no_grad():
+        wanted = network.eval()(x)
+        assert not torch.equal(fresh.eval()(x), wanted)
+        own, loaded = own_tensors(fresh, source), load(file)
+        assert own.keys() == loaded.keys()
+        for name, t in own.items():
+            t.copy_(loaded[name])
+        assert torch.equal(fresh(x), wanted)
+
+
+@every
+def test_two_domains_do_not_meet(method, source):
+    """Training one domain's network leaves another's logits on the same backbone as they were."""
+    first, second = placed(method, source, 1), placed(method, source, 2)
+    x, _ = batch(4)
+    with torch.no_grad():
+        before = first.eval()(x)
+    steps(method, second, 2)
+    with torch.no_grad():
+        assert torch.equal(first.eval()(x), before)
+
+
+@every
+def test_an_entry_says_what_it_is(method):
+    assert method.label and method.family and method.paper and type(method).__doc__
+    assert method.fidelity in ("reproduction", "adaptation", "ours")
+    assert method.source in ("plain", "series") and isinstance(method.mergeable, bool)
+    assert method.lr > 0 and method.views >= 0
+
+
+PRINTED = {
+    "feature": "1.00",
+    "bn_adapt": "1.01",
+    "par_adapter": "2.01",
+    "res_adapter": "2.09",
+    "finetune": "10.00",
+    "scratch": "10.00",
+}
+
+
+def test_multipliers_of_the_paper():
+    """#par. at width 1, heads left out: 1 + 9 · own / 5,814,688, to the digits that the paper prints."""
+    shapes = resnet26_shapes()
+    for spec, printed in PRINTED.items():
+        (method,) = select(spec)
+        assert f"{method.multiplier(shapes):.2f}" == printed, spec
+    own = {"bn_adapt": 7_744, "par_adapter": 652_960, "res_adapter": 704_128, "finetune": 5_814_688}
+    for spec, floats in own.items():
+        assert select(spec)[0].multiplier(shapes) == pytest.approx(1 + 9 * floats / 5_814_688, rel=1e-12)
+
+
+def test_the_other_starts():
+    """`he` and a zeroed A on a series backbone say `other` and are; zero adapters put on a plain one are the identity."""
+    x, _ = batch(4)
+    for spec in (
+        "par_adapter(init='he')",
+        "res_adapter(init='he')",
+        "res_adapter(init='zero')",
+        "res_adapter(init='he', off_the_shelf=True)",
+        "res_adapter(init='zero', off_the_shelf=True)",
+    ):
+        (method,) = select(spec)
+        source = _trained(method.source)
+        with torch.no_grad():
+            wanted = source.body(x)
+            off = float((placed(method, source).eval().body(x) - wanted).abs().max() / wanted.abs().max())
+        assert (off <= 1e-5) == (method.start == "identity"), spec
+        assert sum(p.numel() for p in placed(method, source).parameters() if p.requires_grad) == (
+            method.floats(SHAPES) + SHAPES.head(CLASSES)
+        )
