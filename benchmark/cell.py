@@ -18,7 +18,7 @@ from benchmark.features import FeatureBatches
 from benchmark.identity import TRAINING_VERSION
 from benchmark.images import open_images
 from benchmark.provenance import Provenance, device_name
-from benchmark.records import SCHEMA_VERSION, write_record
+from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
 from datasets.errors import BadInput
@@ -29,9 +29,12 @@ from methods.registry import select
 def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     """Run `cell`, write its record and the domain's own tensors below `results`, return the record.
 
-    An unfinished run goes on from its last epoch. Every BadInput names the domain.
+    An unfinished run goes on from its last epoch; one that another command has finished meanwhile is
+    read. Every BadInput names the domain.
     """
     try:
+        if (done := results / "records" / f"{cell.hash}.parquet").is_file():
+            return read_record(done)
         return _run(cell, results, provenance, device, report)
     except BadInput as error:
         text = str(error)
@@ -49,7 +52,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     if cell.source_cell:
         network = source
         history, measured = json.loads(about["history"]), json.loads(about["clock"])
-        train_images, own, size = sum(len(p) for p in open_images(cell.train, profile, 1, device).packs), {}, 0
+        train_images, size = len(open_images(cell.train, profile, 1, "cpu")), None
     else:
         peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
         train_batches = open_images(cell.train, profile, recipe.batch, device)
@@ -64,6 +67,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
             trained, batches = network.head, FeatureBatches(network.body, train_batches, method.views, cell.seed)
             prepared = time.perf_counter() - begin
         checkpoint = results / "unfinished" / f"{cell.hash}.safetensors"
+        resumed = checkpoint.is_file()
         history, clock = train(
             trained,
             method.loss,
@@ -76,7 +80,13 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
             precision=profile.precision,
             report=report,
         )
-        measured = clock.summary() | {"peak_mb": peak.mb(), "joules": energy.joules(), "prepare_seconds": prepared}
+        if lost := [name for name, tensor in own.items() if not tensor.isfinite().all()]:
+            raise BadInput(f"{lost[0]} is not finite after training; lower the rate, as in SET=lr={cell.lr / 4:g}")
+        measured = clock.summary() | {
+            "peak_mb": peak.mb() if clock.ms else None,
+            "joules": None if resumed else energy.joules(),  # a part of the training is not its energy
+            "prepare_seconds": prepared,
+        }
         head = {"method": method.full_spec, "backbone": cell.backbone.hash, "domain": cell.domain.name}
         size = write_safetensors(
             results / "adapters" / f"{cell.hash}.safetensors",

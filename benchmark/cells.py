@@ -10,6 +10,8 @@ from benchmark.identity import TRAINING_VERSION, digest
 from benchmark.profiles import Profile
 from datasets.catalogue import Domain
 
+HELD = 5  # a holdout keeps one in five images of each class back
+
 
 @dataclass(frozen=True)
 class Images:

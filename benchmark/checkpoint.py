@@ -1,7 +1,9 @@
 """An unfinished run on disk: tensors and momentum as safetensors, written whole or not at all."""
 
+import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import torch
@@ -14,15 +16,17 @@ from datasets.errors import BadInput
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
     """Write under a temporary name, then rename; returns the size in bytes. A full disk raises BadInput."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
         os.replace(temporary, path)
         return path.stat().st_size
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise BadInput(f"{path} cannot be written ({error}); free some space or name another folder") from None
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
+            temporary.unlink()
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path} cannot be written ({reason}); free some space or name another folder") from None
 
 
 class Checkpoint:
@@ -41,7 +45,10 @@ class Checkpoint:
 
     @torch.no_grad()
     def load(self) -> list[dict]:
-        """Put what was saved back in place and return its history; [] where nothing was saved."""
+        """Put what was saved back in place and return its history; [] where nothing was saved.
+
+        Raises BadInput for a damaged file.
+        """
         try:
             with safe_open(self.path, "pt") as file:
                 history = json.loads(file.metadata()["history"])
@@ -56,6 +63,8 @@ class Checkpoint:
                 return history
         except FileNotFoundError:
             return []
-
-    def drop(self) -> None:
-        self.path.unlink(missing_ok=True)
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            what = str(error).splitlines()[0][:80]
+            raise BadInput(
+                f"the checkpoint {self.path} is damaged ({what}); remove it and run again, from the first epoch"
+            ) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.identity import digest, file_digest
-from benchmark.profiles import Profile
+from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
@@ -39,14 +39,16 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
 
     set_by_hand = {setting.partition("=")[0] for setting in settings}
     contents: dict[str, str] = {}
-    colours = None
+    adapted = colours = None
     for file in files:
         tensors, about = read_weights(file)
         tensors, structure, found = _ours(tensors, profile, file)
+        if "head.weight" not in tensors:
+            raise BadInput(f"BACKBONE={file} has no head.weight; give a whole network")
         if structure in contents:
             raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one")
         said = _said(about, found, file)
-        here = dataclasses.replace(profile, **{k: v for k, v in said.items() if k not in set_by_hand})
+        here = fitting(dataclasses.replace(profile, **{k: v for k, v in said.items() if k not in set_by_hand}))
         if contents and here != adapted:
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
@@ -76,6 +78,8 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
         series = "body.stem.conv.conv.weight" in tensors
         stem = tensors["body.stem.conv.conv.weight" if series else "body.stem.conv.weight"]
         return tensors, "series" if series else "plain", stem.shape[0] / 32
+    if profile.network != "resnet26" and "head.weight" in tensors:  # pretrained by this suite
+        return tensors, "series" if any(".mix." in name for name in tensors) else "plain", None
     if profile.network != "resnet26":
         body = {f"body.{name}": t for name, t in tensors.items() if not name.startswith("fc.")}
         if "fc.weight" not in tensors:

@@ -4,12 +4,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from benchmark.cells import Images
+from benchmark.cells import HELD, Images
 from benchmark.profiles import Profile
 from datasets.batches import Batches
 from datasets.pack import Pack
-
-HELD = 5  # a holdout keeps one in five images of each class back
 
 
 def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
@@ -24,7 +22,7 @@ def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
         for i, label in enumerate(pack.labels.tolist()):
             of_class[label].append(i)
         held = [i for images in of_class.values() for i in images[len(images) - len(images) // HELD :]]
-        index = np.setdiff1d(index, held) if part == "fit" else np.array(sorted(held))
+        index = np.setdiff1d(index, held) if part == "fit" else np.array(sorted(held), dtype=int)
     if limit is not None and limit < len(index):
         index = index[np.linspace(0, len(index) - 1, limit).round().astype(int)]
     return index

@@ -69,9 +69,9 @@ def published_cells(row: Published, own: list[str]) -> list[str]:
     return [
         row.label,
         row.params,
-        *(f"{row.top1[name]:.2f}" if name in row.top1 else "" for name in DOMAINS),
+        *(f"{row.top1[name]:.{row.decimals}f}" if name in row.top1 else "" for name in DOMAINS),
         *("" for _ in own),
-        "" if row.mean is None else f"{row.mean:.2f}",
+        "" if row.mean is None else f"{row.mean:.{row.decimals}f}",
         "" if row.S is None else f"{row.S:.0f}",
     ]
 

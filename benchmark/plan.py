@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.cells import Backbone, Cell, Images
+from benchmark.cells import HELD, Backbone, Cell, Images
 from benchmark.given import GivenBackbone
+from benchmark.identity import digest
 from benchmark.profiles import Profile
 from datasets.annotations import Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, SOURCE, Domain
@@ -95,7 +97,7 @@ def open_data(request: Request, told: Told) -> Data:
         annotated[own] = [read_folder(own, folder, split) for split in needed]
     if request.data is not None:
         standin = any(MARK in split.description for splits in annotated.values() for split in splits)
-        data_id = _annotation_digest(root)
+        data_id = _annotation_digest(root, needed)
     data = Data(name, data_id, standin)
     images = sum(len(split) for splits in annotated.values() for split in splits)
     done = 0
@@ -130,11 +132,12 @@ def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
     return [domain for domain in found if domain.name in names]
 
 
-def _annotation_digest(root: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted((root / "annotations").glob("*.json")):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+def _annotation_digest(root: Path, splits: Iterable[str]) -> str:
+    """Of the splits in use: test labels that come later leave the rows of val in one table."""
+    found = hashlib.sha256()
+    for path in sorted(p for split in splits for p in (root / "annotations").glob(f"*_{split}.json")):
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pack]) -> None:
@@ -153,6 +156,11 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
                 f"{domain.name}: {split.source} has the class {names!r}, which no image in train has; "
                 "remove its images from there or add some to train"
             )
+    if request.split == "holdout" and max(Counter(train.labels.tolist()).values()) < HELD:
+        raise BadInput(
+            f"{domain.name}: {train.source} has no class of {HELD} images, of which a holdout keeps one back; "
+            "use SPLIT=val or add images"
+        )
     if request.given is not None and request.given.colours and (domain.k == 0 or domain.name == SOURCE):
         mean, std = request.given.colours
         domain = dataclasses.replace(domain, mean=mean, std=std)
@@ -173,17 +181,19 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
     data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
     if domain.name == SOURCE:
         data.source = images(("train",), "all")
-    data.complete &= domain.official and all(
-        len(split) == domain.counts[("train", "val", "test").index(split.name)] for split in splits
-    )
+    if domain.official:
+        data.complete &= request.limit is None and all(
+            len(split) == domain.counts[("train", "val", "test").index(split.name)] for split in splits
+        )
 
 
 def backbones(request: Request, data: Data) -> dict[str, Backbone]:
     """By structure: those that the methods of the request, and the baseline, stand on."""
     common = {"profile": request.profile, "cache": request.cache / "backbones"}
     if request.given is not None:
+        source = f"{request.given.name} {digest(**request.given.contents)[:8]}"  # a file may change under its name
         return {
-            structure: Backbone(**common, structure=structure, source=request.given.name, content=content)
+            structure: Backbone(**common, structure=structure, source=source, content=content)
             for structure, content in request.given.contents.items()
         }
     return {s: Backbone(**common, structure=s, source="pretrained", images=data.source) for s in ("plain", "series")}
@@ -231,5 +241,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if re.fullmatch(r"\d+", text) and 0 < int(text) <= 1000:
         return tuple(range(int(text)))
     if re.fullmatch(r"\d+(,\d+)+,?", text):
-        return tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
+        seeds = tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
+        if max(seeds) < 2**31:
+            return seeds
     raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7")

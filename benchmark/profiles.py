@@ -106,8 +106,6 @@ def fitting(chosen: Profile) -> Profile:
             "pixels; raise shorter, or lower crop and whole"
         )
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
-        if recipe.nesterov and recipe.momentum == 0:
-            raise BadInput(f"SET={part}momentum=0: Nesterov's way needs momentum; add {part}nesterov=false")
         if recipe.smoothing > 1:
             raise BadInput(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
     return chosen
@@ -152,13 +150,7 @@ def _value(setting: str, field: str, text: str, wanted):
             return tuple(float(v) for v in text.split("/"))
         value = wanted(text)
     except (ValueError, KeyError):
-        kind = (
-            " or ".join(allowed)
-            if allowed and allowed[-1] is not ...
-            else "of the form 0.5/0.8"
-            if allowed
-            else _KINDS[wanted]
-        )
+        kind = _KINDS.get(wanted) or ("of the form 0.5/0.8" if allowed[-1] is ... else " or ".join(allowed))
         raise BadInput(f"SET={setting}: {field} must be {kind}") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):
         raise BadInput(f"SET={setting}: {field} must be a number from 0 up")

@@ -4,7 +4,9 @@ One record is one row in one Parquet file, written under another name and rename
 sees half of one. What was not measured is null, never zero. Units stand in the comments.
 """
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,7 +46,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("train_manifest", pa.string(), "content hash of the training images and labels; hashed"),
     ("eval_manifest", pa.string(), "content hash of the evaluated images and labels; hashed"),
     ("backbone", pa.string(), "hash of the backbone: its recipe, or its file's content; hashed"),
-    ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name"),
+    ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name and hash"),
     ("structure", pa.string(), "backbone pretrained 'plain' or with 'series' adapters in it"),
     ("source_cell", pa.bool_(), "the pretrained network's own accuracy; its times are the pretraining's"),
     ("off_the_shelf", pa.bool_(), "series adapters put on a backbone pretrained without them"),
@@ -110,18 +112,24 @@ def write_table(table: pa.Table, path: Path) -> Path:
 
 def write_bytes(content: bytes | pa.Buffer, path: Path) -> Path:
     """Write under another name, then rename: a reader sees the old file or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
+            temporary.unlink()
         reason = error.strerror or str(error)
         raise BadInput(
             f"{path} cannot be written ({reason}); free some space, or name another folder with RESULTS="
         ) from None
     return path
+
+
+def read_record(path: Path) -> dict:
+    """The one record of a file that `write_record` made. Raises as `read_records`."""
+    return _read(path)[0]
 
 
 def read_records(folders: Iterable[Path]) -> list[dict]:
@@ -134,19 +142,22 @@ def read_records(folders: Iterable[Path]) -> list[dict]:
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
             if path.name.startswith("."):
                 continue  # being written
-            try:
-                table = pq.read_table(path)
-            except (pa.ArrowException, OSError) as error:
-                raise BadInput(
-                    f"{path} is no readable Parquet file ({str(error)[:80]}); remove it and run again"
-                ) from None
-            if "schema" not in table.column_names or "hash" not in table.column_names:
-                continue  # a table made from records lies beside them
-            versions = set(table["schema"].to_pylist())
-            if versions - {SCHEMA_VERSION}:
-                raise BadInput(
-                    f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it"
-                )
-            for record in table.to_pylist():
+            for record in _read(path):
                 found.setdefault(record["hash"], record)
     return sorted(found.values(), key=lambda r: (r["method"], -r["k"], r["domain"], r["seed"], r["hash"]))
+
+
+def _read(path: Path) -> list[dict]:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        what = " ".join(str(error).split())[:80]
+        raise BadInput(f"{path} is no readable Parquet file ({what}); remove it and run again") from None
+    if "schema" not in table.column_names or "hash" not in table.column_names:
+        return []  # a table made from records lies beside them
+    if versions := set(table["schema"].to_pylist()) - {SCHEMA_VERSION}:
+        raise BadInput(f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it")
+    if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
+        raise BadInput(f"{path} holds records without the field {lacking[0]}; remove it and run again")
+    return table.to_pylist()

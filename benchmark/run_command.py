@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
         faults = []
         if todo:
             device = _device(args.device)
-            workers = args.workers or (1 if device.startswith("cuda") else len(os.sched_getaffinity(0)))
+            workers = args.workers or (1 if device.startswith("cuda") else _cores())
             provenance = Provenance(
                 data.name, data.id, data.standin, workers, _command(), commit(), versions(), machine()
             )
@@ -61,6 +61,11 @@ def run(args: Namespace) -> int:
 
 def _request(args: Namespace) -> plan.Request:
     methods = select(args.method)
+    for i, (name, folder) in enumerate(args.own):
+        if name in [other for other, _ in args.own[:i]]:
+            raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")
+        if name in table_files.TAKEN:
+            raise BadInput(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
     settings = tuple(args.set)
     chosen = profile(args.profile, settings)
     given = None
@@ -86,8 +91,10 @@ def _probe(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"probe")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(
             f"{folder} cannot be written ({error.strerror}); make it writable or name another folder"
@@ -100,15 +107,14 @@ def _baseline(request, data, asked: list[Cell], finished: dict, shipped: list[di
     if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
         return []
     method = plan.baseline()
-    mine = [cell for cell in asked if cell.method == method.full_spec]
-    if mine:
+    if any(cell.method == method.full_spec for cell in asked):
         return []
-    lent = {record["hash"] for record in shipped}
-    wanted = plan.cells(request, data, [method], request.seeds)
-    if all(c.hash in finished or c.hash in lent for c in wanted):
+    if method.source not in plan.backbones(request, data):
+        screen.say("S stays empty: its fine-tune baseline needs a plain network, and BACKBONE= holds none")
         return []
-    first = plan.cells(request, data, [method], request.seeds[:1])
-    if any(c.hash not in finished and c.hash not in lent for c in first):
+    at_hand = set(finished) | {record["hash"] for record in shipped}
+    first = [cell for cell in plan.cells(request, data, [method], request.seeds[:1]) if cell.domain.official]
+    if any(cell.hash not in at_hand for cell in first):
         why = "no fine-tune records of these data and settings come with the suite"
         screen.say(f"S needs the fine-tune baseline and {why}: it is run too (seed {request.seeds[0]})")
         return first
@@ -125,6 +131,10 @@ def _device(wanted: str) -> str:
     if wanted == "cuda":
         raise BadInput("DEVICE=cuda: torch sees no CUDA device here; leave DEVICE out to train on the CPU")
     return "cpu"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _command() -> str:

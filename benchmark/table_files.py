@@ -9,6 +9,24 @@ from benchmark.records import write_bytes, write_table
 from benchmark.tables import Table
 from datasets.catalogue import DOMAINS
 
+ABOUT = [
+    ("seeds", pa.int32()),
+    ("domains", pa.int32()),
+    ("method", pa.string()),
+    ("data", pa.string()),
+    ("data_id", pa.string()),
+    ("standin", pa.bool_()),
+    ("split", pa.string()),
+    ("limit", pa.int32()),
+    ("profile", pa.string()),
+    ("settings", pa.string()),
+    ("backbone_source", pa.string()),
+    ("training", pa.int32()),
+    ("baseline", pa.string()),
+]
+TAKEN = {"mean", *(name for name, _ in ABOUT)}
+"""Columns whose names an own domain cannot have."""
+
 
 def write(found: list[Table], folder: Path) -> list[Path]:
     """table1.parquet, table1.md and timing.parquet in `folder`."""
@@ -33,10 +51,7 @@ def write(found: list[Table], folder: Path) -> list[Path]:
     numbers = [*first[1:], *(f"{c} sd" for c in (*columns, "mean", "S")), "#par. with heads"]
     schema = [(name, pa.string() if name == "Model" else pa.float64()) for name in first]
     schema += [(name, pa.float64()) for name in numbers if name not in first]
-    schema += [("seeds", pa.int32()), ("domains", pa.int32()), ("method", pa.string())]
-    schema += [("data", pa.string()), ("data_id", pa.string()), ("standin", pa.bool_()), ("split", pa.string())]
-    schema += [("limit", pa.int32()), ("profile", pa.string()), ("settings", pa.string())]
-    schema += [("backbone_source", pa.string()), ("baseline", pa.string())]
+    schema += ABOUT
     paths = [write_table(pa.Table.from_pylist(rows, pa.schema(schema)), folder / "table1.parquet")]
     text = "\n".join(markdown(table) for table in found)
     paths.append(write_bytes(text.encode(), folder / "table1.md"))

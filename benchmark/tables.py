@@ -9,7 +9,7 @@ from benchmark.published import published_baseline
 from benchmark.score import ceilings, score
 from datasets.catalogue import DOMAINS
 
-GROUP = ("data", "data_id", "standin", "split", "limit", "profile", "settings", "backbone_source")
+GROUP = ("data", "data_id", "standin", "split", "limit", "profile", "settings", "backbone_source", "training")
 BASELINE = "finetune"
 
 
@@ -58,16 +58,22 @@ class Table:
 
 def tables(records: Iterable[dict], shipped: Iterable[dict] = ()) -> list[Table]:
     """One table a group of comparable records. `shipped` records only serve as the baseline of S."""
-    groups: dict[tuple, list[dict]] = defaultdict(list)
-    for record in records:
-        groups[tuple(record[name] for name in GROUP)].append(record)
-    lent: dict[tuple, list[dict]] = defaultdict(list)
-    for record in shipped:
-        if record["method"] == BASELINE:
-            lent[tuple(record[name] for name in GROUP)].append(record)
+    groups, lent = _groups(records), _groups(r for r in shipped if r["method"] == BASELINE)
     return [
-        _table(dict(zip(GROUP, key, strict=True)), mine, lent[key]) for key, mine in sorted(groups.items(), key=str)
+        _table(dict(zip(GROUP, key, strict=True)), groups[key], lent.get(key, [])) for key in sorted(groups, key=str)
     ]
+
+
+def _groups(records: Iterable[dict]) -> dict[tuple, list[dict]]:
+    """Comparable records; of several of one cell (a default or an image was changed) the newest."""
+    newest: dict[tuple, dict] = {}
+    for record in sorted(records, key=lambda r: r["created"]):
+        group = tuple(record[name] for name in GROUP)
+        newest[group, record["method"], record["domain"], record["seed"]] = record
+    groups = defaultdict(list)
+    for (group, *_), record in newest.items():
+        groups[group].append(record)
+    return groups
 
 
 def baseline_top1(records: Iterable[dict]) -> dict[str, float]:
@@ -93,10 +99,11 @@ def _table(group: dict, records: list[dict], lent: list[dict]) -> Table:
         reference, baseline = published_baseline(), "the published fine-tune row"
     else:
         mine = [r for r in records if r["method"] == BASELINE]
-        chosen = mine + [r for r in lent if r["hash"] not in {m["hash"] for m in mine}]
+        have = {(r["domain"], r["seed"]) for r in mine}
+        chosen = mine + [r for r in lent if (r["domain"], r["seed"]) not in have]
         reference = baseline_top1(chosen)
         seeds = len({r["seed"] for r in chosen})
-        shipped = " (records that come with the suite)" if chosen and not mine else ""
+        shipped = " (records of another run)" if chosen and not mine else ""
         baseline = f"fine-tune on the same data, split and profile, n = {seeds}{shipped}" if chosen else "none"
     limits = ceilings(reference)
     perfect = [name for name in DOMAINS if limits.get(name) == 0]
@@ -110,7 +117,7 @@ def _table(group: dict, records: list[dict], lent: list[dict]) -> Table:
         why = f"S stays empty: the baseline has no error on {', '.join(perfect)}"
     elif any(row.ten < 10 for row in rows):
         why = "mean and S stay empty where not all ten domains are there"
-    elif len(limits) < 10:
+    elif any(name not in limits for name in DOMAINS):
         why = "S stays empty: there is no fine-tune run of the same profile, data and split on all ten domains"
     images = {}
     for record in records:
@@ -122,12 +129,13 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
     by_seed: dict[int, dict[str, float]] = defaultdict(dict)
     for record in records:
         by_seed[record["seed"]][record["domain"]] = record["top1"]
-    order = [*DOMAINS, *own]
-    domains = {
-        name: Spread.of([cells[name] for cells in by_seed.values() if name in cells])
-        for name in order
-        if any(name in cells for cells in by_seed.values())
-    }
+    domains = {}
+    for name in (*DOMAINS, *own):
+        if values := [cells[name] for cells in by_seed.values() if name in cells]:
+            domains[name] = Spread.of(values)
+    for record in records:
+        if record["source_cell"]:  # one backbone, whatever the seed: no deviation was measured
+            domains[record["domain"]] = Spread(record["top1"], None)
     whole = [cells for cells in by_seed.values() if all(name in cells for name in DOMAINS)]
     scores = [s for cells in whole if (s := score(cells, limits)) is not None]
     first = records[0]
@@ -147,16 +155,17 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
 def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
     """Per method: sums over its target domains (the backbone's own cell left out), mean over seeds."""
     cells = {m: [r for r in records if not r["source_cell"]] for m, records in by_method.items()}
-    against = {(r["domain"], r["device"], r["workers"]): _seconds(r) for r in cells.get(BASELINE, ())}
+    against = defaultdict(list)
+    for record in cells.get(BASELINE, ()):
+        against[_place(record)].append(_seconds(record))
     rows = []
     for method, records in cells.items():
         if not records:
             continue
         seeds = len({r["seed"] for r in records})
-        pairs = [(_seconds(r), against.get((r["domain"], r["device"], r["workers"]))) for r in records]
         ratio = None
-        if all(other is not None for _, other in pairs):
-            ratio = sum(mine for mine, _ in pairs) / sum(other for _, other in pairs)
+        if all(_place(r) in against for r in records):
+            ratio = sum(map(_seconds, records)) / sum(statistics.fmean(against[_place(r)]) for r in records)
         rows.append(
             {
                 "Model": records[0]["label"],
@@ -178,6 +187,11 @@ def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
             }
         )
     return sorted(rows, key=lambda row: row["seconds"])
+
+
+def _place(record: dict) -> tuple:
+    """Where a time may be held against another: one domain on one machine, as busy."""
+    return tuple(record[name] for name in ("domain", "machine", "device", "workers", "threads"))
 
 
 def _seconds(record: dict) -> float:

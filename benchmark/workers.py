@@ -7,6 +7,7 @@ A backbone is pretrained with two threads, always two, for the same reason.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -29,6 +30,7 @@ def _begin(messages) -> None:
     """First thing in a worker: keep the way home, and leave when the parent is gone, however it went."""
     global _messages
     _messages = messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
@@ -43,7 +45,11 @@ def _pretrain(backbone: Backbone, device: str) -> None:
     from benchmark.networks import pretrain
 
     torch.set_num_threads(PRETRAIN_THREADS)
-    pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
+    try:
+        pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
+    except BadInput as error:
+        what = f"{backbone.images.domain.name}: pretraining the {backbone.structure} backbone"
+        raise BadInput(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
 
 
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from datasets.standin.canvas import Pen
 
-_CHARACTERS = 40
+_CHARACTERS = 50
 CLASSES = tuple(f"character{number:02d}" for number in range(1, _CHARACTERS + 1))
-COUNTS = {"train": (11,) * _CHARACTERS, "val": (8,) * _CHARACTERS, "test": (8,) * _CHARACTERS}
+COUNTS = {"train": (12,) * _CHARACTERS, "val": (7,) * _CHARACTERS, "test": (7,) * _CHARACTERS}
 TRACK = 1
 _KNOTS = np.stack(np.meshgrid((-0.7, 0, 0.7), (-0.75, 0, 0.75)), -1).reshape(-1, 2)
 
@@ -44,7 +44,7 @@ _T = np.linspace(0, 1, 9)[:, None]
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
     pen = Pen(72, 72, mode="L")
     pen.place(
-        *rng.normal(0, 0.08, 2), rng.uniform(0.55, 0.88), rng.normal(0, 0.12), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)
+        *rng.normal(0, 0.08, 2), rng.uniform(0.55, 0.88), rng.normal(0, 0.16), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)
     )
     wobble = rng.uniform(0.04, 0.11)
     for stroke in _STROKES[label]:

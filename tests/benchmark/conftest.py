@@ -1,47 +1,56 @@
 """A tiny release of ten domains that a slim network can learn, and one finished run on it, shared by all tests."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from benchmark import plan, workers
+from benchmark.__main__ import main
+from benchmark.profiles import profile
 from datasets.annotations import write_annotations
 from datasets.catalogue import DOMAINS
+from methods.registry import select
 
 ROOT = Path(__file__).parents[2]
 EACH = {"train": 8, "val": 4, "test": 2}  # images of each of the three classes
-TINY = ("width=0.125", "epochs=2", "pretrain.epochs=2", "batch=8", "pretrain.batch=8")
+TINY = "width=0.125 epochs=2 pretrain.epochs=6 batch=8 pretrain.batch=8"
 METHODS = "res_adapter,feature,finetune"
 
 
-def stripes(label: int, seed: int, side: int = 72) -> Image.Image:
-    """Stripes in the class's direction and colour, at a random phase, under noise."""
+def stripes(kind: int, seed: int, side: int = 72) -> Image.Image:
+    """Stripes in the direction and colour of class `kind`, at a random phase, under noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
-    wave = np.sin((x, y, x + y)[label] / 3 + rng.uniform(0, 6.3))
-    pixels = 128 + 60 * wave[..., None] * np.roll([1.0, 0.5, 0.2], label) + rng.normal(0, 8, (side, side, 3))
+    wave = np.sin((x, y, x + y)[kind] / 3 + rng.uniform(0, 6.3))
+    pixels = 128 + 60 * wave[..., None] * np.roll([1.0, 0.5, 0.2], kind) + rng.normal(0, 8, (side, side, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def write_release(root: Path, names: Sequence[str] = tuple(DOMAINS)) -> Path:
-    """Three classes a domain; the test split with its labels kept back, as released."""
+def write_release(root: Path, names: Sequence[str] = tuple(DOMAINS), test_labels: bool = False) -> Path:
+    """Three classes a domain; the first image of val and test shows another class, so that nobody is perfect."""
     for name in names:
         number = 1
         for split, each in EACH.items():
             rows = []
             for i in range(3 * each):
-                file = f"data/{name}/{split}/{number + i:06}.png"
-                path = root / file
+                path = root / (file := f"data/{name}/{split}/{number + i:06}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                stripes(i % 3, seed=DOMAINS[name].k * 1000 + number + i).save(path, compress_level=1)
+                kind = 1 if i == 0 and split != "train" else i % 3
+                stripes(kind, seed=DOMAINS[name].k * 1000 + number + i).save(path, compress_level=1)
                 rows.append((file, 72, 72, i % 3))
-            write_annotations(root, DOMAINS[name], split, rows, "abc", "tiny", number, stripped=split == "test")
+            kept = split == "test" and not test_labels
+            write_annotations(root, DOMAINS[name], split, rows, "abc", "tiny", number, stripped=kept)
             number += len(rows)
     return root
 
@@ -56,49 +65,68 @@ class Done:
 
     @property
     def sentence(self) -> str:
-        """What stands on stderr, which must be one line."""
+        """The one line on stderr of a command that ended with 2."""
         assert self.code == 2, self
-        assert "Traceback" not in self.err and self.err.count("\n") == 1 and self.err.strip(), self.err
+        assert "Traceback" not in self.err
+        assert self.err.count("\n") == 1 and self.err.endswith("\n") and len(self.err) > 20, self.err
         return self.err.strip()
+
+
+def ended(command: Sequence[str], cwd: Path = ROOT, **environment: str) -> Done:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """`python -m benchmark run` on the tiny release, with a cache of its own that all tests share."""
+    """`python -m benchmark run` on the tiny release, with a cache that all tests share."""
 
     data: Path
     cache: Path
 
-    def words(self, *words: str, results: Path, method: str = METHODS, tiny: Sequence[str] = TINY) -> list[str]:
-        command = [sys.executable, "-m", "benchmark", "run", "--method", method, "--results", str(results)]
-        if "--data" not in words:
-            command += ["--data", str(self.data)]
-        if "--cache" not in words:
-            command += ["--cache", str(self.cache)]
-        return [*command, "--device", "cpu", "--set", " ".join(tiny), *words]
+    def words(self, *words: str, results: Path, method: str = METHODS, settings: str = TINY) -> list[str]:
+        """The command; an option in `words` takes the place of the usual one."""
+        usual = {"--data": self.data, "--cache": self.cache, "--set": settings, "--workers": 2, "--device": "cpu"}
+        given = {"--method": method, "--results": results} | {k: v for k, v in usual.items() if k not in words}
+        return [sys.executable, "-m", "benchmark", "run", *(str(w) for pair in given.items() for w in pair), *words]
 
     def __call__(self, *words: str, **more) -> Done:
         return ended(self.words(*words, **more))
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
-
-
-def ended(command: Sequence[str], cwd: Path = ROOT, **more: str) -> Done:
-    done = subprocess.run(command, cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=300)
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def below(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below `folder`: (time of change in ns, content) by name."""
+def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = (p for p in sorted(folder.rglob("*")) if p.is_file())
     return {p.relative_to(folder).as_posix(): (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
 
 
 @pytest.fixture(scope="session")
+def command() -> Callable[..., Done]:
+    """`command(words, cwd, **environment)` runs it to its end."""
+    return ended
+
+
+@pytest.fixture(scope="session")
+def below() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
+    """Every file below a folder: (time of change in ns, content) by name."""
+    return files_below
+
+
+@pytest.fixture(scope="session")
+def release() -> Callable[..., Path]:
+    """`release(root, names, test_labels)` writes a tiny release of its own."""
+    return write_release
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release; nobody writes into it."""
+    """The release of all ten domains; nobody writes into it."""
     return write_release(tmp_path_factory.mktemp("data") / "tiny")
 
 
@@ -114,3 +142,75 @@ def finished(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = bench(results=results)
     assert done.code == 0, done.err
     return results
+
+
+class Inline:
+    """In place of the worker processes: every job is done at once, in this one."""
+
+    told: list[tuple[str, dict]] = []
+
+    def __init__(self, count: int, device: str):
+        self.device = device
+
+    def __enter__(self) -> "Inline":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def _done(self, function: Callable, *arguments) -> Future:
+        job = Future()
+        try:
+            job.set_result(function(*arguments, self.device))
+        except Exception as error:
+            job.set_exception(error)
+        torch.set_num_threads(1)
+        return job
+
+    def pretrain(self, backbone) -> Future:
+        return self._done(workers._pretrain, backbone)
+
+    def cell(self, *arguments) -> Future:
+        return self._done(workers._cell, *arguments)
+
+    def finished(self, jobs: set[Future], told: Callable) -> Iterator[Future]:
+        while self.told:
+            told(*self.told.pop())
+        yield from jobs
+
+    @classmethod
+    def put(cls, message: tuple[str, dict]) -> None:
+        cls.told.append(message)
+
+
+@pytest.fixture
+def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """As `bench`, but in this process and without workers: torch is loaded once."""
+    monkeypatch.setattr("benchmark.run_command.Workers", Inline)
+    monkeypatch.setattr(workers, "_messages", Inline)
+    Inline.told.clear()
+
+    def run(*words: str, **more) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(bench.words(*words, **more)[3:])
+            except SystemExit as end:
+                code = end.code
+        return Done(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def planned(bench: Bench) -> Callable[..., tuple]:
+    """`planned(method, settings, **request)` gives (request, data, cells) on the tiny release, nothing trained."""
+
+    def make(method: str = METHODS, settings: str = TINY, **more) -> tuple:
+        chosen = profile("standin", settings.split())
+        wanted = {"data": bench.data, "cache": bench.cache} | more
+        request = plan.Request(methods=select(method), profile=chosen, **wanted)
+        data = plan.open_data(request, lambda *_: None)
+        return request, data, plan.cells(request, data, request.methods, request.seeds)
+
+    return make

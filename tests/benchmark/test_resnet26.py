@@ -1,4 +1,4 @@
-"""The backbones: counts to the unit, fast paths against plain ones, merging, which norm belongs to which convolution."""
+"""The backbones: counts to the unit, fast paths against plain ones, merging, each convolution's own norm."""
 
 import copy
 from itertools import product
@@ -111,11 +111,12 @@ def test_counting_leaves_the_network_as_it_was():
 
 
 GEOMETRIES = [
-    dict(kernel_size=k, stride=s, dilation=d, padding=d * (k // 2)) for k, s, d in product((1, 3, 5, 7), (1, 2), (1, 2))
+    {"kernel_size": k, "stride": s, "dilation": d, "padding": d * (k // 2)}
+    for k, s, d in product((1, 3, 5, 7), (1, 2), (1, 2))
 ] + [
-    dict(kernel_size=(3, 5), padding=(1, 2)),
-    dict(kernel_size=(1, 7), stride=(1, 2), padding=(0, 3)),
-    dict(kernel_size=(5, 3), stride=(2, 1), dilation=(1, 2), padding=(2, 2)),
+    {"kernel_size": (3, 5), "padding": (1, 2)},
+    {"kernel_size": (1, 7), "stride": (1, 2), "padding": (0, 3)},
+    {"kernel_size": (5, 3), "stride": (2, 1), "dilation": (1, 2), "padding": (2, 2)},
 ]
 
 
@@ -145,12 +146,12 @@ def test_centre_tap_is_the_plain_pair(layout, bias, monkeypatch):
 @pytest.mark.parametrize(
     "geometry",
     [
-        dict(kernel_size=2, stride=2),  # no centre
-        dict(kernel_size=4, stride=2, padding=1),
-        dict(kernel_size=5, stride=4, padding=1),  # its centre is off by one
-        dict(kernel_size=3, padding="same"),
-        dict(kernel_size=3, padding=1, padding_mode="reflect"),
-        dict(kernel_size=3, padding=1, padding_mode="circular"),
+        {"kernel_size": 2, "stride": 2},  # no centre
+        {"kernel_size": 4, "stride": 2, "padding": 1},
+        {"kernel_size": 5, "stride": 4, "padding": 1},  # its centre is off by one
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
     ],
     ids=str,
 )
@@ -209,9 +210,9 @@ def test_channels_last_is_nchw(spec):
         put_series(source)
     network = stirred(method.place(source, 3))
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    x = image(16, count=2)
+    images = image(16, count=2)
     outs = []
-    for net, x in ((network, x), (last, x.to(memory_format=torch.channels_last))):
+    for net, x in ((network, images), (last, images.to(memory_format=torch.channels_last))):
         y = net.train()(x)
         y.square().sum().backward()
         outs.append({"logits": y.detach()} | {n: p.grad for n, p in net.named_parameters() if p.requires_grad})

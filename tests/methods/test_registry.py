@@ -1,5 +1,6 @@
 """Naming methods: strings to methods and back, every mistake one sentence, nothing in a string ever evaluated."""
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -167,10 +168,8 @@ def test_code_is_never_evaluated(tmp_path, code):
     with pytest.raises(BadInput):
         select(expression)
     assert not canary.exists()
-    try:  # and it would sing
+    with contextlib.suppress(TypeError):  # and it would sing
         eval(expression.replace("bn_adapt(", "dict(").replace("par_adapter(", "dict("))
-    except TypeError:
-        pass
     assert canary.exists()
 
 
@@ -192,7 +191,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from methods.registry import entries, select; from benchmark.backbones.shapes import resnet26_shapes\n"
+        "import sys; from methods.registry import entries; from benchmark.backbones.shapes import resnet26_shapes\n"
         "for entry in entries():\n"
         "    m = entry(); m.spec, m.full_spec, m.start, m.multiplier(resnet26_shapes())\n"
         "print(sorted({'torch', 'torchvision', 'timm', 'pandas', 'fvcore', 'numpy'} & set(sys.modules)))"
@@ -241,7 +240,7 @@ def test_a_method_from_outside(outside):
 def test_an_entry_point_that_does_not_load(outside, code):
     outside(code)
     for _ in range(2):  # and not only the first time
-        with pytest.raises(BadInput, match="entry point mine = foreign_method .*uninstall"):
+        with pytest.raises(BadInput, match=r"entry point mine = foreign_method .*uninstall"):
             select("bn_adapt")
 
 
@@ -250,7 +249,5 @@ def test_an_entry_point_with_a_name_that_is_taken(outside):
         "from methods.method import Method\nfrom methods.registry import register\n"
         "@register\nclass Mine(Method):\n    name = 'finetune'\n"
     )
-    with pytest.raises(
-        BadInput, match="'finetune' is taken twice, by methods.own_network.* and by foreign_method.Mine"
-    ):
+    with pytest.raises(BadInput, match=r"'finetune' is taken twice, by methods\.own_network.* foreign_method\.Mine"):
         entries()

@@ -1,0 +1,240 @@
+"""Batches against torchvision's transforms, an epoch's plan against its promises, the gather against the slices."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmark.images import HELD, chosen
+from datasets.annotations import Split
+from datasets.batches import Batches, _Resident, everything
+from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
+from datasets.pack import Pack, pack
+
+CROP = 16
+SIZES = [(16, 16), (17, 18), (18, 40), (19, 16), (16, 29), (31, 16), (16, 23), (17, 17), (45, 20), (20, 21), (16, 16)]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """`make(sizes)`: a pack of random images of these (width, height), labelled 0, 1, 2, 0, ..."""
+
+    def packed(sizes=SIZES, labels=None, seed=0) -> Pack:
+        root = tmp_path_factory.mktemp("release")
+        rng = np.random.default_rng(seed)
+        for i, (width, height) in enumerate(sizes):
+            pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"{i:04}.png")
+        files = [f"{i:04}.png" for i in range(len(sizes))]
+        labels = np.arange(len(sizes)) % 3 if labels is None else np.array(labels)
+        split = Split(DOMAINS["dtd"], "train", root, files, np.arange(len(sizes)) + 100 * seed, labels, ("a", "b", "c"),
+                      "tiny", root)  # fmt: skip
+        return pack(split, root / "cache", min(map(min, sizes)))
+
+    return packed
+
+
+@pytest.fixture(scope="module")
+def ragged(make) -> Pack:
+    """Sides from 16 up; the packing keeps shorter sides of 16 and 17 and resizes the others."""
+    return make()
+
+
+def batches(*packs: Pack, domain="dtd", batch=4, crop=CROP, **how) -> Batches:
+    return Batches([everything(p) for p in packs], DOMAINS[domain], crop, batch, **how)
+
+
+# --- against torchvision ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_evaluation_is_torchvisions(ragged, domain):
+    from torchvision import transforms
+
+    it = DOMAINS[domain]
+    theirs = transforms.Compose(
+        [transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(it.mean, it.std)]
+    )
+    wanted = torch.stack([theirs(Image.fromarray(ragged.image(i))) for i in range(len(ragged))])
+    got = torch.cat([x for x, _ in batches(ragged, domain=domain).evaluate(3)])
+    assert float((got - wanted).abs().max() / wanted.abs().max()) < 1e-6
+
+
+def test_every_slack_is_centred_as_torchvision_does(make):
+    """Odd slacks are where rounding decides: to the even pixel."""
+    from torchvision import transforms
+
+    wide = make([(16 + slack, 16) for slack in range(12)])
+    for i, (x, _) in enumerate(batches(wide).evaluate(1)):
+        theirs = transforms.CenterCrop(CROP)(Image.fromarray(wide.image(i)))
+        assert torch.equal(x, batches(wide).normalise(torch.from_numpy(np.array(theirs))[None]))
+
+
+def test_evaluation_is_in_order_and_whole(ragged):
+    shown = list(batches(ragged).evaluate(3))
+    assert torch.cat([y for _, y in shown]).tolist() == ragged.labels.tolist()
+    assert all(len(y) <= 3 for _, y in shown) and all(y.dtype == torch.int64 for _, y in shown)
+
+
+# --- the plan of an epoch ---------------------------------------------------------------------------------------
+
+
+def test_crops_stay_inside_and_reach_both_ends(ragged):
+    of = batches(ragged)
+    slack = of.sizes - CROP
+    seen = [set() for _ in of.sizes]
+    for epoch in range(300):
+        plan = of.plan(0, epoch)
+        assert sorted(plan.index) == list(range(len(of)))  # every image once
+        for i, top, left in zip(plan.index, plan.top, plan.left, strict=True):
+            seen[i].add((int(top), int(left)))
+    for offsets, (down, across) in zip(seen, slack, strict=True):
+        assert {top for top, _ in offsets} == set(range(down + 1))
+        assert {left for _, left in offsets} == set(range(across + 1))
+
+
+def test_offsets_are_uniform_and_half_are_flipped(make):
+    of = batches(make([(20, 17)] * 50))
+    plans = [of.plan(3, epoch) for epoch in range(80)]
+    n = 80 * 50
+    for offsets, ways in (([p.left for p in plans], 5), ([p.top for p in plans], 2), ([p.flip for p in plans], 2)):
+        counts = np.bincount(np.concatenate(offsets).astype(int), minlength=ways)
+        assert len(counts) == ways
+        deviation = (n / ways * (1 - 1 / ways)) ** 0.5
+        assert np.abs(counts - n / ways).max() < 5 * deviation
+    # the three draws are independent
+    left, top, flip = (np.concatenate([getattr(p, name) for p in plans]) for name in ("left", "top", "flip"))
+    assert np.abs(np.corrcoef([left, top, flip])[np.triu_indices(3, 1)]).max() < 5 / n**0.5
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_flips_where_the_domain_allows(ragged, domain):
+    of = batches(ragged, domain=domain)
+    flips = np.concatenate([of.plan(0, epoch).flip for epoch in range(20)])
+    assert flips.any() == (domain not in ("gtsrb", "omniglot", "svhn"))
+    assert not flips.all()
+
+
+def test_a_plan_is_a_function_of_seed_and_epoch(ragged):
+    def drawn(seed, epoch, domain="dtd") -> bytes:
+        np.random.seed(np.random.randint(1000))  # the global generators are no part of it
+        torch.manual_seed(int(torch.randint(1000, ())))
+        return b"".join(np.ascontiguousarray(f).tobytes() for f in batches(ragged, domain=domain).plan(seed, epoch))
+
+    assert drawn(0, 0) == drawn(0, 0)
+    assert len({drawn(seed, epoch) for seed in range(4) for epoch in range(4)}) == 16
+    assert drawn(0, 0) != drawn(0, 0, domain="aircraft")
+
+
+def test_centre_crops_in_training_where_nothing_is_cropped(ragged):
+    of = batches(ragged, domain="svhn", random=False)
+    centre, plan = of.centre(), of.plan(0, 5)
+    assert not np.array_equal(plan.index, centre.index)  # shuffled still
+    assert np.array_equal(plan.top, centre.top[plan.index]) and np.array_equal(plan.left, centre.left[plan.index])
+    assert not plan.flip.any()
+
+
+def test_training_shows_what_the_plan_says(ragged):
+    of = batches(ragged)
+    plan = of.plan(2, 7)
+    assert plan.flip.any() and not plan.flip.all()
+    x, y = (torch.cat(part) for part in zip(*of.train(2, 7), strict=True))
+    for row, (i, top, left, flip) in enumerate(zip(*plan, strict=True)):
+        window = ragged.image(i)[top : top + CROP, left : left + CROP]
+        window = np.fliplr(window) if flip else window
+        assert torch.equal(x[row], of.normalise(torch.from_numpy(window.copy())[None])[0])
+        assert y[row] == ragged.labels[i]
+
+
+@pytest.mark.parametrize(("images", "batch"), [(11, 4), (11, 3), (11, 16), (11, 1), (11, 11), (7, 2)])
+def test_an_epoch_is_cut_evenly(make, images, batch):
+    of = batches(make([(16, 16)] * images), batch=batch)
+    sizes = [len(y) for _, y in of.train(0, 0)]
+    assert len(sizes) == of.steps and sum(sizes) == images
+    assert max(sizes) - min(sizes) <= 1
+    assert abs(of.steps - images / batch) <= 0.5 or of.steps == 1
+
+
+def test_layout_and_type(ragged):
+    x, y = next(batches(ragged).train(0, 0))
+    assert x.dtype == torch.float32 and y.dtype == torch.int64
+    assert x.shape == (len(y), 3, CROP, CROP)
+    assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+# --- the device's gather ----------------------------------------------------------------------------------------
+
+
+def test_the_gather_gives_the_bytes_of_the_slices(ragged, make):
+    other = make([(16, 21), (25, 17)], seed=1)
+    of = Batches([(ragged, np.array([8, 2, 5])), everything(other), (ragged, np.array([9]))], DOMAINS["dtd"], CROP, 4)
+    resident = _Resident(of)
+    for plan in (of.centre(), *(of.plan(0, epoch) for epoch in range(10))):
+        gathered = resident.gather(plan)
+        assert gathered.dtype == torch.uint8
+        assert gathered.numpy().tobytes() == of.slices(plan).tobytes()
+    plain = [x for x, _ in of.train(0, 3)]
+    of._resident = resident
+    for (x, _), wanted in zip(of.train(0, 3), plain, strict=True):
+        assert torch.equal(x, wanted) and x.is_contiguous(memory_format=torch.channels_last)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_joined(ragged, make):
+    other = make([(16, 21), (25, 17), (16, 16)], labels=[2, 2, 1], seed=1)
+    keep = np.array([8, 2, 5])
+    of = Batches([(ragged, keep), everything(other)], DOMAINS["dtd"], CROP, 4)
+    assert len(of) == 6
+    assert of.ids.tolist() == [8, 2, 5, 100, 101, 102]
+    assert of.labels.tolist() == [2, 2, 2, 2, 2, 1]
+    images = [ragged.image(i) for i in keep] + [other.image(i) for i in range(3)]
+    assert [tuple(s) for s in of.sizes] == [image.shape[:2] for image in images]
+    for i, (image, window) in enumerate(zip(images, of.slices(of.centre()), strict=True)):
+        top, left = of.centre().top[i], of.centre().left[i]
+        assert np.array_equal(window, image[top : top + CROP, left : left + CROP])
+
+
+def test_no_labels(ragged, make):
+    stripped = make([(16, 16)] * 3, seed=2)
+    stripped.labels = None
+    of = batches(ragged, stripped)
+    assert of.labels is None and sum(len(x) for x, _ in of.evaluate(4)) == 14
+
+
+def test_too_small_or_none_is_one_sentence(ragged):
+    with pytest.raises(BadInput, match=r"dtd: an image of 16 pixels .* cannot show 17"):
+        batches(ragged, crop=17)
+    with pytest.raises(BadInput, match="dtd: not one image"):
+        Batches([(ragged, np.arange(0))], DOMAINS["dtd"], CROP, 4)
+
+
+def test_holdout_and_limit(make):
+    labels = [0] * 11 + [1] * 5 + [2] * 4 + [0] * 4
+    packed = make([(16, 16)] * len(labels), labels=labels)
+    fit, held, everyone = (chosen(packed, part, None) for part in ("fit", "held", "all"))
+    assert not set(fit) & set(held)
+    assert sorted([*fit, *held]) == everyone.tolist() == list(range(len(labels)))
+    of_class = [np.flatnonzero(packed.labels == c) for c in range(3)]
+    for images in of_class:  # the last fifth of each class, in the release's order
+        cut = len(images) // HELD
+        assert sorted(set(held) & set(images)) == images[len(images) - cut :].tolist()
+    assert len(held) == 15 // 5 + 5 // 5 + 4 // 5
+    for part, all_of in (("all", everyone), ("fit", fit), ("held", held)):
+        for limit in (1, 3, 4, len(all_of), 100):
+            some = chosen(packed, part, limit)
+            assert len(some) == min(limit, len(all_of)) == len(set(some))
+            assert set(some) <= set(all_of) and some.tolist() == sorted(some)
+    assert {packed.labels[i] for i in chosen(packed, "all", 6)} == {0, 1, 2}  # spread over the split
+
+
+def test_one_domain_twice_is_not_one_mean(ragged):
+    """The domain's own colours decide, not the pack's."""
+    grey = dataclasses.replace(DOMAINS["dtd"], mean=(0.0,) * 3, std=(1.0,) * 3)
+    x, _ = next(Batches([everything(ragged)], grey, CROP, 11).evaluate())
+    assert float(x.min()) >= 0 and float(x.max()) <= 1
+    assert torch.equal((x * 255).round().to(torch.uint8)[0].permute(1, 2, 0), torch.from_numpy(ragged.image(0).copy()))

@@ -1,0 +1,307 @@
+"""Packs hold what PIL decodes, are known by the bytes they came from, and are whole or not there."""
+
+import dataclasses
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from datasets import pack as packing
+from datasets.annotations import Split, read_split
+from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
+from datasets.pack import Pack, _key, pack
+
+ROOT = Path(__file__).parents[2]
+
+
+def split_of(root: Path, files: list[str], labels=None, classes=("a", "b", "c")) -> Split:
+    ids = np.arange(len(files)) + 40_000_001
+    labels = np.arange(len(files)) % 3 if labels is None else labels
+    return Split(DOMAINS["dtd"], "train", root, files, ids, labels, tuple(classes), "tiny", root / "dtd_train.json")
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A split of ten small images, each another size and content."""
+    root = tmp_path / "release"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        pixels = rng.integers(0, 256, (8 + i % 2, 8 + i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{i}.png")
+    return split_of(root, [f"{i}.png" for i in range(10)])
+
+
+def contents(made: Pack) -> list:
+    return [made.image(i).copy() for i in range(len(made))]
+
+
+def entries(cache: Path) -> list[str]:
+    return sorted(p.name for p in cache.iterdir())
+
+
+# --- content ----------------------------------------------------------------------------------------------------
+
+
+def test_a_release_as_pil_decodes_it(release, tmp_path):
+    root = release("dtd")
+    for name in ("train", "val", "test"):
+        split = read_split(root, DOMAINS["dtd"], name)
+        made = pack(split, tmp_path / "cache", 72)
+        assert len(made) == len(split) and made.classes == split.classes
+        assert made.ids.dtype == np.int64 and np.array_equal(made.ids, split.ids)
+        assert (made.labels is None) == (name == "test")
+        assert made.labels is None or np.array_equal(made.labels, split.labels)
+        for i, file in enumerate(split.files):
+            wanted = np.asarray(Image.open(root / file).convert("RGB"))
+            assert made.image(i).dtype == np.uint8 and np.array_equal(made.image(i), wanted)
+            assert tuple(made.sizes[i]) == wanted.shape[:2] == (72, 80)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ((80, 72), None),
+        ((73, 95), None),
+        ((144, 72), None),
+        ((72, 72), None),
+        ((71, 90), (72, 91)),
+        ((90, 74), (88, 72)),
+        ((200, 100), (144, 72)),
+        ((30, 20), (108, 72)),
+        ((20, 30), (72, 108)),
+        ((101, 90), (81, 72)),
+    ],
+)
+def test_resizing(tmp_path, given, kept):
+    """Width and height: a shorter side of 72 or 73 is kept, all others become 72 by PIL's bilinear filter."""
+    pixels = np.random.default_rng(0).integers(0, 256, (given[1], given[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    image = pack(split_of(tmp_path, ["x.png"]), tmp_path / "cache", 72).image(0)
+    wanted = pixels if kept is None else np.asarray(Image.fromarray(pixels).resize(kept, Image.Resampling.BILINEAR))
+    assert np.array_equal(image, wanted)
+
+
+def test_grey_and_alpha_become_rgb(tmp_path):
+    Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "alpha.png")
+    made = pack(split_of(tmp_path, ["grey.png", "alpha.png"]), tmp_path / "cache", 8)
+    assert (made.image(0) == 77).all() and (made.image(1) == (1, 2, 3)).all()
+
+
+def test_one_chunk_is_many(many, tmp_path, monkeypatch):
+    told = []
+    one = pack(many, tmp_path / "one", 8, told.append)
+    assert told == [10] and len(one.chunks) == 1
+    for size in (1, 3, 5):
+        monkeypatch.setattr(packing, "CHUNK", size)
+        told.clear()
+        cut = pack(many, tmp_path / f"cut{size}", 8, told.append)
+        assert sum(told) == 10 and len(cut.chunks) == -(-10 // size)
+        assert cut.manifest == one.manifest
+        assert np.array_equal(cut.ids, one.ids) and np.array_equal(cut.labels, one.labels)
+        assert np.array_equal(cut.sizes, one.sizes)
+        assert all(np.array_equal(a, b) for a, b in zip(contents(cut), contents(one), strict=True))
+
+
+def test_packed_once(many, tmp_path, monkeypatch):
+    first = pack(many, tmp_path / "cache", 8)
+    monkeypatch.setattr(packing, "_write", lambda *_: pytest.fail("decoded again"))
+    told = []
+    again = pack(many, tmp_path / "cache", 8, told.append)
+    assert again.folder == first.folder and told == [10]
+    assert all(np.array_equal(a, b) for a, b in zip(contents(again), contents(first), strict=True))
+
+
+def test_an_image_is_a_view(many, tmp_path):
+    image = pack(many, tmp_path / "cache", 8).image(3)
+    assert image.base is not None and not image.flags.writeable
+
+
+# --- what it is known by ----------------------------------------------------------------------------------------
+
+
+def test_manifest_tells_the_data(many, tmp_path):
+    def manifest(split: Split, where: str) -> str:
+        return pack(split, tmp_path / where, 8).manifest
+
+    base = manifest(many, "a")
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(many.root, moved)
+    os.utime(moved / "3.png", ns=(10**18, 10**18))
+    assert manifest(dataclasses.replace(many, root=moved, source=moved / "x.json"), "b") == base
+    with open(moved / "3.png", "ab") as file:  # bytes behind the image: the same pixels
+        file.write(b"\0")
+    assert manifest(dataclasses.replace(many, root=moved), "c") != base
+    labels = many.labels.copy()
+    labels[0] = 2
+    assert manifest(dataclasses.replace(many, labels=labels), "d") != base
+    assert manifest(dataclasses.replace(many, labels=None), "e") != base
+    assert manifest(dataclasses.replace(many, classes=("a", "b", "d")), "f") != base
+    os.rename(many.root / "9.png", many.root / "x.png")
+    assert manifest(dataclasses.replace(many, files=[*many.files[:-1], "x.png"]), "g") != base
+
+
+def test_key_changes_with_the_file(many):
+    keys = {_key(many, 8)}
+
+    def new(split: Split = many, shorter: int = 8) -> bool:
+        key, known = _key(split, shorter), len(keys)
+        assert _key(split, shorter) == key
+        keys.add(key)
+        return len(keys) > known
+
+    assert not new()
+    stat = os.stat(many.root / "3.png")
+    os.utime(many.root / "3.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert new()
+    with open(many.root / "3.png", "ab") as file:
+        file.write(b"\0")
+    os.utime(many.root / "3.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert new()  # the size alone
+    assert new(shorter=9)
+    assert new(dataclasses.replace(many, ids=many.ids + 1))
+    assert new(dataclasses.replace(many, labels=many.labels[::-1].copy()))
+    assert new(dataclasses.replace(many, labels=None))
+    assert new(dataclasses.replace(many, classes=("a", "b", "d")))
+
+
+def test_changed_files_are_packed_again(many, tmp_path):
+    first = pack(many, tmp_path / "cache", 8)
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(many.root / "0.png")
+    second = pack(many, tmp_path / "cache", 8)
+    assert second.folder != first.folder and (second.image(0) == 9).all()
+
+
+# --- whole or not there -----------------------------------------------------------------------------------------
+
+
+def test_a_damaged_image_is_named_and_nothing_stays(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "CHUNK", 2)
+    good = (many.root / "7.png").read_bytes()
+    for data in (good[:50], b"", None):
+        if data is None:
+            (many.root / "7.png").unlink()
+        else:
+            (many.root / "7.png").write_bytes(data)
+        with pytest.raises(BadInput, match=r"dtd.*7\.png") as caught:
+            pack(many, tmp_path / "cache", 8)
+        assert "\n" not in str(caught.value)
+        assert entries(tmp_path / "cache") == []
+    (many.root / "7.png").write_bytes(good)
+    assert len(pack(many, tmp_path / "cache", 8)) == 10
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_pack import packing, split_of
+packing.CHUNK = 2
+def told(n):
+    print(n, flush=True)
+    time.sleep(60)
+packing.pack(split_of(Path({root!r}), {files!r}), Path({cache!r}), 8, told)
+"""
+
+
+def test_killed_in_the_middle(many, tmp_path):
+    cache = tmp_path / "cache"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), root=str(many.root), files=many.files, cache=str(cache))
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout.readline() == b"2\n"
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    (left,) = entries(cache)
+    assert left.startswith(".") and (cache / left / "pixels.arrow").is_file()
+    made = pack(many, cache, 8)
+    assert made.ids.tolist() == many.ids.tolist()
+    assert entries(cache) == [made.folder.name]  # what the killed build had left is gone
+
+
+def test_two_at_once_both_finish(many, tmp_path, monkeypatch):
+    """A second build of the same pack runs through while the first stands between two chunks."""
+    monkeypatch.setattr(packing, "CHUNK", 4)
+    cache, inner = tmp_path / "cache", []
+    outer = pack(many, cache, 8, lambda n: inner or inner.append(pack(many, cache, 8)))
+    (inner,) = inner
+    assert outer.folder == inner.folder and entries(cache) == [outer.folder.name]
+    assert all(np.array_equal(a, b) for a, b in zip(contents(outer), contents(inner), strict=True))
+
+
+def test_full_disk(many, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pa.RecordBatchFileWriter, "write_batch", full, raising=False)
+        patched.setattr(pa.ipc.RecordBatchFileWriter, "write_batch", full, raising=False)
+        with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*No space left.*CACHE="):
+            pack(many, tmp_path / "cache", 8)
+    assert entries(tmp_path / "cache") == []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # and as the system itself says it, through Arrow
+    try:
+        with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*[Ff]ile too large.*CACHE="):
+            pack(many, tmp_path / "cache", 8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert entries(tmp_path / "cache") == []
+    assert len(pack(many, tmp_path / "cache", 8)) == 10
+
+
+def test_a_folder_that_cannot_be_made(many, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*CACHE="):
+        pack(many, tmp_path / "file" / "cache", 8)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_pack import packing, split_of
+def peak():
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
+packing.CHUNK = 64
+root = Path({root!r})
+files = sorted(p.name for p in root.iterdir())
+packing.pack(split_of(root, files[:130]), Path({cache!r}), 144)  # two chunks: what every build needs
+before = peak()
+made = packing.pack(split_of(root, files), Path({cache!r}), 144)
+print(len(made), (made.folder / "pixels.arrow").stat().st_size, (peak() - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+def test_memory_stays_bounded(tmp_path):
+    """Two hundred megabytes of pixels in chunks of 8 MB need hardly more memory than two chunks do."""
+    root, cache = tmp_path / "release", tmp_path / "cache"
+    root.mkdir()
+    Image.linear_gradient("L").resize((288, 144)).convert("RGB").save(root / "0000.jpg")
+    for i in range(1, 1700):
+        os.link(root / "0000.jpg", root / f"{i:04}.jpg")
+    script = MEMORY.format(tests=str(Path(__file__).parent), root=str(root), cache=str(cache))
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    shutil.rmtree(cache, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    images, size, growth = map(int, done.stdout.split())
+    assert images == 1700 and size > 200e6
+    assert growth < 50e6
