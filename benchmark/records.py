@@ -157,7 +157,8 @@ def _read(path: Path) -> list[dict]:
     if "schema" not in table.column_names or "hash" not in table.column_names:
         return []  # a table made from records lies beside them
     if versions := set(table["schema"].to_pylist()) - {SCHEMA_VERSION}:
-        raise BadInput(f"{path} holds records of schema {versions}, this is {SCHEMA_VERSION}; remove or move it")
+        other = ", ".join(map(str, versions))
+        raise BadInput(f"{path} holds records of schema {other}, this is {SCHEMA_VERSION}; remove or move it")
     if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
         raise BadInput(f"{path} holds records without the field {lacking[0]}; remove it and run again")
     return table.to_pylist()

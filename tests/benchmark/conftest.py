@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from benchmark import plan, workers
@@ -26,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 EACH = {"train": 8, "val": 4, "test": 2}  # images of each of the three classes
 TINY = "width=0.125 epochs=2 pretrain.epochs=6 batch=8 pretrain.batch=8"
 METHODS = "res_adapter,feature,finetune"
+QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # no thread spins where others wait for the core
 
 
 def stripes(kind: int, seed: int, side: int = 72) -> Image.Image:
@@ -76,7 +76,7 @@ def ended(command: Sequence[str], cwd: Path = ROOT, **environment: str) -> Done:
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **QUIET, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -100,6 +100,11 @@ class Bench:
     def __call__(self, *words: str, **more) -> Done:
         return ended(self.words(*words, **more))
 
+    def start(self, *words: str, **more) -> subprocess.Popen:
+        """In the background."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(self.words(*words, **more), cwd=ROOT, env={**os.environ, **QUIET}, **streams)
+
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = (p for p in sorted(folder.rglob("*")) if p.is_file())
@@ -122,6 +127,12 @@ def below() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
 def release() -> Callable[..., Path]:
     """`release(root, names, test_labels)` writes a tiny release of its own."""
     return write_release
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Image.Image]:
+    """`picture(kind, seed)`: a 72-pixel image of class 0, 1 or 2."""
+    return stripes
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +175,6 @@ class Inline:
             job.set_result(function(*arguments, self.device))
         except Exception as error:
             job.set_exception(error)
-        torch.set_num_threads(1)
         return job
 
     def pretrain(self, backbone) -> Future:
@@ -188,6 +198,7 @@ def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
     monkeypatch.setattr("benchmark.run_command.Workers", Inline)
     monkeypatch.setattr(workers, "_messages", Inline)
+    monkeypatch.setattr(workers, "PRETRAIN_THREADS", 1)
     Inline.told.clear()
 
     def run(*words: str, **more) -> Done:

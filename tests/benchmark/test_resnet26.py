@@ -95,6 +95,26 @@ def test_multiply_adds_of_the_reference():
     assert conv_macs(merged(parallel), 64) == at_64  # merged costs what the bare backbone does
 
 
+def test_random_start():
+    """As the reference code starts: convolutions normal with variance 2 / (k² cout), norms 1 and 0."""
+    torch.manual_seed(0)
+    source = resnet26(10)
+    networks = (
+        source,
+        put_series_on(source),
+        select("scratch")[0].place(resnet26(10).requires_grad_(False), 10),
+        select("par_adapter(init='he')")[0].place(source, 10),
+    )
+    for network in networks:
+        for conv in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
+            variance = 2 / (conv.kernel_size[0] ** 2 * conv.out_channels)
+            # the sample's own deviation is sqrt(2 / n) of it
+            assert abs(conv.weight.var().item() / variance - 1) < 6 * (2 / conv.weight.numel()) ** 0.5, conv
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            assert (norm.weight == 1).all() and (norm.bias == 0).all()
+            assert (norm.running_mean == 0).all() and (norm.running_var == 1).all()
+
+
 def put_series_on(network):
     out = share(network)
     put_series(out)

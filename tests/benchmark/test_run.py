@@ -39,14 +39,12 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def mine(picture, tmp_path: Path) -> Path:
     """An own domain: two classes of six images."""
-    from conftest import stripes
-
     for label, title in enumerate(("left", "right")):
         (tmp_path / "mine" / title).mkdir(parents=True)
         for i in range(6):
-            stripes(label, seed=900 + 10 * label + i).save(tmp_path / "mine" / title / f"{i}.png")
+            picture(label, seed=900 + 10 * label + i).save(tmp_path / "mine" / title / f"{i}.png")
     return tmp_path / "mine"
 
 
@@ -60,7 +58,7 @@ def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
     assert {p.name for p in (finished / "adapters").iterdir()} == own
     assert {p.name for p in (finished / "records").iterdir()} == {f"{r['hash']}.parquet" for r in records}
     assert list((finished / "unfinished").iterdir()) == []
-    assert [p for p in finished.rglob(".*")] == []
+    assert list(finished.rglob(".*")) == []
 
 
 def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path):

@@ -40,7 +40,7 @@ def test_baseline_gets_2500():
 
 def test_perfect_gets_10000_and_the_worst_nothing():
     assert score(dict.fromkeys(DOMAINS, 100.0), CEILING) == pytest.approx(10_000)
-    assert score(dict.fromkeys(DOMAINS, 0.0), {name: 100.0 for name in DOMAINS}) == 0
+    assert score(dict.fromkeys(DOMAINS, 0.0), dict.fromkeys(DOMAINS, 100.0)) == 0
 
 
 def test_error_beyond_the_ceiling_counts_as_the_ceiling():

@@ -1,0 +1,129 @@
+"""The schema of a record, and files that are written whole or not at all."""
+
+import re
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.records import FIELDS, SCHEMA, SCHEMA_VERSION, read_record, read_records, write_record, write_table
+from datasets.errors import BadInput
+
+VALUES = {pa.string(): "ü|x", pa.bool_(): True, pa.float64(): 0.1, pa.int32(): 2**31 - 1, pa.int64(): 2**40}
+
+
+def full(hash: str = "a" * 16) -> dict:
+    """A record with a value in every field."""
+    record = {name: VALUES.get(kind) for name, kind, _ in FIELDS}
+    epoch = {"epoch": 1, "loss": 0.25, "train_top1": 50.0, "seconds": 1e-3}
+    return record | {"schema": SCHEMA_VERSION, "hash": hash, "history": [epoch, epoch | {"epoch": 2}]}
+
+
+def test_every_field_says_what_it_is():
+    names = [name for name, _, _ in FIELDS]
+    assert len(set(names)) == len(names) and names[:2] == ["schema", "hash"]
+    for field in SCHEMA:
+        assert len(field.metadata[b"comment"]) > 5, field.name
+    for unit, tail in (("s", "_seconds"), ("ms", "step_ms"), ("img/s", "_img_s"), ("MB", "_mb"), ("%", "top1")):
+        for name, _, comment in FIELDS:
+            assert not name.endswith(tail) or unit in re.split("[ ,;()]+", comment), name
+
+
+def test_round_trip_keeps_every_field(tmp_path: Path):
+    record = full()
+    path = write_record(record, tmp_path / "deep" / "er")
+    assert path.name == f"{record['hash']}.parquet"
+    assert read_record(path) == record and read_records([tmp_path]) == [record]
+    schema = pq.read_schema(path)
+    assert schema.remove_metadata().equals(SCHEMA.remove_metadata())
+    assert b"%" in schema.field("top1").metadata[b"comment"], "the file explains itself"
+
+
+def test_nulls_stay_null(tmp_path: Path):
+    empty = dict.fromkeys(name for name, _, _ in FIELDS) | {
+        "schema": SCHEMA_VERSION,
+        "hash": "b",
+        "method": "m",
+        "k": 1,
+        "domain": "d",
+        "seed": 0,
+    }
+    assert read_record(write_record(empty, tmp_path)) == empty
+    short = {name: value for name, value in empty.items() if value is not None}
+    assert read_record(write_record(short, tmp_path)) == empty
+
+
+@pytest.mark.parametrize("value", ["three", [3], 2**31])
+def test_wrong_type_is_not_written(value, tmp_path: Path):
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)):
+        write_record(full() | {"seed": value}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1, -8])
+def test_half_a_file_is_told(cut: int, tmp_path: Path):
+    path = write_record(full(), tmp_path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(BadInput, match=r"no readable Parquet file .*; remove it and run again") as caught:
+        read_records([tmp_path])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_foreign_schema_is_told(tmp_path: Path):
+    path = write_record(full() | {"schema": SCHEMA_VERSION + 1}, tmp_path)
+    with pytest.raises(BadInput, match=rf"{path} holds records of schema {SCHEMA_VERSION + 1}, .*; remove or move"):
+        read_records([tmp_path])
+    write_table(pa.table({"schema": [SCHEMA_VERSION], "hash": ["x"]}), path)
+    with pytest.raises(BadInput, match="without the field method; remove it"):
+        read_records([tmp_path])
+
+
+def test_other_tables_beside_the_records_are_left_alone(tmp_path: Path):
+    write_record(full(), tmp_path / "records")
+    write_table(pa.table({"Model": ["x"]}), tmp_path / "table1.parquet")
+    (tmp_path / "records" / ".x.parquet.1").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("")
+    assert len(read_records([tmp_path, tmp_path / "nowhere"])) == 1
+
+
+def test_one_hash_counts_once_and_the_order_is_of_the_content(tmp_path: Path):
+    a, b = full("a"), full("b") | {"method": "a"}
+    write_record(a, tmp_path / "1")
+    write_record(b, tmp_path / "2")
+    write_record(a | {"top1": 7.0}, tmp_path / "3")
+    assert [r["hash"] for r in read_records([tmp_path / "1", tmp_path / "2", tmp_path / "3"])] == ["b", "a"]
+    assert read_records([tmp_path / "3", tmp_path / "1"])[0]["top1"] == 7.0
+
+
+def test_folder_with_an_equals_sign_adds_no_field(tmp_path: Path):
+    write_record(full(), tmp_path / "lr=0.1")
+    assert set(read_records([tmp_path])[0]) == set(SCHEMA.names)
+
+
+def test_threads_that_write_one_record_leave_it_whole(tmp_path: Path):
+    """Of the same process, so with the same process id; a reader beside them never sees half of one."""
+    records = [full() | {"history": full()["history"] * 200 * (i + 1)} for i in range(2)]
+    faults, stop = [], threading.Event()
+
+    def work(action) -> None:
+        try:
+            while not stop.is_set():
+                action()
+        except Exception as fault:
+            faults.append(fault)
+            stop.set()
+
+    write_record(records[0], tmp_path)
+    jobs = [lambda r=r: write_record(r, tmp_path) for r in (*records, *records)] + [lambda: read_records([tmp_path])]
+    threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    stop.wait(1.5)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert read_records([tmp_path])[0] in records
+    assert [p.name for p in tmp_path.iterdir()] == [f"{'a' * 16}.parquet"]
