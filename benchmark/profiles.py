@@ -62,8 +62,8 @@ PROFILES = {
         crop=32,
         whole=0,
         precision="fp32",
-        adapt=Recipe(epochs=25, batch=32, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
-        pretrain=Recipe(epochs=25, batch=64, decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"),
+        adapt=Recipe(epochs=20, batch=16, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
+        pretrain=Recipe(epochs=20, batch=64, decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"),
     ),
     "decathlon": Profile(
         name="decathlon",

@@ -12,7 +12,7 @@ from datasets.errors import BadInput
 
 
 def run(args: Namespace) -> int:
-    """Read the records below --from (default: --results), write the tables to --results and show them; or --collect them."""
+    """Read the records below --from (default: --results), write the tables to --results; or --collect the records."""
     source = args.source or args.results
     records = read_records([source])
     if not records:

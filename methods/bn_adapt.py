@@ -21,7 +21,7 @@ class BNAdapt(Method):
     fidelity = "reproduction"
     paper = "Bilen 2017, arXiv 1701.07275"
     mergeable = True
-    lr = 0.1
+    lr = 0.2
 
     def place(self, source, classes):
         from methods.layers.network import new_head, norms, own, share

@@ -51,7 +51,7 @@ class Finetune(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
-    lr = 0.02
+    lr = 0.05
 
     def place(self, source, classes):
         from methods.layers.network import new_head, own, share

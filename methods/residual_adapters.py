@@ -27,7 +27,7 @@ class ResAdapter(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
-    lr = 0.05
+    lr = 0.1
 
     init: Literal["source", "he", "zero"] = "source"
     off_the_shelf: bool = False
@@ -82,7 +82,7 @@ class ParAdapter(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2018, arXiv 1803.10082"
     mergeable = True
-    lr = 0.05
+    lr = 0.1
 
     init: Literal["zero", "he"] = "zero"
 

@@ -101,9 +101,10 @@ class Bench:
         return ended(self.words(*words, **more))
 
     def start(self, *words: str, **more) -> subprocess.Popen:
-        """In the background."""
+        """In the background, in a process group of its own."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(self.words(*words, **more), cwd=ROOT, env={**os.environ, **QUIET}, **streams)
+        words = self.words(*words, **more)
+        return subprocess.Popen(words, cwd=ROOT, env={**os.environ, **QUIET}, start_new_session=True, **streams)
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:

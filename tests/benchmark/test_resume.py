@@ -76,13 +76,18 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
         assert workers
     finally:
         os.kill(run.pid, signal.SIGKILL)
-        run.communicate()
-    wait_for(lambda: not any(map(alive, workers)), 30)
+        run.wait()
+    try:
+        wait_for(lambda: not any(map(alive, workers)), 30)
+    finally:
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
+    run.communicate()
     assert len(list(unfinished.glob("[!.]*.safetensors"))) == 1, "it was killed in the middle"
     assert {name: pair for name, pair in below(records).items() if not name.startswith(".")} == done
-    for stopped in (here(*words, method="finetune", settings=LONG, results=killed),):
-        assert stopped.code == 0, stopped.err
-        assert "1 of 2 runs are finished already" in stopped.out
+    again = here(*words, method="finetune", settings=LONG, results=killed)
+    assert again.code == 0, again.err
+    assert "1 of 2 runs are finished already" in again.out
     assert done.items() <= below(records).items(), "a finished record is never written again"
     assert here(*words, method="finetune", settings=LONG, results=whole).code == 0
     names = sorted(p.name for p in (whole / "adapters").iterdir())
@@ -93,6 +98,21 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
         for folder in (killed, whole)
     ]
     assert losses[0] == losses[1] and all(len(row) == 40 for row in losses[0].values())
+
+
+def test_ctrl_c_ends_in_one_line(bench, finished: Path, tmp_path: Path):
+    """A terminal sends it to the workers too; they say nothing, and no one stays."""
+    run = bench.start("--domains", "dtd", method="finetune", settings=LONG, results=tmp_path)
+    try:
+        wait_for(lambda: len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1, 240)
+        workers = children(run.pid)
+    finally:
+        os.killpg(run.pid, signal.SIGINT)
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 130 and "Traceback" not in out, out
+    assert out.endswith("stopped; the same command goes on where it was\n")
+    assert workers
+    wait_for(lambda: not any(map(alive, workers)), 30)
 
 
 @pytest.mark.parametrize("method", ["res_adapter", "par_adapter", "bn_adapt", "feature", "finetune", "scratch"])

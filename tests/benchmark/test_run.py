@@ -338,6 +338,8 @@ def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: 
         sources.add(cells[0].backbone.source)
         hashes.add(cells[0].hash)
     assert len(sources) == len(hashes) == 2
+    hashes.add(planned("feature", given=given, domains=["svhn"], limit=5)[2][0].hash)
+    assert len(hashes) == 3, "a given backbone is the same, the images are not"
 
 
 @pytest.mark.parametrize("fault", ["shape", "foreign", "missing", "no head", "by hand", "no weights", "absent"])
