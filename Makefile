@@ -5,16 +5,17 @@ PYTHON ?= python3
 PY := .venv/bin/python
 export BENCH_COMMAND = make $@ $(MAKEOVERRIDES)
 
-# variable -> option, only where it is given
-option = $(if $($(1)),--$(2) '$($(1))')
+# variable -> option, only where it is given; quotes in it reach the command
+quoted = '$(subst ','\'',$(1))'
+option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
 folders = $(call option,RESULTS,results) $(call option,CACHE,cache)
 
 .PHONY: bench test lint methods data results perf
 
 bench: .venv/made
-	@$(PY) -m benchmark run --method '$(METHOD)' $(call option,DATA,data) $(call option,BACKBONE,backbone) \
+	@$(PY) -m benchmark run --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,BACKBONE,backbone) \
 	  $(call option,PROFILE,profile) $(call option,SET,set) $(call option,SPLIT,split) $(call option,SEEDS,seeds) \
-	  $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own '$(own)') $(call option,LIMIT,limit) \
+	  $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
 	  $(call option,WORKERS,workers) $(call option,DEVICE,device) $(folders)
 
 test: .venv/made

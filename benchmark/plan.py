@@ -13,7 +13,7 @@ from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
 from datasets.annotations import Split, domains_in, read_split
-from datasets.catalogue import DOMAINS, SOURCE, Domain
+from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
 from datasets.errors import BadInput
 from datasets.folder import read_folder
 from datasets.pack import Pack, pack
@@ -92,7 +92,9 @@ def open_data(request: Request, told: Told) -> Data:
     annotated = {}  # every split that is needed, read before any image is opened
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
     for domain in wanted:
-        annotated[domain.name] = [read_split(root, domain, split) for split in needed]
+        only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
+        splits = ("train",) if only_source else needed
+        annotated[domain.name] = [read_split(root, domain, split) for split in splits]
     for own, folder in request.own:
         annotated[own] = [read_folder(own, folder, split) for split in needed]
     if request.data is not None:
@@ -161,7 +163,8 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
             f"{domain.name}: {train.source} has no class of {HELD} images, of which a holdout keeps one back; "
             "use SPLIT=val or add images"
         )
-    if request.given is not None and request.given.colours and (domain.k == 0 or domain.name == SOURCE):
+    unsaid = (domain.mean, domain.std) == (IMAGENET_MEAN, IMAGENET_STD)  # imagenet12, and own domains without colours
+    if unsaid and request.given is not None and request.given.colours:
         mean, std = request.given.colours
         domain = dataclasses.replace(domain, mean=mean, std=std)
 
@@ -178,7 +181,8 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
             count=min(sum(len(packs[name]) for name in names), request.limit or 10**9),
         )
 
-    data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
+    if set(packs) >= {name for names, _ in SPLITS[request.split] for name in names}:
+        data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
     if domain.name == SOURCE:
         data.source = images(("train",), "all")
     if domain.official:

@@ -104,7 +104,6 @@ def test_make_bench_gives_only_what_is_asked_for():
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the Makefile's quotes end at a quote in METHOD; see the report")
 def test_make_bench_keeps_the_quotes_of_an_option():
     method = "res_adapter(init='zero', off_the_shelf=True)"
     assert composed(f"METHOD={method}")[4] == method

@@ -102,9 +102,10 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
 
 def test_ctrl_c_ends_in_one_line(bench, finished: Path, tmp_path: Path):
     """A terminal sends it to the workers too; they say nothing, and no one stays."""
-    run = bench.start("--domains", "dtd", method="finetune", settings=LONG, results=tmp_path)
-    try:
-        wait_for(lambda: len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1, 240)
+    run = bench.start("--domains", "dtd", method="feature,finetune", settings=LONG, results=tmp_path)
+    try:  # until one worker waits for work and the other trains
+        wait_for(lambda: len(list((tmp_path / "records").glob("[!.]*.parquet"))) == 1, 240)
+        wait_for(lambda: len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1, 60)
         workers = children(run.pid)
     finally:
         os.killpg(run.pid, signal.SIGINT)
