@@ -1,8 +1,8 @@
 """Processes that train side by side, and the messages they send.
 
-On a CPU each cell runs in a process with one thread: two of them train a slim network about 1.3 times
-faster than one with two threads, and a cell's numbers do not depend on how many cores a machine has.
-A backbone is pretrained with two threads, always two, for the same reason.
+On a CPU each job runs in a process with one thread: two of them train a slim network about 1.3 times
+faster than one with two threads, a job's numbers do not depend on how many cores a machine has, and
+jobs beside each other do not wait for each other's threads.
 """
 
 import multiprocessing
@@ -17,17 +17,11 @@ from benchmark.cells import Backbone, Cell
 from benchmark.provenance import Provenance
 from datasets.errors import BadInput
 
-CELL_THREADS, PRETRAIN_THREADS = 1, 2
+THREADS = 1
 
 # glibc gives large blocks back to the system at once and fetches them again at every step; told to keep
 # them, a step is about 7 % faster (measured: width 0.25 and 0.5, batch 32). Read when a process starts.
-# The two threads of a pretraining do not spin while they wait: beside other work that only burns their core.
-ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32), "OMP_NUM_THREADS": "1"}
 
 _messages = None
 
@@ -50,7 +44,7 @@ def _pretrain(backbone: Backbone, device: str) -> None:
 
     from benchmark.networks import pretrain
 
-    torch.set_num_threads(PRETRAIN_THREADS)
+    torch.set_num_threads(THREADS)
     try:
         pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
     except BadInput as error:
@@ -63,7 +57,7 @@ def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dic
 
     from benchmark.cell import run_cell
 
-    torch.set_num_threads(CELL_THREADS)
+    torch.set_num_threads(THREADS)
     return run_cell(cell, results, provenance, device, lambda row: _tell(cell.hash, row))
 
 
