@@ -16,7 +16,6 @@ import numpy as np
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
 
-
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64
 
 
