@@ -42,9 +42,9 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
 
 
 def _two_tones(rng: np.random.Generator):
-    """Colours of wall and digit, apart by 25 to 100 levels either way."""
-    value = rng.uniform(0.2, 0.8)
-    step = rng.uniform(0.1, 0.4) * (1 if value < 0.5 else -1)
+    """Colours of wall and digit, apart by 33 to 128 levels either way."""
+    value = rng.uniform(0.15, 0.85)
+    step = rng.uniform(0.13, 0.5) * (1 if value < 0.5 else -1)
     other = value + step
     return colour(rng, saturation=(0, 0.5), value=(value, value)), colour(
         rng, saturation=(0, 0.4), value=(other, other)
