@@ -23,8 +23,12 @@ def _own(text: str) -> tuple[str, Path]:
     return name, Path(folder).expanduser()
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in text.replace(",", " ").split() if word]
+class _Words(argparse.Action):
+    """Adds words and comma lists of them, bare or in one quoted word: `--set a=1 b=2`, `--set 'a=1 b=2'`."""
+
+    def __call__(self, parser, namespace, values: list[str], option_string=None):
+        words = " ".join(values).replace(",", " ").split()
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
 
 
 def _positive(text: str) -> int:
@@ -77,8 +81,8 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--set",
-        action="extend",
-        type=_words,
+        action=_Words,
+        nargs="+",
         default=[],
         metavar="NAME=VALUE",
         help="override a setting, e.g. epochs=10 pretrain.epochs=5 width=0.5",
@@ -89,8 +93,12 @@ def parser() -> argparse.ArgumentParser:
         default="val",
         help="val: train on train; test: train on train+val; holdout: 4/5 against 1/5 of train, for tuning",
     )
-    run.add_argument("--seeds", default="1", help="how many (3 is 0, 1, 2) or a list such as 0,5,7")
-    run.add_argument("--domains", type=_words, default=[], help="a list of domains (default: all there are)")
+    run.add_argument(
+        "--seeds", default="1", help="how many (3 is 0, 1, 2) or a list such as 0,5,7; `5,` is seed 5 alone"
+    )
+    run.add_argument(
+        "--domains", action=_Words, nargs="+", default=[], help="a list of domains (default: all there are)"
+    )
     run.add_argument(
         "--own",
         type=_own,
@@ -117,12 +125,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
     )
+    made.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")
     made.add_argument(
         "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"
     )
 
     perf = commands.add_parser("perf", parents=[folders], help="measure batches and steps against the reference's way")
-    perf.add_argument("--only", type=_words, default=[], metavar="PART", help="batches, step")
+    perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="batches, step")
     return top
 
 

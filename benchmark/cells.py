@@ -7,10 +7,20 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmark.identity import TRAINING_VERSION, digest
-from benchmark.profiles import Profile
+from benchmark.profiles import Profile, Recipe
 from datasets.catalogue import Domain
 
 HELD = 5  # a holdout keeps one in five images of each class back
+
+
+def network_settings(profile: Profile) -> dict:
+    """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
+    return {name: getattr(profile, name) for name in ("network", "width", "shorter", "crop", "whole", "precision")}
+
+
+def recipe_settings(recipe: Recipe) -> dict:
+    """What of a recipe decides them beside the rate, which a method may set; `follows` is only said."""
+    return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")}
 
 
 @dataclass(frozen=True)
@@ -41,10 +51,12 @@ class Backbone:
     def hash(self) -> str:
         if self.images is None:
             return digest(structure=self.structure, file=self.content)
-        adapt_free = {k: v for k, v in dataclasses.asdict(self.profile).items() if k not in ("adapt", "name")}
         return digest(
             structure=self.structure,
-            profile=adapt_free,
+            network=network_settings(self.profile),
+            recipe=recipe_settings(self.profile.pretrain),
+            lr=self.profile.pretrain.lr,
+            seed=self.profile.backbone_seed,
             manifest=self.images.manifest,
             limit=self.images.limit,
             training=TRAINING_VERSION,
@@ -94,7 +106,8 @@ class Cell:
             seed=self.seed,
             split=self.split,
             limit=self.train.limit,
-            settings=dataclasses.asdict(self.profile),
+            network=network_settings(self.profile),
+            recipe=recipe_settings(self.profile.adapt),
             lr=self.lr,
             train=self.train.manifest,
             evaluate=self.evaluate.manifest,

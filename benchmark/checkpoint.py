@@ -1,32 +1,22 @@
 """An unfinished run on disk: tensors and momentum as safetensors, written whole or not at all."""
 
-import contextlib
 import json
-import os
-import threading
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from benchmark.records import write_bytes
 from datasets.errors import BadInput
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
     """Write under a temporary name, then rename; returns the size in bytes. A full disk raises BadInput."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-        os.replace(temporary, path)
-        return path.stat().st_size
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            temporary.unlink()
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path} cannot be written ({reason}); free some space or name another folder") from None
+    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    write_bytes(content, path)
+    return len(content)
 
 
 class Checkpoint:

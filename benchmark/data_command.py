@@ -32,9 +32,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     if args.sheet is not None:
         from benchmark.plan import standins
-        from datasets.standin.sheet import contact_sheet
+        from datasets.standin.sheet import contact_sheet, refuse_target
 
-        contact_sheet(args.data or standins(args.cache), args.sheet)
+        refuse_target(args.sheet)
+        with _progress(console) as progress:
+            root = args.data or standins(args.cache, lambda what, _, done, of: progress(what, done, of))
+        contact_sheet(root, args.sheet)
         console.print(f"{args.sheet} shows eight images of each domain", soft_wrap=True)
         return 0
     if args.download is not None:

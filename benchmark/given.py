@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,20 +44,30 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
     for file in files:
         tensors, about = read_weights(file)
         tensors, structure, found = _ours(tensors, profile, file)
-        if "head.weight" not in tensors:
-            raise BadInput(f"BACKBONE={file} has no head.weight; give a whole network")
+        head = tensors.get("head.weight")
+        if head is None or head.ndim != 2 or not head.numel():
+            raise BadInput(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
         if structure in contents:
             raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one")
-        said = _said(about, found, file)
-        here = fitting(dataclasses.replace(profile, **{k: v for k, v in said.items() if k not in set_by_hand}))
+        said = {k: v for k, v in _said(about, found, profile, file).items() if k not in set_by_hand}
+        try:
+            here = fitting(dataclasses.replace(profile, **said))
+        except BadInput as error:
+            words = " ".join(f"{name}={value:g}" for name, value in said.items())
+            raise BadInput(f"BACKBONE={file} says {words}: {error}") from None
         if contents and here != adapted:
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
-        colours = _colours(about) or colours
+        colours = _colours(about, file) or colours
         content = file_digest(file)
         target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
-        network = networks.build(adapted, structure, len(tensors["head.weight"]))
-        networks.fit(network, tensors, file)
+        network = networks.build(adapted, structure, len(head))
+        if fault := networks.fit(network, tensors):
+            raise BadInput(
+                f"BACKBONE={file} {fault}; give weights of that network, or name theirs by SET=network= and SET=width="
+            )
+        if fault := networks.damage(network):
+            raise BadInput(f"BACKBONE={file} {fault}; get the file again")
         networks.write_safetensors(target, network.state_dict(), {"structure": structure, "file": file.name})
         contents[structure] = content
     return GivenBackbone(path.name, contents, adapted, colours)
@@ -64,7 +75,7 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
 
 def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None]:
     """(tensors under our names, structure, width or None) of our own, the reference's or a library's names."""
-    if any(name.startswith("pre_layers_conv") for name in tensors):
+    if any(name.startswith(("pre_layers_conv", "body.stem.")) for name in tensors):
         from benchmark.backbones import reference_names
 
         mode = reference_names.mode(tensors, file)
@@ -72,18 +83,16 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
             raise BadInput(
                 f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
             )
-        ours = reference_names.from_reference(tensors, path=file)
-        return ours, "series" if mode == "series" else "plain", reference_names.width(tensors, file)
-    if "body.stem.conv.weight" in tensors or "body.stem.conv.conv.weight" in tensors:
-        series = "body.stem.conv.conv.weight" in tensors
-        stem = tensors["body.stem.conv.conv.weight" if series else "body.stem.conv.weight"]
-        return tensors, "series" if series else "plain", stem.shape[0] / 32
+        width = reference_names.width(tensors, file)
+        theirs = "pre_layers_conv.conv.weight" in tensors
+        ours = reference_names.from_reference(tensors, path=file) if theirs else tensors
+        return ours, "series" if mode == "series" else "plain", width
     if profile.network != "resnet26" and "head.weight" in tensors:  # pretrained by this suite
         return tensors, "series" if any(".mix." in name for name in tensors) else "plain", None
     if profile.network != "resnet26":
         body = {f"body.{name}": t for name, t in tensors.items() if not name.startswith("fc.")}
-        if "fc.weight" not in tensors:
-            raise BadInput(f"BACKBONE={file} has no fc.weight; give the library's whole state dict")
+        if lacking := {"fc.weight", "fc.bias"} - tensors.keys():
+            raise BadInput(f"BACKBONE={file} has no {min(lacking)}; give the library's whole state dict")
         return body | {f"head.{n}": tensors[f"fc.{n}"] for n in ("weight", "bias")}, "plain", None
     raise BadInput(
         f"BACKBONE={file} has none of the names known here (first: {next(iter(tensors), 'none at all')}); "
@@ -91,20 +100,31 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
     )
 
 
-def _said(about: dict[str, str], width: float | None, file: Path) -> dict:
+def _said(about: dict[str, str], width: float | None, profile: Profile, file: Path) -> dict:
     said = {} if width is None else {"width": width}
     if "image_size" in about:
-        size = re.match(r"\d+", about["image_size"])
-        if not size:
-            raise BadInput(f"BACKBONE={file}: its metadata say image_size={about['image_size']!r}, which is no number")
+        size = re.match(r"\d{1,4}(?!\d)", about["image_size"])
+        if not size or int(size.group()) < 8:
+            raise BadInput(
+                f"BACKBONE={file}: its metadata say image_size={about['image_size'][:40]!r}; "
+                "it must be a number of pixels from 8 to 9999"
+            )
         crop = int(size.group())
-        said |= {"crop": crop, "shorter": crop * 9 // 8}  # 64 of 72 as the paper's, 32 of 36
+        shorter = crop * 9 // 8  # 64 of 72 as the paper's, 32 of 36
+        said |= {"crop": crop, "shorter": shorter}
+        if profile.whole:
+            said["whole"] = shorter // 8 * 8
     return said
 
 
-def _colours(about: dict[str, str]):
-    try:
-        mean, std = json.loads(about["mean"]), json.loads(about["std"])
-        return tuple(map(float, mean)), tuple(map(float, std))
-    except (KeyError, ValueError, TypeError):
+def _colours(about: dict[str, str], file: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if not about.keys() & {"mean", "std"}:
         return None
+    try:
+        mean, std = (tuple(map(float, json.loads(about[key]))) for key in ("mean", "std"))
+        if len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0:
+            return mean, std
+    except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
+        pass  # the sentence below is for these too
+    said = " ".join(f"{key}={about.get(key, '')[:40]!r}" for key in ("mean", "std"))
+    raise BadInput(f"BACKBONE={file}: its metadata say {said}; give three numbers each, those of std above 0")

@@ -67,7 +67,7 @@ def published_like(table: Table) -> list[Published]:
 
 def published_cells(row: Published, own: list[str]) -> list[str]:
     return [
-        row.label,
+        f"{row.label} (published)",
         row.params,
         *(f"{row.top1[name]:.{row.decimals}f}" if name in row.top1 else "" for name in DOMAINS),
         *("" for _ in own),
@@ -87,9 +87,6 @@ def notes(table: Table) -> list[str]:
 
 APART = "Published, on the real test split: for orientation only, not comparable with the rows above."
 BESIDE = "Published, on the same test split."
-
-
-PUBLISHED = "published, test split"
 
 
 def grid(table: Table) -> tuple[list[str], list[list[list[str]]]]:
@@ -128,7 +125,8 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def timing_text(table: Table) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the timing table as text; empty where nothing was measured."""
-    digits = {"seconds": 1, "T/T_FFT": 2, "step ms": 1, "p10": 1, "p90": 1, "MMACs": 1, "merged MMACs": 1}
+    digits = {"seconds": 1, "T/T_FFT": 2, "peak/FFT": 2}
+    digits |= {"step ms": 1, "p10": 1, "p90": 1, "MMACs": 1, "merged MMACs": 1}
     head = [name for name in table.timing[0] if name not in ("method", "workers", "threads")]
 
     def text(name: str, value) -> str:

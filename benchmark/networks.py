@@ -1,7 +1,6 @@
 """Builds, pretrains and loads the shared backbone."""
 
 import json
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,11 +22,6 @@ from methods.method import Method
 def build(profile: Profile, structure: str, classes: int) -> Network:
     """A network of the profile with a random start from the global generator, in the layout that is fastest."""
     if profile.network == "resnet26":
-        if profile.crop % 8 or profile.whole % 8:
-            raise BadInput(
-                f"SET=crop={profile.crop} whole={profile.whole}: the ResNet-26 halves an image three times; "
-                "give multiples of 8"
-            )
         network = resnet26(classes, profile.width)
     else:
         network = library_network(profile.network, classes)
@@ -79,38 +73,42 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
 
 
 def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
-    """The frozen backbone and its file's metadata. Raises BadInput where the file is of another shape."""
-    return load_file_as(backbone.path, backbone.profile, backbone.structure, device)
-
-
-def load_file_as(path: Path, profile: Profile, structure: str, device: str) -> tuple[Network, dict[str, str]]:
+    """The frozen backbone and its file's metadata. Raises BadInput where the file in the cache is damaged."""
+    path, profile = backbone.path, backbone.profile
     try:
         tensors = load_file(path)
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"the backbone {path} cannot be read ({error}); remove it, and it is made again") from None
-    if "head.weight" not in tensors:
-        raise BadInput(f"the backbone {path} has no head.weight; give a whole network")
-    network = build(profile, structure, len(tensors["head.weight"]))
-    fit(network, tensors, path)
+        network = build(profile, backbone.structure, tensors["head.weight"].shape[0])
+        fault = fit(network, tensors) or damage(network)
+    except (SafetensorError, OSError, LookupError) as error:
+        fault = f"cannot be read ({error})"
+    if fault:
+        raise BadInput(f"the backbone {path} {fault}; remove it, and it is made again")
     network.to(device=device, memory_format=memory_format(profile, torch.device(device)))
     return network.requires_grad_(False).eval(), about
 
 
-def fit(network: Network, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Load by name; one sentence for a missing, foreign or differently shaped tensor."""
+def fit(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:
+    """Load by name; returns what is wrong with the tensors where they are not such a network's."""
     wanted = network.state_dict()
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
             tensors.setdefault(name, tensor)  # checkpoints of 2018 do not have it
         if name not in tensors:
-            raise BadInput(f"the backbone {path} lacks {name}; it is of another network, name it with SET=network=")
-        if tensors[name].shape != tensor.shape:
-            raise BadInput(
-                f"the backbone {path} has {name} of shape {tuple(tensors[name].shape)}, the network has "
-                f"{tuple(tensor.shape)}; set the width or network that the file was trained with (SET=width=...)"
-            )
+            return f"lacks {name}"
+        given = tensors[name]
+        if given.shape != tensor.shape:
+            return f"has {name} of shape {tuple(given.shape)}, the network has {tuple(tensor.shape)}"
+        if given.is_floating_point() != tensor.is_floating_point() or given.is_complex():
+            return f"has {name} in {given.dtype}, the network has {tensor.dtype}"
     if foreign := sorted(set(tensors) - set(wanted)):
-        raise BadInput(f"the backbone {path} has {foreign[0]}, which the network has not; name it with SET=network=")
+        return f"has {foreign[0]}, which the network has not"
     network.load_state_dict(tensors)
+    return None
+
+
+def damage(network: Network) -> str | None:
+    """What is wrong with the weights where not all are finite."""
+    lost = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    return f"holds NaN or infinity in {lost[0]}" if lost else None

@@ -12,6 +12,7 @@ from benchmark.cells import HELD, Backbone, Cell, Images
 from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
+from benchmark.score import BASELINE
 from datasets.annotations import Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
 from datasets.errors import BadInput
@@ -82,6 +83,11 @@ def standins(cache: Path, told: Told = lambda *_: None) -> Path:
 def open_data(request: Request, told: Told) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet."""
     root, name, data_id, standin = request.data, "", "", True
+    for domain in request.domains:
+        if domain not in DOMAINS:
+            raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(DOMAINS)}")
+    needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
+    owned = {own: [read_folder(own, folder, split) for split in needed] for own, folder in request.own}
     if root is None:
         root = standins(request.cache, told)
         name = data_id = root.name
@@ -90,13 +96,11 @@ def open_data(request: Request, told: Told) -> Data:
     found = domains_in(root)
     wanted = _wanted(request, found)
     annotated = {}  # every split that is needed, read before any image is opened
-    needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
     for domain in wanted:
         only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
         splits = ("train",) if only_source else needed
         annotated[domain.name] = [read_split(root, domain, split) for split in splits]
-    for own, folder in request.own:
-        annotated[own] = [read_folder(own, folder, split) for split in needed]
+    annotated |= owned
     if request.data is not None:
         standin = any(MARK in split.description for splits in annotated.values() for split in splits)
         data_id = _annotation_digest(root, needed)
@@ -119,8 +123,6 @@ def open_data(request: Request, told: Told) -> Data:
 
 def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
     for name in request.domains:
-        if name not in DOMAINS:
-            raise BadInput(f"DOMAINS={name}: no domain has this name; there are {', '.join(DOMAINS)}")
         if all(domain.name != name for domain in found):
             raise BadInput(f"DOMAINS={name}: {request.data} holds no annotations of it; leave it out or add its files")
     names = set(request.domains) or {domain.name for domain in found}
@@ -163,8 +165,9 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
             f"{domain.name}: {train.source} has no class of {HELD} images, of which a holdout keeps one back; "
             "use SPLIT=val or add images"
         )
-    unsaid = (domain.mean, domain.std) == (IMAGENET_MEAN, IMAGENET_STD)  # imagenet12, and own domains without colours
-    if unsaid and request.given is not None and request.given.colours:
+    said = domain.k == 0 and (domain.mean, domain.std) != (IMAGENET_MEAN, IMAGENET_STD)  # by its domain.json
+    if request.given is not None and request.given.colours and not said:
+        # The network knows images in its own colours; a frozen one is off by points in others.
         mean, std = request.given.colours
         domain = dataclasses.replace(domain, mean=mean, std=std)
 
@@ -184,7 +187,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
     if set(packs) >= {name for names, _ in SPLITS[request.split] for name in names}:
         data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
     if domain.name == SOURCE:
-        data.source = images(("train",), "all")
+        data.source = images(("train",), "fit" if request.split == "holdout" else "all")
     if domain.official:
         data.complete &= request.limit is None and all(
             len(split) == domain.counts[("train", "val", "test").index(split.name)] for split in splits
@@ -235,17 +238,20 @@ def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequen
     return out
 
 
-def baseline() -> Method:
-    """The method whose errors set E_max."""
-    return select("finetune")[0]
+def baseline_cells(request: Request, data: Data, seeds: Sequence[int]) -> list[Cell]:
+    """The fine-tune cells on the ten domains, whose errors set E_max; none where BACKBONE= holds no plain network."""
+    (method,) = select(BASELINE)
+    if method.source not in backbones(request, data):
+        return []
+    return [cell for cell in cells(request, data, [method], seeds) if cell.domain.official]
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """`3` is 0, 1, 2; `0,5,7` is what it says."""
     if re.fullmatch(r"\d+", text) and 0 < int(text) <= 1000:
         return tuple(range(int(text)))
-    if re.fullmatch(r"\d+(,\d+)+,?", text):
+    if re.fullmatch(r"\d+(,\d+)*,?", text) and "," in text:
         seeds = tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
         if max(seeds) < 2**31:
             return seeds
-    raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7")
+    raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7 (`5,` is seed 5 alone)")

@@ -12,6 +12,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 
+from benchmark.backbones.names import NAMES
 from datasets.errors import BadInput
 
 
@@ -94,6 +95,9 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
 
 def fitting(chosen: Profile) -> Profile:
     """The profile as it is. Raises BadInput where its settings do not fit each other or the network."""
+    if chosen.network not in (networks := ("resnet26", *NAMES)):
+        hint = _nearest(chosen.network, networks)
+        raise BadInput(f"SET=network={chosen.network}: no backbone is called {chosen.network!r}; {hint}")
     if chosen.network == "resnet26":
         if not whole_channels(chosen.width):
             raise BadInput(f"SET=width={chosen.width:g}: width must be a multiple of 1/32, so that channels are whole")
@@ -108,6 +112,8 @@ def fitting(chosen: Profile) -> Profile:
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
         if recipe.smoothing > 1:
             raise BadInput(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
+        if recipe.batch < 2:
+            raise BadInput(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
     return chosen
 
 
@@ -116,17 +122,20 @@ def whole_channels(width: float) -> bool:
     return 0 < width < 1000 and (32 * width).is_integer()
 
 
+def _nearest(name: str, known: typing.Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+
+
 def _override(chosen: Profile, setting: str) -> Profile:
     key, equals, text = setting.partition("=")
     if not equals:
         raise BadInput(f"SET={setting} is not of the form setting=value")
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
-    recipe = [f.name for f in dataclasses.fields(Recipe)]
+    recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it acts on nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-        raise BadInput(f"SET={setting}: no setting is called {key!r}; {hint}")
+        raise BadInput(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
     part, _, field = known[key].rpartition(".")
     target = getattr(chosen, part) if part else chosen
     value = _value(setting, field, text, typing.get_type_hints(type(target))[field])
@@ -154,6 +163,9 @@ def _value(setting: str, field: str, text: str, wanted):
         raise BadInput(f"SET={setting}: {field} must be {kind}") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):
         raise BadInput(f"SET={setting}: {field} must be a number from 0 up")
-    if field in ("epochs", "batch", "crop", "shorter", "width") and value == 0:
-        raise BadInput(f"SET={setting}: {field} must be above 0")
+    if wanted is int and value >= 2**31:
+        raise BadInput(f"SET={setting}: {field} must be a whole number below {2**31}")
+    if field in ("epochs", "batch", "crop", "shorter", "width", "lr") and value == 0:
+        hint = "; leave lr out to take the profile's or the method's own" if field == "lr" else ""
+        raise BadInput(f"SET={setting}: {field} must be above 0{hint}")
     return value

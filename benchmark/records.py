@@ -21,7 +21,7 @@ _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
 )
 
-# (name, type, what it says). Fields up to `training` decide the numbers and enter the hash.
+# (name, type, what it says). Those marked hashed decide the numbers.
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("schema", pa.int32(), "version of this schema"),
     ("hash", pa.string(), "identity of the run: sha256 of what decides its numbers, 16 hex digits"),
@@ -38,7 +38,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("split", pa.string(), "val (trained on train), test (on train+val), holdout (4/5 against 1/5 of train); hashed"),
     ("limit", pa.int32(), "images a split was cut to, null where it was not; hashed; taints the row"),
     ("profile", pa.string(), "name of the profile"),
-    ("settings", pa.string(), "the whole profile as JSON, overrides in it; hashed"),
+    ("settings", pa.string(), "the whole profile as JSON, overrides in it; what decides numbers is hashed"),
     ("lr", pa.float64(), "peak learning rate in use; hashed"),
     ("data", pa.string(), "name of the data: the stand-ins' version and seed, or the release's folder"),
     ("data_id", pa.string(), "hash of the release's annotations: rows of one table share it"),

@@ -14,6 +14,7 @@ from benchmark.provenance import ROOT, Provenance, commit, machine, versions
 from benchmark.records import read_records
 from benchmark.screen import Screen
 from benchmark.workers import Workers, outcome
+from datasets.cores import cores
 from datasets.errors import BadInput
 from methods.registry import select
 
@@ -22,6 +23,7 @@ SHIPPED = ROOT / "results" / "standin"
 
 def run(args: Namespace) -> int:
     """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
+    device = _device(args.device)
     request = _request(args)
     results = args.results
     _probe(results)
@@ -32,25 +34,24 @@ def run(args: Namespace) -> int:
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
         finished = {record["hash"]: record for record in read_records([results / "records"])}
-        shipped = read_records([SHIPPED])
-        helping = _baseline(request, data, asked, finished, shipped, screen)
+        shipped = {record["hash"]: record for record in read_records([SHIPPED])}
+        helping, lent = _baseline(request, data, asked, finished | shipped, screen)
         todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in finished}.values())
         reused = len({c.hash for c in asked}) - len({c.hash for c in asked} & {c.hash for c in todo})
         if reused:
             screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
         faults = []
         if todo:
-            device = _device(args.device)
-            workers = args.workers or (1 if device.startswith("cuda") else _cores())
+            workers = args.workers or (1 if device.startswith("cuda") else cores())
             provenance = Provenance(
                 data.name, data.id, data.standin, workers, _command(), commit(), versions(), machine()
             )
             faults = _work(todo, results, provenance, device, workers, screen)
     records = read_records([results / "records"])
-    found = tables.tables(records, shipped)
+    found = tables.tables([r for r in records if r["limit"] in (None, args.limit)], lent)
     paths = table_files.write(found, results)
     mine = {cell.hash for cell in asked + helping}
-    here = tables.tables([r for r in records if r["hash"] in mine], shipped + records)
+    here = tables.tables([r for r in records if r["hash"] in mine], lent)
     for table in here:
         screen.table(table)
     screen.files(paths)
@@ -101,24 +102,28 @@ def _probe(folder: Path) -> None:
         ) from None
 
 
-def _baseline(request, data, asked: list[Cell], finished: dict, shipped: list[dict], screen: Screen) -> list[Cell]:
-    """The fine-tune cells that S still needs: none where ten domains are not asked for, or some are at hand."""
+def _baseline(
+    request: plan.Request, data: plan.Data, asked: list[Cell], at_hand: dict[str, dict], screen: Screen
+) -> tuple[list[Cell], list[dict]]:
+    """What S still needs: (fine-tune cells to run, fine-tune records at hand that fit to the hash)."""
     names = {cell.domain.name for cell in asked if cell.domain.official}
     if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
-        return []
-    method = plan.baseline()
-    if any(cell.method == method.full_spec for cell in asked):
-        return []
-    if method.source not in plan.backbones(request, data):
+        return [], []
+    seeds = sorted({record["seed"] for record in at_hand.values()} | set(request.seeds))
+    wanted = plan.baseline_cells(request, data, seeds)
+    if not wanted:
         screen.say("S stays empty: its fine-tune baseline needs a plain network, and BACKBONE= holds none")
-        return []
-    at_hand = set(finished) | {record["hash"] for record in shipped}
-    first = [cell for cell in plan.cells(request, data, [method], request.seeds[:1]) if cell.domain.official]
-    if any(cell.hash not in at_hand for cell in first):
-        why = "no fine-tune records of these data and settings come with the suite"
-        screen.say(f"S needs the fine-tune baseline and {why}: it is run too (seed {request.seeds[0]})")
-        return first
-    return []
+        return [], []
+    if {cell.hash for cell in wanted} & {cell.hash for cell in asked}:
+        return [], []
+    lent = [at_hand[cell.hash] for cell in wanted if cell.hash in at_hand]
+    if {record["domain"] for record in lent} == names:
+        return [], lent
+    screen.say(
+        "S needs the fine-tune baseline, and no records of these data and settings come with the suite: "
+        f"it is run too (seed {request.seeds[0]})"
+    )
+    return plan.baseline_cells(request, data, request.seeds[:1]), lent
 
 
 def _device(wanted: str) -> str:
@@ -131,10 +136,6 @@ def _device(wanted: str) -> str:
     if wanted == "cuda":
         raise BadInput("DEVICE=cuda: torch sees no CUDA device here; leave DEVICE out to train on the CPU")
     return "cpu"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _command() -> str:

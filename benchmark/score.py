@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from datasets.catalogue import DOMAINS
 
+BASELINE = "finetune"
+
 
 def score(top1: Mapping[str, float], ceiling: Mapping[str, float]) -> float | None:
     """S = sum over the ten domains of 1000 E_max^-2 max(0, E_max - E)^2; None unless ten of ten are there.

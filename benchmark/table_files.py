@@ -40,6 +40,7 @@ def write(found: list[Table], folder: Path) -> list[Path]:
                 spread = row.domains.get(name)
                 line[column] = spread and spread.mean
                 line[f"{column} sd"] = spread and spread.deviation
+                line[f"{column} binomial"] = row.binomial.get(name)
             line |= {"mean": row.mean and row.mean.mean, "mean sd": row.mean and row.mean.deviation}
             line |= {"S": row.S and row.S.mean, "S sd": row.S and row.S.deviation}
             line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.ten}
@@ -49,6 +50,7 @@ def write(found: list[Table], folder: Path) -> list[Path]:
     columns = [domain.column for domain in DOMAINS.values()] + own
     first = ["Model", "#par.", *columns, "mean", "S"]
     numbers = [*first[1:], *(f"{c} sd" for c in (*columns, "mean", "S")), "#par. with heads"]
+    numbers += [f"{c} binomial" for c in columns]
     schema = [(name, pa.string() if name == "Model" else pa.float64()) for name in first]
     schema += [(name, pa.float64()) for name in numbers if name not in first]
     schema += ABOUT

@@ -1,16 +1,16 @@
 """Tables as pure functions of records: the layout of the published Table 1, and a timing table beside it."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.published import published_baseline
-from benchmark.score import ceilings, score
+from benchmark.score import BASELINE, ceilings, score
 from datasets.catalogue import DOMAINS
 
 GROUP = ("data", "data_id", "standin", "split", "limit", "profile", "settings", "backbone_source", "training")
-BASELINE = "finetune"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Row:
     multiplier: float
     multiplier_heads: float
     domains: dict[str, Spread]
+    binomial: dict[str, float]  # deviation of a cell from the finite sample alone, in points of top-1
     seeds: int
     mean: Spread | None
     S: Spread | None
@@ -99,8 +100,7 @@ def _table(group: dict, records: list[dict], lent: list[dict]) -> Table:
         reference, baseline = published_baseline(), "the published fine-tune row"
     else:
         mine = [r for r in records if r["method"] == BASELINE]
-        have = {(r["domain"], r["seed"]) for r in mine}
-        chosen = mine + [r for r in lent if (r["domain"], r["seed"]) not in have]
+        chosen = mine or lent  # never both: another run's records may be of another rate
         reference = baseline_top1(chosen)
         seeds = len({r["seed"] for r in chosen})
         shipped = " (records of another run)" if chosen and not mine else ""
@@ -136,6 +136,8 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
     for record in records:
         if record["source_cell"]:  # one backbone, whatever the seed: no deviation was measured
             domains[record["domain"]] = Spread(record["top1"], None)
+    shown = {record["domain"]: record["eval_images"] for record in records}
+    binomial = {n: 100 * math.sqrt(s.mean / 100 * (1 - s.mean / 100) / shown[n]) for n, s in domains.items()}
     whole = [cells for cells in by_seed.values() if all(name in cells for name in DOMAINS)]
     scores = [s for cells in whole if (s := score(cells, limits)) is not None]
     first = records[0]
@@ -146,6 +148,7 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
         multiplier=first["multiplier"],
         multiplier_heads=first["multiplier"] + sum(heads.values()) / first["base_floats"],
         domains=domains,
+        binomial=binomial,
         seeds=len(by_seed),
         mean=Spread.of([statistics.fmean(cells[n] for n in DOMAINS) for cells in whole]) if whole else None,
         S=Spread.of(scores) if scores and len(scores) == len(whole) else None,
@@ -155,9 +158,11 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
 def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
     """Per method: sums over its target domains (the backbone's own cell left out), mean over seeds."""
     cells = {m: [r for r in records if not r["source_cell"]] for m, records in by_method.items()}
-    against = defaultdict(list)
+    against, memory = defaultdict(list), defaultdict(list)
     for record in cells.get(BASELINE, ()):
         against[_place(record)].append(_seconds(record))
+        if record["peak_mb"] is not None:
+            memory[_place(record)].append(record["peak_mb"])
     rows = []
     for method, records in cells.items():
         if not records:
@@ -166,6 +171,8 @@ def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
         ratio = None
         if all(_place(r) in against for r in records):
             ratio = sum(map(_seconds, records)) / sum(statistics.fmean(against[_place(r)]) for r in records)
+        peaks = [(r["peak_mb"], memory[_place(r)]) for r in records]
+        lean = all(mine is not None and other for mine, other in peaks)
         rows.append(
             {
                 "Model": records[0]["label"],
@@ -178,6 +185,8 @@ def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
                 "train img/s": _median(records, "train_img_s"),
                 "eval img/s": _median(records, "eval_img_s"),
                 "peak MB": max((r["peak_mb"] for r in records if r["peak_mb"] is not None), default=None),
+                "peak/FFT": statistics.fmean(mine / statistics.fmean(other) for mine, other in peaks) if lean else None,
+                "kB a domain": statistics.fmean(r["bytes"] for r in records) / 1e3,
                 "joules": sum(r["joules"] for r in records) / seeds if all(r["joules"] for r in records) else None,
                 "MMACs": _median(records, "macs_train", 1e-6),
                 "merged MMACs": _median(records, "macs_inference", 1e-6),

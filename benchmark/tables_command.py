@@ -23,6 +23,8 @@ def run(args: Namespace) -> int:
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
         return 0
+    if not args.limited:
+        records = [record for record in records if record["limit"] is None]
     found = tables.tables(records, read_records([SHIPPED]))
     paths = table_files.write(found, args.results)
     screen = Screen()

@@ -84,17 +84,24 @@ class Energy:
     """Joules since its making, from the GPU's own counter; null where there is none."""
 
     def __init__(self, device: torch.device):
-        self._handle = None
-        if device.type == "cuda":
-            try:
-                import pynvml
-
-                pynvml.nvmlInit()
-                self._read = pynvml.nvmlDeviceGetTotalEnergyConsumption
-                self._handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
-                self._start = self._read(self._handle)
-            except (ImportError, pynvml.NVMLError):
-                self._handle = None
+        self._device = device
+        self._start = self._millijoules()
 
     def joules(self) -> float | None:
-        return None if self._handle is None else (self._read(self._handle) - self._start) / 1e3
+        end = self._millijoules()
+        return None if self._start is None or end is None else (end - self._start) / 1e3
+
+    def _millijoules(self) -> int | None:
+        if self._device.type != "cuda":
+            return None
+        try:
+            import pynvml
+        except ImportError:
+            return None
+        try:  # by UUID: NVML counts all GPUs, torch those of CUDA_VISIBLE_DEVICES
+            pynvml.nvmlInit()
+            uuid = torch.cuda.get_device_properties(self._device).uuid
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        except (AttributeError, pynvml.NVMLError):  # an older torch has no uuid
+            return None

@@ -74,6 +74,8 @@ def train(
         mean = total.item() / len(batches)
         if not math.isfinite(mean):
             raise BadInput(f"the loss became {mean} in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
+        if lost := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+            raise BadInput(f"{lost[0]} became infinite in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
         row = {"epoch": epoch + 1, "loss": mean, "train_top1": 100 * right.item() / len(batches), "seconds": seconds}
         history.append(row)
         saved.save(history)

@@ -39,12 +39,18 @@ def _tell(key: str, row: dict) -> None:
     _messages.put((key, row))
 
 
-def _pretrain(backbone: Backbone, device: str) -> None:
+def _settle() -> None:
+    """One thread; and float32 is float32 on a GPU too, not TF32."""
     import torch
 
+    torch.set_num_threads(THREADS)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _pretrain(backbone: Backbone, device: str) -> None:
     from benchmark.networks import pretrain
 
-    torch.set_num_threads(THREADS)
+    _settle()
     try:
         pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
     except BadInput as error:
@@ -53,11 +59,9 @@ def _pretrain(backbone: Backbone, device: str) -> None:
 
 
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
-    import torch
-
     from benchmark.cell import run_cell
 
-    torch.set_num_threads(THREADS)
+    _settle()
     return run_cell(cell, results, provenance, device, lambda row: _tell(cell.hash, row))
 
 

@@ -77,7 +77,8 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
     """Read `split` of an official domain below `root`.
 
     Raises BadInput, naming file, domain and mend, where the file is absent, is no JSON, lacks a
-    key, repeats an id, names an unknown class or an image path outside the release, or is empty.
+    key, repeats an id, names an unknown class or an image path outside the release, or is empty; and
+    where a train split has images of one class only: every method would score 100 % on it.
     """
     path = annotation_path(root, domain.name, split)
     if path is None:
@@ -89,7 +90,7 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
         content = msgspec.json.decode(path.read_bytes(), type=_File)
     except msgspec.ValidationError as error:
         raise BadInput(f"{domain.name}: {path} is not a decathlon annotation file: {error}; restore the file") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{domain.name}: {path} is no JSON ({error}); restore the file from the devkit") from None
     except OSError as error:
         raise BadInput(f"{domain.name}: {path} cannot be read: {error.strerror}; check its permissions") from None
@@ -103,13 +104,18 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
     if (twice := _repeated(ids)) is not None:
         raise bad(f"repeats the image id {twice}")
     for image in content.images:
+        if not image.file_name or "\0" in image.file_name:
+            raise bad(f"gives the image {image.id} the file name {image.file_name!r}, which no file can have")
         parts = PurePosixPath(image.file_name)
         if parts.is_absolute() or ".." in parts.parts or "\\" in image.file_name:
             raise bad(f"names an image outside the release: {image.file_name!r}")
     classes = _classes(content.categories, domain, bad)
     labels = None
     if content.annotations is not None:
-        labels = _labels(content.annotations, ids, len(classes), domain, bad)
+        labels = _labels(content.annotations, ids, classes, domain, bad)
+        if split == "train" and len(shown := np.unique(labels)) < 2:
+            only = category_id(domain.k, int(shown[0]))
+            raise bad(f"has images of one class only (category id {only}), so there is nothing to tell apart")
     elif split != "test":
         raise bad("lacks the key `annotations`")
     return Split(
@@ -119,7 +125,7 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
         files=[image.file_name for image in content.images],
         ids=ids,
         labels=labels,
-        classes=classes,
+        classes=tuple(name or "" for name in classes),
         description=str(content.info.get("description", "")),
         source=path,
     )
@@ -130,8 +136,8 @@ def _repeated(values: np.ndarray) -> int | None:
     return int(unique[counts > 1][0]) if len(unique) < len(values) else None
 
 
-def _classes(categories: list[_Category], domain: Domain, bad) -> tuple[str, ...]:
-    """Class names by class index; a subset release may leave gaps, which stay unnamed classes."""
+def _classes(categories: list[_Category], domain: Domain, bad) -> list[str | None]:
+    """Class names by class index; a subset release may leave gaps: None, which no label may name."""
     numbers = np.array([category.id for category in categories], dtype=np.int64) - category_id(domain.k, 0)
     if len(numbers) == 0:
         raise bad("lists no category")
@@ -145,13 +151,13 @@ def _classes(categories: list[_Category], domain: Domain, bad) -> tuple[str, ...
         )
     if numbers.max() >= 100_000:
         raise bad(f"holds the category id {category_id(domain.k, int(numbers.max()))}, far beyond any class count")
-    names = [""] * (int(numbers.max()) + 1)
+    names: list[str | None] = [None] * (int(numbers.max()) + 1)
     for number, category in zip(numbers, categories, strict=True):
         names[number] = category.name
-    return tuple(names)
+    return names
 
 
-def _labels(annotations: list[_Annotation], ids: np.ndarray, classes: int, domain: Domain, bad) -> np.ndarray:
+def _labels(annotations: list[_Annotation], ids: np.ndarray, classes: list, domain: Domain, bad) -> np.ndarray:
     """(N,) class indices in the order of `ids`, joined on the image id."""
     images = np.array([a.image_id for a in annotations], dtype=np.int64)
     labels = np.array([a.category_id for a in annotations], dtype=np.int64) - category_id(domain.k, 0)
@@ -161,7 +167,7 @@ def _labels(annotations: list[_Annotation], ids: np.ndarray, classes: int, domai
         raise bad(f"labels the image id {foreign[0]}, which it does not list")
     if len(missing := np.setdiff1d(ids, images)):
         raise bad(f"gives no label for the image id {missing[0]}")
-    unknown = (labels < 0) | (labels >= classes)
+    unknown = ~np.isin(labels, [label for label, name in enumerate(classes) if name is not None])
     if unknown.any():
         raise bad(f"names an unknown class: category id {category_id(domain.k, int(labels[unknown][0]))}")
     order = np.argsort(images)
@@ -226,7 +232,8 @@ def domains_in(root: Path) -> list[Domain]:
     Raises BadInput where `root` is no release at all.
     """
     if not root.is_dir():
-        raise BadInput(f"DATA={root} does not exist; give the folder that holds annotations/ and data/")
+        state = "is no folder" if root.exists() else "does not exist"
+        raise BadInput(f"DATA={root} {state}; give the folder that holds annotations/ and data/")
     found = [domain for domain in DOMAINS.values() if annotation_path(root, domain.name, "train")]
     if not found:
         raise BadInput(

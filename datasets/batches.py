@@ -16,6 +16,8 @@ from datasets.catalogue import Domain
 from datasets.errors import BadInput
 from datasets.pack import Pack
 
+_CHUNK = 1024  # images copied to a GPU together: some 20 MB of 72 x 96 pixels
+
 
 def everything(pack: Pack) -> tuple[Pack, np.ndarray]:
     """The part that is the whole pack."""
@@ -89,8 +91,12 @@ class Batches:
         index = rng.permutation(len(self))
         offset = self._centre[index]
         if self.random:
-            slack = self.sizes[index] - self.crop
-            offset = np.floor(rng.random(slack.shape) * (slack + 1)).astype(np.int64)
+            # Inside the centre square, from which test crops come too: the far ends of a long image are
+            # never tested. (Random crops of the whole image cost `feature` points on wide real images.)
+            square = self.sizes[index].min(axis=1, keepdims=True)
+            slack = square - self.crop + 1
+            start = np.rint((self.sizes[index] - square) / 2).astype(np.int64)
+            offset = start + np.floor(rng.random(start.shape) * slack).astype(np.int64)
         flip = rng.random(len(index)) < 0.5 if self.domain.flip else np.zeros(len(index), bool)
         return Plan(index, offset[:, 0], offset[:, 1], flip)
 
@@ -99,6 +105,8 @@ class Batches:
         return Plan(np.arange(len(self)), *self._centre.T, np.zeros(len(self), bool))
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if len(self) < 2:  # batch norm would see one value a channel
+            raise BadInput(f"{self.domain.name}: training needs at least 2 training images; raise LIMIT= or add some")
         yield from self.show(self.plan(seed, epoch), self.steps)
 
     def evaluate(self, batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
@@ -133,10 +141,15 @@ class _Resident:
     """The packed pixels on the device, and one gather for a whole batch of crops."""
 
     def __init__(self, batches: Batches):
-        images = (batches.packs[w].image(i) for w, i in zip(batches._which, batches._within, strict=True))
-        self.flat = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images])).to(batches.device)
         area = batches.sizes.astype(np.int64).prod(axis=1) * 3
-        self.start = np.concatenate([[0], np.cumsum(area)[:-1]])
+        ends = np.cumsum(area)
+        self.start = ends - area
+        self.flat = torch.empty(int(ends[-1]), dtype=torch.uint8, device=batches.device)
+        for first in range(0, len(area), _CHUNK):  # the host never holds all pixels: imagenet12's are 27 GB
+            part = slice(first, first + _CHUNK)
+            images = (batches.packs[w].image(i) for w, i in zip(batches._which[part], batches._within[part], strict=True))
+            some = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
+            self.flat[self.start[first] :][: len(some)] = some
         self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
 
     def gather(self, plan: Plan) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 
 from datasets.annotations import Split, annotation_path, domains_in, read_split
 from datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
+from datasets.cores import cores
 from datasets.decode import load_bytes, read_bytes, to_rgb
 from datasets.errors import BadInput
 
@@ -22,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called often, from one thread only."""
 
 _BATCH = 64  # images a thread takes at a time: 72-pixel images are too quick to hand over singly
-_THREADS = min(16, 2 * (os.cpu_count() or 1))  # two for a core: one reads while the other decodes
+_THREADS = min(16, 2 * cores())  # two for a core: one reads while the other decodes
 
 
 @dataclass

@@ -18,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 MAX_PIXELS = 80_000_000
 """Refused above this before any pixel is decoded: a decompression bomb, or no image for this suite."""
+MAX_ASPECT = 50
+"""Refused above this many times as long as wide: packing sets the shorter side, and 1 x 4000 pixels would grow huge."""
 
 # Ours is the stricter limit and an error, so PIL's warning (from 89 million pixels) is noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -57,6 +59,11 @@ def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise BadInput(
+                f"{domain}: {path} has {image.width} × {image.height} pixels, over {MAX_ASPECT} times as many one way "
+                "as the other; crop or remove it"
+            )
         image.load()
         return image
     except UnidentifiedImageError:
@@ -65,7 +72,7 @@ def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
         ) from None
     except Image.DecompressionBombError:
         raise BadInput(f"{domain}: {path} has more than {MAX_PIXELS:,} pixels; make it smaller or remove it") from None
-    except MemoryError:
+    except (BadInput, MemoryError):
         raise
     except Exception as error:
         raise BadInput(f"{domain}: {path} is truncated or damaged ({error}); restore the file") from None

@@ -18,11 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from datasets.annotations import Split
-from datasets.decode import decode_bytes
+from datasets.cores import cores
+from datasets.decode import decode_bytes, read_bytes
 from datasets.errors import BadInput
 
 VERSION = 1
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
+_ANY = {"errors": "surrogateescape"}  # a file's name may be any bytes: hash those
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),
@@ -74,25 +76,27 @@ def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], Non
     """The pack of `split` below `folder`, built if it is not there yet.
 
     `shorter` is the shorter side in pixels; an image within one pixel of it is kept as it is (a few
-    of the release have 73 in place of 72). `progress` is called with the number of images done.
-    Raises BadInput naming the image that does not decode, or the full or read-only disk.
+    of the release have 73 in place of 72). `progress` is called with the number of images done, and never
+    where the pack is there already. A damaged pack is built anew. Raises BadInput naming the image that does
+    not decode, or the full or read-only disk.
     """
     target = folder / f"{split.domain.name}-{split.name}-{shorter}-{_key(split, shorter)}"
-    if (target / "manifest.json").is_file():
-        progress(len(split))
-        return Pack(target)
+    if (there := _whole(target)) is not None:
+        return there
     building = folder / f".{target.name}.{uuid.uuid4().hex}"
     try:
         building.mkdir(parents=True, exist_ok=True)
         manifest = _write(split, building / "pixels.arrow", shorter, progress)
         about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
         (building / "manifest.json").write_text(json.dumps(about))
+        if target.exists() and _whole(target) is None:  # damaged; a whole one is another process's, see below
+            shutil.rmtree(target)
         building.rename(target)
         for other in folder.iterdir():  # of builds that were killed, or are still at it and then find this pack, below
             if other.name.startswith(f".{target.name}."):
                 shutil.rmtree(other, ignore_errors=True)
     except OSError as error:
-        if not (target / "manifest.json").is_file():  # else another process has finished the same pack
+        if _whole(target) is None:  # else another process has finished the same pack
             raise BadInput(
                 f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
                 "free some space or name another folder with CACHE="
@@ -102,15 +106,23 @@ def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], Non
     return Pack(target)
 
 
+def _whole(target: Path) -> Pack | None:
+    """The pack at `target`; None where there is none, or what is there was cut, emptied or partly removed."""
+    try:
+        return Pack(target)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _key(split: Split, shorter: int) -> str:
     """Changes when the annotations, any file's size or time of change, or the way of packing do."""
-    digest = hashlib.sha256(f"{VERSION} {shorter} {split.root.resolve()} {split.classes}".encode())
+    digest = hashlib.sha256(f"{VERSION} {shorter} {split.root.resolve()} {split.classes}".encode(**_ANY))
     for name in split.files:
         try:
             stat = os.stat(split.root / name)
-            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(**_ANY))
         except OSError:
-            digest.update(f"{name} absent\n".encode())  # decoding it tells the user so
+            digest.update(f"{name} absent\n".encode(**_ANY))  # decoding it tells the user so
     digest.update(split.ids.tobytes())
     digest.update(b"" if split.labels is None else split.labels.tobytes())
     return digest.hexdigest()[:16]
@@ -124,7 +136,7 @@ def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], Non
             last = first + len(rows)
             labels = [None] * len(rows) if split.labels is None else split.labels[first:last].tolist()
             for name, content, label in zip(split.files[first:last], hashes, labels, strict=True):
-                digest.update(f"{name} {content} {label}\n".encode())
+                digest.update(f"{name} {content} {label}\n".encode(**_ANY))
             columns = [
                 split.ids[first:last],
                 labels,
@@ -143,11 +155,7 @@ def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, 
 
     def one(name: str) -> tuple[str, np.ndarray]:
         path = split.root / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise BadInput(f"{split.domain.name}: {path} {what}; restore it or take it out of {split.source}") from None
+        data = read_bytes(path, split.domain.name)
         image = decode_bytes(data, path, split.domain.name)
         side = min(image.size)
         if not shorter <= side <= shorter + 1:
@@ -157,6 +165,6 @@ def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, 
             image = image.resize(size, Resampling.BILINEAR)
         return hashlib.sha256(data).hexdigest(), np.asarray(image)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for first in range(0, len(split), CHUNK):
             yield first, list(threads.map(one, split.files[first : first + CHUNK]))

@@ -22,7 +22,7 @@ class Feature(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
-    lr = 0.3
+    lr = 0.1
     views = 4
 
     def place(self, source, classes):

@@ -5,13 +5,16 @@ in a module that their entry point in the group `visual_decathlon.methods` names
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import fnmatch
 import importlib
 import importlib.metadata
 import inspect
+import math
 import pkgutil
+import types
 import typing
 from functools import cache
 
@@ -24,14 +27,27 @@ _registry: dict[str, type[Method]] = {}
 
 
 def register(entry: type[Method]) -> type[Method]:
-    """Class decorator: list a method under its `name`. A name taken twice names both places."""
+    """Class decorator: list a method under its `name`. A name taken twice names both places.
+
+    Every option needs a default, so that listings and wildcards can make the method.
+    """
     taken = _registry.get(entry.name)
     if taken is not None and taken.__qualname__ + taken.__module__ != entry.__qualname__ + entry.__module__:
         raise BadInput(
             f"the method name {entry.name!r} is taken twice, by {_place(taken)} and by {_place(entry)}; rename one"
         )
+    _complete(entry)
     _registry[entry.name] = entry
     return entry
+
+
+def _complete(entry: type[Method]) -> None:
+    for field in dataclasses.fields(entry):
+        if field.default is dataclasses.MISSING:
+            raise BadInput(
+                f"the option {field.name!r} of {entry.name!r} has no default in {_place(entry)}; "
+                "give it a value there, not a factory"
+            )
 
 
 def _place(entry: type[Method]) -> str:
@@ -53,6 +69,8 @@ def _load() -> None:
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
                 f"({type(error).__name__}: {error}); mend or uninstall that package"
             ) from error
+    for entry in _registry.values():  # again: where @dataclass stands above @register, its options came after
+        _complete(entry)
 
 
 def entries() -> list[type[Method]]:
@@ -95,10 +113,13 @@ def _split(expression: str) -> list[str]:
 
 
 def _parse(spec: str) -> Method:
+    hint = ""
     try:
         tree = ast.parse(spec, mode="eval").body
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
             name = tree.func.id
+            bare = [k for k in tree.keywords if k.arg and isinstance(k.value, ast.Name)]
+            hint = f" (quote words: {bare[0].arg}={bare[0].value.id!r})" if bare else ""
             options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
             if len(options) < len(tree.keywords):
                 raise ValueError  # an option twice
@@ -108,7 +129,7 @@ def _parse(spec: str) -> Method:
             raise ValueError
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise BadInput(
-            f"METHOD={spec} is not of the form name or name(option=value, ...); see `make methods`"
+            f"METHOD={spec} is not of the form name or name(option=value, ...){hint}; see `make methods`"
         ) from None
     if name not in _registry:
         near = difflib.get_close_matches(name, _registry, n=3)
@@ -126,13 +147,44 @@ def _checked(entry: type[Method], options: dict) -> dict:
             near = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
             raise BadInput(f"{entry.name} has no option {option!r}; {hint}")
-        wanted = known[option]
-        if typing.get_origin(wanted) is typing.Literal:
-            if not any(type(value) is type(v) and value == v for v in typing.get_args(wanted)):
-                allowed = " or ".join(repr(v) for v in typing.get_args(wanted))
-                raise BadInput(f"{entry.name}({option}={value!r}): {option} must be {allowed}")
-        elif wanted is float and type(value) is int:
-            options = {**options, option: float(value)}
-        elif type(value) is not wanted:
-            raise BadInput(f"{entry.name}({option}={value!r}): {option} must be of type {wanted.__name__}")
+        try:
+            options = {**options, option: _as(known[option], value)}
+        except (TypeError, ValueError, OverflowError):
+            raise BadInput(f"{entry.name}({option}={value!r}): {option} must be {_kind(known[option])}") from None
     return options
+
+
+def _as(wanted, value):
+    """The value as the option's type: a whole number may stand for a float, a list for a tuple.
+
+    Raises TypeError, ValueError or OverflowError where it is of another type.
+    """
+    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Literal:
+        if any(type(value) is type(v) and value == v for v in args):
+            return value
+    elif origin in (typing.Union, types.UnionType):
+        for each in sorted(args, key=lambda each: each is not type(value)):  # `float | int` keeps a whole number
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                return _as(each, value)
+    elif origin in (tuple, list):
+        if type(value) in (tuple, list):
+            each = args[:1] * len(value) if origin is list or args[-1:] == (...,) else args
+            return origin(_as(w, v) for w, v in zip(each, value, strict=True))
+    elif wanted is float:
+        if type(value) in (float, int) and math.isfinite(value):  # inf is no literal, a string could not name it
+            return float(value)
+    elif type(value) is wanted:
+        return value
+    raise TypeError
+
+
+def _kind(wanted) -> str:
+    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Literal:
+        return " or ".join(map(repr, args))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_kind, args))
+    if wanted is types.NoneType:
+        return "None"
+    return f"of type {wanted if origin else wanted.__name__}"

@@ -6,10 +6,9 @@ in He et al. 2015. ResNet-18 has no bottleneck, so v1 and v1.5 are the same netw
 
 from torch import nn
 
+from benchmark.backbones.names import NAMES
 from datasets.errors import BadInput
 from methods.layers.network import Network, Site
-
-NAMES = tuple(f"{lib}/{net}" for lib in ("torchvision", "timm") for net in ("resnet18", "resnet50", "resnet50_v1"))
 
 
 def library_network(name: str, classes: int) -> Network:

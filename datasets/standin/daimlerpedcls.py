@@ -10,7 +10,7 @@ from PIL import Image
 from datasets.standin.canvas import Pen, finish, light, noise
 
 CLASSES = ("non-pedestrian", "pedestrian")
-COUNTS = {"train": (200, 200), "val": (150, 150), "test": (150, 150)}
+COUNTS = {"train": (300, 300), "val": (150, 150), "test": (150, 150)}
 TRACK = 1
 _WIDTH, _HEIGHT = 72, 144
 
@@ -19,15 +19,15 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
     base = rng.uniform(60, 190)
     image = (
         base
-        + noise(rng, _WIDTH, _HEIGHT, 2) * rng.uniform(10, 40)
-        + noise(rng, _WIDTH, _HEIGHT, 7) * rng.uniform(5, 20)
+        + noise(rng, _WIDTH, _HEIGHT, 2) * rng.uniform(5, 25)
+        + noise(rng, _WIDTH, _HEIGHT, 7) * rng.uniform(3, 12)
     )
     image = np.repeat(image.astype(np.float32)[..., None], 3, 2)
     pen = Pen(_WIDTH, _HEIGHT, oversample=1)
     for _ in range(rng.integers(2, 6)):  # street furniture behind
         pen.place(rng.uniform(-1.2, 1.2), rng.uniform(-2, 2), 1, rng.normal(0, 0.08))
         _box(pen, 0, 0, rng.uniform(0.05, 0.6), rng.uniform(0.2, 2), _grey(base + rng.normal(0, 45)))
-    image = pen.over(image, opacity=rng.uniform(0.3, 0.8))
+    image = pen.over(image, opacity=rng.uniform(0.2, 0.5))
     pen = Pen(_WIDTH, _HEIGHT)
     pen.place(
         rng.uniform(-0.15, 0.15),
@@ -38,17 +38,17 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         0,
         rng.random() < 0.5,
     )
-    contrast = rng.choice((-1, 1)) * rng.uniform(16, 80)
+    contrast = rng.choice((-1, 1), p=(0.8, 0.2)) * rng.uniform(30, 90)
 
     def tone(spread: float = 15) -> tuple[int, int, int]:
         return _grey(base + contrast + rng.normal(0, spread))
 
     (_person if label else _structure)(pen, rng, tone)
-    if rng.random() < 0.4:  # something stands before it
+    if rng.random() < 0.25:  # something stands before it
         pen.place()
         _box(pen, rng.choice((-0.7, 0.7)), rng.uniform(-1, 1), rng.uniform(0.4, 0.7), rng.uniform(0.4, 1.5), tone(40))
     image = pen.over(image, light(rng, _WIDTH, _HEIGHT, 0.2))
-    return finish(rng, image[..., 0], blur=rng.uniform(0.8, 2.2), grain=rng.uniform(2, 12), gain=(0.7, 1.1), lift=15)
+    return finish(rng, image[..., 0], blur=rng.uniform(0.6, 1.8), grain=rng.uniform(2, 12), gain=(0.7, 1.1), lift=15)
 
 
 def _grey(value: float) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from datasets.annotations import annotation_path, read_split, write_annotations
 from datasets.catalogue import DOMAINS, SPLITS, Domain
+from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.standin import MARK
 
@@ -120,7 +121,7 @@ def generate(
             f"stand-ins: {root.parent} cannot be written ({error.strerror}); choose another folder"
         ) from None
     try:
-        _generate_into(work, seed, chosen, progress or (lambda name: None), workers or _cores())
+        _generate_into(work, seed, chosen, progress or (lambda name: None), workers or cores())
         work.chmod(0o755)  # mkdtemp's is private
         try:
             os.rename(work, root)
@@ -145,10 +146,6 @@ def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:
                 f"{domain.name}: {root} exists but is not the stand-in of version {VERSION} and seed {seed}; "
                 "remove the folder or choose another"
             )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Callable, workers: int) -> None:

@@ -1,37 +1,68 @@
 """Draws one contact sheet of a release: eight images of each domain, to be looked at."""
 
+import io
+import os
+import uuid
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.annotations import domains_in, read_split
+from datasets.annotations import Split, domains_in, read_split
+from datasets.decode import SUFFIXES, decode
+from datasets.errors import BadInput
 
 _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
 
+def refuse_target(out: Path) -> None:
+    """Raises BadInput where `out` is no name for a picture; to be called before anything is drawn for it."""
+    if out.is_dir():
+        raise BadInput(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
+    if out.suffix.lower() not in SUFFIXES:
+        raise BadInput(f"SHEET={out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}")
+
+
 def contact_sheet(root: Path, out: Path) -> None:
-    """Writes a PNG to `out`: for each domain below `root` its column's name and eight val images of many classes."""
-    domains = domains_in(root)
-    heights = [_row_height(read_split(root, domain, "val")) for domain in domains]
-    sheet = Image.new(
-        "RGB", (_LABEL + _ROWS * (_CELL + _GAP) + _GAP, sum(heights) + _GAP * (len(domains) + 1)), "white"
-    )
+    """Writes a picture to `out`: for each domain below `root` its column's name and eight val images of many classes.
+
+    `out` is written whole or not at all. Raises BadInput naming the annotation file or image that is wrong,
+    or `out` where it cannot be written.
+    """
+    refuse_target(out)
+    rows = [(domain.column, _images(read_split(root, domain, "val"))) for domain in domains_in(root)]
+    heights = [max(image.height for image in images) for _, images in rows]
+    sheet = Image.new("RGB", (_LABEL + _ROWS * (_CELL + _GAP) + _GAP, sum(heights) + _GAP * (len(rows) + 1)), "white")
     pencil, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     top = _GAP
-    for domain, height in zip(domains, heights, strict=True):
-        split = read_split(root, domain, "val")
-        pencil.text((6, top + height // 2 - 8), domain.column, fill="black", font=font)
-        for place, index in enumerate(_different(split)):
-            with Image.open(root / split.files[index]) as image:
-                left = _LABEL + place * (_CELL + _GAP) + (_CELL - image.width) // 2
-                sheet.paste(image.convert("RGB"), (left, top + (height - image.height) // 2))
+    for (column, images), height in zip(rows, heights, strict=True):
+        pencil.text((6, top + height // 2 - 8), column, fill="black", font=font)
+        for place, image in enumerate(images):
+            left = _LABEL + place * (_CELL + _GAP) + (_CELL - image.width) // 2
+            sheet.paste(image, (left, top + (height - image.height) // 2))
         top += height + _GAP
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    _write(sheet, out)
 
 
-def _different(split) -> list[int]:
+def _write(sheet: Image.Image, out: Path) -> None:
+    written = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        content = io.BytesIO()
+        sheet.save(content, Image.registered_extensions()[out.suffix.lower()])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        written.write_bytes(content.getvalue())
+        os.replace(written, out)
+    except (OSError, ValueError, KeyError) as error:  # the last two: a Pillow without this format, or its size limit
+        written.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"SHEET={out} cannot be written ({reason}); name another file, or free some space") from None
+
+
+def _images(split: Split) -> list[Image.Image]:
+    return [decode(split.root / split.files[index], split.domain.name) for index in _different(split)]
+
+
+def _different(split: Split) -> list[int]:
     """Indices of eight images, of eight classes where there are as many, spread over the classes."""
     rank = np.zeros(len(split), dtype=np.int64)
     seen: dict[int, int] = {}
@@ -41,11 +72,3 @@ def _different(split) -> list[int]:
     order = np.lexsort((split.labels, rank))
     first = order[: max(len(seen), _ROWS)]
     return [int(first[i]) for i in np.linspace(0, len(first) - 1, min(_ROWS, len(first))).astype(int)]
-
-
-def _row_height(split) -> int:
-    heights = []
-    for index in _different(split):
-        with Image.open(split.root / split.files[index]) as image:
-            heights.append(image.height)
-    return max(heights)

@@ -5,14 +5,16 @@ import json
 import re
 import shutil
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmark import checkpoint
+from benchmark import checkpoint, timing
 from benchmark.checkpoint import write_safetensors
+from benchmark.profiles import profile
 from benchmark.records import read_records, write_bytes
 from datasets.errors import BadInput
 
@@ -217,12 +219,29 @@ def test_wrong_method(method: str, told: str, refused):
         ("crop=40", "no crop of 40"),
         ("whole=40", "no crop of 40"),
         ("smoothing=2", "from 0 to 1"),
+        ("batch=1", "batch must be above 1"),
+        ("pretrain.batch=1", "batch must be above 1"),
+        ("backbone_seed=2147483648", "below 2147483648"),
+        ("epochs=99999999999", "below 2147483648"),
+        ("lr=0", "above 0; leave lr out to take"),
+        ("pretrain.lr=0.0", "above 0; leave lr out to take"),
+        ("follows=paper", "no setting is called 'follows'"),
+        ("pretrain.follows=paper", "no setting is called 'pretrain.follows'"),
+        ("network=quite_another", "there are resnet26, torchvision/resnet18, "),
+        ("network=torchvision/resnet19", "did you mean torchvision/resnet18"),
     ],
 )
-def test_wrong_setting(setting: str, told: str, refused):
+def test_wrong_setting(setting: str, told: str, refused, tmp_path: Path):
     sentence = refused(settings=setting)
     assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=shorter" in sentence
     assert told in sentence
+    assert not (tmp_path / "cache" / "packs").exists(), "found before anything is packed"
+
+
+def test_settings_at_their_bounds():
+    chosen = profile("standin", ["crop=8", "shorter=9", "batch=2", "backbone_seed=2147483647", "network=timm/resnet50"])
+    assert (chosen.crop, chosen.adapt.batch, chosen.backbone_seed) == (8, 2, 2**31 - 1)
+    assert chosen.adapt.lr == 0.0  # the method's own
 
 
 @pytest.mark.parametrize(
@@ -349,6 +368,56 @@ def test_pretraining_that_fails_names_the_domain_and_its_own_rate(here, tmp_path
     assert done.sentence.startswith("imagenet12: pretraining the plain backbone: ")
     assert "SET=pretrain.lr=" in done.sentence and "SET=lr=" not in done.sentence
     assert not (tmp_path / "records").exists()
+
+
+class Nvml(types.ModuleType):
+    """In place of pynvml: two GPUs that have used 1 and 2 J before, and use a tenth more each time one looks."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self):
+        super().__init__("pynvml")
+        self.used = {"GPU-aaaa": 1000, "GPU-bbbb": 2000}
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        return list(self.used)[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid not in self.used:
+            raise self.NVMLError
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        used, self.used[handle] = self.used[handle], round(self.used[handle] * 1.1)
+        return used
+
+
+@pytest.mark.parametrize(
+    ("uuid", "joules"),
+    [("bbbb", 0.2), ("aaaa", 0.1), ("cccc", None), (None, None)],
+    ids=["second", "first", "unknown", "an old torch"],
+)
+def test_energy_is_of_the_gpu_in_use_or_of_none(uuid: str | None, joules: float | None, monkeypatch):
+    """CUDA_VISIBLE_DEVICES=1 makes the second GPU torch's first."""
+    given = types.SimpleNamespace(**({} if uuid is None else {"uuid": uuid}))
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setattr(timing.torch.cuda, "get_device_properties", lambda device: given)
+    assert timing.Energy(timing.torch.device("cuda", 0)).joules() == joules
+
+
+def test_energy_without_nvml_is_null(monkeypatch):
+    cuda = timing.torch.device("cuda")
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # its import fails
+    assert timing.Energy(cuda).joules() is None
+    nvml = Nvml()
+    monkeypatch.setattr(nvml, "nvmlInit", lambda: nvml.nvmlDeviceGetHandleByUUID("no driver"))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert timing.Energy(cuda).joules() is None
+    assert timing.Energy(timing.torch.device("cpu")).joules() is None
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import HOME, main
+from benchmark.__main__ import HOME, main, parser
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "torchvision", "pandas", "timm", "fvcore", "pyarrow", "numpy", "rich")
@@ -60,6 +60,21 @@ def test_wrong_option_is_one_sentence(words: list[str], told: str, capsys):
         code = end.code
     err = capsys.readouterr().err
     assert code == 2 and told in err and err.count("\n") == 1 and "usage:" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [
+        (["run", "--method", "feature"], "--set", ["epochs=10", "pretrain.epochs=5"]),
+        (["run", "--method", "feature"], "--domains", ["svhn", "dtd"]),
+        (["perf"], "--only", ["batches", "step"]),
+    ],
+)
+def test_lists_bare_or_quoted(command: list[str], option: str, words: list[str]):
+    a, b = words
+    for given in ([a, b], [f"{a} {b}"], [f"{a},{b}"], [f" {a}, ", b], [a, option, b]):
+        assert getattr(parser().parse_args([*command, option, *given]), option[2:]) == words, given
+    assert getattr(parser().parse_args(command), option[2:]) == [], "what one command gave stays with it"
 
 
 def test_broken_option_through_the_real_command_line(command):

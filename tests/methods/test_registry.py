@@ -37,6 +37,10 @@ def toy(monkeypatch):
         kind: str = "a"
         act: Literal["relu", "gelu"] = "relu"
         level: Literal[1, 2] = 1
+        most: int | None = None
+        sizes: tuple[int, ...] = (1,)
+        pair: tuple[float, Literal["a"] | None] = (1.0, None)
+        rate: float | int = 1
 
     return Toy
 
@@ -66,6 +70,11 @@ def test_round_trip_of_every_entry(name):
         ("toy(left=True)", "toy(left=True)"),
         ("toy(kind=\"a, (b)='c'\")", "toy(kind=\"a, (b)='c'\")"),
         ("toy(act='gelu',level=2)", "toy(act='gelu', level=2)"),
+        ("toy(most=3)", "toy(most=3)"),
+        ("toy(most=None, sizes=[1])", "toy"),
+        ("toy(sizes=(), pair=(2, 'a'))", "toy(sizes=(), pair=(2.0, 'a'))"),
+        ("toy(sizes=[1, 2], rate=2)", "toy(sizes=(1, 2), rate=2)"),
+        ("toy(rate=2.0)", "toy(rate=2.0)"),
     ],
 )
 def test_canonical_string(toy, given, spec):
@@ -77,7 +86,8 @@ def test_canonical_string(toy, given, spec):
 
 
 def test_the_full_string_names_every_option(toy):
-    assert toy().full_spec == "toy(rank=8, alpha=1.0, left=False, kind='a', act='relu', level=1)"
+    options = "rank=8, alpha=1.0, left=False, kind='a', act='relu', level=1"
+    assert toy().full_spec == f"toy({options}, most=None, sizes=(1,), pair=(1.0, None), rate=1)"
     assert select("bn_adapt")[0].full_spec == "bn_adapt"
 
 
@@ -121,7 +131,8 @@ def test_options_arrive():
         ("par_adapter(init={[]: 1})", "not of the form"),
         ("par_adapter(**{'init': 'he'})", "no option None"),
         ("par_adapter('he')", "not of the form"),
-        ("par_adapter(init=he)", "not of the form"),
+        ("par_adapter(init=he)", r"not of the form .*\(quote words: init='he'\)"),
+        ("par_adapter(**he)", r"option=value, \.\.\.\); see"),
         ("par_adapter(init='he'", "not of the form"),
         ("par_adapter)", "not of the form"),
         ("methods.par_adapter", "not of the form"),
@@ -142,6 +153,14 @@ def test_options_arrive():
         ("toy(kind=None)", "kind must be of type str"),
         ("toy(level=True)", "level must be 1 or 2"),
         ("toy(level=1.0)", "level must be 1 or 2"),
+        ("toy(alpha=1" + "0" * 400 + ")", "alpha must be of type float"),
+        ("toy(alpha=1e999)", "alpha must be of type float"),
+        ("toy(most='3')", "most must be of type int or None"),
+        ("toy(most=True)", "most must be of type int or None"),
+        ("toy(sizes=3)", r"sizes must be of type tuple\[int, \.\.\.\]"),
+        ("toy(sizes=(1, 2.0))", r"sizes must be of type tuple\[int, \.\.\.\]"),
+        ("toy(pair=(1, 'a', 2))", r"pair must be of type tuple\[float"),
+        ("toy(pair=(1, 'b'))", r"pair must be of type tuple\[float"),
     ],
 )
 def test_one_sentence_for_every_mistake(toy, given, told):
@@ -187,6 +206,33 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
     for place in ("methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
     assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
+
+
+@pytest.mark.parametrize("default", ["", " = field(default_factory=int)"])
+@pytest.mark.parametrize("decorators", ["@register\n@dataclass(frozen=True)", "@dataclass(frozen=True)\n@register"])
+def test_an_option_without_default_is_refused_at_once(outside, default: str, decorators: str):
+    """Or no listing and no wildcard could make the method."""
+    outside(
+        "from dataclasses import dataclass, field\nfrom methods.method import Method\n"
+        "from methods.registry import register\n"
+        f"{decorators}\nclass Mine(Method):\n    name = 'mine'\n    rank: int{default}\n"
+    )
+    for _ in range(2):
+        with pytest.raises(
+            BadInput, match=r"option 'rank' of 'mine' has no default in foreign_method\.Mine \(.*; give"
+        ):
+            select("all")
+
+
+def test_an_option_without_default_never_enters_the_list(toy):
+    @dataclasses.dataclass(frozen=True)
+    class Other(Method):
+        name = "other"
+        rank: int
+
+    with pytest.raises(BadInput, match=r"'rank' of 'other' has no default in .*Other \(.*test_registry\.py\); give"):
+        register(Other)
+    assert "other" not in registry._registry
 
 
 def test_listing_imports_nothing_heavy():
