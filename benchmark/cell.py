@@ -157,8 +157,9 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if (done := results / "records" / f"{cell.hash}.parquet").is_file():
-        return read_record(done)  # another command was faster: its measurements stand
-    write_record(record, results / "records")
+        record = read_record(done)  # another command was faster: its measurements stand
+    else:
+        write_record(record, results / "records")
     if not cell.source_cell:
         checkpoint.unlink(missing_ok=True)
     return record

@@ -146,10 +146,10 @@ class _Resident:
         self.start = ends - area
         self.flat = torch.empty(int(ends[-1]), dtype=torch.uint8, device=batches.device)
         for first in range(0, len(area), _CHUNK):  # the host never holds all pixels: imagenet12's are 27 GB
-            part = slice(first, first + _CHUNK)
-            images = (batches.packs[w].image(i) for w, i in zip(batches._which[part], batches._within[part], strict=True))
-            some = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
-            self.flat[self.start[first] :][: len(some)] = some
+            last = min(first + _CHUNK, len(area))
+            images = (batches.packs[batches._which[i]].image(batches._within[i]) for i in range(first, last))
+            some = np.concatenate([image.reshape(-1) for image in images])
+            self.flat[self.start[first] : ends[last - 1]] = torch.from_numpy(some)
         self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
 
     def gather(self, plan: Plan) -> Tensor:

@@ -18,9 +18,7 @@ _WIDTH, _HEIGHT = 72, 144
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
     base = rng.uniform(60, 190)
     image = (
-        base
-        + noise(rng, _WIDTH, _HEIGHT, 2) * rng.uniform(5, 25)
-        + noise(rng, _WIDTH, _HEIGHT, 7) * rng.uniform(3, 12)
+        base + noise(rng, _WIDTH, _HEIGHT, 2) * rng.uniform(5, 25) + noise(rng, _WIDTH, _HEIGHT, 7) * rng.uniform(3, 12)
     )
     image = np.repeat(image.astype(np.float32)[..., None], 3, 2)
     pen = Pen(_WIDTH, _HEIGHT, oversample=1)

@@ -1,5 +1,6 @@
 """Draws one contact sheet of a release: eight images of each domain, to be looked at."""
 
+import contextlib
 import io
 import os
 import uuid
@@ -17,7 +18,7 @@ _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
 def refuse_target(out: Path) -> None:
     """Raises BadInput where `out` is no name for a picture; to be called before anything is drawn for it."""
-    if out.is_dir():
+    if os.path.isdir(out):
         raise BadInput(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
     if out.suffix.lower() not in SUFFIXES:
         raise BadInput(f"SHEET={out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}")
@@ -53,9 +54,11 @@ def _write(sheet: Image.Image, out: Path) -> None:
         written.write_bytes(content.getvalue())
         os.replace(written, out)
     except (OSError, ValueError, KeyError) as error:  # the last two: a Pillow without this format, or its size limit
-        written.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"SHEET={out} cannot be written ({reason}); name another file, or free some space") from None
+    finally:
+        with contextlib.suppress(OSError):  # not there: replaced, or never made
+            written.unlink()
 
 
 def _images(split: Split) -> list[Image.Image]:

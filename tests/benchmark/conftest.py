@@ -199,7 +199,6 @@ def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
     monkeypatch.setattr("benchmark.run_command.Workers", Inline)
     monkeypatch.setattr(workers, "_messages", Inline)
-    monkeypatch.setattr(workers, "PRETRAIN_THREADS", 1)
     Inline.told.clear()
 
     def run(*words: str, **more) -> Done:

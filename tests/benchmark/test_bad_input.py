@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark import checkpoint, timing
+from benchmark import timing
 from benchmark.checkpoint import write_safetensors
 from benchmark.profiles import profile
 from benchmark.records import read_records, write_bytes
@@ -315,11 +315,13 @@ def test_disk_full_while_a_record_is_written(here, finished: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("below_a_file", [False, True])
 def test_disk_full_while_tensors_are_written(below_a_file: bool, tmp_path: Path, monkeypatch):
-    def fill(tensors, path: Path, metadata) -> None:
-        Path(path).write_bytes(b"half")
-        raise checkpoint.SafetensorError("No space left on device (os error 28)")
+    plain = Path.write_bytes
 
-    monkeypatch.setattr(checkpoint, "save_file", fill)
+    def fill(self: Path, content) -> None:
+        plain(self, b"half")
+        raise FULL
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
     (tmp_path / "file").write_text("")
     folder = tmp_path / ("file" if below_a_file else "folder")
     with pytest.raises(BadInput, match=r"cannot be written .*; free some space") as caught:

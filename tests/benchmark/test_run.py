@@ -168,16 +168,18 @@ def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: P
 def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
     request, data, asked = planned("feature", own=[("mine", mine)])
     screen = Screen()
-    shipped = records_of(finished, "finetune")
-    assert run_command._baseline(request, data, asked, {}, shipped, screen) == []
-    run = run_command._baseline(request, data, asked, {}, shipped[1:], screen)
-    assert {c.domain.name for c in run} == set(DOMAINS), "an own domain has no share in S"
+    shipped = {r["hash"]: r for r in records_of(finished, "finetune")}
+    run, lent = run_command._baseline(request, data, asked, shipped, screen)
+    assert run == [] and {r["domain"] for r in lent} == set(DOMAINS), "an own domain has no share in S"
+    run, lent = run_command._baseline(request, data, asked, dict(list(shipped.items())[1:]), screen)
+    assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
     request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
-    assert len(run_command._baseline(request, data, asked, {}, shipped, screen)) == 10
+    run, lent = run_command._baseline(request, data, asked, shipped, screen)
+    assert len(run) == 10 and lent == []
     request, data, asked = planned("feature", domains=["dtd", "svhn"])
-    assert run_command._baseline(request, data, asked, {}, [], screen) == []
+    assert run_command._baseline(request, data, asked, {}, screen) == ([], [])
     request, data, asked = planned("finetune")
-    assert run_command._baseline(request, data, asked, {}, [], screen) == []
+    assert run_command._baseline(request, data, asked, {}, screen) == ([], [])
 
 
 def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
@@ -322,7 +324,7 @@ def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files:
     given = read_given(files["series"], chosen_profile, (), tmp_path)
     request, data, asked = planned("res_adapter", given=given)
     assert len(asked) == 10
-    assert run_command._baseline(request, data, asked, {}, [], Screen()) == []
+    assert run_command._baseline(request, data, asked, {}, Screen()) == ([], [])
 
 
 def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):

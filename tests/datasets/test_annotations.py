@@ -90,6 +90,9 @@ CASES = {
     "image without label": (lambda c: c["annotations"].pop(0), "no label for the image id 40100010"),
     "empty split": (lambda c: (c["images"].clear(), c["annotations"].clear()), "empty split"),
     "no class": (lambda c: c["categories"].clear(), "no category"),
+    "a class in a gap": (lambda c: c["categories"].pop(1), "unknown class: category id 40000002"),
+    "no file name": (setter("images", "file_name", ""), "file name ''"),
+    "no possible file name": (setter("images", "file_name", "a\0b.jpg"), r"file name 'a\x00b.jpg'"),
     "path climbs out": (setter("images", "file_name", "data/../../etc/passwd"), "outside the release"),
     "absolute path": (setter("images", "file_name", "/etc/passwd"), "outside the release"),
 }
@@ -109,7 +112,7 @@ def test_bad_content_is_one_sentence(release, case):
     assert "\n" not in sentence
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe", b"[]", b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe", b"[]", b"null", b'{"info": {"a": "\xff"}}'])
 def test_no_json(release, content):
     root = release("dtd")
     (root / "annotations" / "dtd_val.json").write_bytes(content)
@@ -124,10 +127,40 @@ def test_missing_file_and_no_release(release, tmp_path):
     with pytest.raises(BadInput, match=r"dtd_val.json is missing"):
         read_split(root, DTD, "val")
     assert annotation_path(root, "dtd", "val") is None
+    with pytest.raises(BadInput, match=r"DATA=.*dtd_train.json is no folder"):
+        domains_in(root / "annotations" / "dtd_train.json")
+    with pytest.raises(BadInput, match=r"DATA=.*absent does not exist"):
+        domains_in(root / "absent")
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(BadInput, match="DATA="):
             domains_in(root)
+
+
+def test_gaps_and_nameless_classes(release):
+    """A subset release may leave a category out; one named "" is there, and may be named by labels."""
+    root = release("dtd")
+    edit(
+        root, lambda c: (c["categories"].pop(1), [c[key].__delitem__(slice(2, 4)) for key in ("images", "annotations")])
+    )
+    val = read_split(root, DTD, "val")
+    assert val.labels.tolist() == [0, 0, 2, 2] and val.classes == ("sign1", "", "sign2")
+    edit(root, setter("categories", "name", ""))
+    assert read_split(root, DTD, "val").labels.tolist() == [0, 0, 2, 2]
+
+
+def test_one_class_is_nothing_to_train_on(release):
+    root = release("dtd")
+
+    def one_class(content):
+        for annotation in content["annotations"]:
+            annotation["category_id"] = category_id(4, 1)
+
+    edit(root, one_class)
+    assert set(read_split(root, DTD, "val").labels) == {1}  # a small val may well show one only
+    edit(root, one_class, "train")
+    with pytest.raises(BadInput, match=r"^dtd: .*dtd_train.json has images of one class only .*40000002.*; "):
+        read_split(root, DTD, "train")
 
 
 @pytest.mark.parametrize(("name", "count"), [("dtd", 1_880), ("omniglot", 8_115)])

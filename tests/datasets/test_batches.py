@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from benchmark.images import HELD, chosen
+from datasets import batches as batching
 from datasets.annotations import Split
 from datasets.batches import Batches, _Resident, everything
 from datasets.catalogue import DOMAINS
@@ -168,10 +169,17 @@ def test_layout_and_type(ragged):
 # --- the device's gather ----------------------------------------------------------------------------------------
 
 
-def test_the_gather_gives_the_bytes_of_the_slices(ragged, make):
+@pytest.mark.parametrize("chunk", [1, 2, 3, 6, 1024])
+def test_the_gather_gives_the_bytes_of_the_slices(ragged, make, monkeypatch, chunk):
+    monkeypatch.setattr(batching, "_CHUNK", chunk)
     other = make([(16, 21), (25, 17)], seed=1)
     of = Batches([(ragged, np.array([8, 2, 5])), everything(other), (ragged, np.array([9]))], DOMAINS["dtd"], CROP, 4)
-    resident = _Resident(of)
+    copied = []
+    join = np.concatenate
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "concatenate", lambda arrays: copied.append(len(arrays)) or join(arrays))
+        resident = _Resident(of)
+    assert sum(copied) == len(of) == 6 and max(copied) == min(chunk, 6)  # the host holds one chunk at a time
     for plan in (of.centre(), *(of.plan(0, epoch) for epoch in range(10))):
         gathered = resident.gather(plan)
         assert gathered.dtype == torch.uint8
@@ -211,6 +219,14 @@ def test_too_small_or_none_is_one_sentence(ragged):
         batches(ragged, crop=17)
     with pytest.raises(BadInput, match="dtd: not one image"):
         Batches([(ragged, np.arange(0))], DOMAINS["dtd"], CROP, 4)
+
+
+def test_one_image_is_nothing_to_train_on(ragged):
+    """Batch norm would have one value a channel; to be shown in evaluation, one image is enough."""
+    one, two = (Batches([(ragged, np.arange(n))], DOMAINS["dtd"], CROP, 4) for n in (1, 2))
+    with pytest.raises(BadInput, match=r"^dtd: training needs at least 2 training images; "):
+        next(one.train(0, 0))
+    assert [len(y) for _, y in one.evaluate()] == [1] and [len(y) for _, y in two.train(0, 0)] == [2]
 
 
 def test_holdout_and_limit(make):

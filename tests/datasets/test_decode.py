@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from datasets.decode import MAX_PIXELS, decode, decode_bytes
+from datasets.decode import MAX_ASPECT, MAX_PIXELS, decode, decode_bytes
 from datasets.errors import BadInput
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -83,6 +83,19 @@ def test_bombs_are_refused():
     header[18:26] = (60_000).to_bytes(4, "little") * 2  # PIL's own limit raises here
     with pytest.raises(BadInput, match="pixels"):
         decode_bytes(bytes(header), "x", "mine")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_long_thin_images_are_refused(turned):
+    """As long as the rule says is taken; one pixel more, and packing might make it 36 x 144,000."""
+    for length in (3 * MAX_ASPECT, 3 * MAX_ASPECT + 1):
+        size = (3, length) if turned else (length, 3)
+        data = encoded(Image.new("RGB", size))
+        if length == 3 * MAX_ASPECT:
+            assert decode_bytes(data, "x", "mine").size == size
+        else:
+            with pytest.raises(BadInput, match=rf"^mine: x has {size[0]} × {size[1]} pixels, over 50 times .*; crop"):
+                decode_bytes(data, "x", "mine")
 
 
 def test_files(tmp_path):

@@ -1,14 +1,18 @@
 """A folder of class folders as a domain of one's own."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from datasets.errors import BadInput
 from datasets.folder import read_folder
+from datasets.pack import pack
 
 
 def fill(root, *files):
@@ -96,10 +100,11 @@ def test_domain_json(three):
         '{"flip": 1}',
         '{"flips": true}',
         "[]",
+        b'{"a": "\xff"}',
     ],
 )
 def test_bad_domain_json(three, content):
-    (three / "domain.json").write_text(content)
+    (three / "domain.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(BadInput, match=r"^pets: .*domain.json is wrong"):
         read_folder("pets", three, "train")
 
@@ -123,6 +128,23 @@ def test_bad_folders(three, tmp_path):
         read_folder("pets", three / "absent", "train")
     with pytest.raises(BadInput, match="no split"):
         read_folder("pets", three, "valid")
+
+
+def test_names_that_are_no_text(tmp_path):
+    """Linux lets a file be named by any bytes; different bytes are different data."""
+    manifests = set()
+    for i, odd in enumerate((b"\xff", b"\xfe")):
+        root = tmp_path / str(i)
+        for title, name in ((b"a", b"1.png"), (b"a", odd + b".png"), (odd, b"1.png")):
+            folder = Path(os.fsdecode(os.path.join(os.fsencode(root), b"train", title)))
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(folder / os.fsdecode(name))
+        split = read_folder("own", root, "train")
+        made = pack(split, tmp_path / "cache", 8)
+        assert made.labels.tolist() == [0, 0, 1] and made.classes == split.classes == ("a", os.fsdecode(odd))
+        assert pack(split, tmp_path / "cache", 8).folder == made.folder
+        manifests.add(made.manifest)
+    assert len(manifests) == 2
 
 
 def test_missing_splits_and_single_classes(tmp_path):

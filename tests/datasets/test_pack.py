@@ -119,7 +119,7 @@ def test_packed_once(many, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "_write", lambda *_: pytest.fail("decoded again"))
     told = []
     again = pack(many, tmp_path / "cache", 8, told.append)
-    assert again.folder == first.folder and told == [10]
+    assert again.folder == first.folder and told == []  # nothing was decoded
     assert all(np.array_equal(a, b) for a, b in zip(contents(again), contents(first), strict=True))
 
 
@@ -200,6 +200,51 @@ def test_a_damaged_image_is_named_and_nothing_stays(many, tmp_path, monkeypatch)
         assert entries(tmp_path / "cache") == []
     (many.root / "7.png").write_bytes(good)
     assert len(pack(many, tmp_path / "cache", 8)) == 10
+
+
+def test_a_pipe_in_place_of_an_image_does_not_hang(many, tmp_path):
+    (many.root / "7.png").unlink()
+    os.mkfifo(many.root / "7.png")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(20)
+    try:
+        with pytest.raises(BadInput, match=r"dtd: .*7\.png is not a plain file; "):
+            pack(many, tmp_path / "cache", 8)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert entries(tmp_path / "cache") == []
+
+
+def damage_nothing_left(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+DAMAGE = {
+    "pixels cut": lambda folder: os.truncate(folder / "pixels.arrow", 1000),
+    "pixels empty": lambda folder: os.truncate(folder / "pixels.arrow", 0),
+    "pixels gone": lambda folder: (folder / "pixels.arrow").unlink(),
+    "manifest cut": lambda folder: os.truncate(folder / "manifest.json", 20),
+    "manifest of another kind": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "manifest lacks a key": lambda folder: (folder / "manifest.json").write_text("{}"),
+    "manifest no text": lambda folder: (folder / "manifest.json").write_bytes(b"\xff"),
+    "manifest gone": lambda folder: (folder / "manifest.json").unlink(),
+    "nothing left": damage_nothing_left,
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_pack_is_built_anew(many, tmp_path, what):
+    cache, told = tmp_path / "cache", []
+    first = pack(many, cache, 8)
+    wanted = contents(first)
+    DAMAGE[what](first.folder)
+    again = pack(many, cache, 8, told.append)
+    assert told == [10] and again.folder == first.folder and again.manifest == first.manifest
+    assert all(np.array_equal(a, b) for a, b in zip(contents(again), wanted, strict=True))
+    assert entries(cache) == [first.folder.name]
+    assert pack(many, cache, 8, told.append).manifest == first.manifest and told == [10]
 
 
 SCRIPT = """

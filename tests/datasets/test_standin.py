@@ -1,20 +1,27 @@
 """Stand-in domains: the official layout, the same pixels for any number of workers, and each domain's look."""
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import threading
+from argparse import Namespace
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import plan
+from benchmark.data_command import run
 from datasets.annotations import read_split
 from datasets.catalogue import DOMAINS, SPLITS
 from datasets.errors import BadInput
 from datasets.standin import MARK, generate
-from datasets.standin.sheet import contact_sheet
+from datasets.standin.sheet import _different, contact_sheet
 
 SMALL = ("vgg-flowers", "omniglot")  # few and cheap images
 
@@ -201,3 +208,60 @@ def test_contact_sheet(release, tmp_path):
     assert pixels.shape[1] > 8 * 72
     assert pixels.shape[0] > 2 * 72
     assert pixels.std() > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sheet", "does not end as"), ("sheet.txt", ".png"), ("sheet.xbm", ".png"), ("folder", "folder")],
+)
+def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, name, words):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(plan, "standins", lambda *_: pytest.fail("drawn for nothing"))
+    with pytest.raises(BadInput, match=f"^SHEET=.*{words}"):
+        run(Namespace(sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_sheet_is_written_whole_or_not_at_all(release, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "sheet.webp"
+    out.write_bytes(b"older")
+    for owner, name in ((Path, "write_bytes"), (os, "replace"), (Image.Image, "save")):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, full)
+            with pytest.raises(BadInput, match=r"^SHEET=.*sheet.webp cannot be written .No space left"):
+                contact_sheet(release, out)
+        assert [path.name for path in tmp_path.iterdir()] == ["sheet.webp"] and out.read_bytes() == b"older"
+    with pytest.raises(BadInput, match=r"^SHEET=.*cannot be written"):
+        contact_sheet(release, out / "below-a-file.png")
+    contact_sheet(release, out)
+    with Image.open(out) as sheet:
+        assert sheet.format == "WEBP"
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.webp"]
+
+
+def test_sheet_names_the_image_that_is_missing(release, tmp_path):
+    root = tmp_path / "decathlon"
+    shutil.copytree(release, root)
+    split = read_split(root, DOMAINS["omniglot"], "val")
+    (root / split.files[_different(split)[3]]).unlink()
+    with pytest.raises(BadInput, match=r"^omniglot: .*\.jpg is missing; "):
+        contact_sheet(root, tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_sheet_shows_how_far_the_drawing_is(release, tmp_path, monkeypatch, capfd):
+    def standins(cache, told):
+        for done in range(11):
+            told("drawing the stand-in domains", "dtd", done, 10)
+        return release
+
+    monkeypatch.setattr(plan, "standins", standins)
+    assert run(Namespace(sheet=tmp_path / "sheet.png", data=None, download=None, cache=tmp_path)) == 0
+    shown = capfd.readouterr().out.splitlines()
+    assert shown == [
+        "drawing the stand-in domains: 10 of 10",
+        f"{tmp_path}/sheet.png shows eight images of each domain",
+    ]
