@@ -116,8 +116,13 @@ def open_data(request: Request, told: Told) -> Data:
                 done += n
                 told("decoding images once", split.domain.name, done, images)
 
+            before = done
             packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, count)
+            if done == before:  # it was there already
+                images -= len(split)
         _add(data, request, splits, packs)
+    if done:
+        told("decoding images once", "", done, done)  # ends the bar where the last packs were there
     return data
 
 

@@ -289,6 +289,21 @@ def test_two_at_once_both_finish(many, tmp_path, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(contents(outer), contents(inner), strict=True))
 
 
+def test_a_whole_pack_is_never_replaced(many, tmp_path):
+    """Another build ends first, and has not yet cleared this one away: who reads its pack keeps it."""
+    cache, kept = tmp_path / "cache", []
+    elsewhere = pack(many, tmp_path / "elsewhere", 8).folder
+
+    def meanwhile(n: int) -> None:
+        shutil.copytree(elsewhere, cache / elsewhere.name)
+        kept.append((cache / elsewhere.name / "pixels.arrow").open("rb"))
+
+    made = pack(many, cache, 8, meanwhile)
+    with kept[0] as reader:
+        assert os.path.samestat(os.fstat(reader.fileno()), os.stat(made.folder / "pixels.arrow"))
+    assert entries(cache) == [elsewhere.name]
+
+
 def test_full_disk(many, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -212,14 +212,14 @@ def test_contact_sheet(release, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("sheet", "does not end as"), ("sheet.txt", ".png"), ("sheet.xbm", ".png"), ("folder", "folder")],
+    [("sheet", "does not end as"), ("sheet.txt", ".png"), ("sheet.xbm", ".png"), ("folder.png", "is a folder")],
 )
 def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, name, words):
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr(plan, "standins", lambda *_: pytest.fail("drawn for nothing"))
     with pytest.raises(BadInput, match=f"^SHEET=.*{words}"):
         run(Namespace(sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
 
 def test_sheet_is_written_whole_or_not_at_all(release, tmp_path, monkeypatch):
