@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmark.cells import HELD, Backbone, Cell, Images
@@ -107,17 +108,17 @@ def open_data(request: Request, told: Told) -> Data:
     data = Data(name, data_id, standin)
     images = sum(len(split) for splits in annotated.values() for split in splits)
     done = 0
+
+    def count(domain: str, more: int) -> None:
+        nonlocal done
+        done += more
+        told("decoding images once", domain, done, images)
+
     for splits in annotated.values():
         packs = {}
         for split in splits:
-
-            def count(n: int, split: Split = split) -> None:
-                nonlocal done
-                done += n
-                told("decoding images once", split.domain.name, done, images)
-
-            before = done
-            packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, count)
+            before, progress = done, partial(count, split.domain.name)
+            packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, progress)
             if done == before:  # it was there already
                 images -= len(split)
         _add(data, request, splits, packs)

@@ -85,23 +85,24 @@ def test_evaluation_is_in_order_and_whole(ragged):
 
 def test_crops_stay_inside_and_reach_both_ends(ragged):
     of = batches(ragged)
-    slack = of.sizes - CROP
+    square = of.sizes.min(axis=1, keepdims=True)  # the centre square, from which test crops come too
+    first = np.rint((of.sizes - square) / 2).astype(int)
     seen = [set() for _ in of.sizes]
     for epoch in range(300):
         plan = of.plan(0, epoch)
         assert sorted(plan.index) == list(range(len(of)))  # every image once
         for i, top, left in zip(plan.index, plan.top, plan.left, strict=True):
             seen[i].add((int(top), int(left)))
-    for offsets, (down, across) in zip(seen, slack, strict=True):
-        assert {top for top, _ in offsets} == set(range(down + 1))
-        assert {left for _, left in offsets} == set(range(across + 1))
+    for offsets, (down, across), slack in zip(seen, first, square[:, 0] - CROP, strict=True):
+        assert {top for top, _ in offsets} == set(range(down, down + slack + 1))
+        assert {left for _, left in offsets} == set(range(across, across + slack + 1))
 
 
 def test_offsets_are_uniform_and_half_are_flipped(make):
-    of = batches(make([(20, 17)] * 50))
+    of = batches(make([(20, 20)] * 50))
     plans = [of.plan(3, epoch) for epoch in range(80)]
     n = 80 * 50
-    for offsets, ways in (([p.left for p in plans], 5), ([p.top for p in plans], 2), ([p.flip for p in plans], 2)):
+    for offsets, ways in (([p.left for p in plans], 5), ([p.top for p in plans], 5), ([p.flip for p in plans], 2)):
         counts = np.bincount(np.concatenate(offsets).astype(int), minlength=ways)
         assert len(counts) == ways
         deviation = (n / ways * (1 - 1 / ways)) ** 0.5
