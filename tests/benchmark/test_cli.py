@@ -1,6 +1,7 @@
 """The command line: quick help, one sentence for a wrong option, and the words that make composes."""
 
 import ast
+import os
 import shutil
 import statistics
 import subprocess
@@ -94,7 +95,9 @@ def composed(*assignments: str) -> list[str]:
     """The words that `make bench` hands to Python, as its shell would split them."""
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
-    done = subprocess.run(["make", "-n", "bench", *assignments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    words = ["make", "-n", "bench", *assignments]
+    done = subprocess.run(words, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     text = done.stdout[done.stdout.index("-m benchmark run") :]
     script = "import json, sys; print(json.dumps(sys.argv[1:]))"
