@@ -18,7 +18,7 @@ class FeatureBatches:
 
     def __init__(self, body: nn.Module, batches: Batches, views: int, seed: int):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
-        self.views = []
+        seen = []
         body.eval()
         with torch.no_grad():
             for view in range(views):
@@ -26,8 +26,8 @@ class FeatureBatches:
                 parts = [(body(x), y) for x, y in batches.show(plan, -(-len(batches) // 256))]
                 order = torch.from_numpy(np.argsort(plan.index))
                 x, y = (torch.cat(part).cpu()[order].to(self.device) for part in zip(*parts, strict=True))
-                self.views.append(x)
-        self.x, self.y = torch.stack(self.views), y
+                seen.append(x)
+        self.x, self.y = torch.stack(seen), y
 
     def __len__(self) -> int:
         return len(self.y)

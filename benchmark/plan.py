@@ -56,7 +56,7 @@ class Data:
     standin: bool
     train: dict[str, Images] = field(default_factory=dict)
     evaluate: dict[str, Images] = field(default_factory=dict)
-    source: Images | None = None  # imagenet12's train split, whatever the split: the backbone is one
+    source: Images | None = None  # imagenet12's train, also under test; 4/5 of it under holdout
     complete: bool = True  # every count as the catalogue has it
 
 

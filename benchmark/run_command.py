@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         shipped = {record["hash"]: record for record in read_records([SHIPPED])}
         helping, lent = _baseline(request, data, asked, finished | shipped, screen)
         todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in finished}.values())
-        reused = len({c.hash for c in asked}) - len({c.hash for c in asked} & {c.hash for c in todo})
+        reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
         if reused:
             screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
         faults = []

@@ -10,15 +10,6 @@ from PIL import Image
 from datasets.annotations import write_annotations
 from datasets.catalogue import DOMAINS
 
-SHARED = Path(__file__).parents[3] / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the folder ../shared with the official files is not there")
-    return SHARED
-
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (80, 72)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
