@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raise by hand whenever the same settings give other numbers: records of before then fit no more."""
 
 

@@ -22,7 +22,7 @@ from datasets.cores import cores
 from datasets.decode import decode_bytes, read_bytes
 from datasets.errors import BadInput
 
-VERSION = 1
+VERSION = 2
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
 _ANY = {"errors": "surrogateescape"}  # a file's name may be any bytes: hash those
 SCHEMA = pa.schema(
@@ -162,7 +162,7 @@ def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, 
             from PIL.Image import Resampling
 
             size = [max(shorter, round(edge * shorter / side)) for edge in image.size]
-            image = image.resize(size, Resampling.BILINEAR)
+            image = image.resize(size, Resampling.BICUBIC)
         return hashlib.sha256(data).hexdigest(), np.asarray(image)
 
     with ThreadPoolExecutor(cores()) as threads:

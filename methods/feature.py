@@ -23,7 +23,7 @@ class Feature(Method):
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
     lr = 0.1
-    views = 4
+    views = 8
 
     def place(self, source, classes):
         from methods.layers.network import new_head, share

@@ -88,7 +88,7 @@ def test_resizing(tmp_path, given, kept):
     pixels = np.random.default_rng(0).integers(0, 256, (given[1], given[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     image = pack(split_of(tmp_path, ["x.png"]), tmp_path / "cache", 72).image(0)
-    wanted = pixels if kept is None else np.asarray(Image.fromarray(pixels).resize(kept, Image.Resampling.BILINEAR))
+    wanted = pixels if kept is None else np.asarray(Image.fromarray(pixels).resize(kept, Image.Resampling.BICUBIC))
     assert np.array_equal(image, wanted)
 
 
