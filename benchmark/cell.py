@@ -22,7 +22,7 @@ from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
 from datasets.errors import BadInput
-from methods.layers.network import own_tensors
+from methods.layers.network import own_tensors, restore, stored_tensors
 from methods.registry import select
 
 
@@ -46,8 +46,9 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     (method,) = select(cell.method)
     profile, recipe = cell.profile, cell.profile.adapt
     source, about = networks.load(cell.backbone, device)
-    shapes = shapes_of(networks.build(profile, "plain", 1))
     test_images = open_images(cell.evaluate, profile, recipe.batch, device)
+    source.size = test_images.crop
+    shapes = shapes_of(networks.build(profile, "plain", 1), source.size)
     measured = {}
     if cell.source_cell:
         network = source
@@ -70,7 +71,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         resumed = checkpoint.is_file()
         history, clock = train(
             trained,
-            method.loss,
+            method,
             batches,
             recipe,
             lr=cell.lr,
@@ -86,9 +87,11 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
             "prepare_seconds": prepared,
         }
         head = {"method": method.full_spec, "backbone": cell.backbone.hash, "domain": cell.domain.name}
+        stored = stored_tensors(network, source)
+        restore(network, source, stored)  # what is evaluated is what the file holds
         size = write_safetensors(
             results / "adapters" / f"{cell.hash}.safetensors",
-            own,
+            stored,
             {key: str(value) for key, value in (head | {"classes": cell.train.classes}).items()},
         )
     served, difference = network, None

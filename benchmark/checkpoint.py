@@ -20,7 +20,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 
 
 class Checkpoint:
-    """The tensors of one run and its optimiser's momentum, by name, with its history so far."""
+    """The tensors of one run and its optimiser's state, by name, with its history so far."""
 
     def __init__(
         self, path: Path, state: dict[str, Tensor], trained: dict[str, Tensor], optimiser: torch.optim.Optimizer
@@ -28,9 +28,11 @@ class Checkpoint:
         self.path, self.state, self.trained, self.optimiser = path, state, trained, optimiser
 
     def save(self, history: list[dict]) -> None:
-        buffers = {name: self.optimiser.state[p].get("momentum_buffer") for name, p in self.trained.items()}
-        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}  # none where momentum is 0
-        tensors = {f"state/{n}": t for n, t in self.state.items()} | {f"momentum/{n}": t for n, t in momentum.items()}
+        tensors = {f"state/{name}": t for name, t in self.state.items()}
+        for name, p in self.trained.items():
+            # None where momentum is 0
+            kept = {key: value for key, value in self.optimiser.state[p].items() if value is not None}
+            tensors |= {f"optimiser/{key}/{name}": value for key, value in kept.items()}
         write_safetensors(self.path, tensors, {"history": json.dumps(history)})
 
     @torch.no_grad()
@@ -44,12 +46,13 @@ class Checkpoint:
                 history = json.loads(file.metadata()["history"])
                 for name, tensor in self.state.items():
                     tensor.copy_(file.get_tensor(f"state/{name}"))
-                names = set(file.keys())
-                for name, p in self.trained.items():
-                    if f"momentum/{name}" not in names:
-                        continue
-                    buffer = torch.empty_like(p).copy_(file.get_tensor(f"momentum/{name}"))
-                    self.optimiser.state[p]["momentum_buffer"] = buffer
+                for entry in file.keys():  # noqa: SIM118  it is no dict
+                    part, _, rest = entry.partition("/")
+                    if part == "optimiser":
+                        key, _, name = rest.partition("/")
+                        p, saved = self.trained[name], file.get_tensor(entry)
+                        like = p if saved.shape == p.shape else saved  # in the parameter's memory layout
+                        self.optimiser.state[p][key] = torch.empty_like(like).copy_(saved)
                 return history
         except FileNotFoundError:
             return []

@@ -46,7 +46,7 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
     checkpoint = backbone.path.with_suffix(".part")
     history, clock = train(
         network,
-        Method().loss,
+        Method(),
         batches,
         recipe,
         lr=recipe.lr,

@@ -14,13 +14,14 @@ from benchmark.profiles import Recipe
 from benchmark.schedule import learning_rate
 from benchmark.timing import Clock
 from datasets.errors import BadInput
+from methods.method import Method
 
 Report = Callable[[dict], None]
 
 
 def train(
     network: nn.Module,
-    loss: Callable,
+    method: Method,
     batches,
     recipe: Recipe,
     *,
@@ -33,20 +34,14 @@ def train(
 ) -> tuple[list[dict], Clock]:
     """Train what requires gradients in `network` and return (per-epoch history, step times).
 
-    `batches.train(seed, epoch)` yields (x, y); `loss(network, x, y, criterion)` gives (loss, logits).
-    `state` are the tensors that a checkpoint must hold beside the momentum: all that training changes.
+    `batches.train(seed, epoch)` yields (x, y); loss, optimiser and what follows a step are the method's.
+    `state` are the tensors that a checkpoint must hold beside the optimiser's: all that training changes.
     After every epoch they are written to `checkpoint`; where it exists training goes on from it, to
     the same bits as an unbroken run. Raises BadInput when the loss is not finite.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.SGD(
-        trained.values(),
-        lr,
-        recipe.momentum,
-        weight_decay=recipe.decay,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        fused=True,
-    )
+    groups = method.groups(network, recipe.decay, len(batches))
+    optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
     criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     saved = Checkpoint(checkpoint, state, trained, optimiser)
     history = saved.load()
@@ -60,13 +55,15 @@ def train(
         right = torch.zeros((), dtype=torch.int64, device=device)
         clock.start()
         for i, (x, y) in enumerate(batches.train(seed, epoch)):
+            done = epoch * batches.steps + i
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, lr, epoch * batches.steps + i, steps)
+                group["lr"] = learning_rate(recipe, lr, done, steps) * group.get("scale", 1.0)
             with autocast:
-                value, logits = loss(network, x, y, criterion)
+                value, logits = method.loss(network, x, y, criterion)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
+            method.after_step(network, done + 1, steps)
             total += value.detach() * len(y)
             right += (logits.detach().argmax(1) == y).sum()
             clock.step(len(y))

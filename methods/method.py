@@ -7,12 +7,13 @@ imported where it is used, so that listing the methods costs no start-up.
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from methods.shapes import Shapes
+from methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from methods.layers.network import Network
 
@@ -30,6 +31,7 @@ class Method:
     source: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
     views: ClassVar[int] = 0  # > 0: features are extracted once, from so many crops of each image
+    bound: ClassVar[float] = 0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
 
     @property
     def start(self) -> Literal["identity", "near", "other"]:
@@ -58,6 +60,38 @@ class Method:
         """
         logits = network(x)
         return criterion(logits, y), logits
+
+    def why_not(self, conv: ConvShape) -> str:
+        """Why this convolution is left as it is, such as "3 channels make no two groups"; "" where it is adapted."""
+        return ""
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises BadInput where its options do not fit this backbone: asked before anything is trained."""
+
+    def adapted(self, shapes: Shapes) -> list[ConvShape]:
+        """The convolutions that it adapts, in order."""
+        return [c for c in shapes.convs if not self.why_not(c)]
+
+    def refusal(self, network: str) -> str:
+        """Why it cannot run on the backbone of this name, in one sentence; "" where it can."""
+        return ""
+
+    def groups(self, network: "nn.Module", decay: float, images: int) -> list[dict]:
+        """Parameter groups of the optimiser: what is trained, each with its weight decay.
+
+        `decay` is the recipe's, `images` the domain's number of training images. A group's `scale`
+        multiplies the rate.
+        """
+        return [{"params": [p for p in network.parameters() if p.requires_grad], "weight_decay": decay}]
+
+    def optimiser(self, groups: list[dict], lr: float, momentum: float, nesterov: bool) -> "Optimizer":
+        """SGD as the recipe has it. The loop sets each group's rate at every step; state must be tensors."""
+        from torch.optim import SGD
+
+        return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=True)
+
+    def after_step(self, network: "nn.Module", step: int, steps: int) -> None:
+        """Called after each optimiser step, `step` from 1 to `steps`: ranks are pruned, weights projected."""
 
     def multiplier(self, shapes: Shapes) -> float:
         """#par. of the paper: (base + nine more domains' own parameters) / base, a bit counted as 1/32."""

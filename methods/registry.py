@@ -22,7 +22,7 @@ import methods
 from datasets.errors import BadInput
 from methods.method import Method
 
-_NOT_ENTRIES = {"layers", "method", "registry", "shapes"}
+_NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes"}
 _registry: dict[str, type[Method]] = {}
 
 

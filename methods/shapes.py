@@ -11,24 +11,48 @@ class ConvShape:
     kernel: tuple[int, int]
     groups: int = 1
     bias: bool = False
+    stride: tuple[int, int] = (1, 1)
+    name: str = ""  # module path in the network
+
+    @classmethod
+    def of(cls, conv, name: str = "") -> "ConvShape":
+        """That of a torch.nn.Conv2d."""
+        kernel, stride = tuple(conv.kernel_size), tuple(conv.stride)
+        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, conv.bias is not None, stride, name)
+
+    @property
+    def fan(self) -> int:
+        """n = (cin / groups) k l: columns of the weight as a matrix of cout rows."""
+        return (self.cin // self.groups) * prod(self.kernel)
 
     @property
     def floats(self) -> int:
-        return self.cout * (self.cin // self.groups) * prod(self.kernel) + self.bias * self.cout
+        return self.cout * self.fan + self.bias * self.cout
+
+
+@dataclass(frozen=True)
+class NormShape:
+    channels: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """`convs` in order, `norms` the channels of every batch norm, `dim` the features of the head."""
+    """`convs` and `norms` in order, `dim` the features of the head, `blocks` the residual blocks' module paths.
+
+    `size` is the side in pixels of the images that are shown.
+    """
 
     convs: tuple[ConvShape, ...]
-    norms: tuple[int, ...]
+    norms: tuple[NormShape, ...]
     dim: int
+    blocks: tuple[str, ...] = ()
+    size: int = 64
 
     @property
     def affine(self) -> int:
         """Scale and shift of every batch norm."""
-        return 2 * sum(self.norms)
+        return 2 * sum(n.channels for n in self.norms)
 
     @property
     def base(self) -> int:
@@ -37,3 +61,8 @@ class Shapes:
 
     def head(self, classes: int) -> int:
         return (self.dim + 1) * classes
+
+    def below(self, module: str) -> int:
+        """Parameters below the module of this path."""
+        convs = sum(c.floats for c in self.convs if c.name.startswith(module + "."))
+        return convs + sum(2 * n.channels for n in self.norms if n.name.startswith(module + "."))

@@ -30,7 +30,8 @@ def library_network(name: str, classes: int) -> Network:
         dim = body.num_features
     if model.endswith("_v1"):
         _stride_first(body)
-    return Network(body, nn.Linear(dim, classes), _sites(body))
+    blocks = [f"body.{name}" for name, module in body.named_modules() if hasattr(module, "conv2")]
+    return Network(body, nn.Linear(dim, classes), _sites(body), blocks)
 
 
 def _stride_first(body: nn.Module) -> None:
@@ -43,5 +44,6 @@ def _sites(body: nn.Module) -> list[Site]:
     """In both libraries' ResNets every convolution is registered right before its batch norm."""
     layers = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
     return [
-        Site(f"body.{conv}", f"body.{norm}") for (conv, _), (norm, _) in zip(layers[::2], layers[1::2], strict=True)
+        Site(f"body.{conv}", f"body.{norm}", shortcut="downsample" in conv)
+        for (conv, _), (norm, _) in zip(layers[::2], layers[1::2], strict=True)
     ]

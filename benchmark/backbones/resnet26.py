@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.shapes import stage_channels
+from benchmark.backbones.shapes import BLOCKS, stage_channels
 from methods.layers.network import Network, Site, start_afresh
-
-BLOCKS = 4  # a stage
 
 
 class Unit(nn.Module):
@@ -74,4 +72,5 @@ def resnet26(classes: int, width: float = 1.0) -> Network:
         for name, module in body.named_modules()
         if isinstance(module, Unit)
     ]
-    return Network(body, nn.Linear(body.norm.num_features, classes), sites)
+    blocks = [f"body.{name}" for name, module in body.named_modules() if isinstance(module, Block)]
+    return Network(body, nn.Linear(body.norm.num_features, classes), sites, blocks)

@@ -1,6 +1,8 @@
-"""The shapes a method is counted by: read off a network, or known without building one."""
+"""The shapes a method is counted by: known without building a network, or read off one."""
 
-from methods.shapes import ConvShape, Shapes
+from methods.shapes import ConvShape, NormShape, Shapes
+
+BLOCKS = 4  # residual blocks a stage
 
 
 def stage_channels(width: float) -> list[int]:
@@ -9,21 +11,32 @@ def stage_channels(width: float) -> list[int]:
     return [stem, 2 * stem, 4 * stem, 8 * stem]
 
 
-def resnet26_shapes(width: float = 1.0) -> Shapes:
+def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
     """Those of the decathlon ResNet-26, in closed form, so that listings need no torch."""
     channels = stage_channels(width)
-    convs = [ConvShape(3, channels[0], (3, 3))]
-    for cin, cout in zip(channels, channels[1:], strict=False):
-        convs += [ConvShape(cin, cout, (3, 3))] + [ConvShape(cout, cout, (3, 3))] * 7
-    return Shapes(tuple(convs), (*(c.cout for c in convs), channels[-1]), channels[-1])
+    units = [(3, channels[0], 1, "body.stem")]
+    for stage, (cin, cout) in enumerate(zip(channels, channels[1:], strict=False)):
+        for block in range(BLOCKS):
+            path = f"body.stages.{stage}.{block}"
+            first = block == 0
+            units += [
+                (cin if first else cout, cout, 2 if first else 1, f"{path}.unit1"),
+                (cout, cout, 1, f"{path}.unit2"),
+            ]
+    convs = tuple(
+        ConvShape(cin, cout, (3, 3), stride=(stride, stride), name=f"{unit}.conv") for cin, cout, stride, unit in units
+    )
+    norms = (*(NormShape(cout, f"{unit}.bn") for _, cout, _, unit in units), NormShape(channels[-1], "body.norm"))
+    blocks = tuple(f"body.stages.{stage}.{block}" for stage in range(3) for block in range(BLOCKS))
+    return Shapes(convs, norms, channels[-1], blocks, size)
 
 
-def shapes_of(network) -> Shapes:
+def shapes_of(network, size: int = 64) -> Shapes:
     """Those of a built network without adapters."""
-    convs = [
-        ConvShape(m.in_channels, m.out_channels, tuple(m.kernel_size), m.groups, m.bias is not None)
-        for m in network.modules()
+    convs = tuple(
+        ConvShape.of(m, name)
+        for name, m in network.named_modules()
         if hasattr(m, "kernel_size") and hasattr(m, "groups")
-    ]
-    norms = [m.num_features for m in network.modules() if hasattr(m, "running_var")]
-    return Shapes(tuple(convs), tuple(norms), network.head.in_features)
+    )
+    norms = tuple(NormShape(m.num_features, name) for name, m in network.named_modules() if hasattr(m, "running_var"))
+    return Shapes(convs, norms, network.head.in_features, network.blocks, size)

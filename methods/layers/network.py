@@ -20,16 +20,24 @@ class Site:
 
     conv: str
     norm: str
+    shortcut: bool = False  # beside a block's main path, not in it
 
 
 class Network(nn.Module):
-    """`body` maps (N, 3, H, W) images to (N, dim) features, `head` those to (N, classes) logits."""
+    """`body` maps (N, 3, H, W) images to (N, dim) features, `head` those to (N, classes) logits.
 
-    def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site]):
+    `sites` are its convolutions in order, `blocks` the module paths of its residual blocks. `aids` holds
+    what a method needs in training alone: it is trained and resumed, but neither stored nor counted.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site], blocks: Iterable[str] = ()):
         super().__init__()
         self.body = body
         self.head = head
+        self.aids = nn.ModuleDict()
         self.sites = tuple(sites)
+        self.blocks = tuple(blocks)
+        self.size = 64  # side in pixels of the images that it is shown, for methods that act on them
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x))
@@ -84,8 +92,7 @@ def new_head(network: Network, classes: int) -> None:
 
 def norms(network: Network) -> list[nn.Module]:
     """Every batch norm of the backbone itself, those inside adapters left out."""
-    inside = [m for module in network.modules() if isinstance(module, Adapter) for m in module.modules()]
-    return [m for m in network.modules() if isinstance(m, _BatchNorm) and all(m is not i for i in inside)]
+    return [network.get_submodule(name) for name in names_of(network, _BatchNorm)]
 
 
 def start_afresh(module: nn.Module) -> None:
@@ -100,13 +107,24 @@ def start_afresh(module: nn.Module) -> None:
 
 
 class Adapter(nn.Module):
-    """Stands where a convolution stood: `conv` is the shared one, the rest the domain's."""
+    """Stands where a module of the backbone stood, and holds that shared module and the domain's tensors."""
 
-    conv: nn.Conv2d
+    def folded(self) -> nn.Module:
+        """The one module of the old kind that computes the same in eval mode. Methods that cannot fold lack it."""
+        raise AttributeError(f"{type(self).__name__} does not fold into what it stands for")
 
-    def folded(self) -> nn.Conv2d:
-        """The one convolution that computes the same in eval mode. Methods that cannot fold lack it."""
-        raise AttributeError(f"{type(self).__name__} does not fold into its convolution")
+    def stored(self) -> dict[str, Tensor] | None:
+        """What is written to disk in place of this module's own tensors; None where they are what is stored."""
+        return None
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `stored` gave."""
+
+
+def names_of(network: Network, kind: type) -> list[str]:
+    """Paths of the backbone's own modules of a kind, what lies inside adapters left out."""
+    inside = {id(m) for module in network.modules() if isinstance(module, Adapter) for m in module.modules()}
+    return [name for name, m in network.named_modules() if isinstance(m, kind) and id(m) not in inside]
 
 
 def conv_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
@@ -119,25 +137,97 @@ def conv_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d
     return out
 
 
+def norm_like(norm: _BatchNorm, weight: Tensor, bias: Tensor) -> _BatchNorm:
+    """A frozen batch norm with the same statistics and other affine values."""
+    out = copy.copy(norm)
+    out._parameters = {
+        "weight": nn.Parameter(weight.detach(), requires_grad=False),
+        "bias": nn.Parameter(bias.detach(), requires_grad=False),
+    }
+    out._buffers = dict(norm._buffers)
+    return out
+
+
 def own_tensors(network: Network, source: Network) -> dict[str, Tensor]:
-    """What a domain must store beside the backbone: name -> tensor that is not one of the source's."""
+    """What training a domain changes: name -> tensor that is not one of the source's."""
     theirs = {id(t) for t in (*source.parameters(), *source.buffers())}
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: t for name, t in tensors.items() if id(t) not in theirs}
 
 
-@torch.no_grad()
-def merged(network: Network) -> Network:
-    """A bare backbone for inference: adapters folded into their convolutions, those batch norms folded too.
+def _packers(network: Network) -> dict[str, Adapter]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, Adapter) and m.stored() is not None}
 
-    The network it is made from stays as it was. Raises AttributeError where an adapter cannot fold.
+
+def stored_tensors(network: Network, source: Network) -> dict[str, Tensor]:
+    """What a domain must store beside the backbone: its own tensors but for training's aids, masks as bits."""
+    persistent = network.state_dict().keys()
+    packers = _packers(network)
+    within = tuple(f"{name}." for name in packers)
+    out = {
+        name: t.detach()
+        for name, t in own_tensors(network, source).items()
+        if name in persistent and not name.startswith(("aids.", *within))
+    }
+    for path, adapter in packers.items():
+        out |= {f"{path}.{name}": t.detach() for name, t in adapter.stored().items()}
+    return out
+
+
+@torch.no_grad()
+def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> str:
+    """Put stored tensors into a placed network; returns what does not fit, "" where all does (nothing is half done)."""
+    wanted = stored_tensors(network, source)
+    if odd := sorted(wanted.keys() ^ tensors.keys()):
+        return f"{'lacks' if odd[0] in wanted else 'has the unknown'} {odd[0]}"
+    for name, t in wanted.items():
+        if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
+            return f"has {name} of shape {tuple(tensors[name].shape)} where {tuple(t.shape)} belongs"
+    packers = _packers(network)
+    for path, adapter in packers.items():
+        own = {name.removeprefix(f"{path}."): t for name, t in tensors.items() if name.startswith(f"{path}.")}
+        adapter.restore(own)
+    within = tuple(f"{name}." for name in packers)
+    for name, t in own_tensors(network, source).items():
+        if name in tensors and not name.startswith(within):
+            t.copy_(tensors[name])
+    return ""
+
+
+@torch.no_grad()
+def merged(network: Network, fuse: bool = True) -> Network:
+    """A bare backbone for inference: every adapter folded into the module that it stands for.
+
+    With `fuse` the batch norms behind convolutions are folded into them too. The network it is made from
+    stays as it was. Raises AttributeError where an adapter cannot fold.
     """
     out = _structure(network).eval()  # not shared: that would freeze what the network trains
-    for site, module in list(out.conv_sites()):
-        conv = module.folded() if isinstance(module, Adapter) else module
-        norm = out.get_submodule(site.norm)
+    out.aids = nn.ModuleDict()
+    for name, module in list(out.named_modules()):
+        if isinstance(module, Adapter):
+            out.set_submodule(name, module.folded())
+    for site in out.sites if fuse else ():
+        conv, norm = out.get_submodule(site.conv), out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):
-            conv = fuse_conv_bn_eval(conv, norm)
             out.set_submodule(site.norm, nn.Identity())
-        out.set_submodule(site.conv, conv)
+            out.set_submodule(site.conv, fuse_conv_bn_eval(conv, norm))
     return out
+
+
+@torch.no_grad()
+def exported(network: Network) -> dict[str, Tensor]:
+    """The merged network as the body's plain state dict, which its own library loads, and `fc.weight`, `fc.bias`.
+
+    A bias that folding gives to a convolution without one goes into the batch norm behind it.
+    """
+    plain = merged(network, fuse=False)
+    for site, module in network.conv_sites():
+        conv = plain.get_submodule(site.conv)
+        bare = module.conv if isinstance(module, Adapter) else module
+        if conv.bias is not None and bare.bias is None:
+            norm = norm_like(plain.get_submodule(site.norm), *plain.get_submodule(site.norm).parameters())
+            norm._buffers["running_mean"] = norm.running_mean - conv.bias
+            plain.set_submodule(site.norm, norm)
+            plain.set_submodule(site.conv, conv_like(conv, conv.weight, None))
+    tensors = {name: t.detach().contiguous() for name, t in plain.body.state_dict().items()}
+    return tensors | {f"fc.{name}": t.detach() for name, t in plain.head.state_dict().items()}
