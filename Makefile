@@ -25,7 +25,7 @@ lint: .venv/made
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 methods: .venv/made
-	@$(PY) -m benchmark methods $(call option,WIDTH,width)
+	@$(PY) -m benchmark methods $(call option,WIDTH,width) $(call option,NETWORK,network)
 
 data: .venv/made
 	@$(PY) -m benchmark data $(call option,DATA,data) $(call option,DOWNLOAD,download) $(call option,SHEET,sheet) $(folders)

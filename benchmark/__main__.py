@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
+from benchmark.backbones.names import NAMES
 from datasets.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
     methods = commands.add_parser("methods", help="list the methods")
     methods.add_argument("--width", type=_width, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
+    methods.add_argument("--network", choices=("resnet26", *NAMES), default="resnet26", help="the backbone")
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_existing, metavar="DIR", help="check this release")

@@ -5,8 +5,10 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_of
@@ -17,12 +19,15 @@ from benchmark.evaluate import evaluate, merge_checked
 from benchmark.features import FeatureBatches
 from benchmark.identity import TRAINING_VERSION
 from benchmark.images import open_images
+from benchmark.joint import load_together
 from benchmark.provenance import Provenance, device_name
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
+from datasets.batches import Batches
 from datasets.errors import BadInput
-from methods.layers.network import own_tensors, restore, stored_tensors
+from methods.layers.network import Network, own_tensors, restore, stored_tensors
+from methods.method import Method
 from methods.registry import select
 
 
@@ -42,65 +47,105 @@ def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, rep
         raise BadInput(f"{prefix}{text}") from None
 
 
+class Ready(NamedTuple):
+    """A network that is trained, and what its training left to record."""
+
+    network: Network
+    history: list[dict]
+    measured: dict
+    size: int | None  # bytes of the domain's file
+
+
+def _source(source: Network, about: dict) -> Ready:
+    """The backbone itself with its own head; its times are the pretraining's."""
+    return Ready(source, json.loads(about["history"]), json.loads(about["clock"]), None)
+
+
+def _part(cell: Cell, method: Method, together: nn.Module, shared: list[dict], clock: dict, results: Path) -> Ready:
+    """The domain's network out of the joint training; its times are an equal share of that."""
+    network = together.networks[cell.domain.name]
+    stored = stored_tensors(network, together.trunk)
+    return Ready(network, shared, clock, _write(cell, method, stored, results))
+
+
+def _alone(
+    cell: Cell, method: Method, source: Network, images: Batches, results: Path, device: str, report: Report
+) -> Ready:
+    """Place the method on the backbone and train it on the domain; goes on from a checkpoint."""
+    peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
+    torch.manual_seed(cell.seed)
+    network = method.place(source, cell.train.classes)
+    trained, batches, prepared = network, images, None
+    if method.views:
+        begin = time.perf_counter()
+        trained, batches = network.head, FeatureBatches(network.body, images, method.views, cell.seed)
+        prepared = time.perf_counter() - begin
+    checkpoint = _checkpoint(cell, results)
+    resumed = checkpoint.is_file()
+    history, clock = train(
+        trained,
+        method,
+        batches,
+        cell.profile.adapt,
+        lr=cell.lr,
+        seed=cell.seed,
+        state=own_tensors(network, source),
+        checkpoint=checkpoint,
+        precision=cell.profile.precision,
+        report=report,
+    )
+    measured = clock.summary() | {
+        "peak_mb": peak.mb() if clock.ms else None,
+        "joules": None if resumed else energy.joules(),  # a part of the training is not its energy
+        "prepare_seconds": prepared,
+    }
+    stored = stored_tensors(network, source)
+    restore(network, source, stored)  # what is evaluated is what the file holds
+    return Ready(network, history, measured, _write(cell, method, stored, results))
+
+
+def _checkpoint(cell: Cell, results: Path) -> Path:
+    return results / "unfinished" / f"{cell.hash}.safetensors"
+
+
+def _write(cell: Cell, method: Method, stored: dict[str, Tensor], results: Path) -> int:
+    """Write what a domain stores beside the backbone; returns its size in bytes."""
+    head = {"method": method.full_spec, "backbone": cell.backbone.hash, "domain": cell.domain.name}
+    head |= {"classes": str(cell.train.classes)} | ({"joint": cell.joint.hash} if cell.joint else {})
+    return write_safetensors(results / "adapters" / f"{cell.hash}.safetensors", stored, head)
+
+
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     (method,) = select(cell.method)
-    profile, recipe = cell.profile, cell.profile.adapt
+    profile = cell.profile
     source, about = networks.load(cell.backbone, device)
-    test_images = open_images(cell.evaluate, profile, recipe.batch, device)
+    train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
+    test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
     source.size = test_images.crop
-    shapes = shapes_of(networks.build(profile, "plain", 1), source.size)
-    measured = {}
+    base = shapes = shapes_of(networks.build(profile, "plain", 1), source.size)
+    if cell.backbone.widen != 1:
+        shapes = shapes_of(networks.build(cell.backbone.network_profile, "plain", 1), source.size)
+    together, shared, clock = load_together(cell.joint, device) if cell.joint else (None, [], {})
     if cell.source_cell:
-        network = source
-        history, measured = json.loads(about["history"]), json.loads(about["clock"])
-        train_images, size = len(open_images(cell.train, profile, 1, "cpu")), None
+        ready = _source(source, about)
+    elif method.alone:
+        ready = _alone(cell, method, source, train_images, results, device, report)
     else:
-        peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
-        train_batches = open_images(cell.train, profile, recipe.batch, device)
-        train_images = len(train_batches)
-        torch.manual_seed(cell.seed)
-        network = method.place(source, cell.train.classes)
-        own = own_tensors(network, source)
-        trained, batches = network, train_batches
-        prepared = None
-        if method.views:
-            begin = time.perf_counter()
-            trained, batches = network.head, FeatureBatches(network.body, train_batches, method.views, cell.seed)
-            prepared = time.perf_counter() - begin
-        checkpoint = results / "unfinished" / f"{cell.hash}.safetensors"
-        resumed = checkpoint.is_file()
-        history, clock = train(
-            trained,
-            method,
-            batches,
-            recipe,
-            lr=cell.lr,
-            seed=cell.seed,
-            state=own,
-            checkpoint=checkpoint,
-            precision=profile.precision,
-            report=report,
-        )
-        measured = clock.summary() | {
-            "peak_mb": peak.mb() if clock.ms else None,
-            "joules": None if resumed else energy.joules(),  # a part of the training is not its energy
-            "prepare_seconds": prepared,
-        }
-        head = {"method": method.full_spec, "backbone": cell.backbone.hash, "domain": cell.domain.name}
-        stored = stored_tensors(network, source)
-        restore(network, source, stored)  # what is evaluated is what the file holds
-        size = write_safetensors(
-            results / "adapters" / f"{cell.hash}.safetensors",
-            stored,
-            {key: str(value) for key, value in (head | {"classes": cell.train.classes}).items()},
-        )
+        ready = _part(cell, method, together, shared, clock, results)
+    network, history, measured, size = ready
+    if together is not None and method.alone:
+        measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in shared)}
     served, difference = network, None
     if method.mergeable:
         served, difference = merge_checked(network, test_images, method.spec)
+    inference = conv_macs(served, test_images.crop)
+    if together is not None:
+        names = [images.domain.name for images in cell.joint.images]
+        index, domain = names.index(cell.domain.name), cell.evaluate.domain
+        served = method.served(served, together, index, domain.mean, domain.std, profile.crop)
     result = evaluate(served, test_images, profile.precision)
-    if cell.source_cell:
-        floats = bits = 0
-    else:
+    floats = bits = 0
+    if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)
     record = {
         "schema": SCHEMA_VERSION,
@@ -131,7 +176,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
         "training": TRAINING_VERSION,
         "classes": cell.train.classes,
-        "train_images": train_images,
+        "train_images": len(train_images),
         "eval_images": len(test_images),
         "correct": result.correct,
         "top1": 100 * result.correct / len(test_images),
@@ -142,10 +187,10 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "bits": bits,
         "head_floats": shapes.head(cell.train.classes),
         "bytes": size,
-        "base_floats": shapes.base,
-        "multiplier": method.multiplier(shapes),
+        "base_floats": base.base,
+        "multiplier": method.multiplier(shapes, base.base),
         "macs_train": conv_macs(network, test_images.crop),
-        "macs_inference": conv_macs(served, test_images.crop),
+        "macs_inference": inference,
         "train_seconds": math.fsum(row["seconds"] for row in history),
         **measured,
         "eval_img_s": result.img_s,
@@ -164,5 +209,5 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     else:
         write_record(record, results / "records")
     if not cell.source_cell:
-        checkpoint.unlink(missing_ok=True)
+        _checkpoint(cell, results).unlink(missing_ok=True)
     return record

@@ -44,6 +44,7 @@ class Backbone:
     structure: str  # plain or series
     source: str  # "pretrained", or the name of what BACKBONE= gave
     cache: Path
+    widen: float = 1.0  # times the profile's width
     images: Images | None = None
     content: str | None = None  # hash of the given file
 
@@ -53,7 +54,7 @@ class Backbone:
             return digest(structure=self.structure, file=self.content)
         return digest(
             structure=self.structure,
-            network=network_settings(self.profile),
+            network=network_settings(self.network_profile),
             recipe=recipe_settings(self.profile.pretrain),
             lr=self.profile.pretrain.lr,
             seed=self.profile.backbone_seed,
@@ -63,12 +64,55 @@ class Backbone:
         )
 
     @property
+    def network_profile(self) -> Profile:
+        """The profile with the width that this network has."""
+        return dataclasses.replace(self.profile, width=self.profile.width * self.widen)
+
+    @property
     def work(self) -> int:
-        return 0 if self.images is None else self.profile.pretrain.epochs * self.images.count
+        """Images shown in training, about, each as much work as its network is wider."""
+        return 0 if self.images is None else round(self.profile.pretrain.epochs * self.images.count * self.widen**2)
 
     @property
     def path(self) -> Path:
         return self.cache / f"{self.hash}.safetensors"
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One training over all domains of a run, from which the cells of a joint method take their part."""
+
+    method: str  # full string
+    backbone: Backbone
+    images: tuple[Images, ...]
+    seed: int
+    lr: float
+
+    @cached_property
+    def hash(self) -> str:
+        return digest(
+            method=self.method,
+            images=[(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images],
+            seed=self.seed,
+            recipe=recipe_settings(self.backbone.profile.adapt),
+            network=network_settings(self.backbone.profile),
+            lr=self.lr,
+            backbone=self.backbone.hash,
+            training=TRAINING_VERSION,
+        )
+
+    @property
+    def work(self) -> int:
+        return self.backbone.profile.adapt.epochs * sum(i.count for i in self.images)
+
+    @property
+    def path(self) -> Path:
+        return self.backbone.cache / f"{self.hash}.safetensors"
+
+
+def _shown(domain: Domain) -> tuple:
+    """What of a domain's record decides how its images are shown."""
+    return domain.mean, domain.std, domain.flip, domain.crop
 
 
 @dataclass(frozen=True)
@@ -83,6 +127,8 @@ class Cell:
     split: str
     lr: float
     source_cell: bool
+    joint: Joint | None = None
+    alone: bool = True  # False: trained in the joint training alone
 
     @property
     def domain(self) -> Domain:
@@ -99,10 +145,12 @@ class Cell:
 
     @cached_property
     def hash(self) -> str:
+        together = {"joint": self.joint.hash} if self.joint else {}
         return digest(
+            **together,
             method=self.method,
             domain=self.domain.name,
-            colours=(self.domain.mean, self.domain.std, self.domain.flip, self.domain.crop),
+            colours=_shown(self.domain),
             seed=self.seed,
             split=self.split,
             limit=self.train.limit,
@@ -118,4 +166,5 @@ class Cell:
     @property
     def work(self) -> int:
         """Images shown in training, about: orders the cells, the longest first, and foretells the time."""
-        return 0 if self.source_cell else self.profile.adapt.epochs * self.train.count
+        idle = self.source_cell or (self.joint is not None and not self.alone)
+        return 0 if idle else round(self.profile.adapt.epochs * self.train.count * self.backbone.widen**2)

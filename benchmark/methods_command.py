@@ -6,23 +6,46 @@ from argparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.backbones.shapes import resnet26_shapes
+from benchmark.backbones.shapes import shapes_named
+from methods.method import Method
 from methods.registry import entries
+from methods.shapes import Shapes
 
 
 def run(args: Namespace) -> int:
-    """List every method with its #par. on the decathlon ResNet-26 of the asked width."""
-    shapes = resnet26_shapes(args.width)
-    out = Table(
-        header_style="bold", title=f"Methods; #par. on the ResNet-26 of width {args.width:g}", title_justify="left"
-    )
-    for name in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "paper"):
-        out.add_column(name, justify="right" if name == "#par." else "left", no_wrap=name in ("name", "#par."))
+    """List every method with its #par. on a backbone, and what it leaves alone there."""
+    name = args.network
+    base = shapes_named(name, args.width)
+    what = f"the ResNet-26 of width {args.width:g}" if name == "resnet26" else name
+    out = Table(header_style="bold", title=f"Methods; #par. on {what}", title_justify="left")
+    for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "paper"):
+        out.add_column(column, justify="right" if column == "#par." else "left", no_wrap=column in ("name", "#par."))
+    notes = []
     for entry in entries():
         method = entry()
+        refused = method.refusal(name) or (
+            "it needs a wider backbone" if method.widen != 1 and name != "resnet26" else ""
+        )
+        par = ""
+        if refused:
+            notes.append(f"{method.name}: {refused}")
+        else:
+            shapes = shapes_named(name, args.width * method.widen)
+            par = f"{method.multiplier(shapes, base.base):.2f}"
+            notes += left_alone(method, shapes)
         merges = "yes" if method.mergeable else "no"
-        par = f"{method.multiplier(shapes):.2f}"
         out.add_row(method.name, method.family, method.label, method.fidelity, method.start, merges, par, method.paper)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(out)
+    for note in notes:
+        console.print(note)
     return 0
+
+
+def left_alone(method: Method, shapes: Shapes) -> list[str]:
+    """One sentence a reason for the convolutions that a method does not adapt; none where it adapts all."""
+    reasons: dict[str, list[str]] = {}
+    for conv in shapes.convs:
+        if reason := method.why_not(conv):
+            reasons.setdefault(reason, []).append(conv.name.removeprefix("body."))
+    return [f"{method.spec} leaves {', '.join(names)} alone: {reason}" for reason, names in reasons.items()]

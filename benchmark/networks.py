@@ -38,7 +38,7 @@ def memory_format(profile: Profile, device: torch.device) -> torch.memory_format
 
 def pretrain(backbone: Backbone, device: str, report: Report) -> None:
     """Train the backbone on its images and leave it at `backbone.path`; goes on from a checkpoint."""
-    profile, recipe = backbone.profile, backbone.profile.pretrain
+    profile, recipe = backbone.network_profile, backbone.profile.pretrain
     batches = open_images(backbone.images, profile, recipe.batch, device)
     torch.manual_seed(profile.backbone_seed)
     network = build(profile, backbone.structure, backbone.images.classes)
@@ -74,7 +74,7 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
 
 def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
     """The frozen backbone and its file's metadata. Raises BadInput where the file in the cache is damaged."""
-    path, profile = backbone.path, backbone.profile
+    path, profile = backbone.path, backbone.network_profile
     try:
         tensors = load_file(path)
         with safe_open(path, "pt") as file:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from benchmark.cells import HELD, Backbone, Cell, Images
+from benchmark.cells import HELD, Backbone, Cell, Images, Joint
 from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
@@ -200,7 +200,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
         )
 
 
-def backbones(request: Request, data: Data) -> dict[str, Backbone]:
+def backbones(request: Request, data: Data, widen: float = 1.0) -> dict[str, Backbone]:
     """By structure: those that the methods of the request, and the baseline, stand on."""
     common = {"profile": request.profile, "cache": request.cache / "backbones"}
     if request.given is not None:
@@ -209,36 +209,65 @@ def backbones(request: Request, data: Data) -> dict[str, Backbone]:
             structure: Backbone(**common, structure=structure, source=source, content=content)
             for structure, content in request.given.contents.items()
         }
-    return {s: Backbone(**common, structure=s, source="pretrained", images=data.source) for s in ("plain", "series")}
+    return {
+        s: Backbone(**common, structure=s, source="pretrained", images=data.source, widen=widen)
+        for s in ("plain", "series")
+    }
+
+
+def refusal(request: Request, method: Method) -> str:
+    """Why a method cannot run as asked, in one sentence; "" where it can."""
+    if sentence := method.refusal(request.profile.network):
+        return sentence
+    given = request.given
+    if method.widen != 1 and given is not None:
+        return (
+            f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "
+            f"BACKBONE={given.name} holds none; leave BACKBONE out to pretrain it on imagenet12"
+        )
+    if method.widen != 1 and request.profile.network != "resnet26":
+        return f"{method.name} needs a wider backbone, and {request.profile.network} has one width; use resnet26"
+    if given is not None and method.source not in given.contents:
+        if method.source == "series":
+            return (
+                f"BACKBONE={given.name} holds no network pretrained with series adapters in it, which "
+                f"{method.name} needs; add one to the folder, or ask for res_adapter(init='zero', off_the_shelf=True)"
+            )
+        return f"BACKBONE={given.name} holds no plain network, which {method.name} needs; add one"
+    return ""
 
 
 def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
-    """One cell a method, domain and seed, in that order."""
-    there = backbones(request, data)
+    """One cell a method, domain and seed, in that order. Raises BadInput for a method that cannot run."""
     wanted = [name for name in data.train if not request.domains or name in request.domains or name not in DOMAINS]
     out = []
     for method in methods:
-        if method.source not in there:
-            raise BadInput(
-                f"BACKBONE={request.given.name} holds no network pretrained with series adapters in it, which "
-                f"{method.name} needs; add one to the folder, or ask for {method.name}(init='zero', off_the_shelf=True)"
-                if method.source == "series"
-                else f"BACKBONE={request.given.name} holds no plain network, which {method.name} needs; add one"
-            )
+        if sentence := refusal(request, method):
+            raise BadInput(sentence)
+        backbone = backbones(request, data, method.widen)[method.source]
         rate = request.profile.adapt.lr or method.lr
+
+        def trained(name: str) -> Images:
+            return data.source if name == SOURCE and request.given is None else data.train[name]
+
+        joints = {}
+        if method.joint:
+            images = tuple(map(trained, wanted))
+            joints = {seed: Joint(method.full_spec, backbone, images, seed, rate) for seed in seeds}
         for name in wanted:
-            own = name == SOURCE and request.given is None
             for seed in seeds:
                 out.append(
                     Cell(
                         method=method.full_spec,
-                        backbone=there[method.source],
-                        train=data.source if own else data.train[name],
+                        backbone=backbone,
+                        train=trained(name),
                         evaluate=data.evaluate[name],
                         seed=seed,
                         split=request.split,
                         lr=rate,
-                        source_cell=own,
+                        source_cell=name == SOURCE and request.given is None and method.alone,
+                        joint=joints.get(seed),
+                        alone=method.alone,
                     )
                 )
     return out

@@ -1,5 +1,6 @@
 """`python -m benchmark run`: trains what is missing, then writes and shows the tables."""
 
+import dataclasses
 import os
 import sys
 from argparse import Namespace
@@ -7,16 +8,18 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from benchmark import plan, table_files, tables
-from benchmark.cells import Backbone, Cell
+from benchmark.backbones.shapes import shapes_named
+from benchmark.cells import Backbone, Cell, Joint
 from benchmark.given import read_given
-from benchmark.profiles import profile
+from benchmark.methods_command import left_alone
+from benchmark.profiles import Profile, profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
 from benchmark.records import read_records
 from benchmark.screen import Screen
 from benchmark.workers import Workers, outcome
 from datasets.cores import cores
 from datasets.errors import BadInput
-from methods.registry import select
+from methods.registry import select, select_named
 
 SHIPPED = ROOT / "results" / "standin"
 
@@ -31,6 +34,7 @@ def run(args: Namespace) -> int:
     with Screen() as screen:
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
+        request = _able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
         finished = {record["hash"]: record for record in read_records([results / "records"])}
@@ -85,6 +89,25 @@ def _request(args: Namespace) -> plan.Request:
         limit=args.limit,
         cache=args.cache,
     )
+
+
+def _able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
+    """The request without what a wildcard brought and cannot run here (said); BadInput for one asked by name."""
+    able = []
+    for method in request.methods:
+        sentence = plan.refusal(request, method)
+        if sentence and (method.spec in named or len(request.methods) == 1):
+            raise BadInput(sentence)
+        if sentence:
+            screen.say(f"left out: {sentence}")
+        else:
+            chosen = request.profile
+            shapes = shapes_named(chosen.network, chosen.width * method.widen, chosen.crop)
+            method.check(shapes)
+            for note in left_alone(method, shapes):
+                screen.say(note)
+            able.append(method)
+    return dataclasses.replace(request, methods=able)
 
 
 def _probe(folder: Path) -> None:
@@ -146,37 +169,77 @@ def _command() -> str:
 def _work(
     todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen
 ) -> list[str]:
-    """Pretrain what is missing, each backbone once, then run the cells, the longest first; returns the faults."""
-    bases = {cell.backbone.hash: cell.backbone for cell in todo}
-    missing = [base for base in bases.values() if not base.path.is_file()]
-    per_epoch = {b.hash: b.work / b.profile.pretrain.epochs for b in missing}
-    per_epoch |= {c.hash: c.work / c.profile.adapt.epochs for c in todo}
-    screen.expect(sum(b.work for b in missing) + sum(c.work for c in todo))
+    """Train each backbone and joint training that is missing once, then the cells that stand on it, the longest first.
+
+    Nothing waits for what it does not need. Returns the faults; what stands on a fault is not run.
+    """
+    bases = {c.backbone.hash: c.backbone for c in todo if not c.backbone.path.is_file()}
+    joints = {c.joint.hash: c.joint for c in todo if c.joint is not None and not c.joint.path.is_file()}
+    waiting: dict[str, Backbone | Joint | Cell] = bases | joints
+    waiting |= {c.hash: c for c in sorted(todo, key=lambda cell: -cell.work)}
+    epochs = {h: (j.profile.pretrain if h in bases else _profile(j).adapt).epochs for h, j in waiting.items()}
+    per_epoch = {h: job.work / epochs[h] for h, job in waiting.items()}
+    screen.expect(sum(job.work for job in waiting.values()))
+    unmade = set(bases) | set(joints)
     faults: list[str] = []
+    jobs: dict[Future, Backbone | Joint | Cell] = {}
+    running: set[Future] = set()
 
     def told(key: str, row: dict) -> None:
         screen.epoch(key, row, per_epoch[key])
 
     with Workers(workers, device) as pool:
-        jobs: dict[Future, Backbone | Cell] = {}
-        for base in missing:
-            jobs[pool.pretrain(base)] = base
-            screen.begin(base.hash, f"pretraining the {base.structure} backbone", base.profile.pretrain.epochs)
-        for job in pool.finished(set(jobs), told):
-            base = jobs[job]
-            outcome(job, f"pretraining the {base.structure} backbone on {base.images.domain.name}")
-            screen.end(base.hash, f"pretrained the {base.structure} backbone")
-        jobs = {}
-        for cell in sorted(todo, key=lambda cell: -cell.work):
-            jobs[pool.cell(cell, results, provenance)] = cell
-            screen.begin(cell.hash, f"{cell.method.partition('(')[0]} {cell.domain.name}", cell.profile.adapt.epochs)
-        for job in pool.finished(set(jobs), told):
-            cell = jobs[job]
-            what = f"{cell.method.partition('(')[0]:12} {cell.domain.name:14} seed {cell.seed}"
+
+        def start_ready() -> None:
+            for key, job in list(waiting.items()):
+                if not _needs(job) & unmade:
+                    del waiting[key]
+                    future = _submit(pool, job, results, provenance)
+                    jobs[future] = job
+                    running.add(future)
+                    screen.begin(key, _doing(job), epochs[key])
+
+        start_ready()
+        for future in pool.finished(running, told):
+            job = jobs[future]
             try:
-                record = outcome(job, cell.domain.name)
-                screen.end(cell.hash, f"{what}  {record['top1']:6.2f} %")
+                done = outcome(future, _doing(job))
+                screen.end(job.hash, _done(job, done))
+                unmade.discard(job.hash)
+                start_ready()
             except BadInput as fault:
                 faults.append(str(fault))
-                screen.end(cell.hash, f"{what}  not done")
+                screen.end(job.hash, f"{_doing(job)}: not done")
     return list(dict.fromkeys(faults))
+
+
+def _profile(job: Backbone | Joint | Cell) -> Profile:
+    return job.backbone.profile if isinstance(job, Joint) else job.profile
+
+
+def _needs(job: Backbone | Joint | Cell) -> set[str]:
+    if isinstance(job, Backbone):
+        return set()
+    joint = {job.joint.hash} if isinstance(job, Cell) and job.joint is not None else set()
+    return {job.backbone.hash} | joint
+
+
+def _submit(pool: Workers, job: Backbone | Joint | Cell, results: Path, provenance: Provenance) -> Future:
+    if isinstance(job, Backbone):
+        return pool.pretrain(job)
+    return pool.together(job) if isinstance(job, Joint) else pool.cell(job, results, provenance)
+
+
+def _doing(job: Backbone | Joint | Cell) -> str:
+    if isinstance(job, Backbone):
+        wide = f" of width {job.network_profile.width:g}" if job.widen != 1 else ""
+        return f"pretraining the {job.structure} backbone{wide}"
+    name = job.method.partition("(")[0]
+    return f"{name} over all domains" if isinstance(job, Joint) else f"{name} {job.domain.name}"
+
+
+def _done(job: Backbone | Joint | Cell, record: dict | None) -> str:
+    if not isinstance(job, Cell):
+        return _doing(job).replace("pretraining", "pretrained")
+    what = f"{job.method.partition('(')[0]:12} {job.domain.name:14} seed {job.seed}"
+    return f"{what}  {record['top1']:6.2f} %"

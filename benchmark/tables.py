@@ -142,11 +142,16 @@ def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
     scores = [s for cells in whole if (s := score(cells, limits)) is not None]
     first = records[0]
     heads = {r["domain"]: r["head_floats"] for r in records if r["k"]}
+    # A domain's own parameters may depend on its image size: #par. is that of its mean domain, nine times over.
+    multiplier = statistics.fmean(
+        sorted({r["domain"]: r["multiplier"] for r in records if not r["source_cell"]}.values())
+        or [first["multiplier"]]
+    )
     return Row(
         label=first["label"] + (first["method"].partition("(")[1] + first["method"].partition("(")[2]),
         method=first["method"],
-        multiplier=first["multiplier"],
-        multiplier_heads=first["multiplier"] + sum(heads.values()) / first["base_floats"],
+        multiplier=multiplier,
+        multiplier_heads=multiplier + sum(heads.values()) / first["base_floats"],
         domains=domains,
         binomial=binomial,
         seeds=len(by_seed),

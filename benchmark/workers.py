@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from benchmark.cells import Backbone, Cell
+from benchmark.cells import Backbone, Cell, Joint
 from benchmark.provenance import Provenance
 from datasets.errors import BadInput
 
@@ -58,6 +58,16 @@ def _pretrain(backbone: Backbone, device: str) -> None:
         raise BadInput(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
 
 
+def _together(joint: Joint, device: str) -> None:
+    from benchmark.joint import train_together
+
+    _settle()
+    try:
+        train_together(joint, device, lambda row: _tell(joint.hash, row))
+    except BadInput as error:
+        raise BadInput(f"{joint.method.partition('(')[0]}, over all domains: {error}") from None
+
+
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
     from benchmark.cell import run_cell
 
@@ -87,15 +97,22 @@ class Workers:
     def pretrain(self, backbone: Backbone) -> Future:
         return self._pool.submit(_pretrain, backbone, self.device)
 
+    def together(self, joint: Joint) -> Future:
+        return self._pool.submit(_together, joint, self.device)
+
     def cell(self, cell: Cell, results: Path, provenance: Provenance) -> Future:
         return self._pool.submit(_cell, cell, results, provenance, self.device)
 
     def finished(self, jobs: set[Future], told: Callable[[str, dict], None]) -> Iterator[Future]:
-        """Yield each job as it ends; `told(key, epoch row)` is called for every message in between."""
+        """Yield each job as it ends, and those added to `jobs` meanwhile.
+
+        `told(key, epoch row)` is called for every message in between.
+        """
         while jobs:
-            done, jobs = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)
+            done, _ = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)
             while not self._messages.empty():
                 told(*self._messages.get())
+            jobs -= done
             yield from done
 
 

@@ -31,6 +31,9 @@ class Method:
     source: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
     views: ClassVar[int] = 0  # > 0: features are extracted once, from so many crops of each image
+    joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
+    alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
+    widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
     bound: ClassVar[float] = 0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
 
     @property
@@ -52,6 +55,24 @@ class Method:
     def bits(self, shapes: Shapes) -> int:
         """Stored bits beside those floats (binary masks)."""
         return 0
+
+    def once(self, shapes: Shapes) -> int:
+        """Floats stored once for all domains beside the backbone."""
+        return 0
+
+    def together(self, source: "Network", classes: dict[str, int]) -> "nn.Module":
+        """Of a joint method: the module that is trained over all domains, name -> number of classes, in order.
+
+        Where `alone` is False it has `networks`, one a domain, and takes (name, x); else it judges
+        images (N, 3, H, W) in 0 to 1 by domain.
+        """
+        raise NotImplementedError
+
+    def served(
+        self, network: "nn.Module", together: "nn.Module", index: int, mean: tuple, std: tuple, size: int
+    ) -> "nn.Module":
+        """Of a joint method: what is evaluated, for the domain of this index, x normalised by its mean and std."""
+        return network
 
     def loss(self, network: "nn.Module", x: "Tensor", y: "Tensor", criterion: "Callable") -> "tuple[Tensor, Tensor]":
         """Scalar training loss and (N, classes) logits of a batch: x normalised, y (N,) class indices.
@@ -93,9 +114,14 @@ class Method:
     def after_step(self, network: "nn.Module", step: int, steps: int) -> None:
         """Called after each optimiser step, `step` from 1 to `steps`: ranks are pruned, weights projected."""
 
-    def multiplier(self, shapes: Shapes) -> float:
-        """#par. of the paper: (base + nine more domains' own parameters) / base, a bit counted as 1/32."""
-        return 1 + 9 * (self.floats(shapes) + self.bits(shapes) / 32) / shapes.base
+    def multiplier(self, shapes: Shapes, base: int | None = None) -> float:
+        """#par. of the paper: all ten domains' parameters / base, heads not counted, a bit counted as 1/32.
+
+        The first domain is the backbone's own, so (backbone + 9 domains' own parameters) / base; `base` is
+        the plain network's where `shapes` are a wider one's.
+        """
+        own = self.floats(shapes) + self.bits(shapes) / 32
+        return (shapes.base + self.once(shapes) + 9 * own) / (base or shapes.base)
 
     def _string(self, fields) -> str:
         options = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields)

@@ -35,11 +35,11 @@ class PerConv(Method):
         from methods.layers.network import new_head, norms, own, share
 
         network = share(source)
-        sites = [(site, conv, ConvShape.of(conv, site.conv)) for site, conv in network.conv_sites()]
-        self.check(Shapes(tuple(shape for _, _, shape in sites), (), 0))
-        for site, conv, shape in sites:
-            if not self.why_not(shape):
-                network.set_submodule(site.conv, self.layer(conv))
+        convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
+        shapes = Shapes(convs, (), 0, network.blocks)
+        self.check(shapes)
+        for conv in self.adapted(shapes):
+            network.set_submodule(conv.name, self.layer(network.get_submodule(conv.name)))
         own(*norms(network))
         new_head(network, classes)
         return network

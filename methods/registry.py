@@ -25,6 +25,29 @@ from methods.method import Method
 _NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes"}
 _registry: dict[str, type[Method]] = {}
 
+GROUPS = {
+    "table1": (
+        "scratch",
+        "scratch_plus",
+        "feature",
+        "finetune",
+        "lwf",
+        "bn_adapt",
+        "res_adapter",
+        "res_adapter_decay",
+        "res_adapter_finetune_all",
+        "res_adapter_dom_pred",
+        "res_adapter_large",
+    ),
+    "grid": tuple(
+        f"adapter(arrangement={arrangement!r}, conv={conv!r}, scale={scale!r})"
+        for arrangement in ("serial", "parallel")
+        for conv in ("matching", "copy_concat", "group")
+        for scale in ("learned", "none")
+    ),
+}
+"""Words that stand for several methods: the rows of the published Table 1, the talk's twelve adapters."""
+
 
 def register(entry: type[Method]) -> type[Method]:
     """Class decorator: list a method under its `name`. A name taken twice names both places.
@@ -80,7 +103,9 @@ def entries() -> list[type[Method]]:
 
 
 def select(expression: str) -> list[Method]:
-    """`name`, `name(option=value)`, a comma list of them, a wildcard (`res*`), or `all`; each once, in order.
+    """`name`, `name(option=value)`, a comma list of them, a wildcard (`res*`), `all`, or a group; each once, in order.
+
+    `all` is every entry with its defaults; the groups are `table1` and `grid`.
 
     Raises BadInput for an unknown name (with the nearest ones), an unknown option, a wrong type.
     """
@@ -89,6 +114,8 @@ def select(expression: str) -> list[Method]:
     for part in _split(expression):
         if part == "all":
             chosen = [entry() for entry in entries()]
+        elif part in GROUPS:
+            chosen = [_parse(spec) for spec in GROUPS[part]]
         elif set(part) & set("*?[") and "(" not in part:
             chosen = [_registry[name]() for name in sorted(fnmatch.filter(_registry, part))]
             if not chosen:
@@ -99,6 +126,13 @@ def select(expression: str) -> list[Method]:
     if not found:
         raise BadInput("METHOD= is empty; name a method, see `make methods`")
     return list(found.values())
+
+
+def select_named(expression: str) -> set[str]:
+    """The strings of the methods that `select` finds by their own name and not by a wildcard or a group."""
+    _load()
+    parts = _split(expression)
+    return {_parse(part).spec for part in parts if part.partition("(")[0].strip() in _registry}
 
 
 def _split(expression: str) -> list[str]:

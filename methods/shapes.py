@@ -13,12 +13,17 @@ class ConvShape:
     bias: bool = False
     stride: tuple[int, int] = (1, 1)
     name: str = ""  # module path in the network
+    centred: bool = True  # a 1x1 of the same stride looks where the kernel's centre tap does
 
     @classmethod
     def of(cls, conv, name: str = "") -> "ConvShape":
         """That of a torch.nn.Conv2d."""
         kernel, stride = tuple(conv.kernel_size), tuple(conv.stride)
-        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, conv.bias is not None, stride, name)
+        centred = not isinstance(conv.padding, str) and all(
+            k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, conv.padding, conv.dilation, strict=True)
+        )
+        biased = conv.bias is not None
+        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred)
 
     @property
     def fan(self) -> int:

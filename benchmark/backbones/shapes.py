@@ -31,6 +31,15 @@ def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
     return Shapes(convs, norms, channels[-1], blocks, size)
 
 
+def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
+    """Those of the backbone of this name; a library's is built to be looked at."""
+    if network == "resnet26":
+        return resnet26_shapes(width, size)
+    from benchmark.backbones.library import library_network
+
+    return shapes_of(library_network(network, 1), size)
+
+
 def shapes_of(network, size: int = 64) -> Shapes:
     """Those of a built network without adapters."""
     convs = tuple(

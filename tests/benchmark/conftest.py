@@ -184,10 +184,14 @@ class Inline:
     def cell(self, *arguments) -> Future:
         return self._done(workers._cell, *arguments)
 
+    def together(self, joint) -> Future:
+        return self._done(workers._together, joint)
+
     def finished(self, jobs: set[Future], told: Callable) -> Iterator[Future]:
-        while self.told:
-            told(*self.told.pop())
-        yield from jobs
+        while jobs:
+            while self.told:
+                told(*self.told.pop())
+            yield jobs.pop()
 
     @classmethod
     def put(cls, message: tuple[str, dict]) -> None:

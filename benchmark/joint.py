@@ -1,0 +1,126 @@
+"""What joint methods train once over all domains of a run: batches of all of them, the training, its file."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from benchmark import networks
+from benchmark.cells import Joint
+from benchmark.checkpoint import write_safetensors
+from benchmark.images import open_images
+from benchmark.train import Report, train
+from datasets.batches import Batches, Plan
+from datasets.errors import BadInput
+from methods.layers.network import own_tensors
+from methods.registry import select
+
+
+class InTurn:
+    """Batches of several domains in a random order, each domain's own epoch once: yields ((name, x), y)."""
+
+    def __init__(self, domains: dict[str, Batches]):
+        self.domains = domains
+        self.device = next(iter(domains.values())).device
+        self.steps = sum(b.steps for b in domains.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.domains.values()))
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[tuple[str, Tensor], Tensor]]:
+        names = [name for name, batches in self.domains.items() for _ in range(batches.steps)]
+        np.random.default_rng([seed, epoch]).shuffle(names)
+        running = {name: batches.train(seed, epoch) for name, batches in self.domains.items()}
+        for name in names:
+            x, y = next(running[name])
+            yield (name, x), y
+
+
+class Mixed:
+    """Batches with images of all domains, equally many of each, in 0 to 1 and labelled by domain: (x, index).
+
+    An epoch shows as many images of every domain as the smallest has, drawn anew.
+    """
+
+    def __init__(self, domains: dict[str, Batches]):
+        self.parts = list(domains.values())
+        self.device, self.batch = self.parts[0].device, self.parts[0].batch
+        self.each = min(map(len, self.parts))
+        self.steps = max(1, round(len(self) / self.batch))
+
+    def __len__(self) -> int:
+        return self.each * len(self.parts)
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        plans = [Plan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
+        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        for some in np.array_split(order, self.steps):
+            which, within = np.divmod(np.sort(some), self.each)
+            pixels = []
+            for index, part in enumerate(self.parts):
+                rows = within[which == index]
+                if len(rows):
+                    pixels.append(part.pixels(Plan(*(field[rows] for field in plans[index]))))
+            x = torch.cat(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+            yield x, torch.from_numpy(which).to(self.device)
+
+
+def train_together(joint: Joint, device: str, report: Report) -> None:
+    """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
+    (method,) = select(joint.method)
+    profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
+    if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
+        cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
+        opened = {i.domain.name: open_images(i, profile, recipe.batch, device) for i in cropped}
+        batches = Mixed(opened)
+    else:
+        batches = InTurn({i.domain.name: open_images(i, profile, recipe.batch, device) for i in joint.images})
+    source, module = _build(joint, device, joint.seed)
+    checkpoint = joint.path.with_suffix(".part")
+    history, clock = train(
+        module,
+        method,
+        batches,
+        recipe,
+        lr=joint.lr,
+        seed=joint.seed,
+        state=own_tensors(module, source),
+        checkpoint=checkpoint,
+        precision=profile.precision,
+        report=report,
+    )
+    about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
+    write_safetensors(joint.path, own_tensors(module, source), about)
+    checkpoint.unlink(missing_ok=True)
+
+
+def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dict]:
+    """(the trained module, its history and step times as each domain's equal share). BadInput where it is damaged."""
+    source, module = _build(joint, device, joint.seed)
+    try:
+        tensors = load_file(joint.path)
+        with safe_open(joint.path, "pt") as file:
+            about = file.metadata() or {}
+        with torch.no_grad():
+            for name, tensor in own_tensors(module, source).items():
+                tensor.copy_(tensors[name])
+        history, clock = json.loads(about["history"]), json.loads(about["clock"])
+    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+        what = str(error).splitlines()[0][:80]
+        raise BadInput(f"{joint.path} is damaged ({what}); remove it, and it is trained again") from None
+    shared = [{**row, "seconds": row["seconds"] / len(joint.images)} for row in history]
+    return module, shared, clock
+
+
+def _build(joint: Joint, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
+    (method,) = select(joint.method)
+    source, _ = networks.load(joint.backbone, device)
+    torch.manual_seed(seed)
+    module = method.together(source, {i.domain.name: i.classes for i in joint.images})
+    layout = networks.memory_format(joint.backbone.profile, torch.device(device))
+    return source, module.to(device=device, memory_format=layout)

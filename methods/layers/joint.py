@@ -1,0 +1,83 @@
+"""What is trained over all domains together: networks on one set of shared weights, and a judge of the domain."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.joint import judge_widths
+from methods.layers.network import Adapter, Network, new_head, norms, own, share
+
+
+class Together(nn.Module):
+    """A network for each domain of `classes` (name -> number), all on one trained copy of the source's convolutions.
+
+    Takes (name, x) and gives that domain's logits. The adapters of the series source are each domain's own.
+    """
+
+    def __init__(self, source: Network, classes: Mapping[str, int]):
+        super().__init__()
+        self.trunk = trunk = share(source)  # what all of them stand on
+        convs = [m.conv if isinstance(m, Adapter) else m for _, m in trunk.conv_sites()]
+        own(*convs)
+        self.networks = nn.ModuleDict()
+        for name, count in classes.items():
+            network = share(trunk)
+            for _, adapter in network.conv_sites():
+                own(adapter.norm, adapter.mix)
+            own(*norms(network))
+            new_head(network, count)
+            self.networks[name] = network
+        for conv in convs:  # `share` froze them
+            conv.requires_grad_(True)
+
+    def forward(self, batch: tuple[str, Tensor]) -> Tensor:
+        name, x = batch
+        return self.networks[name](x)
+
+
+class Judge(nn.Module):
+    """(N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
+
+    def __init__(self, stem: int, domains: int):
+        super().__init__()
+        widths = judge_widths(stem)
+        layers, before = [], 3
+        for width in widths:
+            stride = 2 if layers and width > before else 1
+            layers += [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+            before = width
+        for conv in layers[::3]:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(before, domains)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.layers(4 * images - 2).mean(dim=(2, 3)))
+
+
+class Judged(nn.Module):
+    """A domain's network behind a judge, for evaluation.
+
+    (N, classes + 1) logits; the last class wins where the judge takes the image for another domain's,
+    and no image is labelled so. x is normalised by `mean` and `std`, which the judge does not know: it is
+    shown the image itself, the centre `size` pixels of it whatever the domain's own crop.
+    """
+
+    def __init__(
+        self, network: nn.Module, judge: Judge, index: int, mean: Sequence[float], std: Sequence[float], size: int
+    ):
+        super().__init__()
+        self.network, self.judge, self.index, self.size = network, judge, index, size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        top, left = (x.shape[2] - self.size) // 2, (x.shape[3] - self.size) // 2
+        seen = x[:, :, top : top + self.size, left : left + self.size]
+        elsewhere = self.judge(seen * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
+        return F.pad(logits, (0, 1), value=-torch.inf).masked_fill(
+            elsewhere[:, None] & (torch.arange(logits.shape[1] + 1, device=x.device) == logits.shape[1]), torch.inf
+        )
