@@ -42,6 +42,32 @@ class Scratch(Method):
 
 @register
 @dataclass(frozen=True)
+class ScratchPlus(Scratch):
+    """Rebuffi, Bilen, Vedaldi 2017, "Scratch+": as scratch, with series adapters in the domain's network too.
+
+    Stores the base, and cout² + 2 cout a convolution: #par. 11.08.
+    """
+
+    name = "scratch_plus"
+    label = "Scratch+"
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, own, share, start_afresh
+        from methods.layers.series import put_series
+
+        network = share(source)
+        put_series(network)
+        own(network.body)
+        start_afresh(network.body)
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return shapes.base + sum(c.cout**2 + 2 * c.cout for c in shapes.convs)
+
+
+@register
+@dataclass(frozen=True)
 class Finetune(Method):
     """Rebuffi, Bilen, Vedaldi 2017: every weight, from the shared ones. The baseline of the score S."""
 

@@ -29,7 +29,10 @@ class PerConv(Method):
 
     def check(self, shapes: Shapes) -> None:
         if not self.adapted(shapes):
-            raise BadInput(f"{self.spec} fits no convolution of this backbone: {self.why_not(shapes.convs[-1])}")
+            raise BadInput(
+                f"{self.spec} fits no convolution of this backbone: {self.why_not(shapes.convs[-1])}; "
+                "change its options or take another method"
+            )
 
     def place(self, source: "Network", classes: int) -> "Network":
         from methods.layers.network import new_head, norms, own, share

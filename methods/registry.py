@@ -12,6 +12,7 @@ import fnmatch
 import importlib
 import importlib.metadata
 import inspect
+import keyword
 import math
 import pkgutil
 import types
@@ -49,11 +50,24 @@ GROUPS = {
 """Words that stand for several methods: the rows of the published Table 1, the talk's twelve adapters."""
 
 
+def _several() -> tuple[str, ...]:
+    return ("all", *GROUPS)
+
+
 def register(entry: type[Method]) -> type[Method]:
     """Class decorator: list a method under its `name`. A name taken twice names both places.
 
     Every option needs a default, so that listings and wildcards can make the method.
     """
+    if not entry.name.isidentifier() or keyword.iskeyword(entry.name):
+        raise BadInput(
+            f"the method name {entry.name!r} of {_place(entry)} is no word that METHOD= can name; "
+            "take letters, digits and underscores"
+        )
+    if entry.name in _several():
+        raise BadInput(
+            f"the method name {entry.name!r} of {_place(entry)} is the suite's word for several methods; rename it"
+        )
     taken = _registry.get(entry.name)
     if taken is not None and taken.__qualname__ + taken.__module__ != entry.__qualname__ + entry.__module__:
         raise BadInput(
@@ -165,9 +179,12 @@ def _parse(spec: str) -> Method:
         raise BadInput(
             f"METHOD={spec} is not of the form name or name(option=value, ...){hint}; see `make methods`"
         ) from None
+    if name in _several():
+        raise BadInput(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
     if name not in _registry:
-        near = difflib.get_close_matches(name, _registry, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(_registry))}"
+        words = [*sorted(_registry), *_several()]
+        near = difflib.get_close_matches(name.lower(), words, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(words)}"
         raise BadInput(f"no method is called {name!r}; {hint}")
     entry = _registry[name]
     return entry(**_checked(entry, options))

@@ -1,12 +1,16 @@
 """Residual adapters: a 1x1 convolution behind or beside every convolution, and batch norm per domain."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from datasets.errors import BadInput
 from methods.method import Method
+from methods.per_conv import PerConv, Ranked
 from methods.registry import register
-from methods.shapes import Shapes
+from methods.shapes import ConvShape, Shapes
+
+if TYPE_CHECKING:
+    from methods.layers.parallel import ParallelConv
 
 
 @register
@@ -35,7 +39,7 @@ class ResAdapter(Method):
     def __post_init__(self):
         if self.off_the_shelf and self.init == "source":
             raise BadInput(
-                "res_adapter(off_the_shelf=True) has no adapters of the source to start from; "
+                f"{self.name}(off_the_shelf=True) has no adapters of the source to start from; "
                 "add init='zero' or init='he'"
             )
 
@@ -69,7 +73,51 @@ class ResAdapter(Method):
 
 @register
 @dataclass(frozen=True)
-class ParAdapter(Method):
+class ResAdapterDecay(ResAdapter):
+    """res_adapter with its adapters' weight decay raised for small domains (Rebuffi, Bilen, Vedaldi 2017).
+
+    The paper's values are not known. Ours: `small` times the recipe's decay under `images` training images, the
+    recipe's own from there on (5e-4 and 1e-4 in the paper's recipe); it acts on A and its inner norm.
+    Start and count as res_adapter's.
+    """
+
+    name = "res_adapter_decay"
+    label = "Res. adapt. decay"
+
+    small: float = 5.0
+    images: int = 10_000
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.small < 0:
+            raise BadInput(f"res_adapter_decay(small={self.small:g}): a weight decay must be 0 or more")
+
+    def groups(self, network, decay, images):
+        from methods.layers.series import SeriesConv
+
+        # The convolution inside is frozen: a SeriesConv's trained tensors are its A and inner norm.
+        adapters = [p for m in network.modules() if isinstance(m, SeriesConv) for p in m.parameters()]
+        within = {id(p) for p in adapters}
+        others = [p for p in network.parameters() if p.requires_grad and id(p) not in within]
+        return [
+            {
+                "params": [p for p in adapters if p.requires_grad],
+                "weight_decay": decay * (self.small if images < self.images else 1),
+            },
+            {"params": others, "weight_decay": decay},
+        ]
+
+
+def no_side(conv: ConvShape) -> str:
+    """Why a parallel 1x1 would not be this convolution's centre tap; "" where it is."""
+    if conv.groups != 1:
+        return f"its {conv.groups} groups read their own inputs alone, a 1x1 beside them reads all"
+    return "" if conv.centred else "its padding gives its kernel no centre tap on the input"
+
+
+@register
+@dataclass(frozen=True)
+class ParAdapter(PerConv):
     """Parallel: conv(x) + A x, then the domain's BN (Rebuffi, Bilen, Vedaldi, CVPR 2018).
 
     A starts at zero, the identity; `init='he'` is the released start. Works on a plain backbone.
@@ -90,23 +138,67 @@ class ParAdapter(Method):
     def start(self):
         return "identity" if self.init == "zero" else "other"
 
-    def place(self, source, classes):
+    def why_not(self, conv: ConvShape) -> str:
+        return no_side(conv)
+
+    def started(self, adapter: "ParallelConv") -> "ParallelConv":
         from torch import nn
 
-        from methods.layers.network import new_head, norms, own, share
+        if self.init == "he":
+            nn.init.kaiming_normal_(adapter.side.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            nn.init.zeros_(adapter.side.weight)
+        return adapter
+
+    def layer(self, conv):
         from methods.layers.parallel import ParallelConv
 
-        network = share(source)
-        for site, conv in list(network.conv_sites()):
-            adapter = ParallelConv(conv)
-            if self.init == "he":
-                nn.init.kaiming_normal_(adapter.side.weight, mode="fan_out", nonlinearity="relu")
-            else:
-                nn.init.zeros_(adapter.side.weight)
-            network.set_submodule(site.conv, adapter)
-        own(*norms(network))
-        new_head(network, classes)
-        return network
+        return self.started(ParallelConv(conv))
 
-    def floats(self, shapes: Shapes) -> int:
-        return shapes.affine + sum(c.cin * c.cout for c in shapes.convs)
+    def new_floats(self, conv: ConvShape) -> int:
+        return conv.cin * conv.cout
+
+
+@register
+@dataclass(frozen=True)
+class ParAdapterSVD(Ranked, ParAdapter):
+    """par_adapter whose A is brought to a low rank by SVD (Rebuffi, Bilen, Vedaldi, CVPR 2018).
+
+    The paper truncates the trained adapters and tunes on; here A is trained whole for the first half, then
+    truncated every `every` steps and after the last one. It is stored as U sqrt(S) and sqrt(S) V, or as it
+    is where they are no smaller: min(r (cin + cout), cin cout) a convolution. #par. 1.18; rank 48 is the
+    published 1.5.
+    """
+
+    name = "par_adapter_svd"
+    label = "Parallel res. adapt. SVD"
+
+    rank: int = 16
+    every: int = 20
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.every < 1:
+            raise BadInput(f"par_adapter_svd(every={self.every}): it truncates every so many steps; give 1 or more")
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        return min(conv.cin, conv.cout)
+
+    def _pays(self, conv: ConvShape) -> bool:
+        return self.rank * (conv.cin + conv.cout) < conv.cin * conv.cout
+
+    def layer(self, conv):
+        from methods.layers.parallel import TruncatedConv
+
+        return self.started(TruncatedConv(conv, self.rank)) if self._pays(ConvShape.of(conv)) else super().layer(conv)
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.rank * (conv.cin + conv.cout) if self._pays(conv) else conv.cin * conv.cout
+
+    def after_step(self, network, step, steps):
+        from methods.layers.parallel import TruncatedConv
+
+        if step == steps or (2 * step > steps and step % self.every == 0):
+            for module in network.modules():
+                if isinstance(module, TruncatedConv):
+                    module.truncate()

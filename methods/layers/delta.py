@@ -4,6 +4,7 @@ The function is evaluated in weight space, `conv(x; W')`: right for every stride
 and padding mode by construction, and merging is the same expression.
 """
 
+import torch
 from torch import Tensor, nn
 
 from methods.layers.network import Adapter, conv_like
@@ -32,7 +33,9 @@ class DeltaConv(Adapter):
         return nn.Parameter(self.conv.weight.new_zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv._conv_forward(x, self.weight(), self.bias())
+        with torch.autocast(x.device.type, enabled=False):  # solves and thresholds are not bfloat16's
+            weight, bias = self.weight(), self.bias()
+        return self.conv._conv_forward(x, weight, bias)
 
     def folded(self) -> nn.Conv2d:
         return conv_like(self.conv, self.weight(), self.bias())

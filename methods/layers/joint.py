@@ -18,19 +18,25 @@ class Together(nn.Module):
 
     def __init__(self, source: Network, classes: Mapping[str, int]):
         super().__init__()
-        self.trunk = trunk = share(source)  # what all of them stand on
-        convs = [m.conv if isinstance(m, Adapter) else m for _, m in trunk.conv_sites()]
-        own(*convs)
+        self.trunk = share(source)  # what all of them stand on
+        own(*self._convs())
         self.networks = nn.ModuleDict()
         for name, count in classes.items():
-            network = share(trunk)
-            for _, adapter in network.conv_sites():
-                own(adapter.norm, adapter.mix)
-            own(*norms(network))
-            new_head(network, count)
-            self.networks[name] = network
-        for conv in convs:  # `share` froze them
+            self.networks[name] = self.place(count)
+
+    def _convs(self) -> list[nn.Module]:
+        return [m.conv if isinstance(m, Adapter) else m for _, m in self.trunk.conv_sites()]
+
+    def place(self, classes: int) -> Network:
+        """One more domain's network on the trunk."""
+        network = share(self.trunk)
+        for _, adapter in network.conv_sites():
+            own(adapter.norm, adapter.mix)
+        own(*norms(network))
+        new_head(network, classes)
+        for conv in self._convs():  # `share` froze them
             conv.requires_grad_(True)
+        return network
 
     def forward(self, batch: tuple[str, Tensor]) -> Tensor:
         name, x = batch

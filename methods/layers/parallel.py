@@ -11,16 +11,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from methods.layers.network import Adapter, conv_like
+from methods.shapes import ConvShape
 
 
 def centred(conv: nn.Conv2d) -> bool:
-    """Whether a 1x1 of the same stride looks at the kernel's centre tap, for this kernel and padding."""
-    return (
-        conv.groups == 1
-        and not isinstance(conv.padding, str)
-        and all(k % 2 == 1 for k in conv.kernel_size)
-        and all(p == d * (k // 2) for p, d, k in zip(conv.padding, conv.dilation, conv.kernel_size, strict=True))
-    )
+    """Whether a 1x1 of the same stride is this kernel's centre tap."""
+    return conv.groups == 1 and ConvShape.of(conv).centred
 
 
 def add_to_centre(weight: Tensor, side: Tensor) -> Tensor:
@@ -59,29 +55,66 @@ class _CentreTap(torch.autograd.Function):
         return grad_x, None, grad_side, None, None, None, None
 
 
-class ParallelConv(Adapter):
-    """(N, cin, H, W) -> (N, cout, H', W'): conv(x) + side(x), side a 1x1 of the same stride."""
+class Beside(Adapter):
+    """(N, cin, H, W) -> (N, cout, H', W'): conv(x) + A x, A a 1x1 of the same stride that a subclass gives."""
 
     fused = True  # False computes the two convolutions beside each other, as the released code does
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         self.conv = conv
-        like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
-        self.side = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False, **like)
+
+    def beside(self) -> Tensor:
+        """A as a (cout, cin, 1, 1) kernel."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
         frozen = not any(p.requires_grad for p in conv.parameters())
         if fast and frozen and centred(conv) and conv.padding_mode == "zeros":
-            return _CentreTap.apply(
-                x, conv.weight, self.side.weight, conv.bias, conv.stride, conv.padding, conv.dilation
-            )
+            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, conv.stride, conv.padding, conv.dilation)
         # Sliced, not strided: the weight gradient of a strided 1x1 in channels_last can write past its
         # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
-        return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.side.weight)
+        return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.beside())
 
     def folded(self) -> nn.Conv2d:
         if not centred(self.conv):
             raise AttributeError(f"a {self.conv} has no centre tap to fold a parallel 1x1 into")
-        return conv_like(self.conv, add_to_centre(self.conv.weight, self.side.weight), self.conv.bias)
+        return conv_like(self.conv, add_to_centre(self.conv.weight, self.beside()), self.conv.bias)
+
+
+class ParallelConv(Beside):
+    """A trained as it is: `side`, a convolution."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv)
+        like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+        self.side = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False, **like)
+
+    def beside(self) -> Tensor:
+        return self.side.weight
+
+
+class TruncatedConv(ParallelConv):
+    """A is brought to a rank by `truncate` and stored as two factors of it."""
+
+    def __init__(self, conv: nn.Conv2d, rank: int):
+        super().__init__(conv)
+        self.rank = rank
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """(cout, r) and (r, cin), whose product is the nearest matrix of that rank; each has the root of the size."""
+        left, size, right = torch.linalg.svd(self.side.weight.detach()[:, :, 0, 0], full_matrices=False)
+        root = size[: self.rank].sqrt()
+        return left[:, : self.rank] * root, root[:, None] * right[: self.rank]
+
+    @torch.no_grad()
+    def truncate(self) -> None:
+        up, down = self._factors()
+        self.side.weight.copy_((up @ down)[:, :, None, None])
+
+    def stored(self) -> dict[str, Tensor]:
+        return dict(zip(("up", "down"), self._factors(), strict=True))
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.side.weight.copy_((tensors["up"] @ tensors["down"])[:, :, None, None])

@@ -17,7 +17,7 @@ from datasets.errors import BadInput
 from methods.layers.network import Adapter, merged, new_head, share
 from methods.layers.parallel import ParallelConv, _CentreTap, centred
 from methods.layers.series import SeriesConv, put_series
-from methods.registry import entries, select
+from methods.registry import select
 
 
 def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -272,26 +272,14 @@ def check_merged(method, source, size: int, single: bool = True) -> None:
     assert all(torch.equal(t, network.state_dict()[n]) for n, t in state.items())
 
 
-MERGEABLE = [entry for entry in entries() if entry.mergeable]
-
-
-@pytest.mark.parametrize("entry", MERGEABLE, ids=lambda entry: entry.name)
-def test_merged_is_unmerged(entry):
-    method = entry()
-    check_merged(method, source_network("resnet26", method.source), 32)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_merged_is_unmerged_on_library_networks(name):
-    """Every network once with parallel adapters; the first with every method, series ones put on it."""
+    """Every network once with parallel adapters; the first with series ones put on it. All methods: test_merging."""
     first = name == NAMES[0]
     plain = source_network(name, "plain")
     check_merged(select("par_adapter")[0], plain, 64, single=first)
     if first:
         check_merged(select("res_adapter(init='zero', off_the_shelf=True)")[0], plain, 64)
-        for method in (entry() for entry in MERGEABLE):
-            if method.source == "plain" and method.name != "par_adapter":
-                check_merged(method, plain, 32, single=False)
 
 
 # --- library networks -------------------------------------------------------------------------------------------

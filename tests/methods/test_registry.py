@@ -14,7 +14,7 @@ import pytest
 from datasets.errors import BadInput
 from methods import registry
 from methods.method import Method
-from methods.registry import entries, register, select
+from methods.registry import GROUPS, entries, register, select, select_named
 from methods.residual_adapters import ParAdapter, ResAdapter
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +109,26 @@ def test_several():
     assert specs("finetune,all")[0] == "finetune" and sorted(specs("finetune,all")) == NAMES
 
 
+def test_words_for_several_methods():
+    table1, grid = select("table1"), select("grid")
+    assert [method.spec for method in table1] == list(GROUPS["table1"]) and len(table1) == 11
+    assert len(grid) == 12 and {type(method).name for method in grid} == {"adapter"}
+    fields = [(method.arrangement, method.conv, method.scale) for method in grid]
+    assert len(set(fields)) == 12
+    assert select("feature, table1 ,grid") == [*select("feature"), *(m for m in table1 if m.name != "feature"), *grid]
+    assert not set(GROUPS) & set(NAMES)
+
+
+def test_what_is_asked_for_by_its_own_name():
+    assert select_named("all") == select_named("table1,grid,lora*") == select_named("bn_adap?") == set()
+    assert select_named("lora*,lora,adapter(conv='group'),lora(alpha=4, rank=8)") == {
+        "lora",
+        "adapter(conv='group')",
+        "lora(alpha=4.0)",
+    }
+    assert select_named("table1, finetune()") == {"finetune"}
+
+
 def test_options_arrive():
     assert select("res_adapter(init='zero', off_the_shelf=True)") == [ResAdapter(init="zero", off_the_shelf=True)]
     assert select("par_adapter(init='he')") == [ParAdapter(init="he")]
@@ -141,6 +161,10 @@ def test_options_arrive():
         ("bn\0adapt", "not of the form"),
         ("1", "not of the form"),
         ("zzz*", "fits no method"),
+        ("Table1", r"did you mean table1\?"),
+        ("gird", r"did you mean grid\b"),
+        ("all()", "all stands for several methods and has no options; give it as a bare word"),
+        ("grid(conv='group')", "grid stands for several methods"),
         ("", "is empty"),
         (" , ", "is empty"),
         ("res_adapter(off_the_shelf=True)", "init='zero' or init='he'"),
@@ -206,6 +230,24 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
     for place in ("methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
     assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("my-method", "is no word that METHOD= can name; take letters"),
+        ("", "is no word"),
+        ("lambda", "is no word"),
+        ("all", "is the suite's word for several methods; rename it"),
+        ("grid", "is the suite's word"),
+    ],
+)
+def test_a_name_that_no_string_could_find(monkeypatch, name: str, told: str):
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    other = type("Other", (Method,), {"name": name})
+    with pytest.raises(BadInput, match=rf"{name!r} of .*Other \(.*{told}"):
+        register(other)
+    assert name not in registry._registry
 
 
 @pytest.mark.parametrize("default", ["", " = field(default_factory=int)"])

@@ -1,0 +1,82 @@
+"""The talk's grid: a linear 1x1 behind or beside every convolution, of three kinds, with a learned scale or none."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv
+from methods.registry import register
+from methods.residual_adapters import no_side
+from methods.shapes import ConvShape
+
+
+@register
+@dataclass(frozen=True)
+class Grid(PerConv):
+    """Serial y + λ A y of y = conv(x), or parallel conv(x) + λ A x, then the domain's BN (He 2022; the talk).
+
+    A is a 1x1: `matching` from all channels to all; `copy_concat` to cout / m channels, which are copied and
+    concatenated m times, m = cout / cin where channels grow and 2 elsewhere; `group` with `group_count` groups.
+    The talk's adapters are linear and stand at each convolution, so that they fold; He's have a ReLU within
+    and stand at a layer. Starts as the identity: A zero where `scale='none'`, λ zero and A random where it is
+    learned. Stores c cout / m / g floats a convolution, c the channels that A reads (cin beside, cout
+    behind), and 1 for λ. The stem's 3 channels have no copies beside and no groups: there it has no adapter.
+    """
+
+    name = "adapter"
+    label = "Adapter"
+    family = "adapter grid"
+    fidelity = "adaptation"
+    paper = "He 2022, arXiv 2110.04366"
+    mergeable = True
+    lr = 0.1
+
+    arrangement: Literal["serial", "parallel"] = "parallel"
+    conv: Literal["matching", "copy_concat", "group"] = "matching"
+    scale: Literal["learned", "none"] = "learned"
+    group_count: int = 2
+
+    def __post_init__(self):
+        if self.group_count < 1:
+            raise BadInput(f"adapter(group_count={self.group_count}): group_count must be 1 or more")
+        if self.group_count != 2 and self.conv != "group":
+            raise BadInput(f"adapter(group_count={self.group_count}) says nothing without groups; add conv='group'")
+
+    def _reads(self, conv: ConvShape) -> int:
+        """Channels that A reads."""
+        return conv.cin if self.arrangement == "parallel" else conv.cout
+
+    def _copies(self, conv: ConvShape) -> int:
+        if self.conv != "copy_concat":
+            return 1
+        reads = self._reads(conv)
+        return conv.cout // reads if conv.cout > reads else 2
+
+    @property
+    def _groups(self) -> int:
+        return self.group_count if self.conv == "group" else 1
+
+    def why_not(self, conv: ConvShape) -> str:
+        reads = self._reads(conv)
+        if self.arrangement == "parallel" and (why := no_side(conv)):
+            return why
+        if conv.groups != 1:
+            return f"its {conv.groups} groups read their own inputs alone, a 1x1 behind them mixes all"
+        if self.conv == "copy_concat" and conv.cout % (reads if conv.cout > reads else 2):
+            return f"{reads} channels make no whole number of copies of {conv.cout}"
+        if reads % self._groups or conv.cout % self._groups:
+            return f"{reads} and {conv.cout} channels make no {self._groups} groups"
+        if self.arrangement == "serial" and conv.cout == self._groups:
+            return "one channel a group is a scale, which batch norm takes out"
+        return ""
+
+    def layer(self, conv):
+        from methods.layers.grid import Behind, BesideMixed, Mix
+
+        shape = ConvShape.of(conv)
+        learned = self.scale == "learned"
+        mix = Mix(conv.weight, self._reads(shape), conv.out_channels, self._copies(shape), self._groups, learned)
+        return (BesideMixed if self.arrangement == "parallel" else Behind)(conv, mix)
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self._reads(conv) * conv.cout // self._copies(conv) // self._groups + (self.scale == "learned")

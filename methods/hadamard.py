@@ -1,0 +1,152 @@
+"""ΔW as an element-wise or a Kronecker product of small factors: of a high rank from few floats."""
+
+from dataclasses import dataclass
+from math import isqrt, prod
+
+from datasets.errors import BadInput
+from methods.low_rank import Scaled
+from methods.per_conv import Ranked
+from methods.registry import register
+from methods.shapes import ConvShape
+
+
+@register
+@dataclass(frozen=True)
+class LoHa(Scaled):
+    """FedPara's product as LyCORIS adds it (flat form): ΔM = λ (B1 A1) ⊙ (B2 A2) on the weight as a matrix.
+
+    λ = alpha / rank; the rank of ΔM goes up to rank². B2 starts at zero, the identity; A2 as LoRA's A; B1 and
+    A1 normal so that B1 A1 has entries of variance one (ours: it then learns about as fast as LoRA; from HF
+    PEFT's start some thirty times slower, and from that of its Tucker form, left out here, not at all). Stores
+    2 rank (n + cout) a convolution: #par. 1.43 at rank 4.
+    """
+
+    name = "loha"
+    label = "LoHa"
+    family = "products"
+    fidelity = "adaptation"
+    paper = "Hyeon-Woo 2022 (FedPara), arXiv 2108.06098; Yeh 2024 (LyCORIS), arXiv 2309.14859"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 4
+    alpha: float = 4.0
+
+    def layer(self, conv):
+        from methods.layers.hadamard import LoHaConv
+
+        return LoHaConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return 2 * self.rank_at(conv) * (conv.fan + conv.cout)
+
+
+def two_factors(channels: int, factor: int) -> tuple[int, int]:
+    """`channels` as a product of two: the first is `factor` where it divides, else the largest divisor up to it.
+
+    But for a `factor` that divides, the first is at most the second; -1 asks for the two nearest each other.
+    """
+    if factor > 0 and channels % factor == 0:
+        return factor, channels // factor
+    most = isqrt(channels) if factor == -1 else min(factor, isqrt(channels))
+    first = next(d for d in range(most, 0, -1) if channels % d == 0)
+    return first, channels // first
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """Shapes at one convolution: W1 (out1, in1) and W2 (out2, in2, k, l), as a product of `rank` or whole (0)."""
+
+    out1: int
+    out2: int
+    in1: int
+    in2: int
+    kernel: tuple[int, int]
+    rank: int
+
+    @property
+    def floats(self) -> int:
+        columns = self.in2 * prod(self.kernel)
+        return self.out1 * self.in1 + (self.rank * (self.out2 + columns) if self.rank else self.out2 * columns)
+
+
+@register
+@dataclass(frozen=True)
+class LoKr(Scaled):
+    """LyCORIS's Kronecker product: ΔW = λ W1 ⊗ W2, W1 (out1, in1), W2 (out2, in2, k, l), λ = alpha / rank.
+
+    cout = out1 out2 and cin / groups = in1 in2, split by `factor` (-1: as evenly as they divide). W2 is B A of
+    this rank, or whole where the rank is at least half of the larger of out2 and in2, as LyCORIS has it: with
+    the default rank that is everywhere on the ResNet-26. W1 starts Kaiming uniform and W2, or its B, at zero:
+    the identity (HF PEFT zeroes W1). Stores out1 in1 + rank (out2 + in2 k l), or + out2 in2 k l: #par. 1.08.
+    """
+
+    name = "lokr"
+    label = "LoKr"
+    family = "products"
+    fidelity = "adaptation"
+    paper = "Edalati 2022 (KronA), arXiv 2212.10650; Yeh 2024 (LyCORIS), arXiv 2309.14859"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+    alpha: float = 8.0
+    factor: int = -1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.factor < 1 and self.factor != -1:
+            raise BadInput(f"lokr(factor={self.factor}): factor must be 1 or more, or -1 for an even split")
+
+    def _split(self, conv: ConvShape) -> tuple[int, int, int, int]:
+        return *two_factors(conv.cout, self.factor), *two_factors(conv.cin // conv.groups, self.factor)
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        _, out2, _, in2 = self._split(conv)
+        return min(out2, in2 * prod(conv.kernel))
+
+    def shapes_at(self, conv: ConvShape) -> Kronecker:
+        out1, out2, in1, in2 = self._split(conv)
+        whole = 2 * self.rank >= max(out2, in2)
+        return Kronecker(out1, out2, in1, in2, conv.kernel, 0 if whole else self.rank_at(conv))
+
+    def layer(self, conv):
+        from methods.layers.hadamard import LoKrConv
+
+        return LoKrConv(conv, self.scale, self.shapes_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.shapes_at(conv).floats
+
+
+@register
+@dataclass(frozen=True)
+class HiRA(Ranked):
+    """Huang et al. 2025: ΔM = M ⊙ (B A) on the weight as a matrix (cout, n): a change relative to the weight.
+
+    B (cout, rank) starts at zero, the identity; A (rank, n) normal of variance one (ours: B A multiplies
+    weights, not activations; from HF PEFT's Kaiming start it learns 3n times slower). A weight of exactly zero
+    stays zero. HF PEFT refuses groups; here M is one matrix whatever they are. Stores rank (n + cout) a
+    convolution: #par. 1.43 at rank 8.
+    """
+
+    name = "hira"
+    label = "HiRA"
+    family = "products"
+    fidelity = "adaptation"
+    paper = "Huang 2025, ICLR (OpenReview TwJrTz9cRS)"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        return min(conv.cout, conv.fan)
+
+    def layer(self, conv):
+        from methods.layers.hadamard import HiRAConv
+
+        return HiRAConv(conv, self.rank_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.rank_at(conv) * (conv.fan + conv.cout)

@@ -1,0 +1,65 @@
+"""W' = W + λ P diag(Λ) Q, and the choice of the triplets that stay."""
+
+import torch
+from torch import Tensor, nn
+
+from methods.layers.delta import DeltaConv
+
+FACTORS = ("left", "values", "right")  # P (cout, rank), Λ (rank,), Q (rank, n)
+
+
+class SVDConv(DeltaConv):
+    """The buffers `<factor>_size` and `<factor>_unrest` are the running means of importance, of training alone."""
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
+        super().__init__(conv)
+        self.scale = scale
+        self.left = nn.Parameter(nn.init.orthogonal_(self.empty(conv.out_channels, rank)))
+        self.values = self.zeros(rank)
+        self.right = nn.Parameter(nn.init.orthogonal_(self.empty(rank, conv.weight[0].numel())))
+        for name in FACTORS:
+            for mean in ("size", "unrest"):
+                self.register_buffer(f"{name}_{mean}", torch.zeros_like(getattr(self, name).detach()), persistent=False)
+
+    def weight(self) -> Tensor:
+        delta = self.left @ (self.scale * self.values[:, None] * self.right)
+        return self.conv.weight + delta.view_as(self.conv.weight)
+
+    def unorthogonal(self) -> Tensor:
+        """‖PᵀP − I‖² + ‖QQᵀ − I‖²."""
+        one = torch.eye(len(self.values), dtype=self.values.dtype, device=self.values.device)
+        return (self.left.t() @ self.left - one).square().sum() + (self.right @ self.right.t() - one).square().sum()
+
+    @torch.no_grad()
+    def observe(self, beta: float) -> None:
+        """Take the last step's gradients into the running means."""
+        for name in FACTORS:
+            value, size, unrest = (getattr(self, part) for part in (name, f"{name}_size", f"{name}_unrest"))
+            now = (value * value.grad).abs()
+            size.lerp_(now, 1 - beta)
+            unrest.lerp_((now - size).abs(), 1 - beta)
+
+    def importance(self) -> Tensor:
+        """(rank,)"""
+        left, values, right = (getattr(self, f"{name}_size") * getattr(self, f"{name}_unrest") for name in FACTORS)
+        return values + left.mean(0) + right.mean(1)
+
+
+def svd_convs(network: nn.Module) -> list[SVDConv]:
+    return [m for m in network.modules() if isinstance(m, SVDConv)]
+
+
+def penalty(convs: list[SVDConv]) -> Tensor:
+    """In full precision: bfloat16 could not tell PᵀP from I."""
+    with torch.autocast(convs[0].values.device.type, enabled=False):
+        return torch.stack([conv.unorthogonal() for conv in convs]).sum()
+
+
+@torch.no_grad()
+def keep(convs: list[SVDConv], count: int) -> None:
+    """Zero the Λ of all but the `count` most important triplets."""
+    scores = torch.cat([conv.importance() for conv in convs])
+    dropped = torch.ones_like(scores, dtype=torch.bool)
+    dropped[scores.topk(count).indices] = False
+    for conv, gone in zip(convs, dropped.split([len(conv.values) for conv in convs]), strict=True):
+        conv.values.masked_fill_(gone, 0)

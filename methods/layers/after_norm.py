@@ -1,0 +1,38 @@
+"""A scale and a shift behind a batch norm."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from methods.layers.network import Adapter, Network, names_of, norm_like
+
+
+class ScaledNorm(Adapter):
+    """(N, C, H, W) -> the same: scale * norm(x) + shift, computed as the one batch norm that it is.
+
+    The norm's statistics and affine are the source's, in training too.
+    """
+
+    def __init__(self, norm: _BatchNorm, shifts: bool):
+        super().__init__()
+        self.norm = norm
+        self.scale = nn.Parameter(torch.ones_like(norm.weight))
+        self.shift = nn.Parameter(torch.zeros_like(norm.bias)) if shifts else None
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        shift = self.scale * self.norm.bias
+        return self.scale * self.norm.weight, shift if self.shift is None else shift + self.shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        return F.batch_norm(x, norm.running_mean, norm.running_var, *self.affine(), False, 0.0, norm.eps)
+
+    def folded(self) -> _BatchNorm:
+        return norm_like(self.norm, *self.affine())
+
+
+def put_behind(network: Network, shifts: bool) -> None:
+    """Put a scale, and with `shifts` a shift, behind every batch norm."""
+    for name in names_of(network, _BatchNorm):
+        network.set_submodule(name, ScaledNorm(network.get_submodule(name), shifts))

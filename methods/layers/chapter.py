@@ -1,0 +1,18 @@
+"""CHAPTER's copy of a convolution."""
+
+from torch import Tensor, nn
+
+from methods.layers.delta import DeltaConv
+
+SCALE = 0.01
+
+
+class Copy(DeltaConv):
+    """W + 0.01 A."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv)
+        self.copy = self.zeros(*conv.weight.shape)
+
+    def weight(self) -> Tensor:
+        return self.conv.weight + SCALE * self.copy

@@ -1,0 +1,35 @@
+"""RepAdapter's linear bottleneck before a convolution."""
+
+import torch
+from torch import Tensor, nn
+
+from methods.layers.network import Adapter, conv_like
+
+
+class InFront(Adapter):
+    """(N, cin, H, W) -> (N, cout, H', W'): conv(x + up(down(x))), up in two groups.
+
+    Its two 1x1s cost a step less than the whole weight gradient that weight space pays.
+    """
+
+    def __init__(self, conv: nn.Conv2d, hidden: int, bias: bool):
+        super().__init__()
+        self.conv = conv
+        like = {"bias": bias, "device": conv.weight.device, "dtype": conv.weight.dtype}
+        self.down = nn.Conv2d(conv.in_channels, hidden, 1, **like)
+        self.up = nn.Conv2d(hidden, conv.in_channels, 1, groups=2, **like)
+        nn.init.xavier_uniform_(self.down.weight)
+        nn.init.zeros_(self.up.weight)
+        if bias:
+            nn.init.zeros_(self.down.bias)
+            nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x + self.up(self.down(x)))
+
+    def folded(self) -> nn.Conv2d:
+        if self.up.bias is not None:
+            raise AttributeError("a biased RepAdapter does not fold: the convolution pads with zeros behind it")
+        change = torch.block_diag(*self.up.weight[:, :, 0, 0].chunk(2)) @ self.down.weight[:, :, 0, 0]
+        weight = self.conv.weight
+        return conv_like(self.conv, weight + torch.einsum("oikl,ij->ojkl", weight, change), self.conv.bias)

@@ -1,0 +1,246 @@
+"""ΔW of low rank: as a matrix (LoRA), as a CP, a Tucker-2, and a Tucker-2 with a CP core of the kernel tensor.
+
+All are W' = W + λ U R, U (cout, r) zero at the start and R (r, n) made of the other factors. λ = alpha / r
+with r the columns of U that were asked for, the same at a convolution that allows fewer.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv, Ranked
+from methods.registry import register
+from methods.shapes import ConvShape, Shapes
+
+
+def above_zero(method, *options: str) -> None:
+    """Raises BadInput for the first of these options that is 0 or less."""
+    for option in options:
+        if getattr(method, option) <= 0:
+            raise BadInput(f"{method.name}({option}={getattr(method, option)!r}): {option} must be above 0")
+
+
+class Scaled(Ranked):
+    """A Ranked whose ΔW is scaled by λ = alpha / rank, the rank that was asked for."""
+
+    alpha: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        above_zero(self, "alpha")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        return min(conv.cout, conv.fan)
+
+
+@register
+@dataclass(frozen=True)
+class Lora(Scaled):
+    """Hu et al. 2021: ΔM = λ B A on the weight as a matrix (cout, n), n = (cin / groups) k l, λ = alpha / rank.
+
+    It equals a k x k convolution to `rank` channels and a 1x1 behind it. A (rank, n) starts Kaiming uniform
+    as in the released code, B (cout, rank) at zero: the identity. Stores rank (n + cout) a convolution: #par.
+    1.43 at rank 8. HF PEFT's grouped form has B per group; here M is one matrix whatever the groups.
+    """
+
+    name = "lora"
+    label = "LoRA"
+    family = "low rank"
+    fidelity = "adaptation"
+    paper = "Hu 2021, arXiv 2106.09685"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+    alpha: float = 8.0
+
+    def layer(self, conv):
+        from methods.layers.low_rank import LoraConv
+
+        return LoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.rank_at(conv) * (conv.fan + conv.cout)
+
+
+@register
+@dataclass(frozen=True)
+class LoraCP(Scaled):
+    """The talk's CPD (Saghinadze): ΔW[i, j, s] = λ Σ_r A[i, r] B[j, r] C[s, r] over (cout, cin / groups, k l).
+
+    A starts at zero, the identity; B and C normal with columns of length one on average (the size is ours, as
+    is λ = alpha / rank). Stores rank (cout + cin / groups + k l) a convolution: #par. 1.10 at rank 8.
+    """
+
+    name = "lora_cp"
+    label = "LoRA-CP"
+    family = "low rank"
+    fidelity = "reproduction"
+    paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+    alpha: float = 8.0
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        """No tensor has a larger CP rank than the product of its two smallest sides."""
+        return prod(sorted((conv.cout, conv.cin // conv.groups, prod(conv.kernel)))[:2])
+
+    def layer(self, conv):
+        from methods.layers.low_rank import CPConv
+
+        return CPConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.rank_at(conv) * (conv.cout + conv.cin // conv.groups + prod(conv.kernel))
+
+
+class _Tucker(PerConv):
+    """Ranks r1 of the outputs and r2 of the inputs, clipped to the channels of a convolution."""
+
+    r1: int
+    r2: int
+    alpha: float
+
+    def __post_init__(self):
+        above_zero(self, "r1", "r2", "alpha")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.r1
+
+    def ranks_at(self, conv: ConvShape) -> tuple[int, int]:
+        return min(self.r1, conv.cout), min(self.r2, conv.cin // conv.groups)
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        r1, r2 = map(max, zip(*map(self.ranks_at, self.adapted(shapes)), strict=True))
+        for option, largest in (("r1", r1), ("r2", r2)):
+            if largest < getattr(self, option):
+                raise BadInput(
+                    f"{self.name}({option}={getattr(self, option)}): the rank is larger than every convolution's "
+                    f"channels (the largest allows {largest}); lower it"
+                )
+
+
+@register
+@dataclass(frozen=True)
+class LoraTKD(_Tucker):
+    """The talk's TKD (Saghinadze): Tucker-2 of the channel modes, ΔW[i, j, s] = λ Σ_ab U[i, a] G[a, b, s] V[j, b].
+
+    It equals 1x1 cin -> r2, k x k r2 -> r1, 1x1 r1 -> cout. U (cout, r1) starts at zero, the identity; V
+    (cin / groups, r2) and G (r1, r2, k l) normal, of a variance that keeps R's rows at length one on average
+    (ours, as is λ = alpha / r1). Stores cout r1 + (cin / groups) r2 + r1 r2 k l: #par. 1.12 with both at 8.
+    """
+
+    name = "lora_tkd"
+    label = "LoRA-TKD"
+    family = "low rank"
+    fidelity = "reproduction"
+    paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
+    mergeable = True
+    lr = 0.1
+
+    r1: int = 8
+    r2: int = 8
+    alpha: float = 8.0
+
+    def layer(self, conv):
+        from methods.layers.low_rank import TuckerConv
+
+        return TuckerConv(conv, self.scale, *self.ranks_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        r1, r2 = self.ranks_at(conv)
+        return conv.cout * r1 + (conv.cin // conv.groups) * r2 + r1 * r2 * prod(conv.kernel)
+
+
+@register
+@dataclass(frozen=True)
+class LoraTKDCP(_Tucker):
+    """The talk's TKD-CPD (Saghinadze): Tucker-2 as in `lora_tkd`, its core a CP of this rank, G = Σ_r a_r b_r c_r.
+
+    U (cout, r1) starts at zero, the identity; V, a (r1, rank), b (r2, rank) and c (k l, rank) normal, of a
+    variance that keeps R's rows at length one on average (ours, as is λ = alpha / r1). Stores cout r1 +
+    (cin / groups) r2 + rank (r1 + r2 + k l): #par. 1.11 with all at 8.
+    """
+
+    name = "lora_tkd_cp"
+    label = "LoRA-TKD-CP"
+    family = "low rank"
+    fidelity = "reproduction"
+    paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
+    mergeable = True
+    lr = 0.1
+
+    r1: int = 8
+    r2: int = 8
+    rank: int = 8
+    alpha: float = 8.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        above_zero(self, "rank")
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        """No core has a larger CP rank than the product of its two smallest sides."""
+        return prod(sorted((*self.ranks_at(conv), prod(conv.kernel)))[:2])
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        largest = max(map(self.largest_rank, self.adapted(shapes)))
+        if largest < self.rank:
+            raise BadInput(
+                f"{self.name}(rank={self.rank}): the rank is larger than every core "
+                f"(the largest allows {largest}); lower it, or raise r1 and r2"
+            )
+
+    def layer(self, conv):
+        from methods.layers.low_rank import TuckerCPConv
+
+        shape = ConvShape.of(conv)
+        return TuckerCPConv(conv, self.scale, *self.ranks_at(shape), min(self.rank, self.largest_rank(shape)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        (r1, r2), rank = self.ranks_at(conv), min(self.rank, self.largest_rank(conv))
+        return conv.cout * r1 + (conv.cin // conv.groups) * r2 + rank * (r1 + r2 + prod(conv.kernel))
+
+
+@register
+@dataclass(frozen=True)
+class LoraTucker(Scaled):
+    """LyCORIS's LoCon in its Tucker form: `lora_tkd(r1=rank, r2=rank)` under the name that it is known by.
+
+    1x1 cin -> rank, k x k rank -> rank, 1x1 rank -> cout, the last zero: the identity. LyCORIS starts the
+    other two Kaiming uniform, each a third of the variance here. Stores rank (cin / groups + cout) + rank² k l
+    a convolution: #par. 1.12 at rank 8.
+    """
+
+    name = "lora_tucker"
+    label = "LoRA-Tucker"
+    family = "low rank"
+    fidelity = "adaptation"
+    paper = "Yeh 2024 (LyCORIS), arXiv 2309.14859"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+    alpha: float = 8.0
+
+    @property
+    def tkd(self) -> LoraTKD:
+        return LoraTKD(r1=self.rank, r2=self.rank, alpha=self.alpha)
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        return min(conv.cout, conv.cin // conv.groups)
+
+    def layer(self, conv):
+        return self.tkd.layer(conv)
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.tkd.new_floats(conv)

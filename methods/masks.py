@@ -1,0 +1,104 @@
+"""Binary masks: a shared weight, or an input channel, is kept or left out."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv
+from methods.registry import register
+from methods.shapes import ConvShape
+
+
+class Masks(PerConv):
+    """Masks are trained as real numbers that a threshold makes binary, the gradient passing straight through."""
+
+    def groups(self, network, decay, images):
+        """No decay on what stands for a mask: it would pull across the threshold, whatever the loss says."""
+        from methods.layers.masks import masks_of
+
+        masks = masks_of(network)
+        known = set(map(id, masks))
+        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
+        return [{"params": rest, "weight_decay": decay}, {"params": masks, "weight_decay": 0.0}]
+
+
+@register
+@dataclass(frozen=True)
+class Piggyback(Masks):
+    """Mallya, Davis, Lazebnik 2018: W' = W * 1[m > 5e-3], a bit for every weight; m starts at 1e-2, so W' = W.
+
+    The gradient of the mask is taken for m's. The release trains m by Adam; here SGD trains m and the
+    head at one rate, at which about a twentieth of the weights goes out. Batch norm is the domain's own.
+    Stores n cout bits a convolution and 2 floats a batch norm channel: #par. 1.29.
+    """
+
+    name = "piggyback"
+    label = "Piggyback"
+    family = "masks"
+    fidelity = "reproduction"
+    paper = "Mallya 2018, arXiv 1801.06519"
+    mergeable = True
+    lr = 0.1
+
+    def layer(self, conv):
+        from methods.layers.masks import WeightMask
+
+        return WeightMask(conv)
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return 0
+
+    def new_bits(self, conv: ConvShape) -> int:
+        return conv.cout * conv.fan
+
+
+@register
+@dataclass(frozen=True)
+class BA2(Masks):
+    """Berriel et al. 2019, budget-aware adapters: conv(s * x), s a binary switch for every input channel.
+
+    s = 1[m > 5e-3] with m from 1e-2, as Piggyback's, so that all are on at the start. The loss gains
+    `weight` * max(0, mean of all switches - `budget`), which pushes every switch towards off until the
+    budget is met. Batch norm, the domain's own, does not take a switch out: it sits on the input.
+    A channel that is off could be skipped; here it is multiplied by zeros.
+    Stores cin bits a convolution and 2 floats a batch norm channel: #par. 1.01.
+    """
+
+    name = "ba2"
+    label = "BA²"
+    family = "masks"
+    fidelity = "reproduction"
+    paper = "Berriel 2019, arXiv 1905.06242"
+    mergeable = True
+    lr = 0.1
+
+    budget: float = 0.75
+    weight: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.budget <= 1:
+            raise BadInput(f"ba2(budget={self.budget}): the budget is a part of the channels, above 0 and up to 1")
+        if self.weight < 0:
+            raise BadInput(f"ba2(weight={self.weight}): the weight of the budget must be 0 or more")
+
+    def why_not(self, conv: ConvShape) -> str:
+        if conv.groups == conv.cin > 1:
+            return "each filter reads one channel alone, and batch norm takes the switch of that one out again"
+        return ""
+
+    def layer(self, conv):
+        from methods.layers.masks import InputSwitch
+
+        return InputSwitch(conv)
+
+    def loss(self, network, x, y, criterion):
+        from methods.layers.masks import part_on
+
+        logits = network(x)
+        over = (part_on(network) - self.budget).relu()
+        return criterion(logits, y) + self.weight * over, logits
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return 0
+
+    def new_bits(self, conv: ConvShape) -> int:
+        return conv.cin

@@ -1,0 +1,161 @@
+"""Kernels that are turned, not added to: the matrix M of a convolution times an orthogonal matrix."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv, Ranked
+from methods.registry import register
+from methods.shapes import ConvShape, Shapes
+
+
+@register
+@dataclass(frozen=True)
+class OFT(PerConv):
+    """OFT (Qiu 2023): M <- Q M (`side='left'`, the filters) or M Qᵀ (`right`, the weights of each filter).
+
+    Q is block-diagonal, each block the exact Cayley transform (I - S)(I + S)⁻¹ of a skew-symmetric S;
+    S = 0 is the start and the identity. Where `block` does not divide the filters of a group (left) or the
+    columns (right), the largest divisor below it is taken there and counted. Stores (cout / b) b (b - 1) / 2
+    (left) or (n / b) b (b - 1) / 2 a convolution: #par. 1.10 on the left with blocks of 32.
+    The paper turns what a linear layer reads, the side `right`; on a kernel larger than 1x1 HF PEFT turns
+    unfolded patches and adds them up where they overlap, which is another function even at the start.
+    """
+
+    name = "oft"
+    label = "OFT"
+    family = "orthogonal"
+    fidelity = "adaptation"
+    paper = "Qiu 2023, arXiv 2306.07280"
+    mergeable = True
+    lr = 0.02  # at 0.1 it fell behind batch norm alone
+
+    block: int = 32
+    side: Literal["left", "right"] = "left"
+
+    def __post_init__(self):
+        if self.block < 2:
+            raise BadInput(f"oft(block={self.block}): a block of one turns nothing; block must be 2 or more")
+
+    def _size(self, conv: ConvShape) -> int:
+        return conv.cout // conv.groups if self.side == "left" else conv.fan
+
+    def block_at(self, conv: ConvShape) -> int:
+        return max(b for b in range(1, self.block + 1) if self._size(conv) % b == 0)
+
+    def why_not(self, conv):
+        what = "filters of a group" if self.side == "left" else "columns"
+        if self.block_at(conv) == 1:
+            return f"its {self._size(conv)} {what} make no equal blocks of 2 to {self.block}"
+        return ""
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        largest = max(map(self._size, shapes.convs))
+        if largest < self.block:
+            raise BadInput(
+                f"{self.spec}: a block of {self.block} is larger than every matrix of this backbone "
+                f"(the largest has {largest} {'rows' if self.side == 'left' else 'columns'}); lower it"
+            )
+
+    def layer(self, conv):
+        from methods.layers.orthogonal import OFTConv
+
+        return OFTConv(conv, self.block_at(ConvShape.of(conv)), self.side)
+
+    def new_floats(self, conv):
+        return self._size(conv) * (self.block_at(conv) - 1) // 2
+
+
+@register
+@dataclass(frozen=True)
+class BOFT(PerConv):
+    """BOFT (Liu 2023): M <- M (Q_m ... Q_1)ᵀ, `factors` = m butterflies over the n columns.
+
+    Each butterfly is block-diagonal with exact Cayley blocks once the columns are reordered: the i-th, from 0,
+    turns half a block together with the half 2^i halves further. S = 0 is the start and the identity.
+    A convolution takes as many butterflies as its columns have powers of two for, and is left alone where
+    `block` does not divide them. Stores m (n / b) b (b - 1) / 2 a convolution (HF PEFT holds all b² of S).
+    Its scale per filter is left out: a batch norm in training takes it out again.
+    """
+
+    name = "boft"
+    label = "BOFT"
+    family = "orthogonal"
+    fidelity = "adaptation"
+    paper = "Liu 2023, arXiv 2311.06243"
+    mergeable = True
+    lr = 0.1
+
+    block: int = 4
+    factors: int = 4
+
+    def __post_init__(self):
+        if self.block < 2 or self.block % 2:
+            raise BadInput(f"boft(block={self.block}): a butterfly pairs half blocks; block must be even, 2 or more")
+        if self.factors < 1:
+            raise BadInput(f"boft(factors={self.factors}): factors must be 1 or more")
+
+    def why_not(self, conv):
+        return f"its {conv.fan} columns make no blocks of {self.block}" if conv.fan % self.block else ""
+
+    def factors_at(self, conv: ConvShape) -> int:
+        blocks = conv.fan // self.block
+        return min(self.factors, (blocks & -blocks).bit_length())  # 1 + how often 2 divides the blocks
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        most = max(map(self.factors_at, self.adapted(shapes)))
+        if most < self.factors:
+            raise BadInput(
+                f"{self.full_spec}: no convolution of this backbone has the columns for {self.factors} butterflies "
+                f"of blocks of {self.block} (one has them for {most}); lower factors or block"
+            )
+
+    def layer(self, conv):
+        from methods.layers.orthogonal import BOFTConv
+
+        return BOFTConv(conv, self.block, self.factors_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv):
+        return self.factors_at(conv) * conv.fan * (self.block - 1) // 2
+
+
+@register
+@dataclass(frozen=True)
+class HRA(Ranked):
+    """HRA (Yuan 2024): M <- M H_1 ... H_r, Householder reflections H = I - 2 u uᵀ / |u|² of the n columns.
+
+    With an even rank the vectors start as random equal pairs, which cancel: the identity. An odd product is no
+    rotation and starts elsewhere, as in HF PEFT. They start at unit length, which the function does not see
+    but the gradient does. The paper's penalty on UᵀU is left out. Stores r n a convolution: #par. 1.39 at
+    rank 8.
+    """
+
+    name = "hra"
+    label = "HRA"
+    family = "orthogonal"
+    fidelity = "adaptation"
+    paper = "Yuan 2024, arXiv 2405.17484"
+    mergeable = True
+    lr = 0.1
+
+    rank: int = 8
+
+    @property
+    def start(self):
+        return "other" if self.rank % 2 else "identity"
+
+    def why_not(self, conv):
+        return "its filters have one weight each, which a reflection can only negate" if conv.fan == 1 else ""
+
+    def largest_rank(self, conv):
+        return conv.fan - (conv.fan - self.rank) % 2  # clipped, an even rank stays even
+
+    def layer(self, conv):
+        from methods.layers.orthogonal import HRAConv
+
+        return HRAConv(conv, self.rank_at(ConvShape.of(conv)))
+
+    def new_floats(self, conv):
+        return self.rank_at(conv) * conv.fan

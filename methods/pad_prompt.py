@@ -1,0 +1,54 @@
+"""A prompt in pixels: a learned border around the image."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+@register
+@dataclass(frozen=True)
+class PadPrompt(Method):
+    """Jia 2022, VPT on a ResNet ("pad"): a learned border of `width` p pixels around every image, and the head.
+
+    The image of side H stays whole, and the network sees H + 2p. The border is learned in normalised
+    colours from 0, the data's mean colour (VPT draws it at random and shrinks the image instead);
+    the network around it does not compute what it did, however the border starts. Batch norm is the source's.
+    Stores 6p(2H + 2p): 3,264 with H = 64, #par. 1.01.
+    """
+
+    name = "pad_prompt"
+    label = "Pad prompt"
+    family = "prompts"
+    fidelity = "reproduction"
+    paper = "Jia 2022, arXiv 2203.12119"
+    mergeable = False
+    lr = 0.1
+
+    width: int = 4
+
+    def __post_init__(self):
+        if self.width < 4 or self.width % 4:
+            raise BadInput(
+                f"pad_prompt(width={self.width}): width must be 4, 8, 12 or so, "
+                "that networks which halve their input three times can halve the image with its border"
+            )
+
+    @property
+    def start(self):
+        return "other"
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, share
+        from methods.layers.pad_prompt import BorderedConv
+
+        network = share(source)
+        site, conv = next(network.conv_sites())  # the one that is shown the image
+        network.set_submodule(site.conv, BorderedConv(conv, network.size, self.width))
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        return 6 * self.width * (2 * shapes.size + 2 * self.width)

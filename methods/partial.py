@@ -1,0 +1,63 @@
+"""The last blocks of the network per domain, all before them shared."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import dropwhile
+
+from datasets.errors import BadInput
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+def onwards(names: Iterable[str], block: str) -> list[str]:
+    """Of module paths in the network's order, those from the first that lies in `block` to the end."""
+    return list(dropwhile(lambda name: not name.startswith(f"{block}."), names))
+
+
+@register
+@dataclass(frozen=True)
+class Partial(Method):
+    """Partial fine-tuning: the `last` residual blocks, what lies behind them, and the head are the domain's own.
+
+    They start at the shared weights; their batch norms have the domain's statistics, those of the
+    shared part keep the source's. (Yosinski 2014 is the study of which layers transfer; there the
+    trained ones start afresh.) Stores every weight of those blocks: #par. 2.83 with last=1.
+    """
+
+    name = "partial"
+    label = "Partial finetune"
+    family = "own network"
+    fidelity = "reproduction"
+    paper = "Yosinski 2014, arXiv 1411.1792"
+    mergeable = True
+    lr = 0.05
+
+    last: int = 1
+
+    def __post_init__(self):
+        if self.last < 1:
+            raise BadInput(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
+
+    def check(self, shapes: Shapes) -> None:
+        if self.last > len(shapes.blocks):
+            raise BadInput(
+                f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "
+                "lower last, or use finetune for all weights"
+            )
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, own, share
+
+        network = share(source)
+        self.check(Shapes((), (), 0, network.blocks))
+        layers = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
+        own(*map(network.get_submodule, onwards(layers, network.blocks[-self.last])))
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        first = shapes.blocks[-self.last]
+        floats = {c.name: c.floats for c in shapes.convs} | {n.name: 2 * n.channels for n in shapes.norms}
+        ends = (onwards([layer.name for layer in layers], first) for layers in (shapes.convs, shapes.norms))
+        return sum(floats[name] for names in ends for name in names)

@@ -1,0 +1,56 @@
+"""RepAdapter: a linear bottleneck in front of every convolution, folded into it."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv
+from methods.registry import register
+from methods.shapes import ConvShape
+
+
+@register
+@dataclass(frozen=True)
+class RepAdapter(PerConv):
+    """conv(x + U D x), then the domain's BN (Luo 2023): D a 1x1 to `hidden` channels, U one back in two groups.
+
+    Linear, so at every tap it folds into W (I + U D). U starts at zero: the identity. Born in front of a
+    transformer's projections with biases, D x + d and U h + u; `bias=True` has them too and does not merge, as
+    the convolution pads with zeros behind them (4 % off at the borders). In front of a 1x1 they would be one
+    constant a channel, which batch norm takes out: there they are left out.
+    Stores 1.5 hidden cin = 12 cin a convolution, #par. 1.07; with biases cin + hidden more, 1.08. The stem's 3
+    channels make no two groups: there it has no adapter.
+    """
+
+    name = "rep_adapter"
+    label = "RepAdapter"
+    family = "convolutional adapters"
+    fidelity = "adaptation"
+    paper = "Luo 2023, arXiv 2302.08106"
+    lr = 0.1
+
+    bias: bool = False
+    hidden: int = 8
+
+    def __post_init__(self):
+        if self.hidden < 2 or self.hidden % 2:
+            raise BadInput(f"rep_adapter(hidden={self.hidden}): hidden channels make two groups; give an even number")
+
+    @property
+    def mergeable(self):
+        return not self.bias
+
+    def why_not(self, conv: ConvShape) -> str:
+        if conv.groups != 1:
+            return f"its {conv.groups} groups read their own inputs alone, an adapter before them mixes all"
+        return "" if conv.cin % 2 == 0 else f"{conv.cin} channels make no two groups"
+
+    def _biased(self, conv: ConvShape) -> bool:
+        return self.bias and conv.kernel != (1, 1)
+
+    def layer(self, conv):
+        from methods.layers.rep_adapter import InFront
+
+        return InFront(conv, self.hidden, self._biased(ConvShape.of(conv)))
+
+    def new_floats(self, conv: ConvShape) -> int:
+        return self.hidden * conv.cin * 3 // 2 + self._biased(conv) * (conv.cin + self.hidden)

@@ -1,0 +1,55 @@
+"""Sparse tuning without stored masks: the update is a kernel of few points, of which the largest entries are kept."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.per_conv import PerConv
+from methods.registry import register
+from methods.shapes import ConvShape
+
+
+@register
+@dataclass(frozen=True)
+class SNELL(PerConv):
+    """SNELL (Shen 2024): ΔM = keep-largest(Σ_h c_h dist(Q_out,h, Q_in,h)), two heads of dim / 2, c = 0.1 and -0.1.
+
+    dist is the Euclidean distance of a row's and a column's point. Of each layer's entries the share
+    1 - `sparsity` that is largest in size is kept, chosen anew at every step. Near at the start: the points are
+    Kaiming's, scaled until |ΔM| is 3e-4 of |M|, which leaves features within 2 % (as Kaiming has them, ΔM is 7 %
+    of M and sums up over the columns). The release multiplies what is kept by its own size, so that gradients
+    are as small as it; that is left out. Stores dim (cout + n) a convolution: #par. 2.69 at dim 32.
+    """
+
+    name = "snell"
+    label = "SNELL"
+    family = "sparse"
+    fidelity = "adaptation"
+    paper = "Shen 2024, arXiv 2411.01800"
+    mergeable = True
+    lr = 0.1
+    bound = 0.05
+
+    dim: int = 32
+    sparsity: float = 0.9
+
+    def __post_init__(self):
+        if self.dim < 2 or self.dim % 2:
+            raise BadInput(f"snell(dim={self.dim}): dim is shared by two heads; it must be even, 2 or more")
+        if not 0 <= self.sparsity < 1:
+            raise BadInput(f"snell(sparsity={self.sparsity:g}): sparsity must be 0 or more and below 1")
+
+    @property
+    def start(self):
+        return "near"
+
+    def kept(self, conv: ConvShape) -> int:
+        """Entries of ΔM that are not zero."""
+        return max(1, round((1 - self.sparsity) * conv.cout * conv.fan))
+
+    def layer(self, conv):
+        from methods.layers.snell import SNELLConv
+
+        return SNELLConv(conv, self.dim, self.kept(ConvShape.of(conv)))
+
+    def new_floats(self, conv):
+        return self.dim * (conv.cout + conv.fan)

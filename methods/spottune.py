@@ -1,0 +1,55 @@
+"""SpotTune: for each image and residual block, the frozen block or a fine-tuned copy of it."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+POLICY = (16, 32, 64)
+"""Channels of the policy network's convolutions."""
+
+
+@register
+@dataclass(frozen=True)
+class SpotTune(Method):
+    """Guo et al. 2019: block(x) = g tuned(x) + (1 - g) frozen(x), g in {0, 1} chosen per image and block.
+
+    A policy network sees the image and gives two logits a block. In training g is a hard sample (Gumbel
+    noise and argmax; the gradient is that of the softmax at `temperature`), at test the argmax. The tuned
+    copies start at the frozen blocks' weights, so that every choice computes what the frozen network
+    does. They have the domain's batch norms, the frozen blocks keep the source's; what stands outside
+    the blocks is fine-tuned. The paper's policy is a ResNet; ours is three 3x3 convolutions of stride 2
+    with batch norm and ReLU, the mean, and a linear layer. The release's schedule drops the rate once;
+    here network and policy follow the recipe. Both blocks are computed and one is used.
+    Stores the whole base and the policy: #par. 10.04.
+    """
+
+    name = "spottune"
+    label = "SpotTune"
+    family = "own network"
+    fidelity = "reproduction"
+    paper = "Guo 2019, arXiv 1811.08737"
+    mergeable = False
+    lr = 0.05
+
+    temperature: float = 5.0
+
+    def __post_init__(self):
+        if self.temperature <= 0:
+            raise BadInput(f"spottune(temperature={self.temperature}): the temperature must be above 0")
+
+    def place(self, source, classes):
+        from methods.layers.network import new_head, own, share
+        from methods.layers.spottune import put_choices
+
+        network = share(source)
+        own(network.body)
+        put_choices(network, source, self.temperature)
+        new_head(network, classes)
+        return network
+
+    def floats(self, shapes: Shapes) -> int:
+        convs = sum(9 * cin * cout for cin, cout in zip((3, *POLICY), POLICY))
+        return shapes.base + convs + 2 * sum(POLICY) + (POLICY[-1] + 1) * 2 * len(shapes.blocks)

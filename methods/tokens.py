@@ -1,0 +1,64 @@
+"""Learned tokens for self-attention: listed here, and at home on a vision transformer."""
+
+from dataclasses import dataclass
+
+from datasets.errors import BadInput
+from methods.method import Method
+from methods.registry import register
+from methods.shapes import Shapes
+
+
+class Tokens(Method):
+    """What stands among the tokens of an attention layer has no place in a ResNet: these entries say so."""
+
+    tokens: str  # what is learned, in the plural
+
+    def refusal(self, network: str) -> str:
+        return (
+            f"{self.name} learns {self.tokens} for self-attention, and {network} has none: "
+            "it belongs to a vision transformer (ViT), and none is a backbone here"
+        )
+
+    def place(self, source, classes):
+        raise BadInput(self.refusal("this ResNet"))
+
+    def floats(self, shapes: Shapes) -> int:
+        """0: nothing is placed, so nothing is stored."""
+        return 0
+
+
+@register
+@dataclass(frozen=True)
+class Prefix(Tokens):
+    """Li, Liang 2021, prefix tuning: learned keys and values in front of those of every attention layer.
+
+    On a ViT of depth L and dimension d: 2 L d floats a token. No backbone here has attention: it is refused.
+    """
+
+    name = "prefix"
+    label = "Prefix"
+    family = "prompts"
+    fidelity = "adaptation"
+    paper = "Li 2021, arXiv 2101.00190"
+    mergeable = False
+    lr = 0.1
+    tokens = "keys and values"
+
+
+@register
+@dataclass(frozen=True)
+class Prompt(Tokens):
+    """Jia 2022, visual prompt tuning (deep): learned tokens beside the image's at the entry of every layer.
+
+    On a ViT of depth L and dimension d: L d floats a token. No backbone here has attention: it is
+    refused. The form of the same paper for a ResNet is pad_prompt.
+    """
+
+    name = "prompt"
+    label = "Visual prompt"
+    family = "prompts"
+    fidelity = "adaptation"
+    paper = "Jia 2022, arXiv 2203.12119"
+    mergeable = False
+    lr = 0.1
+    tokens = "tokens"

@@ -1,0 +1,90 @@
+"""Conv-Adapter's branch written out, over geometries; its count against the module."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.backbones.resnet26 import resnet26
+from benchmark.backbones.shapes import resnet26_shapes
+from datasets.errors import BadInput
+from methods.layers.conv_adapter import NarrowBeside
+from methods.layers.network import merged
+from methods.registry import select
+from methods.shapes import ConvShape
+
+GEOMETRIES = [
+    {"kernel_size": 3, "padding": 1, "stride": 2},
+    {"kernel_size": (3, 5), "padding": 2, "dilation": 2, "groups": 2},
+    {"kernel_size": 3, "padding": 1, "padding_mode": "reflect", "bias": True},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": 4, "stride": (1, 2)},
+]
+
+
+@pytest.mark.parametrize("how", GEOMETRIES)
+def test_the_formula(how):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 6, **{"bias": False, **how}).double().requires_grad_(False)
+    adapter, x = NarrowBeside(conv, 4), torch.randn(2, 8, 11, 13, dtype=torch.float64)
+    assert torch.equal(adapter(x), conv(x))
+    with torch.no_grad():
+        adapter.scale.normal_()
+    branch = []
+    for i in range(2):  # each narrow channel sees four of the input's
+        one = nn.Conv2d(4, 1, **{**how, "groups": 1, "bias": True}).double()
+        one.load_state_dict({"weight": adapter.down.weight[i : i + 1], "bias": adapter.down.bias[i : i + 1]})
+        branch.append(one(x[:, 4 * i : 4 * i + 4]).clamp(min=0))
+    up = torch.einsum("nwhv,ow->nohv", torch.cat(branch, dim=1), adapter.up.weight[:, :, 0, 0])
+    wanted = conv(x) + adapter.scale * up
+    assert (wanted - conv(x)).abs().max() > 0.01
+    assert torch.allclose(adapter(x), wanted, rtol=1e-12, atol=1e-12)
+    (method,) = select("conv_adapter(reduction=4)")
+    assert sum(p.numel() for p in adapter.parameters() if p.requires_grad) == method.new_floats(ConvShape.of(conv))
+
+
+def test_the_start_has_gradients():
+    """Only the scale is zero: it has a gradient at the first step, all else from the second on."""
+    torch.manual_seed(0)
+    adapter = NarrowBeside(nn.Conv2d(8, 6, 3, padding=1).requires_grad_(False), 4)
+    assert adapter.scale.abs().max() == 0 and adapter.up.weight.abs().min() > 0
+    adapter(torch.randn(2, 8, 5, 5)).square().sum().backward()
+    assert adapter.scale.grad.abs().min() > 0
+
+
+def test_channels_last():
+    """Strided 1x1s too, where this CPU's weight gradient has crashed."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 32, 1, 2, bias=False).requires_grad_(False)
+    adapter = NarrowBeside(conv, 8)
+    with torch.no_grad():
+        adapter.scale.normal_()
+    x = torch.randn(4, 64, 9, 9)
+    grads = []
+    for image in (x, x.to(memory_format=torch.channels_last)):
+        adapter.zero_grad()
+        adapter(image).square().sum().backward()
+        grads.append([p.grad.clone() for p in adapter.parameters() if p.requires_grad])
+    for a, b in zip(*grads, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_counts_at_width_one():
+    """The release's 9 C + w + w cout + 2 cout, less the bias of cout in front of a batch norm."""
+    (method,) = select("conv_adapter")
+    shapes = resnet26_shapes()
+    assert [c.name for c in shapes.convs if method.why_not(c)] == ["body.stem.conv"]
+    adapted = shapes.convs[1:]
+    released = sum(9 * c.cin + c.cin // 8 + c.cin // 8 * c.cout + 2 * c.cout for c in adapted)
+    assert method.floats(shapes) == 7_744 + released - sum(c.cout for c in adapted)
+    assert f"{method.multiplier(shapes):.2f}" == "1.19"
+
+
+def test_what_it_refuses():
+    with pytest.raises(BadInput, match="reduction must be 1 or more"):
+        select("conv_adapter(reduction=0)")
+    (method,) = select("conv_adapter(reduction=7)")
+    assert method.why_not(ConvShape(64, 64, (3, 3))) == "64 channels do not divide by 7"
+    with pytest.raises(BadInput, match="fits no convolution"):
+        method.check(resnet26_shapes())
+    with pytest.raises(AttributeError, match="does not fold"):
+        merged(select("conv_adapter(reduction=4)")[0].place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))

@@ -1,0 +1,139 @@
+"""Merging, over the whole registry: on backbones, on every geometry of a convolution, and out into the libraries."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.backbones.library import library_network
+from benchmark.backbones.resnet26 import resnet26
+from methods.layers.network import Network, exported, merged
+from methods.layers.series import put_series
+from methods.per_conv import PerConv
+from methods.registry import entries
+from methods.shapes import ConvShape
+
+CLASSES = 5
+ALL = [entry() for entry in entries() if not entry().refusal("resnet26")]
+merging = pytest.mark.parametrize("method", [m for m in ALL if m.mergeable], ids=lambda m: m.name)
+layered = pytest.mark.parametrize(
+    "method", [m for m in ALL if m.mergeable and isinstance(m, PerConv)], ids=lambda m: m.name
+)
+
+GEOMETRIES = {
+    "plain": {},
+    "stride": {"stride": 2},
+    "dilation": {"dilation": 2, "padding": 2},
+    "groups": {"groups": 4},
+    "depthwise": {"groups": 32},
+    "bias": {"bias": True},
+    "tall": {"kernel_size": (5, 3), "padding": (2, 1)},
+    "even": {"kernel_size": 2, "padding": 0},
+    "no padding": {"padding": 0},
+    "pointwise": {"kernel_size": 1, "padding": 0, "stride": 2},
+    "reflect": {"padding_mode": "reflect"},
+    "circular": {"padding_mode": "circular", "bias": True},
+    "uneven": {"stride": (2, 1), "dilation": (1, 2), "padding": (1, 2)},
+}
+
+
+def stirred(module: nn.Module) -> nn.Module:
+    """Its trained tensors away from their start, its statistics from a fresh network's."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for p in module.parameters():
+            if p.requires_grad:
+                p += 0.05 * torch.randn_like(p) * (p.abs().mean() + 0.1)
+        for m in module.modules():
+            if isinstance(m, nn.BatchNorm2d) and not getattr(m, "shared", False):
+                m.running_mean += 0.1 * torch.randn_like(m.running_mean)
+                m.running_var *= 1 + 0.2 * torch.rand_like(m.running_var)
+    return module.eval()
+
+
+def off(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((got - wanted).abs().max() / wanted.abs().max())
+
+
+def source_for(method, base: Network) -> Network:
+    base = copy.deepcopy(base)
+    if method.source == "series":
+        torch.manual_seed(1)
+        put_series(base)
+        for _, adapter in base.conv_sites():
+            adapter.mix.weight.data *= 0.2
+    return base.double().requires_grad_(False).eval()
+
+
+def placed(method, base: Network) -> tuple[Network, Network]:
+    source = source_for(method, base)
+    torch.manual_seed(2)
+    return source, stirred(method.place(source, CLASSES))
+
+
+@pytest.fixture(scope="module")
+def slim() -> Network:
+    torch.manual_seed(0)
+    return stirred(resnet26(3, 0.25))
+
+
+@merging
+def test_merged_is_unmerged_and_leaves_every_bit(method, slim):
+    source, network = placed(method, slim)
+    before = {n: t.clone() for n, t in (*source.state_dict().items(), *network.state_dict().items())}
+    x = torch.randn(3, 3, 40, 40, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = network(x)
+        for fuse in (True, False):
+            out = merged(network, fuse)
+            assert off(out(x), wanted) < 1e-5, fuse
+            kinds = {type(m) for m in out.modules()}
+            assert kinds <= {type(m) for m in slim.modules()} | {nn.Identity}, kinds  # nothing of the method is left
+        assert torch.equal(network(x), wanted)
+    for n, t in (*source.state_dict().items(), *network.state_dict().items()):
+        assert torch.equal(t, before[n]), n  # to unmerge is to use the network again
+
+
+@layered
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_layer_folds_on_every_geometry(method, geometry):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(32, 64, **({"kernel_size": 3, "padding": 1, "bias": False} | GEOMETRIES[geometry])).double()
+    conv.requires_grad_(False)
+    if reason := method.why_not(ConvShape.of(conv)):
+        assert len(reason) > 10
+        pytest.skip(reason)
+    layer = stirred(method.layer(conv))
+    weight = conv.weight.clone()
+    x = torch.randn(2, 32, 11, 13, dtype=torch.float64)
+    with torch.no_grad():
+        wanted, plain = layer(x), conv(x)
+        assert off(plain, wanted) > 1e-6  # the stirred layer does something
+        assert off(layer.folded()(x), wanted) < 1e-10
+    assert torch.equal(conv.weight, weight)
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", [m for m in ALL if m.mergeable and m.source == "plain"], ids=lambda m: m.name)
+def test_merged_weights_load_into_the_library(method, name, library):
+    base, plain = library[name]
+    _, network = placed(method, base)
+    weights = exported(network)
+    plain = copy.deepcopy(plain).double()
+    plain.fc = nn.Linear(plain.fc.in_features, CLASSES).double()
+    plain.load_state_dict(weights)  # strict: every name and no other
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        assert off(plain.eval()(x), network(x)) < 1e-8
+
+
+@pytest.fixture(scope="module")
+def library() -> dict[str, tuple[Network, nn.Module]]:
+    """Ours and the library's own model of each name."""
+    import timm
+    from torchvision import models
+
+    torch.manual_seed(0)
+    own = {"torchvision/resnet18": models.resnet18(), "timm/resnet50": timm.create_model("resnet50")}
+    return {name: (stirred(library_network(name, 3)), model) for name, model in own.items()}

@@ -1,0 +1,80 @@
+"""Partial fine-tuning: which modules are the domain's, and how many floats that is."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark.backbones.library import library_network
+from benchmark.backbones.resnet26 import resnet26
+from benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from datasets.errors import BadInput
+from methods.layers.network import own_tensors
+from methods.registry import select
+
+
+def trained(network) -> dict[str, int]:
+    return {n: p.numel() for n, p in network.named_parameters() if p.requires_grad and not n.startswith("head.")}
+
+
+def test_the_last_block_of_the_resnet26_and_the_norm_behind_it():
+    (method,) = select("partial")
+    network = method.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3)
+    units = [f"body.stages.2.3.{unit}.{part}" for unit in ("unit1", "unit2") for part in ("conv", "bn")]
+    assert {name.rpartition(".")[0] for name in trained(network)} == {*units, "body.norm"}
+    norms = {n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and m.train().training}
+    own = {n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and not m.shared}
+    assert own == {units[1], units[3], "body.norm"} < norms
+    network.train()
+    assert {n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and m.training} == own
+
+
+@pytest.mark.parametrize("last", range(1, 13))
+def test_count_of_the_resnet26(last):
+    (method,) = select(f"partial(last={last})")
+    source = resnet26(3, 0.125).requires_grad_(False).eval()
+    got = trained(method.place(source, 3))
+    assert sum(got.values()) == method.floats(resnet26_shapes(0.125)) == method.floats(shapes_of(source))
+    if last == 12:  # all but the stem
+        assert not any(name.startswith("body.stem") for name in got)
+        stem = sum(p.numel() for p in source.body.stem.parameters())
+        assert sum(got.values()) == resnet26_shapes(0.125).base - stem
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/resnet50", "timm/resnet18", "timm/resnet50_v1"])
+def test_the_libraries_networks(name):
+    """Nothing lies behind their blocks; a shortcut's convolution lies in its block."""
+    source = library_network(name, 3).requires_grad_(False).eval()
+    shapes = shapes_of(source)
+    for last in (1, 3, len(shapes.blocks)):
+        (method,) = select(f"partial(last={last})")
+        network = method.place(source, 5)
+        blocks = tuple(f"{block}." for block in shapes.blocks[-last:])
+        got = trained(network)
+        assert got.keys() == {n for n, _ in source.named_parameters() if n.startswith(blocks)}
+        assert sum(got.values()) == method.floats(shapes) == sum(shapes.below(b[:-1]) for b in blocks)
+        assert all(n.startswith((*blocks, "head.")) for n in own_tensors(network, source))
+
+
+def test_more_blocks_than_there_are():
+    (method,) = select("partial(last=13)")
+    with pytest.raises(BadInput, match=r"partial\(last=13\): this backbone has 12 residual blocks; lower last"):
+        method.check(resnet26_shapes())
+    with pytest.raises(BadInput, match="12 residual blocks"):
+        method.place(resnet26(3, 0.125), 3)
+    (method,) = select("partial(last=9)")
+    method.check(resnet26_shapes())
+    with pytest.raises(BadInput, match="8 residual blocks"):
+        method.check(shapes_of(library_network("torchvision/resnet18", 3)))
+    for last in (0, -1):
+        with pytest.raises(BadInput, match=rf"partial\(last={last}\): last must be 1 or more"):
+            select(f"partial(last={last})")
+
+
+def test_gradients_stop_where_the_shared_part_begins():
+    (method,) = select("partial(last=2)")
+    network = method.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3).train()
+    seen = {}
+    network.body.stages[2][1].register_forward_hook(lambda m, a, y: seen.update(before=y.requires_grad))
+    network.body.stages[2][2].register_forward_hook(lambda m, a, y: seen.update(after=y.requires_grad))
+    network(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert seen == {"before": False, "after": True}
