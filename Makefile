@@ -9,14 +9,18 @@ export BENCH_COMMAND = make $@ $(MAKEOVERRIDES)
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
 folders = $(call option,RESULTS,results) $(call option,CACHE,cache)
+runs = --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,BACKBONE,backbone) \
+  $(call option,PROFILE,profile) $(call option,SET,set) $(call option,SPLIT,split) $(call option,SEEDS,seeds) \
+  $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
+  $(call option,DEVICE,device)
 
-.PHONY: bench test lint methods data results perf
+.PHONY: bench sum test lint methods data results sweep perf
 
 bench: .venv/made
-	@$(PY) -m benchmark run --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,BACKBONE,backbone) \
-	  $(call option,PROFILE,profile) $(call option,SET,set) $(call option,SPLIT,split) $(call option,SEEDS,seeds) \
-	  $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
-	  $(call option,WORKERS,workers) $(call option,DEVICE,device) $(folders)
+	@$(PY) -m benchmark run $(runs) $(call option,WORKERS,workers) $(folders)
+
+sum: .venv/made
+	@$(PY) -m benchmark sum $(runs) $(folders)
 
 test: .venv/made
 	@$(PY) -m pytest $(if $(SLOW),,-m 'not slow')
@@ -32,6 +36,9 @@ data: .venv/made
 
 results: .venv/made
 	@$(PY) -m benchmark tables $(call option,FROM,from) $(folders)
+
+sweep: .venv/made
+	@$(PY) -m benchmark sweep --method $(call quoted,$(or $(METHOD),all)) $(folders)
 
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)

@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="python -m benchmark", description="The Visual Decathlon suite.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="run | methods | data | tables | perf")
+    commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(HOME))
     folders = argparse.ArgumentParser(add_help=False)
     folders.add_argument(
         "--results",
@@ -69,18 +69,18 @@ def parser() -> argparse.ArgumentParser:
         "--cache", type=_existing, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
     )
 
-    run = commands.add_parser("run", parents=[folders], help="train and evaluate methods, write the tables")
-    run.add_argument("--method", required=True, help="name, name(option=value), a comma list, a wildcard, or all")
-    run.add_argument(
+    runs = argparse.ArgumentParser(add_help=False)  # which runs are meant
+    runs.add_argument("--method", required=True, help="name, name(option=value), a comma list, a wildcard, or all")
+    runs.add_argument(
         "--data", type=_existing, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn"
     )
-    run.add_argument(
+    runs.add_argument(
         "--backbone", type=_existing, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
     )
-    run.add_argument(
-        "--profile", default="standin", help="standin (default: minutes on two cores) or decathlon (the paper's)"
+    runs.add_argument(
+        "--profile", default="standin", help="standin (minutes on two cores), decathlon (the paper's), decathlon-2018"
     )
-    run.add_argument(
+    runs.add_argument(
         "--set",
         action=_Words,
         nargs="+",
@@ -88,19 +88,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="override a setting, e.g. epochs=10 pretrain.epochs=5 width=0.5",
     )
-    run.add_argument(
+    runs.add_argument(
         "--split",
         choices=("val", "test", "holdout"),
         default="val",
         help="val: train on train; test: train on train+val; holdout: 4/5 against 1/5 of train, for tuning",
     )
-    run.add_argument(
+    runs.add_argument(
         "--seeds", default="1", help="how many (3 is 0, 1, 2) or a list such as 0,5,7; `5,` is seed 5 alone"
     )
-    run.add_argument(
+    runs.add_argument(
         "--domains", action=_Words, nargs="+", default=[], help="a list of domains (default: all there are)"
     )
-    run.add_argument(
+    runs.add_argument(
         "--own",
         type=_own,
         action="append",
@@ -108,9 +108,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=DIR",
         help="your own domain: a folder of class folders",
     )
-    run.add_argument("--limit", type=_positive, help="cut every split to so many images (marks the rows)")
+    runs.add_argument("--limit", type=_positive, help="cut every split to so many images (marks the rows)")
+    runs.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    run = commands.add_parser("run", parents=[runs, folders], help="train and evaluate methods, write the tables")
     run.add_argument("--workers", type=_positive, help="processes side by side (default: the cores; 1 on a GPU)")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    what = "add a method's ΔW of two domains, as finished runs left them"
+    commands.add_parser(
+        "sum", parents=[runs, folders], help=what, description=f"{what}: METHOD is one, DOMAINS are two."
+    )
 
     methods = commands.add_parser("methods", help="list the methods")
     methods.add_argument("--width", type=_width, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
@@ -132,6 +139,9 @@ def parser() -> argparse.ArgumentParser:
         "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"
     )
 
+    sweep = commands.add_parser("sweep", parents=[folders], help="three rates a method on a held-out part of train")
+    sweep.add_argument("--method", required=True, help="as of run")
+
     perf = commands.add_parser("perf", parents=[folders], help="measure batches and steps against the reference's way")
     perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="batches, step")
     return top
@@ -139,9 +149,11 @@ def parser() -> argparse.ArgumentParser:
 
 HOME = {
     "run": "benchmark.run_command",
+    "sum": "benchmark.sum_command",
     "methods": "benchmark.methods_command",
     "data": "benchmark.data_command",
     "tables": "benchmark.tables_command",
+    "sweep": "benchmark.sweep_command",
     "perf": "benchmark.perf_command",
 }
 

@@ -22,6 +22,7 @@ from benchmark.images import open_images
 from benchmark.joint import load_together
 from benchmark.provenance import Provenance, device_name
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
+from benchmark.serve import Head
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
 from datasets.batches import Batches
@@ -61,11 +62,13 @@ def _source(source: Network, about: dict) -> Ready:
     return Ready(source, json.loads(about["history"]), json.loads(about["clock"]), None)
 
 
-def _part(cell: Cell, method: Method, together: nn.Module, shared: list[dict], clock: dict, results: Path) -> Ready:
+def _part(
+    cell: Cell, method: Method, together: nn.Module, shared: list[dict], clock: dict, crop: int, results: Path
+) -> Ready:
     """The domain's network out of the joint training; its times are an equal share of that."""
     network = together.networks[cell.domain.name]
     stored = stored_tensors(network, together.trunk)
-    return Ready(network, shared, clock, _write(cell, method, stored, results))
+    return Ready(network, shared, clock, _write(cell, method, stored, crop, results))
 
 
 def _alone(
@@ -101,18 +104,28 @@ def _alone(
     }
     stored = stored_tensors(network, source)
     restore(network, source, stored)  # what is evaluated is what the file holds
-    return Ready(network, history, measured, _write(cell, method, stored, results))
+    return Ready(network, history, measured, _write(cell, method, stored, images.crop, results))
 
 
 def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
 
-def _write(cell: Cell, method: Method, stored: dict[str, Tensor], results: Path) -> int:
+def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, results: Path) -> int:
     """Write what a domain stores beside the backbone; returns its size in bytes."""
-    head = {"method": method.full_spec, "backbone": cell.backbone.hash, "domain": cell.domain.name}
-    head |= {"classes": str(cell.train.classes)} | ({"joint": cell.joint.hash} if cell.joint else {})
-    return write_safetensors(results / "adapters" / f"{cell.hash}.safetensors", stored, head)
+    head = Head(
+        method=method.full_spec,
+        backbone=cell.backbone.hash,
+        domain=cell.domain.name,
+        classes=cell.train.classes,
+        mean=cell.domain.mean,
+        std=cell.domain.std,
+        crop=crop,
+        shorter=cell.profile.shorter,
+        training=TRAINING_VERSION,
+        joint=cell.joint.hash if cell.joint else None,
+    )
+    return write_safetensors(results / "adapters" / f"{cell.hash}.safetensors", stored, head.metadata())
 
 
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
@@ -131,7 +144,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     elif method.alone:
         ready = _alone(cell, method, source, train_images, results, device, report)
     else:
-        ready = _part(cell, method, together, shared, clock, results)
+        ready = _part(cell, method, together, shared, clock, test_images.crop, results)
     network, history, measured, size = ready
     if together is not None and method.alone:
         measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in shared)}

@@ -68,7 +68,9 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             )
         if fault := networks.damage(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
-        networks.write_safetensors(target, network.state_dict(), {"structure": structure, "file": file.name})
+        says = {"structure": structure, "file": file.name, "hash": target.stem, "network": adapted.network}
+        says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}
+        networks.write_safetensors(target, network.state_dict(), says)
         contents[structure] = content
     return GivenBackbone(path.name, contents, adapted, colours)
 

@@ -4,19 +4,18 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from concurrent.futures import Future
 from pathlib import Path
 
 from benchmark import plan, table_files, tables
 from benchmark.backbones.shapes import shapes_named
-from benchmark.cells import Backbone, Cell, Joint
+from benchmark.cells import Cell
 from benchmark.given import read_given
+from benchmark.jobs import work
 from benchmark.methods_command import left_alone
-from benchmark.profiles import Profile, profile
+from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
 from benchmark.records import read_records
 from benchmark.screen import Screen
-from benchmark.workers import Workers, outcome
 from datasets.cores import cores
 from datasets.errors import BadInput
 from methods.registry import select, select_named
@@ -26,15 +25,15 @@ SHIPPED = ROOT / "results" / "standin"
 
 def run(args: Namespace) -> int:
     """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
-    device = _device(args.device)
-    request = _request(args)
+    device = device_of(args.device)
+    request = requested(args)
     results = args.results
-    _probe(results)
-    _probe(request.cache)
+    probe(results)
+    probe(request.cache)
     with Screen() as screen:
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
-        request = _able(request, select_named(args.method), screen)
+        request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
         finished = {record["hash"]: record for record in read_records([results / "records"])}
@@ -48,9 +47,9 @@ def run(args: Namespace) -> int:
         if todo:
             workers = args.workers or (1 if device.startswith("cuda") else cores())
             provenance = Provenance(
-                data.name, data.id, data.standin, workers, _command(), commit(), versions(), machine()
+                data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
             )
-            faults = _work(todo, results, provenance, device, workers, screen)
+            faults = work(todo, results, provenance, device, workers, screen)
     records = read_records([results / "records"])
     found = tables.tables([r for r in records if r["limit"] in (None, args.limit)], lent)
     paths = table_files.write(found, results)
@@ -64,7 +63,7 @@ def run(args: Namespace) -> int:
     return 2 if faults else 0
 
 
-def _request(args: Namespace) -> plan.Request:
+def requested(args: Namespace) -> plan.Request:
     methods = select(args.method)
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
@@ -91,34 +90,39 @@ def _request(args: Namespace) -> plan.Request:
     )
 
 
-def _able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
-    """The request without what a wildcard brought and cannot run here (said); BadInput for one asked by name."""
-    able = []
+def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
+    """The request without what a wildcard or group brought and cannot run here (said); BadInput for what was named."""
+    kept = []
     for method in request.methods:
-        sentence = plan.refusal(request, method)
+        chosen, sentence = request.profile, plan.refusal(request, method)
+        if not sentence:
+            shapes = shapes_named(chosen.network, chosen.width * method.widen, chosen.crop)
+            try:
+                method.check(shapes)
+            except BadInput as error:
+                sentence = str(error)
         if sentence and (method.spec in named or len(request.methods) == 1):
             raise BadInput(sentence)
         if sentence:
             screen.say(f"left out: {sentence}")
         else:
-            chosen = request.profile
-            shapes = shapes_named(chosen.network, chosen.width * method.widen, chosen.crop)
-            method.check(shapes)
             for note in left_alone(method, shapes):
                 screen.say(note)
-            able.append(method)
-    return dataclasses.replace(request, methods=able)
+            kept.append(method)
+    if not kept:
+        raise BadInput(f"none of {', '.join(m.spec for m in request.methods)} can run here: {sentence}")
+    return dataclasses.replace(request, methods=kept)
 
 
-def _probe(folder: Path) -> None:
+def probe(folder: Path) -> None:
     """Refuse a folder that cannot be written before anything is trained for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
+        trial = folder / f".probe.{os.getpid()}"
         try:
-            probe.write_bytes(b"probe")
+            trial.write_bytes(b"probe")
         finally:
-            probe.unlink(missing_ok=True)
+            trial.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(
             f"{folder} cannot be written ({error.strerror}); make it writable or name another folder"
@@ -149,7 +153,7 @@ def _baseline(
     return plan.baseline_cells(request, data, request.seeds[:1]), lent
 
 
-def _device(wanted: str) -> str:
+def device_of(wanted: str) -> str:
     if wanted == "cpu":
         return "cpu"
     import torch
@@ -161,85 +165,6 @@ def _device(wanted: str) -> str:
     return "cpu"
 
 
-def _command() -> str:
+def command() -> str:
     """What the user typed, with no path of the interpreter."""
     return os.environ.get("BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
-
-
-def _work(
-    todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen
-) -> list[str]:
-    """Train each backbone and joint training that is missing once, then the cells that stand on it, the longest first.
-
-    Nothing waits for what it does not need. Returns the faults; what stands on a fault is not run.
-    """
-    bases = {c.backbone.hash: c.backbone for c in todo if not c.backbone.path.is_file()}
-    joints = {c.joint.hash: c.joint for c in todo if c.joint is not None and not c.joint.path.is_file()}
-    waiting: dict[str, Backbone | Joint | Cell] = bases | joints
-    waiting |= {c.hash: c for c in sorted(todo, key=lambda cell: -cell.work)}
-    epochs = {h: (j.profile.pretrain if h in bases else _profile(j).adapt).epochs for h, j in waiting.items()}
-    per_epoch = {h: job.work / epochs[h] for h, job in waiting.items()}
-    screen.expect(sum(job.work for job in waiting.values()))
-    unmade = set(bases) | set(joints)
-    faults: list[str] = []
-    jobs: dict[Future, Backbone | Joint | Cell] = {}
-    running: set[Future] = set()
-
-    def told(key: str, row: dict) -> None:
-        screen.epoch(key, row, per_epoch[key])
-
-    with Workers(workers, device) as pool:
-
-        def start_ready() -> None:
-            for key, job in list(waiting.items()):
-                if not _needs(job) & unmade:
-                    del waiting[key]
-                    future = _submit(pool, job, results, provenance)
-                    jobs[future] = job
-                    running.add(future)
-                    screen.begin(key, _doing(job), epochs[key])
-
-        start_ready()
-        for future in pool.finished(running, told):
-            job = jobs[future]
-            try:
-                done = outcome(future, _doing(job))
-                screen.end(job.hash, _done(job, done))
-                unmade.discard(job.hash)
-                start_ready()
-            except BadInput as fault:
-                faults.append(str(fault))
-                screen.end(job.hash, f"{_doing(job)}: not done")
-    return list(dict.fromkeys(faults))
-
-
-def _profile(job: Backbone | Joint | Cell) -> Profile:
-    return job.backbone.profile if isinstance(job, Joint) else job.profile
-
-
-def _needs(job: Backbone | Joint | Cell) -> set[str]:
-    if isinstance(job, Backbone):
-        return set()
-    joint = {job.joint.hash} if isinstance(job, Cell) and job.joint is not None else set()
-    return {job.backbone.hash} | joint
-
-
-def _submit(pool: Workers, job: Backbone | Joint | Cell, results: Path, provenance: Provenance) -> Future:
-    if isinstance(job, Backbone):
-        return pool.pretrain(job)
-    return pool.together(job) if isinstance(job, Joint) else pool.cell(job, results, provenance)
-
-
-def _doing(job: Backbone | Joint | Cell) -> str:
-    if isinstance(job, Backbone):
-        wide = f" of width {job.network_profile.width:g}" if job.widen != 1 else ""
-        return f"pretraining the {job.structure} backbone{wide}"
-    name = job.method.partition("(")[0]
-    return f"{name} over all domains" if isinstance(job, Joint) else f"{name} {job.domain.name}"
-
-
-def _done(job: Backbone | Joint | Cell, record: dict | None) -> str:
-    if not isinstance(job, Cell):
-        return _doing(job).replace("pretraining", "pretrained")
-    what = f"{job.method.partition('(')[0]:12} {job.domain.name:14} seed {job.seed}"
-    return f"{what}  {record['top1']:6.2f} %"

@@ -39,7 +39,7 @@ def _tell(key: str, row: dict) -> None:
     _messages.put((key, row))
 
 
-def _settle() -> None:
+def settle() -> None:
     """One thread; and float32 is float32 on a GPU too, not TF32."""
     import torch
 
@@ -50,7 +50,7 @@ def _settle() -> None:
 def _pretrain(backbone: Backbone, device: str) -> None:
     from benchmark.networks import pretrain
 
-    _settle()
+    settle()
     try:
         pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
     except BadInput as error:
@@ -61,7 +61,7 @@ def _pretrain(backbone: Backbone, device: str) -> None:
 def _together(joint: Joint, device: str) -> None:
     from benchmark.joint import train_together
 
-    _settle()
+    settle()
     try:
         train_together(joint, device, lambda row: _tell(joint.hash, row))
     except BadInput as error:
@@ -71,7 +71,7 @@ def _together(joint: Joint, device: str) -> None:
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
     from benchmark.cell import run_cell
 
-    _settle()
+    settle()
     return run_cell(cell, results, provenance, device, lambda row: _tell(cell.hash, row))
 
 

@@ -1,5 +1,7 @@
 """The shapes a method is counted by: known without building a network, or read off one."""
 
+from functools import cache
+
 from methods.shapes import ConvShape, NormShape, Shapes
 
 BLOCKS = 4  # residual blocks a stage
@@ -31,6 +33,7 @@ def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
     return Shapes(convs, norms, channels[-1], blocks, size)
 
 
+@cache
 def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
     """Those of the backbone of this name; a library's is built to be looked at."""
     if network == "resnet26":

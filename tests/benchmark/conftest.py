@@ -201,7 +201,7 @@ class Inline:
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
-    monkeypatch.setattr("benchmark.run_command.Workers", Inline)
+    monkeypatch.setattr("benchmark.jobs.Workers", Inline)
     monkeypatch.setattr(workers, "_messages", Inline)
     Inline.told.clear()
 

@@ -37,7 +37,7 @@ def broken(tiny: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def refused(here, broken: Path, tmp_path: Path, monkeypatch) -> Callable[..., str]:
     """Runs on the broken release; its sentence, once it is sure that nothing was left or trained."""
-    monkeypatch.setattr("benchmark.run_command.Workers", None)
+    monkeypatch.setattr("benchmark.jobs.Workers", None)
 
     def run(*words: str, **more) -> str:
         usual = ["--data", str(broken), "--cache", str(tmp_path / "cache")]
@@ -252,7 +252,7 @@ def test_settings_at_their_bounds():
         (["--seeds", "x"], "SEEDS=x"),
         (["--seeds", "0"], "SEEDS=0"),
         (["--seeds", "0,99999999999"], "SEEDS=0,99999999999"),
-        (["--profile", "huge"], "standin or decathlon"),
+        (["--profile", "huge"], "standin, decathlon, decathlon-2018"),
         (["--own", "dtd=/nowhere"], "official domain"),
         (["--own", "mine=/nowhere"], "mine: /nowhere"),
         (["--own", "data=/nowhere"], "a column data already"),

@@ -1,0 +1,107 @@
+"""`python -m benchmark sweep`: three rates a method on a held-out part of train, the same budget for all.
+
+The recorded sweep is what the entries' `lr` come from: results/standin/sweep.parquet.
+"""
+
+import statistics
+import sys
+from argparse import Namespace
+from dataclasses import replace
+
+import pyarrow as pa
+
+from benchmark import plan
+from benchmark.cells import Cell
+from benchmark.jobs import work
+from benchmark.profiles import profile
+from benchmark.provenance import Provenance, commit, machine, versions
+from benchmark.records import read_records, write_bytes, write_table
+from benchmark.run_command import able, command, probe
+from benchmark.screen import Screen
+from datasets.cores import cores
+from methods.method import Method
+from methods.registry import select, select_named
+
+FACTORS = (1 / 3, 1.0, 3.0)  # of the rate that the entry declares
+DOMAINS = ("aircraft", "dtd", "svhn")  # a natural one, a texture, a glyph
+NOISE = 1.0  # points of the mean below which the declared rate stays
+
+SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, metadata={"comment": text})
+        for name, kind, text in (
+            ("method", pa.string(), "method string"),
+            ("lr", pa.float64(), "peak rate, one digit: a third of, once and three times the declared one"),
+            ("top1", pa.float64(), "mean over the domains of top-1 on a held-out fifth of train, %"),
+            ("domains", pa.string(), "the domains"),
+            ("epochs", pa.int32(), "epochs of training: a third of the profile's"),
+            ("seed", pa.int32(), "the one seed"),
+            ("data", pa.string(), "name of the data"),
+            ("declared", pa.bool_(), "whether it was the entry's own rate"),
+            ("chosen", pa.bool_(), "the best, or the declared one where it is within 1 point of that"),
+        )
+    ]
+)
+
+
+def run(args: Namespace) -> int:
+    """Train what is missing, then write sweep.parquet and sweep.md; 2 where a cell could not be run."""
+    short = profile("standin")
+    short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
+    request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
+    for folder in (args.results, args.cache):
+        probe(folder)
+    with Screen() as screen:
+        request = able(request, select_named(args.method), screen)
+        data = plan.open_data(request, screen.preparing)
+        cells = {rate: _at(request, data, *rate) for m in request.methods if m.widen == 1 for rate in _rates(m)}
+        finished = {record["hash"] for record in read_records([args.results / "records"])}
+        todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
+        where = Provenance(data.name, data.id, data.standin, cores(), command(), commit(), versions(), machine())
+        faults = work(todo, args.results, where, "cpu", cores(), screen) if todo else []
+    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
+    rows = []
+    for (method, rate), some in cells.items():
+        if all(cell.hash in found for cell in some):
+            top1 = statistics.fmean(found[cell.hash] for cell in some)
+            rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == method.lr})
+    rows = [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
+    about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
+    paths = [
+        write_table(pa.Table.from_pylist([about | row for row in rows], SCHEMA), args.results / "sweep.parquet"),
+        write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), args.results / "sweep.md"),
+    ]
+    screen.files(paths)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 2 if faults else 0
+
+
+def _rates(method: Method) -> list[tuple[Method, float]]:
+    return [(method, float(f"{method.lr * factor:.1g}") if factor != 1 else method.lr) for factor in FACTORS]
+
+
+def _at(request: plan.Request, data: plan.Data, method: Method, rate: float) -> list[Cell]:
+    at = replace(request.profile, adapt=replace(request.profile.adapt, lr=rate))
+    return plan.cells(replace(request, profile=at), data, [method], (0,))
+
+
+def chosen(rows: list[dict], method: str) -> float:
+    """The rate of the largest mean, or the declared one where that is within `NOISE` of it."""
+    mine = [row for row in rows if row["method"] == method]
+    best = max(mine, key=lambda row: row["top1"])
+    return next((r["lr"] for r in mine if r["declared"] and r["top1"] >= best["top1"] - NOISE), best["lr"])
+
+
+def _markdown(rows: list[dict], epochs: int, data: str) -> str:
+    """One line a method; the chosen rate in bold."""
+    lines = ["| Method | a third | | declared | | three times | |", "| --- |" + " ---: |" * 6]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["lr"])
+        cells = [f"{r['lr']:g} | " + (f"**{r['top1']:.1f}**" if r["chosen"] else f"{r['top1']:.1f}") for r in mine]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    text = (
+        f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} ({data}, {epochs} epochs, seed 0). "
+        f"Bold: the best, or the declared rate where it is within {NOISE:g} point of it."
+    )
+    return "\n".join([*lines, "", text, ""])

@@ -1,0 +1,30 @@
+"""The sweep of rates: which are tried, which is chosen, and that the entries have what the recorded sweep chose."""
+
+from benchmark.sweep_command import _markdown, _rates, chosen
+from methods.registry import select
+
+
+def rows(**top1: float) -> list[dict]:
+    """Of one method, a third of the declared rate, the rate, and three times of it."""
+    names = (("third", 0.03, False), ("once", 0.1, True), ("thrice", 0.3, False))
+    return [{"method": "m", "lr": lr, "top1": top1[name], "declared": own} for name, lr, own in names]
+
+
+def test_three_rates_about_the_declared_one():
+    (method,) = select("par_adapter")
+    assert [rate for _, rate in _rates(method)] == [0.03, 0.1, 0.3]
+    assert [rate for _, rate in _rates(select("finetune")[0])][1] == select("finetune")[0].lr
+
+
+def test_the_best_is_chosen_and_noise_moves_nothing():
+    assert chosen(rows(third=50, once=60, thrice=55), "m") == 0.1
+    assert chosen(rows(third=60.9, once=60, thrice=55), "m") == 0.1
+    assert chosen(rows(third=61.1, once=60, thrice=55), "m") == 0.03
+    assert chosen(rows(third=50, once=60, thrice=70), "m") == 0.3
+
+
+def test_the_page_has_one_line_a_method_and_one_bold_number():
+    found = rows(third=50, once=60, thrice=55)
+    text = _markdown([row | {"chosen": row["lr"] == chosen(found, "m")} for row in found], 7, "data")
+    (line,) = [line for line in text.splitlines() if line.startswith("| m |")]
+    assert line == "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | 55.0 |"
