@@ -103,6 +103,7 @@ class MultiDomain:
         self._says, fault = says, _misfit(says, tensors)
         if not fault:
             with self._aside():
+                self._shapes = shapes_named(says.network, says.width)
                 self.source = networks.build(chosen, says.structure, len(tensors["head.weight"]))
             fault = networks.fit(self.source, tensors) or networks.damage(self.source)
         if fault:
@@ -167,8 +168,7 @@ class MultiDomain:
 
     def _method(self, head: Head, tensors: dict[str, Tensor], path: Path) -> Method:
         """The method of a file whose tensors may be its; nothing large is made for one whose are not."""
-        says = self._says
-        shapes = shapes_named(says.network, says.width, head.crop)
+        says, shapes = self._says, dataclasses.replace(self._shapes, size=head.crop)
         try:
             found = select(head.method)
             if len(found) != 1:
