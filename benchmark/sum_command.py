@@ -1,8 +1,8 @@
 """`python -m benchmark sum`: a method's ΔW of two domains, added to the shared weights together, and what that costs.
 
 A network of the one domain, its batch norms and head in place, is evaluated with W + ΔW + ΔW of the
-other. ΔW is what folding its adapters makes of a convolution, less the shared weight W; a bias likewise.
-So both ΔW of a series adapter hold the source's own A that they started from. A judge is left out.
+other. W and ΔW are of folded convolutions: what a domain's adapters make of one, less what the backbone's
+own make of it, where it was pretrained with some; a bias likewise. A judge is left out.
 """
 
 import os
@@ -27,7 +27,7 @@ from benchmark.screen import Screen
 from benchmark.serve import MultiDomain
 from benchmark.workers import settle
 from datasets.errors import BadInput
-from methods.layers.network import Adapter, Network, conv_like, merged
+from methods.layers.network import Network, conv_like, merged
 from methods.method import Method
 
 Weights = dict[str, tuple[Tensor, Tensor | None]]
@@ -127,7 +127,8 @@ def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     served = MultiDomain(pair[0].backbone.path, device)
     held = [served.held[served.load(_files(cell, results)[1])] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]
-    weights, shared = [_weights(network) for network in bare], _weights(held[0].source)
+    weights = [_weights(network) for network in bare]
+    shared = _weights(merged(held[0].source, fuse=False))
     if all(theirs[path][0].equal(shared[path][0]) for theirs in weights for path in shared):
         raise BadInput(f"{pair[0].method} changes no convolution, so there is no ΔW to add; choose a method that does")
     rows = []
@@ -144,9 +145,8 @@ def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
 
 
 def _weights(network: Network) -> Weights:
-    """Those of a backbone's own convolutions; adapters left out."""
-    bare = {site.conv: m.conv if isinstance(m, Adapter) else m for site, m in network.conv_sites()}
-    return {path: (conv.weight.detach(), conv.bias) for path, conv in bare.items()}
+    """Those of a folded network's convolutions."""
+    return {site.conv: (conv.weight.detach(), conv.bias) for site, conv in network.conv_sites()}
 
 
 def _added(own: Weights, other: Weights, shared: Weights) -> Weights:

@@ -63,15 +63,15 @@ def held(planned, results: Path, method: str) -> tuple[list, dict, MultiDomain]:
     return cells, {name: h.network for name, h in net.held.items()}, net
 
 
-def summed(own, other, method: str):
+def summed(own, other, source, method: str):
     """The second path: the own network with the other's adapter beside its own at every convolution."""
 
-    def beside(mine, theirs):
+    def beside(mine, theirs, first):
         if method == "res_adapter":
 
             def forward(x):
                 y = mine.conv(x)
-                return y + mine.mix(mine.norm(y)) + theirs.mix(theirs.norm(y))
+                return y + mine.mix(mine.norm(y)) + theirs.mix(theirs.norm(y)) - first.mix(first.norm(y))
         elif method == "par_adapter":
 
             def forward(x):
@@ -87,16 +87,17 @@ def summed(own, other, method: str):
         return forward
 
     network = merged(own, fuse=False)  # a copy; its convolutions are replaced
-    for (site, mine), (_, theirs) in zip(own.conv_sites(), other.conv_sites(), strict=True):
-        network.get_submodule(site.conv).forward = beside(mine, theirs)
+    sites = zip(own.conv_sites(), other.conv_sites(), source.conv_sites(), strict=True)
+    for (site, mine), (_, theirs), (_, first) in sites:
+        network.get_submodule(site.conv).forward = beside(mine, theirs, first)
     return network
 
 
 def frozen(own, source):
-    """The own network with the shared convolutions themselves."""
+    """The own network with the backbone's convolutions, its own adapters at them."""
     network = merged(own, fuse=False)
     for site, module in source.conv_sites():
-        network.set_submodule(site.conv, getattr(module, "conv", module))
+        network.set_submodule(site.conv, module)
     return network
 
 
@@ -121,7 +122,11 @@ def test_the_sum_is_both_adapters_beside_each_other(
         assert row["other_run"] == rows[other]["run"]
         assert row["alone"] == records[cell.hash]["top1"]
         x, y = next(iter(open_images(cell.evaluate, cell.profile, 8, "cpu").evaluate()))
-        wanted = {"alone": own, "added": summed(own, networks[other], method), "frozen": frozen(own, net.source)}
+        wanted = {
+            "alone": own,
+            "added": summed(own, networks[other], net.source, method),
+            "frozen": frozen(own, net.source),
+        }
         mine = seen[3 * i : 3 * i + 3]
         for (what, network), result in zip(wanted.items(), mine, strict=True):
             with torch.no_grad():
@@ -136,7 +141,7 @@ def test_the_sum_is_both_adapters_beside_each_other(
 @pytest.mark.parametrize("method", METHODS[:3])
 def test_nothing_added_is_the_domain_alone_to_the_bit(method: str, planned, trained: Path):
     _, networks, net = held(planned, trained, method)
-    own, shared = _weights(bare := merged(networks["dtd"], fuse=False)), _weights(net.source)
+    own, shared = _weights(bare := merged(networks["dtd"], fuse=False)), _weights(merged(net.source, fuse=False))
     added = _added(own, shared, shared)
     for path, (weight, bias) in added.items():
         assert torch.equal(weight, own[path][0]), path
