@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
     for name, stops in (("whole", ()), ("broken", (1, 2))):
         request, data, _ = planned("res_adapter", "width=0.125 pretrain.epochs=2 pretrain.batch=8")
         kept: Backbone = backbones(request, data)["series"]
-        base = Backbone(kept.profile, kept.structure, kept.source, tmp_path / name, kept.images)
+        base = replace(kept, cache=tmp_path / name)
         for epoch in stops:
             with pytest.raises(Stop):
                 networks.pretrain(base, "cpu", stopping_at(epoch))
