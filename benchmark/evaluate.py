@@ -35,9 +35,16 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
         if i > 0:
             seconds += time.perf_counter() - start
             images += len(x)
+        _finite(logits)
         rows.append(logits.cpu())
         correct += int((logits.argmax(1) == y).sum())
     return Result(torch.cat(rows), correct, images / seconds if seconds else None)
+
+
+def _finite(logits: Tensor) -> None:
+    """The last step may leave finite weights that overflow. Raises BadInput."""
+    if not logits.isfinite().all():
+        raise BadInput("the trained network's logits are not finite; lower the rate with SET=lr=")
 
 
 @torch.no_grad()
@@ -47,6 +54,7 @@ def merge_checked(network: Network, batches, method: str) -> tuple[Network, floa
     out = merged(network)
     x, _ = next(iter(batches.evaluate()))
     plain, folded = network(x), out(x)
+    _finite(plain)
     difference = float((plain - folded).abs().max() / plain.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
         raise BadInput(f"{method}: merging its adapters changes the logits by {difference:.1e}; mend `folded`")

@@ -155,6 +155,11 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
     domain, train = splits[0].domain, splits[0]
     known = set(train.labels.tolist())
     for split in splits[1:]:
+        if shared := set(train.files) & set(split.files):
+            raise BadInput(
+                f"{domain.name}: {split.source} names {min(shared)}, which train has too ({len(shared)} in both); "
+                "a figure on images that were trained on is none: restore the file"
+            )
         if split.labels is None:
             raise BadInput(
                 f"{domain.name}: {split.source} holds no labels; put the published {domain.name}_test.json beside it "

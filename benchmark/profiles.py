@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from benchmark.backbones.names import NAMES
 from datasets.errors import BadInput
 
+LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -112,10 +114,14 @@ def fitting(chosen: Profile) -> Profile:
         raise BadInput(f"SET=network={chosen.network}: no backbone is called {chosen.network!r}; {hint}")
     if chosen.network == "resnet26":
         if not whole_channels(chosen.width):
-            raise BadInput(f"SET=width={chosen.width:g}: width must be a multiple of 1/32, so that channels are whole")
+            raise BadInput(
+                f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
+            )
         for name in ("crop", "whole"):
             if (side := getattr(chosen, name)) % 8:
                 raise BadInput(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+    if chosen.shorter > LARGEST:
+        raise BadInput(f"SET=shorter={chosen.shorter}: images are shown at up to {LARGEST} pixels; lower it")
     if max(chosen.crop, chosen.whole) > chosen.shorter:
         raise BadInput(
             f"SET=shorter={chosen.shorter}: images of that size have no crop of {max(chosen.crop, chosen.whole)} "
@@ -131,7 +137,7 @@ def fitting(chosen: Profile) -> Profile:
 
 def whole_channels(width: float) -> bool:
     """Whether every layer of the ResNet-26 has a whole number of channels: 32 * width is one."""
-    return 0 < width < 1000 and (32 * width).is_integer()
+    return 0 < width <= 32 and (32 * width).is_integer()
 
 
 def _nearest(name: str, known: typing.Collection[str]) -> str:

@@ -59,4 +59,6 @@ def write(found: list[Table], folder: Path) -> list[Path]:
     paths.append(write_bytes(text.encode(), folder / "table1.md"))
     if times:
         paths.append(write_table(pa.Table.from_pylist(times), folder / "timing.parquet"))
+    else:
+        (folder / "timing.parquet").unlink(missing_ok=True)  # of other rows
     return paths

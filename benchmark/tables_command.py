@@ -25,6 +25,11 @@ def run(args: Namespace) -> int:
         return 0
     if not args.limited:
         records = [record for record in records if record["limit"] is None]
+    if not records:
+        raise BadInput(
+            f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
+            "show them with `python -m benchmark tables --limited`"
+        )
     found = tables.tables(records, read_records([SHIPPED]))
     paths = table_files.write(found, args.results)
     screen = Screen()

@@ -90,7 +90,7 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
         content = msgspec.json.decode(path.read_bytes(), type=_File)
     except msgspec.ValidationError as error:
         raise BadInput(f"{domain.name}: {path} is not a decathlon annotation file: {error}; restore the file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{domain.name}: {path} is no JSON ({error}); restore the file from the devkit") from None
     except OSError as error:
         raise BadInput(f"{domain.name}: {path} cannot be read: {error.strerror}; check its permissions") from None

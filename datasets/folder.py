@@ -163,7 +163,7 @@ def _look(name: str, root: Path) -> _Look:
         return _Look()
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Look)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '
             '"crop": true} with mean and std in 0..1, or remove the file'

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.joint import judge_widths
@@ -84,6 +83,5 @@ class Judged(nn.Module):
         top, left = (x.shape[2] - self.size) // 2, (x.shape[3] - self.size) // 2
         seen = x[:, :, top : top + self.size, left : left + self.size]
         elsewhere = self.judge(seen * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
-        return F.pad(logits, (0, 1), value=-torch.inf).masked_fill(
-            elsewhere[:, None] & (torch.arange(logits.shape[1] + 1, device=x.device) == logits.shape[1]), torch.inf
-        )
+        far = torch.finfo(logits.dtype).max
+        return torch.cat([logits, torch.where(elsewhere, far, -far).to(logits)[:, None]], 1)

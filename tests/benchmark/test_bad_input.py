@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from benchmark import timing
 from benchmark.checkpoint import write_safetensors
+from benchmark.evaluate import evaluate
 from benchmark.profiles import profile
 from benchmark.records import read_records, write_bytes
 from datasets.errors import BadInput
@@ -93,7 +96,7 @@ def test_data_without_imagenet(refused, broken: Path):
     assert "imagenet12" in sentence and "BACKBONE=" in sentence
 
 
-@pytest.mark.parametrize("content", ["this is no JSON", "", "[]", "{", '{"images": 3}'])
+@pytest.mark.parametrize("content", ["this is no JSON", "", "[]", "{", '{"images": 3}', '{"a": ' + "[" * 100_000])
 def test_annotation_that_is_no_json(content: str, refused, broken: Path):
     annotations(broken).write_text(content)
     sentence = refused()
@@ -119,6 +122,27 @@ def test_annotation_that_names_an_unknown_class(wrong: int, refused, broken: Pat
     change(annotations(broken), lambda content: content["annotations"][3].update(category_id=wrong))
     sentence = refused()
     assert "dtd" in sentence and "unknown class" in sentence and str(wrong) in sentence
+
+
+def test_val_that_is_train(refused, broken: Path):
+    shutil.copy(annotations(broken), annotations(broken, "val"))
+    sentence = refused()
+    assert sentence.startswith("dtd: ") and "which train has too (24 in both)" in sentence and mends(sentence)
+
+
+def test_logits_that_are_not_finite():
+    """A last step may leave weights that are finite and overflow: such a network gets no record."""
+    network = nn.Linear(2, 2)
+    nn.init.constant_(network.weight, 1e38)
+    with pytest.raises(BadInput, match="logits are not finite; lower the rate with SET=lr="):
+        evaluate(network, _Once())
+
+
+class _Once:
+    device = torch.device("cpu")
+
+    def evaluate(self):
+        yield torch.full((3, 2), 1e3), torch.zeros(3, dtype=torch.int64)
 
 
 def test_empty_split(refused, broken: Path):
@@ -218,6 +242,8 @@ def test_wrong_method(method: str, told: str, refused):
         ("crop=30", "multiple of 8"),
         ("crop=40", "no crop of 40"),
         ("whole=40", "no crop of 40"),
+        ("shorter=1000000", "up to 1024 pixels"),
+        ("width=999", "multiple of 1/32, at most 32"),
         ("smoothing=2", "from 0 to 1"),
         ("batch=1", "batch must be above 1"),
         ("pretrain.batch=1", "batch must be above 1"),

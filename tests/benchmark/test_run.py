@@ -1,6 +1,7 @@
 """The whole way through the command line: records, tables, score, splits, own domains, given backbones."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -245,6 +246,16 @@ def test_limit_marks_its_rows(here, copied: Path):
     rows = pq.read_table(copied / "table1.parquet").to_pylist()
     assert [row["limit"] for row in rows].count(6) == 1 and len(rows) == 4
     assert next(row for row in rows if row["limit"] == 6)["S"] is None
+
+
+def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tmp_path: Path, command, bench):
+    done = here("--limit", "6", "--domains", "imagenet12,svhn", method="feature", results=tmp_path)
+    assert done.code == 0, done.err
+    before = (tmp_path / "table1.parquet").read_bytes()
+    words = [sys.executable, "-m", "benchmark", "tables", "--results", str(tmp_path)]
+    assert "tables --limited" in command(words).sentence
+    assert (tmp_path / "table1.parquet").read_bytes() == before
+    assert command([*words, "--limited"]).code == 0
 
 
 def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
