@@ -103,7 +103,8 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
 
 def test_ctrl_c_ends_in_one_line(bench, finished: Path, tmp_path: Path):
     """A terminal sends it to the workers too; they say nothing, and no one stays."""
-    run = bench.start("--domains", "dtd", method="feature,finetune", settings=LONG, results=tmp_path)
+    longer = LONG.replace(" epochs=40", " epochs=400")  # the second must not end while we look
+    run = bench.start("--domains", "dtd", method="feature,finetune", settings=longer, results=tmp_path)
     try:  # until one worker waits for work and the other trains
         wait_for(lambda: len(list((tmp_path / "records").glob("[!.]*.parquet"))) == 1, 240)
         wait_for(lambda: len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1, 60)

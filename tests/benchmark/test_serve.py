@@ -410,7 +410,7 @@ def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
         ({"width": "wide"}, {}, "at `$.width`"),
         ({"width": "0.1"}, {}, "must be a multiple of 1/32"),
         ({"width": "nan"}, {}, "is no backbone of this suite"),
-        ({"width": "900"}, {}, "says width 900, which has 230400 features, and its head reads 32"),
+        ({"width": "30"}, {}, "says width 30, which has 7680 features, and its head reads 32"),
         ({"network": "resnet27"}, {}, "no backbone is called 'resnet27'"),
         ({"network": "torchvision/resnet18"}, {}, "lacks body.conv1.weight"),
         ({"structure": "odd"}, {}, "at `$.structure`"),
