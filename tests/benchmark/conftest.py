@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -104,7 +105,9 @@ class Bench:
         """In the background, in a process group of its own."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         words = self.words(*words, **more)
-        return subprocess.Popen(words, cwd=ROOT, env={**os.environ, **QUIET}, start_new_session=True, **streams)
+        # A shell's background job ignores SIGINT, and so would what it starts.
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "start_new_session": True}
+        return subprocess.Popen(words, cwd=ROOT, env={**os.environ, **QUIET}, **heard, **streams)
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
