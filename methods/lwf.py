@@ -11,14 +11,14 @@ from methods.shapes import Shapes
 @register
 @dataclass(frozen=True)
 class LwF(Method):
-    """Li, Hoiem 2016: every weight, with cross-entropy + `weight` * T² * KL(original || old head), T `temperature`.
+    """Li, Hoiem 2016: every weight, with cross-entropy + `weight` * KL(original || old head), T `temperature`.
 
     The old head, a trained copy of the source's, must go on answering the new images as the original
     network does, both softened by T. The paper records the original's answers once, to each image as
     it is; here the frozen network answers the very crop that is trained on, which costs its forward
-    pass. The paper trains the new head alone first, and has no T² (Hinton's, which keeps the gradient's
-    size when T changes): its balance is weight=0.25 at T = 2. The KL is its cross-entropy less a
-    constant. Stores the whole base: #par. 10; old head and original network are needed in training alone.
+    pass. The paper trains the new head alone first. Like it this has no T² in front (Hinton's, which keeps
+    the gradient's size when T changes; that is weight=4 at T = 2). The KL is its cross-entropy less
+    a constant. Stores the whole base: #par. 10; old head and original network are needed in training alone.
     """
 
     name = "lwf"

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 
 def distillation(logits: Tensor, teacher: nn.Module, x: Tensor, temperature: float) -> Tensor:
-    """T² times the mean KL divergence of softmax(logits / T) from the teacher's of the same images."""
+    """Mean KL divergence of softmax(logits / T) from the teacher's of the same images."""
     with torch.no_grad():
         wanted = (teacher(x) / temperature).log_softmax(1)
     got = (logits / temperature).log_softmax(1)
-    return temperature**2 * F.kl_div(got, wanted, reduction="batchmean", log_target=True)
+    return F.kl_div(got, wanted, reduction="batchmean", log_target=True)
