@@ -12,7 +12,8 @@ def conv_macs(network: Network, size: int) -> int:
     """Multiply-adds of the convolutions for one (3, size, size) image, the adapters as the network holds them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore scripts at import, which torch has deprecated
-        from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn.jit_analysis import JitModelAnalysis
+        from fvcore.nn.jit_handles import conv_flop_jit
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     weight = next(network.parameters())
@@ -23,8 +24,9 @@ def conv_macs(network: Network, size: int) -> int:
     try:
         for module in fused:
             module.fused = False
-        count = FlopCountAnalysis(network.eval(), x)
-        return int(count.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()["conv"])
+        # The convolutions alone: fvcore's handle for a matrix product fails on a matrix times a vector.
+        count = JitModelAnalysis(network.eval(), x).set_op_handle("aten::_convolution", conv_flop_jit)
+        return int(count.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
     finally:
         for module in fused:
             module.fused = True
