@@ -186,6 +186,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "backbone_source": cell.backbone.source,
         "structure": cell.backbone.structure,
         "source_cell": cell.source_cell,
+        "together": [images.domain.name for images in cell.joint.images] if cell.joint else None,
         "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
         "training": TRAINING_VERSION,
         "classes": cell.train.classes,

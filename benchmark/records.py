@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from datasets.errors import BadInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SINCE = {"together": 2}  # fields that older records lack: read as null
 
 _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
@@ -49,6 +50,11 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name and hash"),
     ("structure", pa.string(), "backbone pretrained 'plain' or with 'series' adapters in it"),
     ("source_cell", pa.bool_(), "the pretrained network's own accuracy; its times are the pretraining's"),
+    (
+        "together",
+        pa.list_(pa.string()),
+        "domains of the joint training that it is a part of, in order; else null; hashed",
+    ),
     ("off_the_shelf", pa.bool_(), "series adapters put on a backbone pretrained without them"),
     ("training", pa.int32(), "version of the training code, raised by hand when numbers change; hashed"),
     # what came out
@@ -156,9 +162,13 @@ def _read(path: Path) -> list[dict]:
         raise BadInput(f"{path} is no readable Parquet file ({what}); remove it and run again") from None
     if "schema" not in table.column_names or "hash" not in table.column_names:
         return []  # a table made from records lies beside them
-    if versions := set(table["schema"].to_pylist()) - {SCHEMA_VERSION}:
-        other = ", ".join(map(str, versions))
-        raise BadInput(f"{path} holds records of schema {other}, this is {SCHEMA_VERSION}; remove or move it")
+    versions = set(table["schema"].to_pylist())
+    if other := versions - set(range(1, SCHEMA_VERSION + 1)):
+        other = ", ".join(map(str, sorted(other, key=str)))
+        raise BadInput(f"{path} holds records of schema {other}, this reads 1 to {SCHEMA_VERSION}; remove or move it")
+    for name, since in _SINCE.items():
+        if name not in table.column_names and max(versions, default=0) < since:
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
     if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
         raise BadInput(f"{path} holds records without the field {lacking[0]}; remove it and run again")
-    return table.to_pylist()
+    return [{**record, "schema": SCHEMA_VERSION} for record in table.to_pylist()]

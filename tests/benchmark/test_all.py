@@ -31,7 +31,7 @@ def test_every_entry_runs_and_its_row_has_the_closed_forms(here, tmp_path: Path,
         par = (shapes.base + method.once(shapes) + 9 * (method.floats(shapes) + method.bits(shapes) / 32)) / base
         assert record["multiplier"] == pytest.approx(par, rel=1e-12), method.spec
         assert (record["merge_difference"] is not None) == method.mergeable == record["merged"], method.spec
-        assert 0 < record["macs_inference"] and 0 < record["macs_train"], method.spec
+        assert record["macs_inference"] > 0 and record["macs_train"] > 0, method.spec
         if method.mergeable and not method.joint and method.widen == 1:
             assert record["macs_inference"] == bare, method.spec
         assert record["history"] and record["bytes"], method.spec

@@ -1,6 +1,7 @@
 """The schema of a record, and files that are written whole or not at all."""
 
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from datasets.errors import BadInput
 VALUES = {pa.string(): "ü|x", pa.bool_(): True, pa.float64(): 0.1, pa.int32(): 2**31 - 1, pa.int64(): 2**40}
 
 
+OLD = Path(__file__).with_name("record_1.parquet")  # a record as version 1 wrote it
+
+
 def full(hash: str = "a" * 16) -> dict:
     """A record with a value in every field."""
     record = {name: VALUES.get(kind) for name, kind, _ in FIELDS}
     epoch = {"epoch": 1, "loss": 0.25, "train_top1": 50.0, "seconds": 1e-3}
-    return record | {"schema": SCHEMA_VERSION, "hash": hash, "history": [epoch, epoch | {"epoch": 2}]}
+    lists = {"history": [epoch, epoch | {"epoch": 2}], "together": ["dtd", "svhn"]}
+    return record | {"schema": SCHEMA_VERSION, "hash": hash} | lists
 
 
 def test_every_field_says_what_it_is():
@@ -69,6 +74,20 @@ def test_half_a_file_is_told(cut: int, tmp_path: Path):
     with pytest.raises(BadInput, match=r"no readable Parquet file .*; remove it and run again") as caught:
         read_records([tmp_path])
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_records_of_the_version_before_are_read(tmp_path: Path):
+    old = pq.read_table(OLD)
+    assert old["schema"].to_pylist() == [1] and "together" not in old.column_names
+    shutil.copy(OLD, tmp_path / "old.parquet")
+    write_record(full(), tmp_path)
+    (record,) = (r for r in read_records([tmp_path]) if r["domain"] == "svhn")
+    assert record == old.to_pylist()[0] | {"schema": SCHEMA_VERSION, "together": None}
+    assert read_record(write_record(record, tmp_path / "again")) == record
+    lying = old.set_column(0, "schema", pa.array([SCHEMA_VERSION], pa.int32()))
+    pq.write_table(lying, tmp_path / "old.parquet")
+    with pytest.raises(BadInput, match="without the field together"):
+        read_records([tmp_path])
 
 
 def test_foreign_schema_is_told(tmp_path: Path):
