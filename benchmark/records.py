@@ -7,16 +7,24 @@ sees half of one. What was not measured is null, never zero. Units stand in the 
 import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.errors import BadInput
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA_VERSION = 2
 _SINCE = {"together": 2}  # fields that older records lack: read as null
+
+_ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official number falls
 
 _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
@@ -103,6 +111,8 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
+_CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
+
 
 def write_record(record: dict, folder: Path) -> Path:
     """Write one record to `folder`/<hash>.parquet. Raises BadInput where it cannot be written."""
@@ -135,7 +145,7 @@ def write_bytes(content: bytes | pa.Buffer, path: Path) -> Path:
 
 def read_record(path: Path) -> dict:
     """The one record of a file that `write_record` made. Raises as `read_records`."""
-    return _read(path)[0]
+    return _read(path).to_pylist()[0]
 
 
 def read_records(folders: Iterable[Path]) -> list[dict]:
@@ -144,31 +154,67 @@ def read_records(folders: Iterable[Path]) -> list[dict]:
     Raises BadInput for a file that is no Parquet or not of this schema.
     """
     found: dict[str, dict] = {}
+    for table in _tables(folders):
+        for record in table.to_pylist():
+            found.setdefault(record["hash"], record)
+    return sorted(found.values(), key=lambda r: tuple(-r[n] if n == "k" else r[n] for n in _ORDER))
+
+
+def read_frame(folders: Iterable[Path], history: bool = False) -> "pd.DataFrame":
+    """The same records as columns, a row each, `history` only where it is asked for; for many at once.
+
+    Texts but for the hash are categories in their own order, whole numbers with nulls are floats with NaN.
+    """
+    kept = [name for name in SCHEMA.names if history or name != "history"]
+    table = pa.concat_tables([_as_categories(SCHEMA.empty_table().select(kept)), *_tables(folders, kept)])
+    frame = table.unify_dictionaries().to_pandas(self_destruct=True, split_blocks=True).drop_duplicates("hash")
+    for name in _CATEGORIES:
+        frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
+    return frame.sort_values(list(_ORDER), ascending=[n != "k" for n in _ORDER], ignore_index=True)
+
+
+def _tables(folders: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Every file of records below the folders; of some columns, where they are named, with texts as categories."""
     for folder in folders:
         for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
-            if path.name.startswith("."):
-                continue  # being written
-            for record in _read(path):
-                found.setdefault(record["hash"], record)
-    return sorted(found.values(), key=lambda r: (r["method"], -r["k"], r["domain"], r["seed"], r["hash"]))
+            if not path.name.startswith(".") and (table := _read(path, columns)) is not None:  # a dot: being written
+                yield table
 
 
-def _read(path: Path) -> list[dict]:
+def _as_categories(table: pa.Table) -> pa.Table:
+    """As `read_dictionary` reads it."""
+    kinds = {f.name: pa.dictionary(pa.int32(), f.type) if f.name in _CATEGORIES else f.type for f in table.schema}
+    return table.cast(pa.schema(list(kinds.items())))
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+    """The records of a file, of this schema; None where it is a table made from records that lies beside them."""
+    names = columns or SCHEMA.names
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
+        there = pq.read_schema(path).names
+        if "schema" not in there or "hash" not in there:
+            return None
+        kept = [name for name in names if name in there]
+        with pq.ParquetFile(path, read_dictionary=[n for n in _CATEGORIES if n in kept] if columns else None) as file:
+            table = file.read(kept)
     except (pa.ArrowException, OSError) as error:
         what = " ".join(str(error).split())[:80]
         raise BadInput(f"{path} is no readable Parquet file ({what}); remove it and run again") from None
-    if "schema" not in table.column_names or "hash" not in table.column_names:
-        return []  # a table made from records lies beside them
-    versions = set(table["schema"].to_pylist())
+    versions = set(pc.unique(table["schema"]).to_pylist())
     if other := versions - set(range(1, SCHEMA_VERSION + 1)):
         other = ", ".join(map(str, sorted(other, key=str)))
         raise BadInput(f"{path} holds records of schema {other}, this reads 1 to {SCHEMA_VERSION}; remove or move it")
     for name, since in _SINCE.items():
-        if name not in table.column_names and max(versions, default=0) < since:
+        if name not in there and name in names and max(versions, default=0) < since:
             table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-    if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
+    if lacking := [name for name in names if name not in table.column_names]:
         raise BadInput(f"{path} holds records without the field {lacking[0]}; remove it and run again")
-    return [{**record, "schema": SCHEMA_VERSION} for record in table.to_pylist()]
+    now = pa.array(np.full(len(table), SCHEMA_VERSION, np.int32))
+    table = table.select(names).set_column(0, SCHEMA.field("schema"), now)
+    wanted = SCHEMA if columns is None else _as_categories(SCHEMA.empty_table().select(names)).schema
+    try:
+        return table.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise BadInput(
+            f"{path} holds records with a field of another type ({error}); remove it and run again"
+        ) from None

@@ -5,11 +5,22 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.records import FIELDS, SCHEMA, SCHEMA_VERSION, read_record, read_records, write_record, write_table
+from benchmark.records import (
+    FIELDS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    read_frame,
+    read_record,
+    read_records,
+    write_record,
+    write_table,
+)
 from datasets.errors import BadInput
 
 VALUES = {pa.string(): "ü|x", pa.bool_(): True, pa.float64(): 0.1, pa.int32(): 2**31 - 1, pa.int64(): 2**40}
@@ -146,3 +157,28 @@ def test_threads_that_write_one_record_leave_it_whole(tmp_path: Path):
     assert faults == []
     assert read_records([tmp_path])[0] in records
     assert [p.name for p in tmp_path.iterdir()] == [f"{'a' * 16}.parquet"]
+
+
+def test_a_frame_holds_the_same_records(tmp_path: Path):
+    shutil.copy(OLD, tmp_path / "old.parquet")
+    write_record(full(), tmp_path)
+    write_record(full() | {"top1": 1.0}, tmp_path / "again")
+    write_table(pa.table({"Model": ["a table beside them"]}), tmp_path / "table.parquet")
+    frame, records = read_frame([tmp_path]), read_records([tmp_path])
+    assert list(frame.columns) == [name for name in SCHEMA.names if name != "history"]
+    for name in frame.columns:
+        found = [None if np.ndim(v) == 0 and pd.isna(v) else v for v in frame[name]]
+        wanted = [record[name] for record in records]
+        assert [list(v) if np.ndim(v) else v for v in found] == wanted, name
+    assert read_frame([tmp_path], history=True)["history"].map(len).tolist() == [len(r["history"]) for r in records]
+    assert len(read_frame([tmp_path / "nowhere"])) == 0
+
+
+def test_a_field_of_another_type_is_told(tmp_path: Path):
+    path = write_record(full(), tmp_path)
+    table = pq.read_table(path)
+    i = table.column_names.index("top1")
+    pq.write_table(table.set_column(i, "top1", pa.array(["much"])), path)
+    for read in (read_records, read_frame):
+        with pytest.raises(BadInput, match=r"field of another type .*; remove it"):
+            read([tmp_path])
