@@ -24,7 +24,9 @@ from methods.registry import select, select_named
 
 FACTORS = (1 / 3, 1.0, 3.0)  # of the rate that the entry declares
 DOMAINS = ("aircraft", "dtd", "svhn")  # a natural one, a texture, a glyph
-NOISE = 1.0  # points of the mean below which the declared rate stays
+# Points of the mean below which the declared rate stays: the standard error of the difference of two runs
+# on 290 images is about 3.5, and seeds come on top.
+NOISE = 4.0
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +40,7 @@ SCHEMA = pa.schema(
             ("seed", pa.int32(), "the one seed"),
             ("data", pa.string(), "name of the data"),
             ("declared", pa.bool_(), "whether it was the entry's own rate"),
-            ("chosen", pa.bool_(), "the best, or the declared one where it is within 1 point of that"),
+            ("chosen", pa.bool_(), "the best, or the declared one where it is within 4 points of that"),
         )
     ]
 )
@@ -102,6 +104,6 @@ def _markdown(rows: list[dict], epochs: int, data: str) -> str:
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     text = (
         f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} ({data}, {epochs} epochs, seed 0). "
-        f"Bold: the best, or the declared rate where it is within {NOISE:g} point of it."
+        f"Bold: the best, or the declared rate where it is within {NOISE:g} points of it."
     )
     return "\n".join([*lines, "", text, ""])

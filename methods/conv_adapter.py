@@ -26,7 +26,7 @@ class ConvAdapter(PerConv):
     fidelity = "reproduction"
     paper = "Chen 2022, arXiv 2208.07463"
     mergeable = False
-    lr = 0.1
+    lr = 0.3
 
     reduction: int = 8
 

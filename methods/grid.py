@@ -29,7 +29,7 @@ class Grid(PerConv):
     fidelity = "adaptation"
     paper = "He 2022, arXiv 2110.04366"
     mergeable = True
-    lr = 0.1
+    lr = 0.3
 
     arrangement: Literal["serial", "parallel"] = "parallel"
     conv: Literal["matching", "copy_concat", "group"] = "matching"

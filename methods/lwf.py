@@ -27,7 +27,7 @@ class LwF(Method):
     fidelity = "reproduction"
     paper = "Li 2016, arXiv 1606.09282"
     mergeable = True
-    lr = 0.05
+    lr = 0.2
 
     weight: float = 1.0
     temperature: float = 2.0

@@ -28,7 +28,7 @@ class OFT(PerConv):
     fidelity = "adaptation"
     paper = "Qiu 2023, arXiv 2306.07280"
     mergeable = True
-    lr = 0.02  # at 0.1 it fell behind batch norm alone
+    lr = 0.02
 
     block: int = 32
     side: Literal["left", "right"] = "left"
@@ -138,7 +138,7 @@ class HRA(Ranked):
     fidelity = "adaptation"
     paper = "Yuan 2024, arXiv 2405.17484"
     mergeable = True
-    lr = 0.1
+    lr = 0.03
 
     rank: int = 8
 

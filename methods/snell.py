@@ -26,7 +26,7 @@ class SNELL(PerConv):
     fidelity = "adaptation"
     paper = "Shen 2024, arXiv 2411.01800"
     mergeable = True
-    lr = 0.1
+    lr = 0.3
     bound = 0.05
 
     dim: int = 32

@@ -1,7 +1,13 @@
 """The sweep of rates: which are tried, which is chosen, and that the entries have what the recorded sweep chose."""
 
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
 from benchmark.sweep_command import _markdown, _rates, chosen
-from methods.registry import select
+from methods.registry import entries, select
+
+RECORDED = Path(__file__).parents[2] / "results" / "standin" / "sweep.parquet"
 
 
 def rows(**top1: float) -> list[dict]:
@@ -18,8 +24,8 @@ def test_three_rates_about_the_declared_one():
 
 def test_the_best_is_chosen_and_noise_moves_nothing():
     assert chosen(rows(third=50, once=60, thrice=55), "m") == 0.1
-    assert chosen(rows(third=60.9, once=60, thrice=55), "m") == 0.1
-    assert chosen(rows(third=61.1, once=60, thrice=55), "m") == 0.03
+    assert chosen(rows(third=63.9, once=60, thrice=55), "m") == 0.1
+    assert chosen(rows(third=64.1, once=60, thrice=55), "m") == 0.03
     assert chosen(rows(third=50, once=60, thrice=70), "m") == 0.3
 
 
@@ -28,3 +34,11 @@ def test_the_page_has_one_line_a_method_and_one_bold_number():
     text = _markdown([row | {"chosen": row["lr"] == chosen(found, "m")} for row in found], 7, "data")
     (line,) = [line for line in text.splitlines() if line.startswith("| m |")]
     assert line == "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | 55.0 |"
+
+
+def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
+    """All but what no sweep is for: tokens, and the wide network, which takes the rate of its method."""
+    recorded = {row["method"]: row["lr"] for row in pq.read_table(RECORDED).to_pylist() if row["chosen"]}
+    declared = {entry.name: entry.lr for entry in entries() if not entry().refusal("resnet26")}
+    assert declared.pop("res_adapter_large") == declared["res_adapter"]
+    assert recorded == declared
