@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         for name, kind, text in (
             ("method", pa.string(), "method string"),
             ("lr", pa.float64(), "peak rate, one digit: a third of, once and three times the declared one"),
-            ("top1", pa.float64(), "mean over the domains of top-1 on a held-out fifth of train, %"),
+            ("top1", pa.float64(), "mean over the domains of top-1 on a held-out fifth of train, %; null: it diverged"),
             ("domains", pa.string(), "the domains"),
             ("epochs", pa.int32(), "epochs of training: a third of the profile's"),
             ("seed", pa.int32(), "the one seed"),
@@ -47,7 +47,10 @@ SCHEMA = pa.schema(
 
 
 def run(args: Namespace) -> int:
-    """Train what is missing, then write sweep.parquet and sweep.md; 2 where a cell could not be run."""
+    """Train what is missing, then write sweep.parquet and sweep.md; 2 where a method has not one rate that ran.
+
+    A rate at which the loss became infinite is a finding and not a fault: its top-1 is null.
+    """
     short = profile("standin")
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
     request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
@@ -64,9 +67,8 @@ def run(args: Namespace) -> int:
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
     rows = []
     for (method, rate), some in cells.items():
-        if all(cell.hash in found for cell in some):
-            top1 = statistics.fmean(found[cell.hash] for cell in some)
-            rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == method.lr})
+        top1 = statistics.fmean(found[cell.hash] for cell in some) if all(cell.hash in found for cell in some) else None
+        rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == method.lr})
     rows = [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
     about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
     paths = [
@@ -76,7 +78,7 @@ def run(args: Namespace) -> int:
     screen.files(paths)
     for fault in faults:
         print(fault, file=sys.stderr)
-    return 2 if faults else 0
+    return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
 
 
 def _rates(method: Method) -> list[tuple[Method, float]]:
@@ -88,9 +90,11 @@ def _at(request: plan.Request, data: plan.Data, method: Method, rate: float) -> 
     return plan.cells(replace(request, profile=at), data, [method], (0,))
 
 
-def chosen(rows: list[dict], method: str) -> float:
-    """The rate of the largest mean, or the declared one where that is within `NOISE` of it."""
-    mine = [row for row in rows if row["method"] == method]
+def chosen(rows: list[dict], method: str) -> float | None:
+    """The rate of the largest mean, or the declared one where that is within `NOISE` of it; None where none ran."""
+    mine = [row for row in rows if row["method"] == method and row["top1"] is not None]
+    if not mine:
+        return None
     best = max(mine, key=lambda row: row["top1"])
     return next((r["lr"] for r in mine if r["declared"] and r["top1"] >= best["top1"] - NOISE), best["lr"])
 
@@ -100,10 +104,17 @@ def _markdown(rows: list[dict], epochs: int, data: str) -> str:
     lines = ["| Method | a third | | declared | | three times | |", "| --- |" + " ---: |" * 6]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["lr"])
-        cells = [f"{r['lr']:g} | " + (f"**{r['top1']:.1f}**" if r["chosen"] else f"{r['top1']:.1f}") for r in mine]
+        cells = [f"{r['lr']:g} | {_top1(r)}" for r in mine]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     text = (
         f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} ({data}, {epochs} epochs, seed 0). "
-        f"Bold: the best, or the declared rate where it is within {NOISE:g} points of it."
+        f"Bold: the best, or the declared rate where it is within {NOISE:g} points of it. "
+        "A dash: the loss became infinite."
     )
     return "\n".join([*lines, "", text, ""])
+
+
+def _top1(row: dict) -> str:
+    if row["top1"] is None:
+        return "–"
+    return f"**{row['top1']:.1f}**" if row["chosen"] else f"{row['top1']:.1f}"

@@ -29,6 +29,15 @@ def test_the_best_is_chosen_and_noise_moves_nothing():
     assert chosen(rows(third=50, once=60, thrice=70), "m") == 0.3
 
 
+def test_a_rate_that_diverged_is_never_chosen():
+    assert chosen(rows(third=50, once=60, thrice=None), "m") == 0.1
+    assert chosen(rows(third=50, once=None, thrice=55), "m") == 0.3
+    assert chosen(rows(third=None, once=None, thrice=None), "m") is None
+    found = rows(third=50, once=60, thrice=None)
+    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in found], 7, "data")
+    assert "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | – |" in text
+
+
 def test_the_page_has_one_line_a_method_and_one_bold_number():
     found = rows(third=50, once=60, thrice=55)
     text = _markdown([row | {"chosen": row["lr"] == chosen(found, "m")} for row in found], 7, "data")
