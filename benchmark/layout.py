@@ -1,11 +1,13 @@
-"""Tables as text: the published layout in Markdown, and the same cells for the screen."""
+"""Tables as text: what stands in which cell, for the screen, Markdown and LaTeX alike."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from benchmark.published import Published, published
+from benchmark.ranking import ranks
 from benchmark.tables import Row, Spread, Table
-from datasets.catalogue import DOMAINS
+from datasets.catalogue import DOMAINS, SOURCE
 
 
 def heading(table: Table) -> str:
@@ -13,7 +15,7 @@ def heading(table: Table) -> str:
     group = table.group
     settings = json.loads(group["settings"])
     parts = [
-        f"{'stand-in data' if group['standin'] else 'data'} {group['data']}",
+        f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",
         f"split {group['split']}",
         f"profile {group['profile']} ({settings['network']}, width {settings['width']:g}, {settings['crop']} px)",
     ]
@@ -22,10 +24,6 @@ def heading(table: Table) -> str:
     if group["limit"] is not None:
         parts.append(f"CUT to {group['limit']} images a split: no result")
     return ", ".join(parts)
-
-
-def header(table: Table) -> list[str]:
-    return ["Model", "#par.", *(domain.column for domain in DOMAINS.values()), *table.own, "mean", "S"]
 
 
 def images_line(table: Table) -> list[str]:
@@ -47,9 +45,8 @@ def _number(spread: Spread | None, digits: int) -> str:
     return text if spread.deviation is None else f"{text} ±{spread.deviation:.{digits}f}"
 
 
-def cells(row: Row, own: list[str]) -> list[str]:
-    """A row as text, one decimal where there are deviations, two where not; n/10 in the mean's place if not ten."""
-    digits = 2 if row.seeds == 1 else 1
+def cells(row: Row, own: list[str], digits: int) -> list[str]:
+    """A row as text; n/10 in the mean's place where there are not ten."""
     return [
         row.label,
         f"{row.multiplier:.2f}",
@@ -79,7 +76,11 @@ def published_cells(row: Published, own: list[str]) -> list[str]:
 def notes(table: Table) -> list[str]:
     out = [f"Top-1 in %. E_max of S: {table.baseline}."]
     if any(row.seeds > 1 for row in table.rows):
-        out.append("± is the standard deviation over seeds; the backbone is one, so imagenet12 has none.")
+        seeds = sorted({row.seeds for row in table.rows})
+        many = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+        out.append(f"± is the standard deviation over seeds ({many}); the backbone is one, so imagenet12 has none.")
+    if len(table.rows) > 1:
+        out.append("Bold: the best of a column; underlined: the second.")
     if table.why_no_score:
         out.append(table.why_no_score + ".")
     return out
@@ -89,26 +90,39 @@ APART = "Published, on the real test split: for orientation only, not comparable
 BESIDE = "Published, on the same test split."
 
 
-def grid(table: Table) -> tuple[list[str], list[list[list[str]]]]:
-    """(header, sections of rows): the "# images" line, ours, and the published rows of the same methods."""
-    sections = [[images_line(table)], [cells(row, table.own) for row in table.rows]]
-    if rows := published_like(table):
-        sections.append([published_cells(row, table.own) for row in rows])
-    return header(table), sections
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text: rows that are ranked against each other, and what stands quietly above and below them."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    marks: list[list[str]]  # of each cell of `rows`: "best", "second" or ""
+    above: list[list[str]]
+    below: list[list[str]]
+    notes: list[str]
+    beneath: str = ""  # what the rows below are
 
 
-def markdown(table: Table) -> str:
-    """The table, its published counterpart clearly apart unless comparable, and the timing table."""
-    head, (images, ours, *theirs) = grid(table)
-    lines = [f"## {heading(table)}", "", *_markdown(head, images + ours), "", *notes(table), ""]
-    if theirs:
-        lines += [apart(table), "", *_markdown(head, theirs[0]), ""]
-    if table.timing:
-        lines += [TIMING, "", *_markdown(*timing_text(table)), ""]
-    return "\n".join(lines)
-
-
-TIMING = "Time and cost: seconds and joules are sums over the target domains, step and throughput medians."
+def table1(table: Table) -> Sheet:
+    """The published layout: the "# images" line, our rows, and the published rows of the same methods."""
+    names, rows = (*DOMAINS, *table.own), table.rows
+    digits = 2 if all(row.seeds == 1 for row in rows) else 1
+    # The imagenet12 of a pretrained backbone is nobody's merit: it has no best.
+    ranked = [name for name in names if name != SOURCE or table.group["backbone_source"] != "pretrained"]
+    columns = [[(s := row.domains.get(n)) and s.mean if n in ranked else None for row in rows] for n in names]
+    columns.append([row.mean and row.mean.mean for row in rows])
+    marks = [ranks(values, digits) for values in columns] + [ranks([row.S and row.S.mean for row in rows], 0)]
+    return Sheet(
+        title=heading(table),
+        head=["Model", "#par.", *(domain.column for domain in DOMAINS.values()), *table.own, "mean", "S"],
+        rows=[cells(row, table.own, digits) for row in rows],
+        marks=[["", "", *line] for line in zip(*marks, strict=True)],
+        above=[images_line(table)],
+        below=[published_cells(row, table.own) for row in published_like(table)],
+        notes=notes(table),
+        beneath=apart(table),
+    )
 
 
 def apart(table: Table) -> str:
@@ -116,22 +130,109 @@ def apart(table: Table) -> str:
     return BESIDE if table.baseline.startswith("the published") else APART
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+TIMING = "Time: seconds and joules are sums over the target domains, mean over seeds; steps and throughput are medians."
+COST = (
+    "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image."
+)
+_LARGEST = {"train img/s": True, "eval img/s": True}
+_SMALLEST = dict.fromkeys(("seconds", "T/T_FFT", "step ms", "peak MB", "peak/FFT", "joules"), False)
+_DIGITS = {"seconds": 1, "T/T_FFT": 2, "peak/FFT": 2, "step ms": 1, "p10": 1, "p90": 1}
+_DIGITS |= {"#par.": 2, "#par. with heads": 2, "kB a domain": 1, "MMACs": 1, "merged MMACs": 1}
 
-    return [line(head), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]
+
+def timing(table: Table) -> Sheet:
+    """Ranked where all were measured on one device, as busy; times of others stand side by side without a place."""
+    busy = {(row["device"], row["workers"], row["threads"]) for row in table.timing}
+    return _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
 
 
-def timing_text(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the timing table as text; empty where nothing was measured."""
-    digits = {"seconds": 1, "T/T_FFT": 2, "peak/FFT": 2}
-    digits |= {"step ms": 1, "p10": 1, "p90": 1, "MMACs": 1, "merged MMACs": 1}
-    head = [name for name in table.timing[0] if name not in ("method", "workers", "threads")]
+def cost(table: Table) -> Sheet:
+    return _sheet(table, COST, table.cost, {})
+
+
+def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) -> Sheet:
+    """Rows of one kind as text; `ranked` names the columns that have a best, and whether it is the largest."""
+    head = [name for name in (rows[0] if rows else ()) if name not in ("method", "workers", "threads")]
 
     def text(name: str, value) -> str:
         if value is None:
             return ""
-        return value if isinstance(value, str) else f"{value:,.{digits.get(name, 0)}f}"
+        return value if isinstance(value, str) else f"{value:,.{_DIGITS.get(name, 0)}f}"
 
-    return head, [[text(name, row[name]) for name in head] for row in table.timing]
+    columns = [
+        ranks([row[name] for row in rows], _DIGITS.get(name, 0), ranked[name]) if name in ranked else [""] * len(rows)
+        for name in head
+    ]
+    return Sheet(
+        title=heading(table),
+        head=head,
+        rows=[[text(name, row[name]) for name in head] for row in rows],
+        marks=[list(line) for line in zip(*columns, strict=True)],
+        above=[],
+        below=[],
+        notes=[about],
+    )
+
+
+def differs(table: Table, other: Table) -> str:
+    """Why the two are not one table: in which settings their runs differ."""
+    mine, theirs = table.group, other.group
+    parts = []
+    for name, value in mine.items():
+        if value == theirs[name] or (name == "data_id" and mine["data"] != theirs["data"]):
+            continue
+        if name == "settings":
+            parts += _settings(json.loads(value), json.loads(theirs[name]))
+        elif name == "limit":
+            parts.append("whole splits" if value is None else f"splits cut to {value} images")
+        else:
+            parts.append(f"{_WORDS.get(name, name)} {value}")
+    return "; ".join(parts)
+
+
+_WORDS = {"data_id": "other annotations", "backbone_source": "backbone", "training": "training version"}
+
+
+def _settings(mine: dict, theirs: dict, prefix: str = "") -> list[str]:
+    out = []
+    for name in sorted(mine.keys() | theirs.keys()):
+        value, other = mine.get(name), theirs.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            out += _settings(value, other, f"{name}.".replace("adapt.", ""))
+        elif value != other and name != "name":
+            out.append(f"{prefix}{name}={value}")
+    return out
+
+
+def markdown(found: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
+    """One kind of sheet of every group under its own heading, which says what sets it apart from the first."""
+    lines = []
+    for table in found:
+        one = sheet(table)
+        if not one.rows:
+            continue
+        lines += [f"## {one.title}", ""]
+        if table is not found[0]:
+            lines += [f"Not comparable with the first table: {differs(table, found[0])}.", ""]
+        rows = [[_MARKDOWN[m].format(_escaped(c)) for m, c in zip(*pair)] for pair in zip(one.marks, one.rows)]
+        lines += [*_markdown(one.head, [[*map(_escaped, row)] for row in one.above] + rows), "", *one.notes, ""]
+        if one.below:
+            lines += [one.beneath, "", *_markdown(one.head, [[*map(_escaped, row)] for row in one.below]), ""]
+    return "\n".join(lines)
+
+
+_MARKDOWN = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
+
+
+_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\|*_<>`["})
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(values: Iterable[str]) -> str:
+        return "| " + " | ".join(values) + " |"
+
+    return [line(head), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]

@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pandas as pd
+
 from benchmark import plan, table_files, tables
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
@@ -14,7 +16,7 @@ from benchmark.jobs import work
 from benchmark.methods_command import left_alone
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import read_records
+from benchmark.records import read_frame
 from benchmark.screen import Screen
 from datasets.cores import cores
 from datasets.errors import BadInput
@@ -36,10 +38,10 @@ def run(args: Namespace) -> int:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
-        finished = {record["hash"]: record for record in read_records([results / "records"])}
-        shipped = {record["hash"]: record for record in read_records([SHIPPED])}
-        helping, lent = _baseline(request, data, asked, finished | shipped, screen)
-        todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in finished}.values())
+        finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])
+        helping, lent = _baseline(request, data, asked, pd.concat([finished, shipped]), screen)
+        done = set(finished["hash"])
+        todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in done}.values())
         reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
         if reused:
             screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
@@ -50,12 +52,10 @@ def run(args: Namespace) -> int:
                 data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
             )
             faults = work(todo, results, provenance, device, workers, screen)
-    records = read_records([results / "records"])
-    found = tables.tables([r for r in records if r["limit"] in (None, args.limit)], lent)
-    paths = table_files.write(found, results)
-    mine = {cell.hash for cell in asked + helping}
-    here = tables.tables([r for r in records if r["hash"] in mine], lent)
-    for table in here:
+    frame = read_frame([results / "records"])
+    as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
+    paths = table_files.write(tables.tables(frame[as_cut], lent), results)
+    for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
     screen.files(paths)
     for fault in faults:
@@ -130,21 +130,21 @@ def probe(folder: Path) -> None:
 
 
 def _baseline(
-    request: plan.Request, data: plan.Data, asked: list[Cell], at_hand: dict[str, dict], screen: Screen
-) -> tuple[list[Cell], list[dict]]:
+    request: plan.Request, data: plan.Data, asked: list[Cell], at_hand: pd.DataFrame, screen: Screen
+) -> tuple[list[Cell], pd.DataFrame | None]:
     """What S still needs: (fine-tune cells to run, fine-tune records at hand that fit to the hash)."""
     names = {cell.domain.name for cell in asked if cell.domain.official}
     if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
-        return [], []
-    seeds = sorted({record["seed"] for record in at_hand.values()} | set(request.seeds))
+        return [], None
+    seeds = sorted({*at_hand["seed"].tolist(), *request.seeds})
     wanted = plan.baseline_cells(request, data, seeds)
     if not wanted:
         screen.say("S stays empty: its fine-tune baseline needs a plain network, and BACKBONE= holds none")
-        return [], []
+        return [], None
     if {cell.hash for cell in wanted} & {cell.hash for cell in asked}:
-        return [], []
-    lent = [at_hand[cell.hash] for cell in wanted if cell.hash in at_hand]
-    if {record["domain"] for record in lent} == names:
+        return [], None
+    lent = at_hand[at_hand["hash"].isin([cell.hash for cell in wanted])].drop_duplicates("hash")
+    if set(lent["domain"]) == names:
         return [], lent
     screen.say(
         "S needs the fine-tune baseline, and no records of these data and settings come with the suite: "

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.style import Style
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from benchmark import layout
 from benchmark.tables import Table
+
+STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
 class Screen:
@@ -101,39 +105,36 @@ class Screen:
             self._progress.remove_task(self._bars.pop(key))
 
     def table(self, table: Table) -> None:
-        """Table 1 of the run with the published rows under it, and the timing table."""
-        head, sections = layout.grid(table)
-        self._grid(layout.heading(table), head, sections)
-        for note in layout.notes(table):
-            self.console.print(note, style="dim", markup=False)
-        if len(sections) > 2:
-            self.console.print("The last rows: " + layout.apart(table), style="dim", markup=False)
-        if table.timing:
-            head, rows = layout.timing_text(table)
-            self._grid(layout.TIMING, head, [[], rows])
+        """Table 1 of the run with the published rows under it, the timing and the cost table."""
+        for sheet in (layout.table1(table), layout.timing(table), layout.cost(table)):
+            if sheet.rows:
+                self._sheet(sheet)
 
-    def _grid(self, title: str, head: list[str], sections: list[list[list[str]]]) -> None:
+    def _sheet(self, sheet: layout.Sheet) -> None:
         """The rows as they are; on a terminal too narrow for them, turned on their side."""
-        rows = [row for section in sections for row in section]
-        quiet = len(sections[0]) + len(sections[1])  # the published rows come after these
-        need = sum(max(map(len, column)) + 3 for column in zip(head, *rows, strict=True)) + 1
+        dim = Style(dim=True)
+        above, below = ([[Text(cell, dim) for cell in row] for row in part] for part in (sheet.above, sheet.below))
+        rows = [[Text(c, STYLES[m]) for c, m in zip(*pair, strict=True)] for pair in zip(sheet.rows, sheet.marks)]
+        every = [*above, *rows, *below]
+        need = sum(max(map(len, column)) + 3 for column in zip(sheet.head, *every, strict=True)) + 1
         self.console.print()
-        self.console.print(title, style="bold", markup=False)
+        self.console.print(sheet.title, style="bold", markup=False)
+        out = RichTable(header_style="bold")
         if self.live and need > self.console.width:
-            out = RichTable(header_style="bold")
-            for i, name in enumerate([head[0], *(row[0] for row in rows)]):
-                out.add_column(name, justify="right" if i else "left", style="dim" if i > quiet else "")
-            for column in list(zip(head, *rows, strict=True))[1:]:
-                out.add_row(*column)
+            for i, name in enumerate([sheet.head[0], *(row[0] for row in every)]):
+                out.add_column(name, justify="right" if i else "left")
+            for i, name in enumerate(sheet.head[1:], 1):
+                out.add_row(name, *(row[i] for row in every))
         else:
-            out = RichTable(header_style="bold")
-            for i, name in enumerate(head):
+            for i, name in enumerate(sheet.head):
                 out.add_column(name, justify="right" if i else "left", no_wrap=True)
-            for section in sections:
-                for row in section:
-                    out.add_row(*row, style="dim" if row in sections[0] or section in sections[2:] else "")
+            for part in (above, rows, below):
+                for row in part:
+                    out.add_row(*row)
                 out.add_section()
         self.console.print(out)
+        for note in sheet.notes + ([f"The last rows: {sheet.beneath}"] if sheet.below else []):
+            self.console.print(note, style="dim", markup=False)
 
     def files(self, paths: list[Path]) -> None:
         self.console.print("Files: " + "  ".join(str(p) for p in paths), markup=False)

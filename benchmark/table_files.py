@@ -1,18 +1,25 @@
-"""Tables as files: Parquet in the published layout, and Markdown, beside the records."""
+"""Tables as files beside the records: Parquet and CSV with every figure, Markdown and LaTeX as they are printed."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 
-from benchmark.layout import markdown
+from benchmark import layout
+from benchmark.detail import DETAIL, detail
+from benchmark.latex import latex
 from benchmark.records import write_bytes, write_table
 from benchmark.tables import Table
 from datasets.catalogue import DOMAINS
 
 ABOUT = [
+    ("method", pa.string()),
+    ("family", pa.string()),
+    ("fidelity", pa.string()),
     ("seeds", pa.int32()),
     ("domains", pa.int32()),
-    ("method", pa.string()),
     ("data", pa.string()),
     ("data_id", pa.string()),
     ("standin", pa.bool_()),
@@ -23,14 +30,44 @@ ABOUT = [
     ("backbone_source", pa.string()),
     ("training", pa.int32()),
     ("baseline", pa.string()),
+    ("records", pa.string()),  # hashes, a space between them
 ]
 TAKEN = {"mean", *(name for name, _ in ABOUT)}
 """Columns whose names an own domain cannot have."""
 
 
 def write(found: list[Table], folder: Path) -> list[Path]:
-    """table1.parquet, table1.md and timing.parquet in `folder`."""
-    rows, times = [], []
+    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv); of a table without rows no file."""
+    numbers = {"table1": _table1(found), "timing": _rows(found, "timing"), "cost": _rows(found, "cost")}
+    numbers["detail"] = pa.concat_tables([DETAIL.empty_table(), *map(detail, found)])
+    sheets = {"table1": layout.table1, "timing": layout.timing, "cost": layout.cost}
+    paths = []
+    for name, table in numbers.items():
+        forms = {"parquet": partial(write_table, table), "csv": partial(_csv, table)}
+        if name in sheets:
+            forms |= {"md": partial(_text, layout.markdown, found, sheets[name])}
+            forms |= {"tex": partial(_text, latex, found, sheets[name])}
+        for suffix, form in forms.items():
+            path = folder / f"{name}.{suffix}"
+            if len(table):
+                paths.append(form(path))
+            else:
+                path.unlink(missing_ok=True)  # of other rows
+    return paths
+
+
+def _csv(table: pa.Table, path: Path) -> Path:
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink)
+    return write_bytes(sink.getvalue(), path)
+
+
+def _text(form: Callable, found: list[Table], sheet: Callable, path: Path) -> Path:
+    return write_bytes(form(found, sheet).encode(), path)
+
+
+def _table1(found: list[Table]) -> pa.Table:
+    rows = []
     for table in found:
         group = table.group | {"baseline": table.baseline}
         for row in table.rows:
@@ -44,8 +81,8 @@ def write(found: list[Table], folder: Path) -> list[Path]:
             line |= {"mean": row.mean and row.mean.mean, "mean sd": row.mean and row.mean.deviation}
             line |= {"S": row.S and row.S.mean, "S sd": row.S and row.S.deviation}
             line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.ten}
-            rows.append(line | {"method": row.method} | group)
-        times += [row | group for row in table.timing]
+            about = {"method": row.method, "family": row.family, "fidelity": row.fidelity}
+            rows.append(line | about | group | {"records": " ".join(row.runs)})
     own = sorted({name for table in found for name in table.own})
     columns = [domain.column for domain in DOMAINS.values()] + own
     first = ["Model", "#par.", *columns, "mean", "S"]
@@ -53,12 +90,13 @@ def write(found: list[Table], folder: Path) -> list[Path]:
     numbers += [f"{c} binomial" for c in columns]
     schema = [(name, pa.string() if name == "Model" else pa.float64()) for name in first]
     schema += [(name, pa.float64()) for name in numbers if name not in first]
-    schema += ABOUT
-    paths = [write_table(pa.Table.from_pylist(rows, pa.schema(schema)), folder / "table1.parquet")]
-    text = "\n".join(markdown(table) for table in found)
-    paths.append(write_bytes(text.encode(), folder / "table1.md"))
-    if times:
-        paths.append(write_table(pa.Table.from_pylist(times), folder / "timing.parquet"))
-    else:
-        (folder / "timing.parquet").unlink(missing_ok=True)  # of other rows
-    return paths
+    return pa.Table.from_pylist(rows, pa.schema(schema + ABOUT))
+
+
+def _rows(found: list[Table], kind: str) -> pa.Table:
+    """The timing or cost rows of every group, with the group's columns behind."""
+    rows = [row | table.group for table in found for row in getattr(table, kind)]
+    texts, known = {"Model", "device"}, dict(ABOUT) | {"workers": pa.int32(), "threads": pa.int32()}
+    names = rows[0] if rows else ()
+    schema = [(n, known.get(n, pa.string() if n in texts else pa.float64())) for n in names]
+    return pa.Table.from_pylist(rows, pa.schema(schema))

@@ -1,16 +1,18 @@
-"""Tables as pure functions of records: the layout of the published Table 1, and a timing table beside it."""
+"""Table 1 as a pure function of records: who shares a table, whose errors set E_max, mean and S of each method.
 
-import math
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+Columns throughout, no loop over records: a hundred thousand of them take a second.
+"""
 
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmark.costs import costs, times
+from benchmark.grouping import GROUP, codes, first, keys, named, newest
 from benchmark.published import published_baseline
-from benchmark.score import BASELINE, ceilings, score
+from benchmark.score import BASELINE, ceilings
 from datasets.catalogue import DOMAINS
-
-GROUP = ("data", "data_id", "standin", "split", "limit", "profile", "settings", "backbone_source", "training")
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,6 @@ class Spread:
     mean: float
     deviation: float | None
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-
 
 @dataclass
 class Row:
@@ -31,6 +29,8 @@ class Row:
 
     label: str
     method: str
+    family: str
+    fidelity: str
     multiplier: float
     multiplier_heads: float
     domains: dict[str, Spread]
@@ -38,6 +38,7 @@ class Row:
     seeds: int
     mean: Spread | None
     S: Spread | None
+    runs: list[str]  # hashes of its records
 
     @property
     def ten(self) -> int:
@@ -54,164 +55,194 @@ class Table:
     images: dict[str, int]
     baseline: str  # where E_max is from
     why_no_score: str
-    timing: list[dict] = field(default_factory=list)
+    timing: list[dict]
+    cost: list[dict]
+    runs: pd.DataFrame  # the records, the newest of each cell
 
 
-def tables(records: Iterable[dict], shipped: Iterable[dict] = ()) -> list[Table]:
-    """One table a group of comparable records. `shipped` records only serve as the baseline of S."""
-    groups, lent = _groups(records), _groups(r for r in shipped if r["method"] == BASELINE)
+def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Table]:
+    """One table a group of comparable records, the largest first. `shipped` records only serve as the baseline of S.
+
+    Frames as `records.read_frame` gives them. Of several records of one cell (a default or an image
+    was changed) the newest counts.
+    """
+    if not len(frame):
+        return []
+    frame = newest(frame)
+    group = codes(*(frame[name] for name in GROUP))
+    found = keys(frame.iloc[first(group)])
+    lent = _lent(shipped)
+    row = codes(group, frame["method"])
+    limits, baselines = zip(*(_limits(frame, group == i, lent.get(found[i])) for i in range(len(found))))
+    rows = _rows(frame, row, np.array(limits)[group])
+    timing, cost = times(frame, group, row), costs(frame, row)
+    group_of = group[first(row)]
+    size = np.bincount(group_of)
+    order = sorted(range(len(found)), key=lambda i: (-size[i], str(found[i])))
+    out = []
+    for i in order:
+        mine = np.flatnonzero(group_of == i)
+        runs = frame[group == i].reset_index(drop=True)
+        own = sorted({name for j in mine for name in rows[j].domains if name not in DOMAINS})
+        out.append(
+            Table(
+                group=dict(zip(GROUP, found[i], strict=True)),
+                rows=sorted((rows[j] for j in mine), key=lambda r: (r.mean.mean if r.mean else -1, r.label, r.method)),
+                own=own,
+                images=_images(runs),
+                baseline=baselines[i],
+                why_no_score=_why_no_score([rows[j] for j in mine], limits[i]),
+                timing=sorted((timing[j] for j in mine if j in timing), key=lambda t: (t["seconds"], t["method"])),
+                cost=sorted(
+                    (_cost(rows[j], cost[j]) for j in mine if j in cost), key=lambda c: (c["#par."], c["method"])
+                ),
+                runs=runs,
+            )
+        )
+    return out
+
+
+def _lent(shipped: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
+    """The shipped fine-tune records by group."""
+    if shipped is None or not len(mine := shipped[shipped["method"] == BASELINE]):
+        return {}
+    mine = newest(mine)
+    group = codes(*(mine[name] for name in GROUP))
+    return {key: mine[group == i] for i, key in enumerate(keys(mine.iloc[first(group)]))}
+
+
+def _limits(frame: pd.DataFrame, mine: np.ndarray, lent: pd.DataFrame | None) -> tuple[np.ndarray, str]:
+    """((10,) E_max in %, NaN where there is none; what it is from), of one group's records."""
+    fine = frame[mine & (frame["method"] == BASELINE).to_numpy()]
+    if real_test(frame, mine):
+        reference, said = published_baseline(), "the published fine-tune row"
+    else:
+        # Never both: another run's records may be of another rate.
+        chosen = fine if len(fine) or lent is None else lent
+        reference, said = baseline_top1(chosen), "none"
+        if len(chosen):
+            shipped = "" if len(fine) else " (records of another run)"
+            said = f"fine-tune on the same data, split and profile, n = {chosen['seed'].nunique()}{shipped}"
+    found = ceilings(reference)
+    return np.array([found.get(name, np.nan) for name in DOMAINS]), said
+
+
+def baseline_top1(fine: pd.DataFrame) -> dict[str, float]:
+    """Mean top-1 of fine-tune records by domain."""
+    return fine.groupby("domain", observed=True)["top1"].mean().to_dict()
+
+
+def real_test(frame: pd.DataFrame, mine: np.ndarray) -> bool:
+    """Whether these are the real test split, whole: there alone the published baseline serves."""
+    one = frame.iloc[np.argmax(mine)]
+    if one["split"] != "test" or one["standin"] or not pd.isna(one["limit"]):
+        return False
+    official = frame[mine & (frame["k"] > 0).to_numpy()]
+    shown = zip(official["domain"], official["eval_images"], strict=True)
+    return {name for name, images in shown if images == DOMAINS[name].counts[2]} == set(DOMAINS)
+
+
+def spreads(code: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(count, mean, deviation with n - 1, NaN for one) of the values of each code."""
+    count = np.bincount(code)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(code, values) / count
+        deviation = np.sqrt(np.bincount(code, (values - mean[code]) ** 2) / (count - 1))
+    return count, mean, np.where(count > 1, deviation, np.nan)
+
+
+def _rows(frame: pd.DataFrame, row: np.ndarray, limit: np.ndarray) -> list[Row]:
+    """A Row for each code of `row`; `limit` (records, 10) is E_max of each record's group."""
+    names = pd.Index(DOMAINS)
+    place = names.get_indexer(frame["domain"].astype(object))  # -1: an own domain
+    official, top1 = place >= 0, frame["top1"].to_numpy(float)
+    run = codes(row, frame["seed"])  # a method with one seed
+    many, of_run = run.max() + 1, row[first(run)]
+    whole = np.bincount(run[official], minlength=many) == len(DOMAINS)
+    ceiling = limit[np.arange(len(frame)), np.maximum(place, 0)]
+    with np.errstate(divide="ignore", invalid="ignore"):  # the formula of benchmark.score
+        part = 1000 * (np.maximum(0.0, ceiling - (100 - top1)) / ceiling) ** 2
+    part[ceiling == 0] = np.nan
+    mean = np.bincount(run[official], top1[official], many) / len(DOMAINS)
+    score = np.bincount(run[official], part[official], many)
+
+    cell = codes(row, frame["domain"])
+    at, (_, top, deviation) = first(cell), spreads(cell, top1)
+    source = frame["source_cell"].to_numpy(bool)[at]
+    top[source], deviation[source] = top1[at][source], np.nan  # one backbone, whatever the seed
+    of_cell, shown = row[at], frame["eval_images"].to_numpy(float)[at]
+    binomial = 100 * np.sqrt(np.maximum(0, top / 100 * (1 - top / 100)) / shown)
+    # A domain's own parameters may depend on its image size: #par. is that of its mean domain, nine times over.
+    own, rows = ~source, row.max() + 1
+    count = np.bincount(of_cell[own], minlength=rows)
+    multiplier = frame["multiplier"].to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        mine = np.bincount(of_cell[own], multiplier[at][own], rows) / count
+    mine = np.where(count > 0, mine, multiplier[first(row)])
+    heads = np.bincount(of_cell, np.where(official, frame["head_floats"], 0)[at], rows)
+    heads = heads / frame["base_floats"].to_numpy(float)[first(row)]
+
+    domains: list[dict] = [{} for _ in range(rows)]
+    samples: list[dict] = [{} for _ in range(rows)]
+    rank = np.where(place[at] < 0, len(DOMAINS), place[at])
+    domain = frame["domain"].astype(object).to_numpy()[at]
+    for i in np.lexsort((domain.astype(str), rank)).tolist():
+        spread = Spread(float(top[i]), None if np.isnan(deviation[i]) else float(deviation[i]))
+        domains[of_cell[i]][domain[i]] = spread
+        samples[of_cell[i]][domain[i]] = float(binomial[i])
+    means, scores = (_over_seeds(of_run[whole], values[whole], rows) for values in (mean, score))
+    hashes = [[] for _ in range(rows)]
+    for i, text in zip(row.tolist(), frame["hash"].tolist(), strict=True):
+        hashes[i].append(text)
+    one = {name: frame[name].iloc[first(row)].tolist() for name in ("label", "method", "family", "fidelity")}
+    seeds = np.bincount(of_run)
     return [
-        _table(dict(zip(GROUP, key, strict=True)), groups[key], lent.get(key, [])) for key in sorted(groups, key=str)
+        Row(
+            label=named(one["label"][i], one["method"][i]),
+            method=one["method"][i],
+            family=one["family"][i],
+            fidelity=one["fidelity"][i],
+            multiplier=float(mine[i]),
+            multiplier_heads=float(mine[i] + heads[i]),
+            domains=domains[i],
+            binomial=samples[i],
+            seeds=int(seeds[i]),
+            mean=means[i],
+            S=scores[i],
+            runs=hashes[i],
+        )
+        for i in range(rows)
     ]
 
 
-def _groups(records: Iterable[dict]) -> dict[tuple, list[dict]]:
-    """Comparable records; of several of one cell (a default or an image was changed) the newest."""
-    newest: dict[tuple, dict] = {}
-    for record in sorted(records, key=lambda r: r["created"]):
-        group = tuple(record[name] for name in GROUP)
-        newest[group, record["method"], record["domain"], record["seed"]] = record
-    groups = defaultdict(list)
-    for (group, *_), record in newest.items():
-        groups[group].append(record)
-    return groups
+def _over_seeds(row: np.ndarray, values: np.ndarray, rows: int) -> list[Spread | None]:
+    """The values of each row's seeds; None where there are none or one of them is NaN."""
+    out: list[Spread | None] = [None] * rows
+    if len(row):
+        _, mean, deviation = spreads(row, values)
+        for i in np.flatnonzero(~np.isnan(mean)).tolist():
+            out[i] = Spread(float(mean[i]), None if np.isnan(deviation[i]) else float(deviation[i]))
+    return out
 
 
-def baseline_top1(records: Iterable[dict]) -> dict[str, float]:
-    """Mean top-1 of the fine-tune records by domain."""
-    found = defaultdict(dict)
-    for record in records:
-        if record["method"] == BASELINE:
-            found[record["domain"]][record["seed"]] = record["top1"]
-    return {domain: statistics.fmean(seeds.values()) for domain, seeds in found.items()}
+def _cost(row: Row, cost: dict) -> dict:
+    about = {"Model": row.label, "method": row.method}
+    return about | {"#par.": row.multiplier, "#par. with heads": row.multiplier_heads} | cost
 
 
-def real_test(records: Iterable[dict]) -> bool:
-    """Whether these are the real test split, whole: there alone the published baseline serves."""
-    full = {r["domain"] for r in records if r["k"] and r["eval_images"] == DOMAINS[r["domain"]].counts[2]}
-    return full == set(DOMAINS) and all(
-        r["split"] == "test" and not r["standin"] and r["limit"] is None for r in records
-    )
+def _why_no_score(rows: list[Row], limit: np.ndarray) -> str:
+    """Why S stays empty somewhere, "" where it does not."""
+    if perfect := [name for name, value in zip(DOMAINS, limit, strict=True) if value == 0]:
+        return f"S stays empty: the baseline has no error on {', '.join(perfect)}"
+    if any(row.ten < 10 for row in rows):
+        return "mean and S stay empty where not all ten domains are there"
+    if np.isnan(limit).any():
+        return "S stays empty: there is no fine-tune run of the same profile, data and split on all ten domains"
+    return ""
 
 
-def _table(group: dict, records: list[dict], lent: list[dict]) -> Table:
-    own = sorted({r["domain"] for r in records if r["k"] == 0})
-    if real_test(records):
-        reference, baseline = published_baseline(), "the published fine-tune row"
-    else:
-        mine = [r for r in records if r["method"] == BASELINE]
-        chosen = mine or lent  # never both: another run's records may be of another rate
-        reference = baseline_top1(chosen)
-        seeds = len({r["seed"] for r in chosen})
-        shipped = " (records of another run)" if chosen and not mine else ""
-        baseline = f"fine-tune on the same data, split and profile, n = {seeds}{shipped}" if chosen else "none"
-    limits = ceilings(reference)
-    perfect = [name for name in DOMAINS if limits.get(name) == 0]
-    by_method: dict[str, list[dict]] = defaultdict(list)
-    for record in records:
-        by_method[record["method"]].append(record)
-    rows = [_row(mine, limits, own) for mine in by_method.values()]
-    rows.sort(key=lambda row: (row.mean.mean if row.mean else -1, row.label))
-    why = ""
-    if perfect:
-        why = f"S stays empty: the baseline has no error on {', '.join(perfect)}"
-    elif any(row.ten < 10 for row in rows):
-        why = "mean and S stay empty where not all ten domains are there"
-    elif any(name not in limits for name in DOMAINS):
-        why = "S stays empty: there is no fine-tune run of the same profile, data and split on all ten domains"
-    images = {}
-    for record in records:
-        images[record["domain"]] = record["train_images"] + (record["eval_images"] if record["split"] == "val" else 0)
-    return Table(group, rows, own, images, baseline, why, _timing(by_method))
-
-
-def _row(records: list[dict], limits: dict[str, float], own: list[str]) -> Row:
-    by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-    for record in records:
-        by_seed[record["seed"]][record["domain"]] = record["top1"]
-    domains = {}
-    for name in (*DOMAINS, *own):
-        if values := [cells[name] for cells in by_seed.values() if name in cells]:
-            domains[name] = Spread.of(values)
-    for record in records:
-        if record["source_cell"]:  # one backbone, whatever the seed: no deviation was measured
-            domains[record["domain"]] = Spread(record["top1"], None)
-    shown = {record["domain"]: record["eval_images"] for record in records}
-    binomial = {n: 100 * math.sqrt(s.mean / 100 * (1 - s.mean / 100) / shown[n]) for n, s in domains.items()}
-    whole = [cells for cells in by_seed.values() if all(name in cells for name in DOMAINS)]
-    scores = [s for cells in whole if (s := score(cells, limits)) is not None]
-    first = records[0]
-    heads = {r["domain"]: r["head_floats"] for r in records if r["k"]}
-    # A domain's own parameters may depend on its image size: #par. is that of its mean domain, nine times over.
-    multiplier = statistics.fmean(
-        sorted({r["domain"]: r["multiplier"] for r in records if not r["source_cell"]}.values())
-        or [first["multiplier"]]
-    )
-    return Row(
-        label=first["label"] + (first["method"].partition("(")[1] + first["method"].partition("(")[2]),
-        method=first["method"],
-        multiplier=multiplier,
-        multiplier_heads=multiplier + sum(heads.values()) / first["base_floats"],
-        domains=domains,
-        binomial=binomial,
-        seeds=len(by_seed),
-        mean=Spread.of([statistics.fmean(cells[n] for n in DOMAINS) for cells in whole]) if whole else None,
-        S=Spread.of(scores) if scores and len(scores) == len(whole) else None,
-    )
-
-
-def _timing(by_method: dict[str, list[dict]]) -> list[dict]:
-    """Per method: sums over its target domains (the backbone's own cell left out), mean over seeds."""
-    cells = {m: [r for r in records if not r["source_cell"]] for m, records in by_method.items()}
-    against, memory = defaultdict(list), defaultdict(list)
-    for record in cells.get(BASELINE, ()):
-        against[_place(record)].append(_seconds(record))
-        if record["peak_mb"] is not None:
-            memory[_place(record)].append(record["peak_mb"])
-    rows = []
-    for method, records in cells.items():
-        if not records:
-            continue
-        seeds = len({r["seed"] for r in records})
-        ratio = None
-        if all(_place(r) in against for r in records):
-            ratio = sum(map(_seconds, records)) / sum(statistics.fmean(against[_place(r)]) for r in records)
-        peaks = [(r["peak_mb"], memory[_place(r)]) for r in records]
-        lean = all(mine is not None and other for mine, other in peaks)
-        rows.append(
-            {
-                "Model": records[0]["label"],
-                "method": method,
-                "seconds": sum(_seconds(r) for r in records) / seeds,
-                "T/T_FFT": ratio,
-                "step ms": _median(records, "step_ms"),
-                "p10": _median(records, "step_ms_p10"),
-                "p90": _median(records, "step_ms_p90"),
-                "train img/s": _median(records, "train_img_s"),
-                "eval img/s": _median(records, "eval_img_s"),
-                "peak MB": max((r["peak_mb"] for r in records if r["peak_mb"] is not None), default=None),
-                "peak/FFT": statistics.fmean(mine / statistics.fmean(other) for mine, other in peaks) if lean else None,
-                "kB a domain": statistics.fmean(r["bytes"] for r in records) / 1e3,
-                "joules": sum(r["joules"] for r in records) / seeds if all(r["joules"] for r in records) else None,
-                "MMACs": _median(records, "macs_train", 1e-6),
-                "merged MMACs": _median(records, "macs_inference", 1e-6),
-                "device": records[0]["device"],
-                "workers": records[0]["workers"],
-                "threads": records[0]["threads"],
-            }
-        )
-    return sorted(rows, key=lambda row: row["seconds"])
-
-
-def _place(record: dict) -> tuple:
-    """Where a time may be held against another: one domain on one machine, as busy."""
-    return tuple(record[name] for name in ("domain", "machine", "device", "workers", "threads"))
-
-
-def _seconds(record: dict) -> float:
-    return record["train_seconds"] + (record["prepare_seconds"] or 0.0)
-
-
-def _median(records: list[dict], name: str, scale: float = 1.0) -> float | None:
-    values = [r[name] for r in records if r[name] is not None]
-    return statistics.median(values) * scale if values else None
+def _images(runs: pd.DataFrame) -> dict[str, int]:
+    """Images of each domain: of train, and of val where that is what is evaluated."""
+    found = runs.drop_duplicates("domain", keep="last")
+    val = np.where(found["split"] == "val", found["eval_images"], 0)
+    return dict(zip(found["domain"], (found["train_images"] + val).astype(int).tolist(), strict=True))

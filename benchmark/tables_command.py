@@ -5,7 +5,7 @@ from argparse import Namespace
 import pyarrow as pa
 
 from benchmark import table_files, tables
-from benchmark.records import SCHEMA, read_records, write_table
+from benchmark.records import SCHEMA, read_frame, read_records, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -14,23 +14,24 @@ from datasets.errors import BadInput
 def run(args: Namespace) -> int:
     """Read the records below --from (default: --results), write the tables to --results; or --collect the records."""
     source = args.source or args.results
-    records = read_records([source])
-    if not records:
+    frame = read_frame([source])
+    if not len(frame):
         raise BadInput(
             f"{source} holds no records; run `make bench METHOD=res_adapter` first or name a folder with FROM="
         )
     if args.collect is not None:
+        records = read_records([source])
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
         return 0
     if not args.limited:
-        records = [record for record in records if record["limit"] is None]
-    if not records:
+        frame = frame[frame["limit"].isna()]
+    if not len(frame):
         raise BadInput(
             f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
             "show them with `python -m benchmark tables --limited`"
         )
-    found = tables.tables(records, read_records([SHIPPED]))
+    found = tables.tables(frame, read_frame([SHIPPED]))
     paths = table_files.write(found, args.results)
     screen = Screen()
     for table in found:

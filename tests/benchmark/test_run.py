@@ -14,7 +14,7 @@ from benchmark.backbones.reference_names import to_reference
 from benchmark.images import chosen
 from benchmark.plan import backbones
 from benchmark.profiles import profile
-from benchmark.records import read_records
+from benchmark.records import read_frame, read_records
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.pack import Pack
@@ -169,18 +169,19 @@ def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: P
 def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
     request, data, asked = planned("feature", own=[("mine", mine)])
     screen = Screen()
-    shipped = {r["hash"]: r for r in records_of(finished, "finetune")}
+    frame = read_frame([finished / "records"])
+    shipped = frame[frame["method"] == "finetune"]
     run, lent = run_command._baseline(request, data, asked, shipped, screen)
-    assert run == [] and {r["domain"] for r in lent} == set(DOMAINS), "an own domain has no share in S"
-    run, lent = run_command._baseline(request, data, asked, dict(list(shipped.items())[1:]), screen)
+    assert run == [] and set(lent["domain"]) == set(DOMAINS), "an own domain has no share in S"
+    run, lent = run_command._baseline(request, data, asked, shipped[1:], screen)
     assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
     request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
     run, lent = run_command._baseline(request, data, asked, shipped, screen)
-    assert len(run) == 10 and lent == []
+    assert len(run) == 10 and not len(lent)
     request, data, asked = planned("feature", domains=["dtd", "svhn"])
-    assert run_command._baseline(request, data, asked, {}, screen) == ([], [])
+    assert run_command._baseline(request, data, asked, shipped, screen) == ([], None)
     request, data, asked = planned("finetune")
-    assert run_command._baseline(request, data, asked, {}, screen) == ([], [])
+    assert run_command._baseline(request, data, asked, shipped, screen) == ([], None)
 
 
 def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
@@ -335,7 +336,7 @@ def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files:
     given = read_given(files["series"], chosen_profile, (), tmp_path)
     request, data, asked = planned("res_adapter", given=given)
     assert len(asked) == 10
-    assert run_command._baseline(request, data, asked, {}, Screen()) == ([], [])
+    assert run_command._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
 
 
 def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
