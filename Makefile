@@ -14,7 +14,7 @@ runs = --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,
   $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
   $(call option,DEVICE,device)
 
-.PHONY: bench sum test lint methods data results sweep perf
+.PHONY: bench sum test lint methods data results compare sweep perf
 
 bench: .venv/made
 	@$(PY) -m benchmark run $(runs) $(call option,WORKERS,workers) $(folders)
@@ -36,6 +36,9 @@ data: .venv/made
 
 results: .venv/made
 	@$(PY) -m benchmark tables $(call option,FROM,from) $(folders)
+
+compare: .venv/made
+	@$(PY) -m benchmark compare $(call quoted,$(A)) $(call quoted,$(B)) $(call option,FROM,from) $(folders)
 
 sweep: .venv/made
 	@$(PY) -m benchmark sweep --method $(call quoted,$(or $(METHOD),all)) $(folders)

@@ -139,6 +139,13 @@ def parser() -> argparse.ArgumentParser:
         "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"
     )
 
+    against = commands.add_parser("compare", parents=[folders], help="two methods, paired by domain and seed")
+    against.add_argument("a", metavar="A", help="a method as of run")
+    against.add_argument("b", metavar="B", help="another")
+    against.add_argument(
+        "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
+    )
+
     sweep = commands.add_parser("sweep", parents=[folders], help="three rates a method on a held-out part of train")
     sweep.add_argument("--method", required=True, help="as of run")
 
@@ -153,6 +160,7 @@ HOME = {
     "methods": "benchmark.methods_command",
     "data": "benchmark.data_command",
     "tables": "benchmark.tables_command",
+    "compare": "benchmark.compare_command",
     "sweep": "benchmark.sweep_command",
     "perf": "benchmark.perf_command",
 }

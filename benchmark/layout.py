@@ -11,8 +11,12 @@ from datasets.catalogue import DOMAINS, SOURCE
 
 
 def heading(table: Table) -> str:
-    """What the group is: data, split, profile, backbone."""
-    group = table.group
+    """What the table's group is: data, split, profile, backbone."""
+    return described(table.group)
+
+
+def described(group: dict) -> str:
+    """A group of comparable records in a line."""
     settings = json.loads(group["settings"])
     parts = [
         f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",

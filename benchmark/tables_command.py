@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pyarrow as pa
 
-from benchmark import table_files, tables
+from benchmark import published, table_files, tables
 from benchmark.records import SCHEMA, read_frame, read_records, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
             "show them with `python -m benchmark tables --limited`"
         )
     found = tables.tables(frame, read_frame([SHIPPED]))
-    paths = table_files.write(found, args.results)
+    paths = [*table_files.write(found, args.results), *published.write(args.results)]
     screen = Screen()
     for table in found:
         screen.table(table)

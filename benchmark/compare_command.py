@@ -1,0 +1,60 @@
+"""`python -m benchmark compare A B`: where A is better than B, paired by domain and seed."""
+
+import math
+from argparse import Namespace
+
+from rich.table import Table as RichTable
+
+from benchmark.compare import Difference, compare
+from benchmark.grouping import GROUP
+from benchmark.layout import described
+from benchmark.records import read_frame
+from benchmark.screen import Screen
+from datasets.errors import BadInput
+from methods.registry import select
+
+
+def run(args: Namespace) -> int:
+    """Print one table for each group of comparable records that holds both methods."""
+    source = args.source or args.results
+    names = []
+    for text in (args.a, args.b):
+        chosen = select(text)
+        if len(chosen) != 1:
+            raise BadInput(f"{text} names {len(chosen)} methods; give one for A and one for B")
+        names.append(chosen[0].spec)
+    if names[0] == names[1]:
+        raise BadInput(f"A and B are both {names[0]}; give two methods")
+    frame = read_frame([source])
+    if lacking := [name for name in names if name not in set(frame["method"])]:
+        raise BadInput(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
+    found = compare(frame, *names)
+    if not found:
+        raise BadInput(
+            f"{source} holds no run of {names[0]} and {names[1]} on one domain with one seed, data, split and "
+            "profile; run both with the same settings"
+        )
+    screen = Screen()
+    for group, lines in found:
+        group = {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in group.items() if n in GROUP}
+        screen.console.print(f"\n{described(group)}", style="bold", markup=False)
+        table = RichTable(header_style="bold")
+        for i, name in enumerate(("", f"A: {names[0]}", f"B: {names[1]}", "A - B", "95 %", "pairs", "better")):
+            table.add_column(name, justify="right" if 0 < i < 6 else "left")
+        for line in lines:
+            if line is lines[-1]:
+                table.add_section()
+            table.add_row(*_cells(line))
+        screen.console.print(table)
+        wins = sum(line.mean > 0 for line in lines[:-1])
+        screen.console.print(
+            f"A is ahead on {wins} of {len(lines) - 1} domains. Better: where the interval leaves 0 out; the last "
+            "line takes each domain once. One pair has no interval.",
+            style="dim",
+        )
+    return 0
+
+
+def _cells(line: Difference) -> list[str]:
+    interval = "" if line.half is None else f"{line.mean - line.half:+.1f} to {line.mean + line.half:+.1f}"
+    return [line.name, f"{line.a:.1f}", f"{line.b:.1f}", f"{line.mean:+.1f}", interval, str(line.pairs), line.wins]
