@@ -16,16 +16,18 @@ from benchmark.score import BASELINE
 def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, dict]:
     """By code of `row`: sums over the target domains, mean over seeds; against fine-tune in the same `group`.
 
-    A time is held against fine-tune's on the same domain and machine, as busy; else T/T_FFT is None.
+    A time is held against fine-tune's on the same domain and machine, as busy, of the same seed where there
+    is one (it was measured in the same hour) and of all seeds otherwise; else T/T_FFT is None.
     """
     frame, group, row = _targets(frame, group, row)
     place = codes(group, *(frame[n] for n in ("domain", "machine", "device", "workers", "threads")))
     seconds = frame["train_seconds"].to_numpy(float) + np.nan_to_num(frame["prepare_seconds"].to_numpy(float))
     peak, joules = frame["peak_mb"].to_numpy(float), frame["joules"].to_numpy(float)
     fine = (frame["method"] == BASELINE).to_numpy()
+    same = _mean_at(codes(place, frame["seed"]), seconds, fine)
     columns = {
         "seconds": seconds,
-        "fine": _mean_at(place, seconds, fine),
+        "fine": np.where(np.isnan(same), _mean_at(place, seconds, fine), same),
         "lean": peak / _mean_at(place, peak, fine & ~np.isnan(peak)),
         "joules": np.where(joules > 0, joules, np.nan),
     }

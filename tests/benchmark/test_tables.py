@@ -253,8 +253,11 @@ def test_times_stand_against_the_baseline_of_the_same_machine_and_load():
     assert times(base[:-1] + ten("f"))["f"]["T/T_FFT"] is None
     for name, value in (("machine", "other"), ("workers", 1), ("threads", 4), ("device", "H100")):
         assert times(base + ten("f", **{name: value}))["f"]["T/T_FFT"] is None, name
-    seeds = times(ten(train_seconds=2.0) + ten(seed=1, train_seconds=6.0) + ten("f", train_seconds=4.0))
-    assert seeds["f"]["T/T_FFT"] == pytest.approx(1) and seeds["finetune"]["seconds"] == pytest.approx(36)
+    fine = ten(train_seconds=2.0) + ten(seed=1, train_seconds=6.0)
+    seeds = times(fine + ten("f", train_seconds=4.0) + ten("g", train_seconds=4.0, seed=2))
+    assert seeds["finetune"]["seconds"] == pytest.approx(36)
+    assert seeds["f"]["T/T_FFT"] == pytest.approx(2), "the same seed's"
+    assert seeds["g"]["T/T_FFT"] == pytest.approx(1), "all seeds', where there is none of its own"
     assert times(ten(joules=2.0))["finetune"]["joules"] == pytest.approx(18)
 
 
