@@ -14,10 +14,10 @@ runs = --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,
   $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
   $(call option,DEVICE,device)
 
-.PHONY: bench sum test lint methods data results compare sweep perf
+.PHONY: bench sum test lint methods data results compare submit score sweep perf
 
 bench: .venv/made
-	@$(PY) -m benchmark run $(runs) $(call option,WORKERS,workers) $(folders)
+	@$(PY) -m benchmark run $(runs) $(call option,WORKERS,workers) $(if $(PREDICTIONS),--predictions) $(folders)
 
 sum: .venv/made
 	@$(PY) -m benchmark sum $(runs) $(folders)
@@ -39,6 +39,14 @@ results: .venv/made
 
 compare: .venv/made
 	@$(PY) -m benchmark compare $(call quoted,$(A)) $(call quoted,$(B)) $(call option,FROM,from) $(folders)
+
+submit: .venv/made
+	@$(PY) -m benchmark submit --method $(call quoted,$(METHOD)) $(call option,FROM,from) $(call option,DATA,data) \
+	  $(call option,PROFILE,profile) $(call option,SEED,seed) $(call option,OUT,out) $(folders)
+
+score: .venv/made
+	@$(PY) -m benchmark score --file $(call quoted,$(FILE)) $(call option,DATA,data) \
+	  $(foreach labels,$(LABELS),--labels $(call quoted,$(labels)))
 
 sweep: .venv/made
 	@$(PY) -m benchmark sweep --method $(call quoted,$(or $(METHOD),all)) $(folders)

@@ -114,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[runs, folders], help="train and evaluate methods, write the tables")
     run.add_argument("--workers", type=_positive, help="processes side by side (default: the cores; 1 on a GPU)")
 
+    run.add_argument(
+        "--predictions", action="store_true", help="keep each run's predictions; the test split may then lack labels"
+    )
+
     what = "add a method's ΔW of two domains, as finished runs left them"
     commands.add_parser(
         "sum", parents=[runs, folders], help=what, description=f"{what}: METHOD is one, DOMAINS are two."
@@ -146,6 +150,38 @@ def parser() -> argparse.ArgumentParser:
         "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
     )
 
+    submit = commands.add_parser("submit", parents=[folders], help="pack a method's test predictions as a submission")
+    submit.add_argument("--method", required=True, help="one method, as of run")
+    submit.add_argument(
+        "--from", dest="source", type=_existing, metavar="DIR", help="the results of its runs (default: --results)"
+    )
+    submit.add_argument(
+        "--data",
+        type=_existing,
+        metavar="DIR",
+        help="the release whose test images it must hold (default: the real one)",
+    )
+    submit.add_argument("--profile", help="of the runs, where there are several")
+    submit.add_argument("--seed", type=int, help="of the runs (default: the least there is)")
+    submit.add_argument(
+        "--out", type=_existing, metavar="ZIP", help="what is written (default: results.zip in --results)"
+    )
+
+    scored = commands.add_parser("score", help="check a submission, and score it where the test labels are at hand")
+    scored.add_argument("--file", type=_existing, required=True, help="a ZIP with results.json, or that file")
+    checked = scored.add_mutually_exclusive_group()
+    checked.add_argument(
+        "--labels",
+        type=_existing,
+        action="append",
+        default=[],
+        metavar="DIR|FILE",
+        help="{domain}_test.json, or a folder of them; without it the file is only checked",
+    )
+    checked.add_argument(
+        "--data", type=_existing, metavar="DIR", help="check it against this release (default: the real one)"
+    )
+
     sweep = commands.add_parser("sweep", parents=[folders], help="three rates a method on a held-out part of train")
     sweep.add_argument("--method", required=True, help="as of run")
 
@@ -161,6 +197,8 @@ HOME = {
     "data": "benchmark.data_command",
     "tables": "benchmark.tables_command",
     "compare": "benchmark.compare_command",
+    "submit": "benchmark.submit_command",
+    "score": "benchmark.score_command",
     "sweep": "benchmark.sweep_command",
     "perf": "benchmark.perf_command",
 }

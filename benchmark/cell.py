@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_of
+from benchmark.backbones.weights import read_weights
 from benchmark.cells import Cell
 from benchmark.checkpoint import write_safetensors
 from benchmark.cost import conv_macs
@@ -20,6 +21,7 @@ from benchmark.features import FeatureBatches
 from benchmark.identity import TRAINING_VERSION
 from benchmark.images import open_images
 from benchmark.joint import load_together
+from benchmark.predictions import predictions_path, write_predictions
 from benchmark.provenance import Provenance, device_name
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.serve import Head
@@ -35,12 +37,15 @@ from methods.registry import select
 def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     """Run `cell`, write its record and the domain's own tensors below `results`, return the record.
 
-    An unfinished run goes on from its last epoch; one that another command has finished meanwhile is
-    read. Every BadInput names the domain.
+    An unfinished run goes on from its last epoch; a finished one is read, and evaluated again where its
+    predictions are to be kept and are not there. Every BadInput names the domain.
     """
     try:
-        if (done := results / "records" / f"{cell.hash}.parquet").is_file():
-            return read_record(done)
+        if (done := _record_path(cell, results)).is_file():
+            record = read_record(done)
+            if cell.predictions and not predictions_path(results, cell.hash).is_file():
+                _predict_again(cell, results, device)
+            return record
         return _run(cell, results, provenance, device, report)
     except BadInput as error:
         text = str(error)
@@ -107,6 +112,59 @@ def _alone(
     return Ready(network, history, measured, _write(cell, method, stored, images.crop, results))
 
 
+def _predict_again(cell: Cell, results: Path, device: str) -> None:
+    """Evaluate a finished run from what it stored, and keep its predictions. BadInput where that is gone or damaged."""
+    (method,) = select(cell.method)
+    source, _ = networks.load(cell.backbone, device)
+    images = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device)
+    source.size = images.crop
+    together = load_together(cell.joint, device)[0] if cell.joint else None
+    if cell.source_cell:
+        network = source
+    elif method.alone:
+        network = _restored(cell, method, source, results)
+    else:
+        network = together.networks[cell.domain.name]
+    bare, _ = _bare(network, method, images)
+    result = evaluate(_served(bare, cell, method, together), images, cell.profile.precision)
+    write_predictions(results, cell.hash, cell.domain, images.ids, result.logits)
+
+
+def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Network:
+    path = _adapters_path(cell, results)
+    mend = f"remove {_record_path(cell, results)}, and the run is trained again"
+    try:
+        tensors, _ = read_weights(path)
+    except BadInput:
+        raise BadInput(f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}") from None
+    network = method.place(source, cell.train.classes)
+    if fault := restore(network, source, tensors) or networks.damage(network):
+        raise BadInput(f"{path} {fault}; {mend}")
+    return network
+
+
+def _bare(network: Network, method: Method, images: Batches) -> tuple[Network, float | None]:
+    """The network with its adapters merged where they merge, and by how much that changes its logits."""
+    return merge_checked(network, images, method.spec) if method.mergeable else (network, None)
+
+
+def _served(bare: Network, cell: Cell, method: Method, together: nn.Module | None) -> nn.Module:
+    """What is evaluated: the network, behind the judge of a joint training where the method has one."""
+    if together is None:
+        return bare
+    names = [images.domain.name for images in cell.joint.images]
+    domain = cell.evaluate.domain
+    return method.served(bare, together, names.index(domain.name), domain.mean, domain.std, cell.profile.crop)
+
+
+def _record_path(cell: Cell, results: Path) -> Path:
+    return results / "records" / f"{cell.hash}.parquet"
+
+
+def _adapters_path(cell: Cell, results: Path) -> Path:
+    return results / "adapters" / f"{cell.hash}.safetensors"
+
+
 def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
@@ -125,7 +183,7 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         training=TRAINING_VERSION,
         joint=cell.joint.hash if cell.joint else None,
     )
-    return write_safetensors(results / "adapters" / f"{cell.hash}.safetensors", stored, head.metadata())
+    return write_safetensors(_adapters_path(cell, results), stored, head.metadata())
 
 
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
@@ -148,15 +206,9 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     network, history, measured, size = ready
     if together is not None and method.alone:
         measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in shared)}
-    served, difference = network, None
-    if method.mergeable:
-        served, difference = merge_checked(network, test_images, method.spec)
-    inference = conv_macs(served, test_images.crop)
-    if together is not None:
-        names = [images.domain.name for images in cell.joint.images]
-        index, domain = names.index(cell.domain.name), cell.evaluate.domain
-        served = method.served(served, together, index, domain.mean, domain.std, profile.crop)
-    result = evaluate(served, test_images, profile.precision)
+    bare, difference = _bare(network, method, test_images)
+    inference = conv_macs(bare, test_images.crop)
+    result = evaluate(_served(bare, cell, method, together), test_images, profile.precision)
     floats = bits = 0
     if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)
@@ -193,7 +245,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "train_images": len(train_images),
         "eval_images": len(test_images),
         "correct": result.correct,
-        "top1": 100 * result.correct / len(test_images),
+        "top1": None if result.correct is None else 100 * result.correct / len(test_images),
         "history": history,
         "merged": method.mergeable,
         "merge_difference": difference,
@@ -218,7 +270,9 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "command": provenance.command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if (done := results / "records" / f"{cell.hash}.parquet").is_file():
+    if cell.predictions:  # before the record: with it the run is finished
+        write_predictions(results, cell.hash, cell.domain, test_images.ids, result.logits)
+    if (done := _record_path(cell, results)).is_file():
         record = read_record(done)  # another command was faster: its measurements stand
     else:
         write_record(record, results / "records")

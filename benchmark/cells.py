@@ -34,6 +34,7 @@ class Images:
     classes: int
     limit: int | None
     count: int  # images, about: what orders the cells and foretells their time
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class Cell:
     source_cell: bool
     joint: Joint | None = None
     alone: bool = True  # False: trained in the joint training alone
+    predictions: bool = False  # are kept beside its record
+    finished: bool = False  # it has its record: it is only evaluated again, for its predictions
 
     @property
     def domain(self) -> Domain:
@@ -166,5 +169,5 @@ class Cell:
     @property
     def work(self) -> int:
         """Images shown in training, about: orders the cells, the longest first, and foretells the time."""
-        idle = self.source_cell or (self.joint is not None and not self.alone)
+        idle = self.finished or self.source_cell or (self.joint is not None and not self.alone)
         return 0 if idle else round(self.profile.adapt.epochs * self.train.count * self.backbone.widen**2)

@@ -14,7 +14,7 @@ TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 s
 
 class Result(NamedTuple):
     logits: Tensor  # (N, classes), on the CPU, in the split's order
-    correct: int
+    correct: int | None  # null where the split has no labels
     img_s: float | None  # inference, images per second, batch 256
 
 
@@ -37,7 +37,7 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
             images += len(x)
         _finite(logits)
         rows.append(logits.cpu())
-        correct += int((logits.argmax(1) == y).sum())
+        correct = correct + int((logits.argmax(1) == y).sum()) if len(y) else None
     return Result(torch.cat(rows), correct, images / seconds if seconds else None)
 
 

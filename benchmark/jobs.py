@@ -87,4 +87,4 @@ def _done(job: Backbone | Joint | Cell, record: dict | None) -> str:
     if not isinstance(job, Cell):
         return _doing(job).replace("pretraining", "pretrained")
     what = f"{job.method.partition('(')[0]:12} {job.domain.name:14} seed {job.seed}"
-    return f"{what}  {record['top1']:6.2f} %"
+    return f"{what}  predicted" if record["top1"] is None else f"{what}  {record['top1']:6.2f} %"

@@ -44,6 +44,7 @@ class Request:
     split: str = "val"
     seeds: Sequence[int] = (0,)
     limit: int | None = None
+    predictions: bool = False  # are kept; then the evaluated split may lack labels
     cache: Path = Path(".cache")
 
 
@@ -160,10 +161,12 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
                 f"{domain.name}: {split.source} names {min(shared)}, which train has too ({len(shared)} in both); "
                 "a figure on images that were trained on is none: restore the file"
             )
+        if split.labels is None and request.predictions:
+            continue
         if split.labels is None:
             raise BadInput(
-                f"{domain.name}: {split.source} holds no labels; put the published {domain.name}_test.json beside it "
-                "or use SPLIT=val"
+                f"{domain.name}: {split.source} holds no labels; put the published {domain.name}_test.json beside it, "
+                "use SPLIT=val, or predict it for a submission with PREDICTIONS=1"
             )
         if foreign := sorted(set(split.labels.tolist()) - known):
             names = split.classes[foreign[0]] or foreign[0]
@@ -193,6 +196,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
             classes=len(train.classes),
             limit=request.limit,
             count=min(sum(len(packs[name]) for name in names), request.limit or 10**9),
+            labelled=all(packs[name].labels is not None for name in names),
         )
 
     if set(packs) >= {name for names, _ in SPLITS[request.split] for name in names}:
@@ -273,6 +277,7 @@ def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequen
                         source_cell=name == SOURCE and request.given is None and method.alone,
                         joint=joints.get(seed),
                         alone=method.alone,
+                        predictions=request.predictions,
                     )
                 )
     return out

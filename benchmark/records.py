@@ -69,8 +69,8 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("classes", pa.int32(), "classes of the domain"),
     ("train_images", pa.int64(), "images trained on"),
     ("eval_images", pa.int64(), "images evaluated"),
-    ("correct", pa.int64(), "of them classified right"),
-    ("top1", pa.float64(), "100 * correct / eval_images, %"),
+    ("correct", pa.int64(), "of them classified right, null where the split has no labels"),
+    ("top1", pa.float64(), "100 * correct / eval_images, %; null where the split has no labels"),
     ("history", pa.list_(_EPOCH), "per epoch: mean loss, top-1 on the training batches (%), seconds"),
     ("merged", pa.bool_(), "evaluated with the adapters folded into the convolutions"),
     ("merge_difference", pa.float64(), "largest deviation of merged from unmerged logits, relative, one batch"),
@@ -126,8 +126,11 @@ def write_table(table: pa.Table, path: Path) -> Path:
     return write_bytes(sink.getvalue(), path)
 
 
-def write_bytes(content: bytes | pa.Buffer, path: Path) -> Path:
-    """Write under another name, then rename: a reader sees the old file or the new one, whole."""
+def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") -> Path:
+    """Write under another name, then rename: a reader sees the old file or the new one, whole.
+
+    `named` is the variable that names the place. Raises BadInput where it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,7 @@ def write_bytes(content: bytes | pa.Buffer, path: Path) -> Path:
             temporary.unlink()
         reason = error.strerror or str(error)
         raise BadInput(
-            f"{path} cannot be written ({reason}); free some space, or name another folder with RESULTS="
+            f"{path} cannot be written ({reason}); free some space, or name another place with {named}="
         ) from None
     return path
 

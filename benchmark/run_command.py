@@ -14,6 +14,7 @@ from benchmark.cells import Cell
 from benchmark.given import read_given
 from benchmark.jobs import work
 from benchmark.methods_command import left_alone
+from benchmark.predictions import predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
 from benchmark.records import read_frame
@@ -28,7 +29,7 @@ SHIPPED = ROOT / "results" / "standin"
 def run(args: Namespace) -> int:
     """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
     device = device_of(args.device)
-    request = requested(args)
+    request = dataclasses.replace(requested(args), predictions=args.predictions)
     results = args.results
     probe(results)
     probe(request.cache)
@@ -45,6 +46,9 @@ def run(args: Namespace) -> int:
         reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
         if reused:
             screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
+        if again := _unpredicted(asked, finished, results):
+            screen.say(f"{len(again)} finished runs are evaluated again for their predictions, not trained")
+            todo += again
         faults = []
         if todo:
             workers = args.workers or (1 if device.startswith("cuda") else cores())
@@ -57,10 +61,28 @@ def run(args: Namespace) -> int:
     paths = table_files.write(tables.tables(frame[as_cut], lent), results)
     for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
+    if request.predictions:
+        paths.append(results / "predictions")
     screen.files(paths)
+    if kept_back := dict.fromkeys(cell.domain.name for cell in asked if not cell.evaluate.labelled):
+        screen.console.print(
+            f"Without labels, so predicted and in no table: the {request.split} split of {', '.join(kept_back)}. "
+            "`make submit` packs the predictions.",
+            markup=False,
+        )
     for fault in faults:
         print(fault, file=sys.stderr)
     return 2 if faults else 0
+
+
+def _unpredicted(asked: list[Cell], finished: dict[str, dict], results: Path) -> list[Cell]:
+    """The finished cells whose predictions are asked for and are not there."""
+    lacking = {
+        cell.hash: dataclasses.replace(cell, finished=True)
+        for cell in asked
+        if cell.predictions and cell.hash in finished and not predictions_path(results, cell.hash).is_file()
+    }
+    return list(lacking.values())
 
 
 def requested(args: Namespace) -> plan.Request:
@@ -133,7 +155,7 @@ def _baseline(
     request: plan.Request, data: plan.Data, asked: list[Cell], at_hand: pd.DataFrame, screen: Screen
 ) -> tuple[list[Cell], pd.DataFrame | None]:
     """What S still needs: (fine-tune cells to run, fine-tune records at hand that fit to the hash)."""
-    names = {cell.domain.name for cell in asked if cell.domain.official}
+    names = {cell.domain.name for cell in asked if cell.domain.official and cell.evaluate.labelled}
     if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
         return [], None
     seeds = sorted({*at_hand["seed"].tolist(), *request.seeds})

@@ -74,18 +74,23 @@ def annotation_path(root: Path, domain: str, split: str) -> Path | None:
 
 
 def read_split(root: Path, domain: Domain, split: str) -> Split:
-    """Read `split` of an official domain below `root`.
-
-    Raises BadInput, naming file, domain and mend, where the file is absent, is no JSON, lacks a
-    key, repeats an id, names an unknown class or an image path outside the release, or is empty; and
-    where a train split has images of one class only: every method would score 100 % on it.
-    """
+    """Read `split` of an official domain below `root`. Raises BadInput where it is absent, or as `read_file`."""
     path = annotation_path(root, domain.name, split)
     if path is None:
         raise BadInput(
             f"{domain.name}: {root / 'annotations' / f'{domain.name}_{split}.json'} is missing; "
             f"unpack the devkit's annotations below {root} or leave the domain out with DOMAINS="
         )
+    return read_file(path, root, domain, split)
+
+
+def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
+    """Read the annotation file at `path` of a `split` whose images lie below `root`.
+
+    Raises BadInput, naming file, domain and mend, where it is no JSON, lacks a key, repeats an id,
+    names an unknown class or an image path outside the release, or is empty; and where a train split
+    has images of one class only: every method would score 100 % on it.
+    """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_File)
     except msgspec.ValidationError as error:

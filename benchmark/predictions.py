@@ -1,0 +1,52 @@
+"""What a run predicted, image by image: `predictions/<hash>.parquet` beside its record, on request."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.records import write_table
+from datasets.catalogue import Domain, category_id
+from datasets.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# (name, type, what it says)
+FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
+    ("image_id", pa.int64(), "official image id; of an own domain its image's running number"),
+    ("category_id", pa.int64(), "the predicted class: 10^7 k + its number from 1, k the domain's, 0 of an own one"),
+    ("domain", pa.string(), "domain name"),
+    ("top5", pa.list_(pa.int64()), "category ids, the likeliest first; fewer where the domain has fewer classes"),
+)
+SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
+
+
+def predictions_path(results: Path, hash: str) -> Path:
+    return results / "predictions" / f"{hash}.parquet"
+
+
+def write_predictions(results: Path, hash: str, domain: Domain, ids: np.ndarray, logits: "Tensor") -> Path:
+    """One row an image, in the split's order: `ids` (N,) int64, `logits` (N, classes). BadInput as `write_table`."""
+    # Stable: of equal logits the first class, as argmax takes it.
+    parts = [part.argsort(dim=1, descending=True, stable=True)[:, :5].numpy() for part in logits.split(4096)]
+    top = category_id(domain.k, 0) + np.concatenate(parts)
+    columns = [ids, top[:, 0], [domain.name] * len(ids), list(top)]
+    arrays = [pa.array(column, kind) for column, (_, kind, _) in zip(columns, FIELDS, strict=True)]
+    return write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), predictions_path(results, hash))
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(image ids, category ids), each (N,) int64. Raises BadInput for a file that `write_predictions` did not make."""
+    try:
+        table = pq.read_table(path, columns=["image_id", "category_id"])
+        if table.schema.types != [pa.int64(), pa.int64()]:
+            raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
+        return table["image_id"].to_numpy(), table["category_id"].to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        what = " ".join(str(error).split())[:80]
+        raise BadInput(
+            f"{path} holds no predictions ({what}); remove it and run the bench with PREDICTIONS=1 again"
+        ) from None

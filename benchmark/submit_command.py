@@ -1,0 +1,96 @@
+"""`python -m benchmark submit`: the predictions of a method's test runs as a submission to the challenge."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from benchmark import submission
+from benchmark.predictions import predictions_path, read_predictions
+from benchmark.records import read_records
+from benchmark.screen import Screen
+from benchmark.submission import Submission
+from benchmark.tables import GROUP
+from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
+from methods.method import Method
+from methods.registry import select
+
+
+def run(args: Namespace) -> int:
+    """Find the runs, check their predictions against the release's test images, write the ZIP."""
+    methods = select(args.method)
+    if len(methods) != 1:
+        raise BadInput(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
+    source = args.source or args.results
+    expected = submission.official() if args.data is None else submission.of_release(args.data)
+    names = [one.domain.name for one in expected]
+    runs = _runs(source, methods[0], args.profile, args.seed, names)
+    entries = _entries(source, methods[0], runs)
+    submission.check(entries, expected)
+    out = args.out or args.results / "results.zip"
+    submission.write(entries, out)
+    screen = Screen()
+    screen.console.print(_shown(methods[0], runs))
+    if len(expected) < len(DOMAINS) or not all(one.official for one in expected):
+        screen.console.print(
+            f"No submission to the challenge: {args.data} is not the whole real release.", markup=False
+        )
+    screen.files([out])
+    return 0
+
+
+def _runs(source: Path, method: Method, profile: str | None, seed: int | None, names: list[str]) -> dict[str, dict]:
+    """The newest record of each domain in `names`; BadInput where one is not there, or they are of several kinds."""
+    records = [
+        r for r in read_records([source]) if r["split"] == "test" and r["limit"] is None and r["domain"] in names
+    ]
+    found = [r for r in records if r["method_full"] == method.full_spec and profile in (None, r["profile"])]
+    if seed is None:
+        seed = min((r["seed"] for r in found), default=0)
+    found = [r for r in found if r["seed"] == seed]
+    for name in GROUP:
+        if len({str(r[name]) for r in found}) > 1:
+            mend = (
+                "name one with PROFILE=" if name == "profile" else "keep one kind in a folder and name that with FROM="
+            )
+            raise BadInput(
+                f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
+                f"is of one kind; {mend}"
+            )
+    runs = {r["domain"]: r for r in sorted(found, key=lambda r: r["created"])}
+    bench = f'`make bench METHOD="{method.spec}" SPLIT=test PREDICTIONS=1`'
+    if lacking := [name for name in names if name not in runs]:
+        there = ", ".join(sorted({r["method"] for r in records})) or "none"
+        raise BadInput(
+            f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
+            f"{there}); run {bench} with the DATA= and settings that are wanted"
+        )
+    if lacking := [name for name in names if not predictions_path(source, runs[name]["hash"]).is_file()]:
+        raise BadInput(
+            f"{source} has test runs of {method.spec} without their predictions ({', '.join(lacking)}); run {bench} as "
+            "before: what is trained is only evaluated"
+        )
+    return {name: runs[name] for name in names}
+
+
+def _entries(source: Path, method: Method, runs: dict[str, dict]) -> Submission:
+    pairs = [read_predictions(predictions_path(source, r["hash"])) for r in runs.values()]
+    images, categories = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return Submission(f"the submission of {method.spec} from {source}", images, categories)
+
+
+def _shown(method: Method, runs: dict[str, dict]) -> Table:
+    first = next(iter(runs.values()))
+    drawn = ", drawn stand-ins" if first["standin"] else ""
+    title = f"{method.spec}, seed {first['seed']}, profile {first['profile']}, test split of {first['data']}{drawn}"
+    out = Table(header_style="bold", title=title, title_justify="left")
+    for i, head in enumerate(("domain", "images", "top-1 %", "run")):
+        out.add_column(head, justify="right" if i in (1, 2) else "left")
+    for name, r in runs.items():
+        top1 = "no labels" if r["top1"] is None else f"{r['top1']:.2f}"
+        out.add_row(name, f"{r['eval_images']:,}", top1, r["hash"])
+    out.add_section()
+    out.add_row(f"{len(runs)}/10", f"{sum(r['eval_images'] for r in runs.values()):,}", "", "")
+    return out
