@@ -127,7 +127,7 @@ def _predict_again(cell: Cell, results: Path, device: str) -> None:
         network = together.networks[cell.domain.name]
     bare, _ = _bare(network, method, images)
     result = evaluate(_served(bare, cell, method, together), images, cell.profile.precision)
-    write_predictions(results, cell.hash, cell.domain, images.ids, result.logits)
+    write_predictions(results, cell.hash, cell.domain, cell.train.classes, images.ids, result.logits)
 
 
 def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Network:
@@ -271,7 +271,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if cell.predictions:  # before the record: with it the run is finished
-        write_predictions(results, cell.hash, cell.domain, test_images.ids, result.logits)
+        write_predictions(results, cell.hash, cell.domain, cell.train.classes, test_images.ids, result.logits)
     if (done := _record_path(cell, results)).is_file():
         record = read_record(done)  # another command was faster: its measurements stand
     else:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 # (name, type, what it says)
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("image_id", pa.int64(), "official image id; of an own domain its image's running number"),
-    ("category_id", pa.int64(), "the predicted class: 10^7 k + its number from 1, k the domain's, 0 of an own one"),
+    (
+        "category_id",
+        pa.int64(),
+        "the predicted class: 10^7 k + its number from 1, k the domain's, 0 of an own one; null where a judge took "
+        "the image for another domain's",
+    ),
     ("domain", pa.string(), "domain name"),
     ("top5", pa.list_(pa.int64()), "category ids, the likeliest first; fewer where the domain has fewer classes"),
 )
@@ -28,25 +33,43 @@ def predictions_path(results: Path, hash: str) -> Path:
     return results / "predictions" / f"{hash}.parquet"
 
 
-def write_predictions(results: Path, hash: str, domain: Domain, ids: np.ndarray, logits: "Tensor") -> Path:
-    """One row an image, in the split's order: `ids` (N,) int64, `logits` (N, classes). BadInput as `write_table`."""
+def write_predictions(
+    results: Path, hash: str, domain: Domain, classes: int, ids: np.ndarray, logits: "Tensor"
+) -> Path:
+    """One row an image, in the split's order. Raises BadInput as `write_table`.
+
+    `ids` (N,) int64; `logits` (N, classes), or one column more, which wins where a judge takes the image
+    for another domain's.
+    """
+    first = category_id(domain.k, 0)
     # Stable: of equal logits the first class, as argmax takes it.
-    parts = [part.argsort(dim=1, descending=True, stable=True)[:, :5].numpy() for part in logits.split(4096)]
-    top = category_id(domain.k, 0) + np.concatenate(parts)
-    columns = [ids, top[:, 0], [domain.name] * len(ids), list(top)]
-    arrays = [pa.array(column, kind) for column, (_, kind, _) in zip(columns, FIELDS, strict=True)]
-    return write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), predictions_path(results, hash))
+    parts = [part.argsort(dim=1, descending=True, stable=True)[:, :5] for part in logits[:, :classes].split(4096)]
+    top = [first + row for part in parts for row in part.numpy()]
+    chosen = logits.argmax(1).numpy()
+    columns = [
+        pa.array(ids),
+        pa.array(first + chosen, mask=chosen >= classes),
+        pa.array([domain.name] * len(ids)),
+        pa.array(top, SCHEMA.field("top5").type),
+    ]
+    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), predictions_path(results, hash))
 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(image ids, category ids), each (N,) int64. Raises BadInput for a file that `write_predictions` did not make."""
+    """(image ids, category ids), each (N,) int64.
+
+    Raises BadInput for a file that `write_predictions` did not make, and for an image without a category.
+    """
     try:
         table = pq.read_table(path, columns=["image_id", "category_id"])
         if table.schema.types != [pa.int64(), pa.int64()]:
             raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
-        return table["image_id"].to_numpy(), table["category_id"].to_numpy()
     except (pa.ArrowException, OSError) as error:
         what = " ".join(str(error).split())[:80]
+        raise BadInput(f"{path} holds no predictions ({what}); remove it and run again with PREDICTIONS=1") from None
+    if table["category_id"].null_count:
         raise BadInput(
-            f"{path} holds no predictions ({what}); remove it and run the bench with PREDICTIONS=1 again"
-        ) from None
+            f"{path} gives {table['category_id'].null_count:,} image(s) no category, since the method took them for "
+            "another domain's; a submission needs one for each: take another METHOD="
+        )
+    return table["image_id"].to_numpy(), table["category_id"].to_numpy()
