@@ -44,7 +44,9 @@ def run(args: Namespace) -> int:
 def _runs(source: Path, method: Method, profile: str | None, seed: int | None, names: list[str]) -> dict[str, dict]:
     """The newest record of each domain in `names`; BadInput where one is not there, or they are of several kinds."""
     records = [
-        r for r in read_records([source]) if r["split"] == "test" and r["limit"] is None and r["domain"] in names
+        r
+        for r in read_records([source / "records"])
+        if r["split"] == "test" and r["limit"] is None and r["domain"] in names
     ]
     found = [r for r in records if r["method_full"] == method.full_spec and profile in (None, r["profile"])]
     if seed is None:
