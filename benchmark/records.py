@@ -167,9 +167,11 @@ def read_frame(folders: Iterable[Path], history: bool = False) -> "pd.DataFrame"
     """The same records as columns, a row each, `history` only where it is asked for; for many at once.
 
     Texts but for the hash are categories in their own order, whole numbers with nulls are floats with NaN.
+    Runs without a top-1 are left out: on a test split without labels there is nothing to compare.
     """
     kept = [name for name in SCHEMA.names if history or name != "history"]
-    table = pa.concat_tables([_as_categories(SCHEMA.empty_table().select(kept)), *_tables(folders, kept)])
+    scored = (table.filter(pc.is_valid(table["top1"])) for table in _tables(folders, kept))
+    table = pa.concat_tables([_as_categories(SCHEMA.empty_table().select(kept)), *scored])
     frame = table.unify_dictionaries().to_pandas(self_destruct=True, split_blocks=True).drop_duplicates("hash")
     for name in _CATEGORIES:
         frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))

@@ -19,6 +19,7 @@ from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
 from benchmark.records import read_frame
 from benchmark.screen import Screen
+from datasets.catalogue import DOMAINS
 from datasets.cores import cores
 from datasets.errors import BadInput
 from methods.registry import select, select_named
@@ -41,13 +42,13 @@ def run(args: Namespace) -> int:
         asked = plan.cells(request, data, request.methods, request.seeds)
         finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])
         helping, lent = _baseline(request, data, asked, pd.concat([finished, shipped]), screen)
-        done = set(finished["hash"])
+        done = set(finished["hash"]) | {path.stem for path in (results / "records").glob("*.parquet")}
         todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in done}.values())
         reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
         if reused:
             screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
-        if again := _unpredicted(asked, finished, results):
-            screen.say(f"{len(again)} finished runs are evaluated again for their predictions, not trained")
+        if again := _unpredicted(asked, done, results):
+            screen.say(f"{len(again)} of them: evaluated again for their predictions, not trained")
             todo += again
         faults = []
         if todo:
@@ -58,16 +59,17 @@ def run(args: Namespace) -> int:
             faults = work(todo, results, provenance, device, workers, screen)
     frame = read_frame([results / "records"])
     as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
-    paths = table_files.write(tables.tables(frame[as_cut], lent), results)
+    found = tables.tables(frame[as_cut], lent)
+    paths = table_files.write(found, results) if found else []
     for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
     if request.predictions:
         paths.append(results / "predictions")
     screen.files(paths)
     if kept_back := dict.fromkeys(cell.domain.name for cell in asked if not cell.evaluate.labelled):
+        names = "all ten domains" if len(kept_back) == len(DOMAINS) else ", ".join(kept_back)
         screen.console.print(
-            f"Without labels, so predicted and in no table: the {request.split} split of {', '.join(kept_back)}. "
-            "`make submit` packs the predictions.",
+            f"Without labels, so predicted and in no table: the test split of {names}. `make submit` packs it.",
             markup=False,
         )
     for fault in faults:
@@ -75,7 +77,7 @@ def run(args: Namespace) -> int:
     return 2 if faults else 0
 
 
-def _unpredicted(asked: list[Cell], finished: dict[str, dict], results: Path) -> list[Cell]:
+def _unpredicted(asked: list[Cell], finished: set[str], results: Path) -> list[Cell]:
     """The finished cells whose predictions are asked for and are not there."""
     lacking = {
         cell.hash: dataclasses.replace(cell, finished=True)

@@ -64,11 +64,13 @@ def run(args: Namespace) -> int:
     scored, other = against(entries, splits)
     if not scored.right:
         raise BadInput(f"{args.file} has no entry of {', '.join(splits)}, whose labels are given; give those it is of")
-    screen.console.print(_shown(args.file.name, scored))
+    screen.console.print(f"{args.file.name}: top-1 in % on the test split", style="bold", markup=False)
+    screen.console.print(_shown(scored))
     if scored.mean is None:
         say("Mean and S stay empty where not all ten domains are there.")
     if other:
-        say(f"The published fine-tune and S are of the real test split, and the labels of {', '.join(other)} are not.")
+        names = "all ten domains" if len(other) == len(DOMAINS) else ", ".join(other)
+        say(f"No published fine-tune, no S: they are of the real test split's labels, and those of {names} are not.")
     if absent := [name for name in splits if name not in scored.right]:
         say(f"Not in the file: {', '.join(absent)}.")
     if unscored := [d.name for d in DOMAINS.values() if d.name not in splits and len(entries.of(d))]:
@@ -123,9 +125,9 @@ def _right(entries: Submission, split: Split) -> int:
     return int((entries.categories[by_id] == truth).sum())
 
 
-def _shown(name: str, scored: Scored) -> Table:
+def _shown(scored: Scored) -> Table:
     """A line a domain, mean and S below; the published fine-tune beside it where it may stand there."""
-    out = Table(header_style="bold", title=f"{name}: top-1 in % on the test split", title_justify="left")
+    out = Table(header_style="bold")
     beside = scored.baseline
     for i, head in enumerate(("domain", "images", "right", "top-1", *(["published fine-tune"] if beside else []))):
         out.add_column(head, justify="right" if i else "left")

@@ -175,8 +175,7 @@ def _foreign(submission: Submission, image: int) -> str:
     domain = _BY_NUMBER.get(image // _PER_DOMAIN)
     return (
         f"{submission.name} has the image id {image}, which is no test image of "
-        f"{domain.name if domain else 'any domain'}; remove it, or name the release that it is of with DATA= "
-        "(to score it: that release's label files with LABELS=)"
+        f"{domain.name if domain else 'any domain'}; remove it, or name its release (DATA=; LABELS= to score it)"
     )
 
 

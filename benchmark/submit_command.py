@@ -32,7 +32,8 @@ def run(args: Namespace) -> int:
     out = args.out or args.results / "results.zip"
     submission.write(entries, out)
     screen = Screen()
-    screen.console.print(_shown(methods[0], runs))
+    screen.console.print(_title(methods[0], runs), style="bold", markup=False)
+    screen.console.print(_shown(runs))
     if len(expected) < len(DOMAINS) or not all(one.official for one in expected):
         screen.console.print(
             f"No submission to the challenge: {args.data} is not the whole real release.", markup=False
@@ -83,11 +84,14 @@ def _entries(source: Path, method: Method, runs: dict[str, dict]) -> Submission:
     return Submission(f"the submission of {method.spec} from {source}", images, categories)
 
 
-def _shown(method: Method, runs: dict[str, dict]) -> Table:
+def _title(method: Method, runs: dict[str, dict]) -> str:
     first = next(iter(runs.values()))
     drawn = ", drawn stand-ins" if first["standin"] else ""
-    title = f"{method.spec}, seed {first['seed']}, profile {first['profile']}, test split of {first['data']}{drawn}"
-    out = Table(header_style="bold", title=title, title_justify="left")
+    return f"{method.spec}, seed {first['seed']}, profile {first['profile']}, test split of {first['data']}{drawn}"
+
+
+def _shown(runs: dict[str, dict]) -> Table:
+    out = Table(header_style="bold")
     for i, head in enumerate(("domain", "images", "top-1 %", "run")):
         out.add_column(head, justify="right" if i in (1, 2) else "left")
     for name, r in runs.items():

@@ -115,6 +115,7 @@ def test_make_bench_composes_the_command():
 
 def test_make_bench_gives_only_what_is_asked_for():
     assert composed("METHOD=res_*,feature") == ["-m", "benchmark", "run", "--method", "res_*,feature"]
+    assert composed("METHOD=all", "PREDICTIONS=1")[5:] == ["--predictions"]
     words = composed("METHOD=all", "OWN=a=/x b=/y", "SPLIT=test", "DOMAINS=svhn,dtd", "LIMIT=5", "BACKBONE=w.pt")
     assert words[5:] == ["--backbone", "w.pt", "--split", "test", "--domains", "svhn,dtd"] + [
         *("--own", "a=/x", "--own", "b=/y"),

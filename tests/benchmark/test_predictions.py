@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from benchmark import cell as cell_module
 from benchmark.__main__ import main
 from benchmark.predictions import FIELDS, SCHEMA, predictions_path, read_predictions, write_predictions
 from benchmark.records import read_records
+from benchmark.run_command import _baseline
 from benchmark.tables import tables
 from datasets.annotations import read_split
 from datasets.catalogue import DOMAINS, category_id
@@ -85,7 +87,7 @@ def test_a_finished_run_is_only_evaluated_for_them(here, plain: Path, predicted:
     done = here("--domains", *NAMES, "--predictions", method=METHODS, results=plain)
     assert done.code == 0, done.err
     assert "15 of 15 runs are finished already" in done.out
-    assert "15 finished runs are evaluated again for their predictions, not trained" in done.out
+    assert "15 of them: evaluated again for their predictions, not trained" in done.out
     assert below(plain / "records") | below(plain / "adapters") == before
     for record in read_records([plain / "records"]):
         assert table_of(plain, record).equals(table_of(predicted, record)), record["method"]
@@ -156,10 +158,21 @@ def test_a_test_split_without_labels_is_predicted_on_request(here, tmp_path: Pat
     assert record["top1"] is None and record["correct"] is None
     assert (record["train_images"], record["eval_images"], record["split"]) == (36, 6, "test")
     assert table_of(tmp_path, record)["image_id"].to_pylist() == read_split(tiny, DOMAINS["dtd"], "test").ids.tolist()
-    assert tables([record]) == []
+    assert tables([record]) == [] and not (tmp_path / "table1.md").exists()
     again = here(*words, "--predictions", method="feature", results=tmp_path)
     assert again.code == 0 and "1 of 1 runs are finished already" in again.out and "evaluated" not in again.out
     assert main(["tables", "--results", str(tmp_path)]) == 0
+
+
+def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_cannot_come(planned):
+    for split in ("val", "holdout"):
+        _, _, with_them = planned("feature", split=split, predictions=True)
+        _, _, without = planned("feature", split=split)
+        assert [cell.hash for cell in with_them] == [cell.hash for cell in without] and len(without) == 10
+    request, data, cells = planned("feature", split="test", predictions=True)
+    said = []
+    screen = SimpleNamespace(say=said.append)
+    assert _baseline(request, data, cells, {}, screen) == ([], []) and said == []
 
 
 def test_it_stands_beside_domains_with_labels(here, release, tmp_path: Path):

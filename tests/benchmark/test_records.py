@@ -172,6 +172,10 @@ def test_a_frame_holds_the_same_records(tmp_path: Path):
         assert [list(v) if np.ndim(v) else v for v in found] == wanted, name
     assert read_frame([tmp_path], history=True)["history"].map(len).tolist() == [len(r["history"]) for r in records]
     assert len(read_frame([tmp_path / "nowhere"])) == 0
+    write_record(full("b" * 16) | {"top1": None, "correct": None}, tmp_path)  # predicted, without labels
+    again = read_frame([tmp_path])
+    assert again["hash"].tolist() == frame["hash"].tolist() and again.dtypes["correct"] == "int64"
+    assert len(read_records([tmp_path])) == len(records) + 1
 
 
 def test_a_field_of_another_type_is_told(tmp_path: Path):

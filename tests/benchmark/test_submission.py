@@ -31,12 +31,15 @@ WRONG = {name: 100 * (i + 1) for i, name in enumerate(DOMAINS)}  # planted image
 
 
 def write_labels(root: Path, domain, description: str = "labels of the real shape") -> tuple[np.ndarray, np.ndarray]:
-    """A label file with the official ids and drawn labels; (ids, labels)."""
+    """A label file with the official ids and drawn labels, the images in another order; (ids, labels)."""
     train, val, test = domain.counts
     labels = np.random.default_rng(domain.k).integers(domain.classes, size=test)
     rows = [(f"data/{domain.name}/test/{i + 1:06}.jpg", 72, 72, int(label)) for i, label in enumerate(labels)]
     names = map(str, range(domain.classes))
-    write_annotations(root, domain, "test", rows, names, description, train + val + 1)
+    path = write_annotations(root, domain, "test", rows, names, description, train + val + 1)
+    content = msgspec.json.decode(path.read_bytes())
+    content["images"].reverse()
+    path.write_bytes(msgspec.json.encode(content))
     return domain.k * 10**7 + 200_000 + train + val + 1 + np.arange(test), labels
 
 
@@ -192,7 +195,7 @@ def test_labels_of_stand_ins_give_no_score(planted, tmp_path: Path):
     write_labels(tmp_path / "labels", DOMAINS["dtd"], "a stand-in")
     write(entries, tmp_path / "r.zip")
     code, out, _ = run("score", "--file", tmp_path / "r.zip", "--labels", tmp_path / "labels")
-    assert code == 0 and "the labels of dtd are not" in out
+    assert code == 0 and "those of dtd are not" in out
     assert lines(out)["S"][-1] == "" and "2500" not in out and len(lines(out)["mean"]) == 3
 
 
@@ -428,7 +431,12 @@ def test_stripped_labels_to_a_scored_submission(tested: Path, submit, release, t
         assert scored.right[name] == sum(truth[i] == c for i, c in pairs if i // 10**7 == domain.k)
     assert len(set(scored.right.values())) > 2 and other == list(DOMAINS) and scored.S is None
     code, out, err = run("score", "--file", tmp_path / "out.zip", "--labels", labelled)
-    assert code == 0 and lines(out)["mean"][2] == f"{scored.mean:.2f}" and lines(out)["S"] == ["", "", ""]
+    assert (
+        code == 0
+        and "those of all ten domains are not" in out
+        and lines(out)["mean"][2] == f"{scored.mean:.2f}"
+        and lines(out)["S"] == ["", "", ""]
+    )
 
 
 def test_what_cannot_be_submitted_is_one_sentence(tested: Path, submit, tmp_path: Path):
@@ -441,7 +449,7 @@ def test_what_cannot_be_submitted_is_one_sentence(tested: Path, submit, tmp_path
     assert "has no test run" in sentence(*submit(tmp_path / "nowhere"))
     usual = submit(tested)
     without_data = [word for i, word in enumerate(usual) if i not in (usual.index("--data"), usual.index("--data") + 1)]
-    assert "which is no test image of imagenet12; remove it, or name the release" in sentence(*without_data)
+    assert "which is no test image of imagenet12; remove it, or name its release (DATA=;" in sentence(*without_data)
     results = Path(shutil.copytree(tested, tmp_path / "r"))
     record = next(r for r in read_records([results / "records"]) if r["domain"] == "dtd")
     path = predictions_path(results, record["hash"])
