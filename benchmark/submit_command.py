@@ -7,11 +7,12 @@ import numpy as np
 from rich.table import Table
 
 from benchmark import submission
+from benchmark.grouping import GROUP
+from benchmark.layout import described
 from benchmark.predictions import predictions_path, read_predictions
 from benchmark.records import read_records
 from benchmark.screen import Screen
 from benchmark.submission import Submission
-from benchmark.tables import GROUP
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.method import Method
@@ -32,7 +33,9 @@ def run(args: Namespace) -> int:
     out = args.out or args.results / "results.zip"
     submission.write(entries, out)
     screen = Screen()
-    screen.console.print(_title(methods[0], runs), style="bold", markup=False)
+    first = next(iter(runs.values()))
+    title = f"{described(first)}: {methods[0].spec}, seed {first['seed']}"
+    screen.console.print(title, style="bold", markup=False)
     screen.console.print(_shown(runs))
     if len(expected) < len(DOMAINS) or not all(one.official for one in expected):
         screen.console.print(
@@ -82,12 +85,6 @@ def _entries(source: Path, method: Method, runs: dict[str, dict]) -> Submission:
     pairs = [read_predictions(predictions_path(source, r["hash"])) for r in runs.values()]
     images, categories = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return Submission(f"the submission of {method.spec} from {source}", images, categories)
-
-
-def _title(method: Method, runs: dict[str, dict]) -> str:
-    first = next(iter(runs.values()))
-    drawn = ", drawn stand-ins" if first["standin"] else ""
-    return f"{method.spec}, seed {first['seed']}, profile {first['profile']}, test split of {first['data']}{drawn}"
 
 
 def _shown(runs: dict[str, dict]) -> Table:

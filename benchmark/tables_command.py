@@ -17,7 +17,8 @@ def run(args: Namespace) -> int:
     frame = read_frame([source])
     if not len(frame):
         raise BadInput(
-            f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder with FROM="
+            f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
+            "with FROM="
         )
     if args.collect is not None:
         records = read_records([source])

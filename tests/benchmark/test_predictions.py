@@ -12,7 +12,7 @@ import torch
 from benchmark import cell as cell_module
 from benchmark.__main__ import main
 from benchmark.predictions import FIELDS, SCHEMA, predictions_path, read_predictions, write_predictions
-from benchmark.records import read_records
+from benchmark.records import read_frame, read_records
 from benchmark.run_command import _baseline
 from benchmark.tables import tables
 from datasets.annotations import read_split
@@ -158,10 +158,11 @@ def test_a_test_split_without_labels_is_predicted_on_request(here, tmp_path: Pat
     assert record["top1"] is None and record["correct"] is None
     assert (record["train_images"], record["eval_images"], record["split"]) == (36, 6, "test")
     assert table_of(tmp_path, record)["image_id"].to_pylist() == read_split(tiny, DOMAINS["dtd"], "test").ids.tolist()
-    assert tables([record]) == [] and not (tmp_path / "table1.md").exists()
+    assert tables(read_frame([tmp_path])) == [] and not (tmp_path / "table1.md").exists()
     again = here(*words, "--predictions", method="feature", results=tmp_path)
     assert again.code == 0 and "1 of 1 runs are finished already" in again.out and "evaluated" not in again.out
-    assert main(["tables", "--results", str(tmp_path)]) == 0
+    assert main(["tables", "--results", str(tmp_path)]) == 2
+    assert "holds no records with a top-1" in capsys.readouterr().err
 
 
 def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_cannot_come(planned):
@@ -172,7 +173,7 @@ def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_ca
     request, data, cells = planned("feature", split="test", predictions=True)
     said = []
     screen = SimpleNamespace(say=said.append)
-    assert _baseline(request, data, cells, {}, screen) == ([], []) and said == []
+    assert _baseline(request, data, cells, read_frame([]), screen) == ([], None) and said == []
 
 
 def test_it_stands_beside_domains_with_labels(here, release, tmp_path: Path):

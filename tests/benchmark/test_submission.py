@@ -414,7 +414,8 @@ def test_stripped_labels_to_a_scored_submission(tested: Path, submit, release, t
     assert code == 0, err
     rows = lines(out)
     assert rows["dtd"] == ["6", "no labels", records["dtd"]["hash"]] and rows["10/10"][0] == "60"
-    assert "No submission to the challenge" in out and f"{METHOD}, seed 0, profile standin, test split of tiny" in out
+    assert out.startswith("Data tiny, split test, profile standin") and f": {METHOD}, seed 0\n" in out
+    assert "No submission to the challenge" in out
     entries = read(tmp_path / "out.zip")
     tables = [pq.read_table(predictions_path(tested, r["hash"])) for r in records.values()]
     pairs = {(i, c) for t in tables for i, c in zip(t["image_id"].to_pylist(), t["category_id"].to_pylist())}
@@ -478,7 +479,7 @@ def test_a_seed_is_chosen_and_the_least_is_taken_unasked(tested: Path, submit, t
     for words in ((), ("--seed", "0"), ("--seed", "1")):
         code, out, err = run(*submit(results, *words))
         assert code == 0, err
-        assert f"seed {words[-1] if words else 0}," in out
+        assert f"seed {words[-1] if words else 0}\n" in out
         given[words] = read(tmp_path / "out.zip")
     unasked, first, second = given.values()
     assert np.array_equal(unasked.categories, first.categories) and np.array_equal(first.images, second.images)
