@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from benchmark import layout
+from benchmark.detail import wilson
 from benchmark.published import Published
 from benchmark.tables import Row, Spread, Table
 from datasets.catalogue import DOMAINS
@@ -42,9 +45,7 @@ def _data(tables: Sequence[Table], published: Iterable[Published]) -> dict:
     # Real before drawn, whole before cut: the first is the one that is shown at first.
     ordered = sorted(tables, key=lambda table: (table.group["limit"] is not None, table.group["standin"]))
     origins, images = {}, {}
-    groups = [_group(table, origins, images) for table in ordered]
-    for group, apart in zip(groups, _apart(ordered)):
-        group["apart"] = apart
+    groups = [_group(table, ordered[0], origins, images) for table in ordered]
     families = {row.method.partition("(")[0]: row.family for table in tables for row in table.rows}
     return {
         "columns": [[domain.name, domain.column] for domain in DOMAINS.values()],
@@ -55,20 +56,25 @@ def _data(tables: Sequence[Table], published: Iterable[Published]) -> dict:
     }
 
 
-def _group(table: Table, origins: dict, images: dict) -> dict:
+def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
     group, names = table.group, [*DOMAINS, *table.own]
-    runs = _runs(table, origins, images)
+    runs, samples = _runs(table, origins, images), _samples(table)
+    marks = [_marks(line) for line in layout.table1(table).marks]
     return {
         "heading": layout.heading(table),
+        "apart": layout.differs(table, first),
         "notes": layout.notes(table),
         "standin": bool(group["standin"]),
         "comparable": layout.apart(table) == layout.BESIDE,
         **{name: group[name] for name in ("data", "profile", "split")},
         "cut": group["limit"] is not None,
-        "settings": ", ".join(f"{name} {value}" for name, value in _settings(table).items()),
+        "settings": group["settings"],
         "own": table.own,
         "images": layout.images_line(table)[2 : 2 + len(names)],
-        "rows": [_row(row, names) | {"runs": runs[row.method]} for row in table.rows],
+        "rows": [
+            _row(row, names) | {"sample": samples[row.method], "marks": mark, "runs": runs[row.method]}
+            for row, mark in zip(table.rows, marks, strict=True)
+        ],
     }
 
 
@@ -85,7 +91,6 @@ def _row(row: Row, names: Sequence[str]) -> dict:
         "mean": _spread(row.mean),
         "S": _spread(row.S),
         "cells": [_spread(row.domains.get(name)) for name in names],
-        "sample": [round(row.binomial[name], 3) if name in row.binomial else None for name in names],
     }
 
 
@@ -93,6 +98,23 @@ def _spread(spread: Spread | None) -> list[float | None] | None:
     if spread is None:
         return None
     return [round(spread.mean, 4), None if spread.deviation is None else round(spread.deviation, 4)]
+
+
+def _marks(line: list[str]) -> str:
+    """b(est), s(econd) or - for each domain, mean and S, of the whole group, whatever a filter leaves of it."""
+    return "".join((mark or "-")[0] for mark in line[2:])
+
+
+def _samples(table: Table) -> dict[str, dict[str, list[float]]]:
+    """By method and domain: the ends of the interval that the finite sample allows."""
+    one = table.runs.drop_duplicates(["method", "domain"])
+    images = dict(zip(zip(one["method"], one["domain"]), one["eval_images"].tolist(), strict=True))
+    cells = [(row.method, name, spread.mean) for row in table.rows for name, spread in row.domains.items()]
+    ends = wilson(np.array([top1 for *_, top1 in cells]) / 100, np.array([images[cell[:2]] for cell in cells]))
+    found: dict[str, dict[str, list[float]]] = {row.method: {} for row in table.rows}
+    for (method, name, _), low, high in zip(cells, *(np.round(100 * end, 2).tolist() for end in ends), strict=True):
+        found[method][name] = [low, high]
+    return found
 
 
 def _runs(table: Table, origins: dict, images: dict) -> dict[str, list[list]]:
@@ -114,45 +136,13 @@ def _plain(values: list) -> list:
     return [None if value != value else value for value in values]
 
 
-_WORDS = {"limit": "cut to", "data_id": "annotations", "backbone_source": "backbone", "training": "training code"}
-
-
-def _apart(tables: Sequence[Table]) -> list[list[list[str]]]:
-    """For each table what sets it apart from the others: (name, value) of all that is not the same in all of them."""
-    facts = [_settings(table) for table in tables]
-    names = dict.fromkeys(name for fact in facts for name in fact)
-    differ = [name for name in names if len({str(fact.get(name)) for fact in facts}) > 1]
-    return [[[name, str(fact[name])] for name in differ if fact.get(name) not in (None, "")] for fact in facts]
-
-
-def _settings(table: Table) -> dict:
-    """What the runs of a table share, by the name that the page gives it."""
-    group = {
-        _WORDS.get(name, name): value for name, value in table.group.items() if name not in ("settings", "standin")
-    }
-    if group["annotations"] == group["data"]:  # of stand-ins, which have one name
-        del group["annotations"]
-    return {**group, "baseline": table.baseline, **_flat(json.loads(table.group["settings"]))}
-
-
-def _flat(settings: dict, before: str = "") -> dict:
-    """{'adapt': {'lr': 0.1}} as {'adapt.lr': 0.1}, as SET= names it; the profile's name stands in the group."""
-    out = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{before}{name}.")
-        elif before or name != "name":
-            out[before + name] = value
-    return out
-
-
 def _published(row: Published, families: dict[str, str]) -> dict:
     return {
         "label": row.label,
         "family": families.get(row.method, ""),
-        "par": float(row.params.lstrip("~")) if row.params else None,
+        "par": row.multiplier,
         "shown": row.params,
         "mean": row.mean,
         "S": row.S,
-        "source": row.source,
+        "source": f"{row.source} ({row.evidence})",
     }

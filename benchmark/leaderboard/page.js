@@ -29,21 +29,20 @@
   const formats = [0, 1, 2, 3, 4].map((n) => new Intl.NumberFormat("en", { minimumFractionDigits: n, maximumFractionDigits: n }));
   const plain = (value, digits) => formats[digits].format(value);
   const spread = (pair, digits) => plain(pair[0], digits) + (pair[1] === null ? "" : ` ±${plain(pair[1], digits)}`);
-  const digitsOf = (row) => (row.seeds === 1 ? 2 : 1);
   const rowsOf = (n) => `${plain(n, 0)} ${n === 1 ? "row" : "rows"}`;
 
   // ---- Groups and their columns
 
   function columnsOf(group) {
-    const names = [...data.columns, ...group.own.map((name) => [name, name])];
+    const names = [...data.columns, ...group.own.map((name) => [name, name])], n = names.length;
     return [
       { title: "Model", value: (row) => row.sortLabel, rises: true },
-      { title: "S", value: (row) => row.S && row.S[0], pair: (row) => row.S, digits: () => 0 },
-      { title: "mean", value: (row) => row.mean && row.mean[0], pair: (row) => row.mean, digits: digitsOf },
+      { title: "S", value: (row) => row.S && row.S[0], pair: (row) => row.S, digits: 0, mark: n + 1 },
+      { title: "mean", value: (row) => row.mean && row.mean[0], pair: (row) => row.mean, digits: group.digits, mark: n },
       { title: "#par.", value: (row) => row.par, rises: true },
       { title: "n/10", value: (row) => row.ten },
       ...names.map(([name, title], i) => ({
-        title, name, images: group.images[i], digits: digitsOf,
+        title, name, images: group.images[i], digits: group.digits, mark: i,
         value: (row) => row.cells[i] && row.cells[i][0], pair: (row) => row.cells[i],
       })),
     ];
@@ -55,15 +54,8 @@
       row.words = `${row.label} ${row.method} ${row.family}`.toLowerCase();
     }
     group.score = group.rows.some((row) => row.S) ? "S" : "mean"; // what the plot shows
+    group.digits = group.rows.every((row) => row.seeds === 1) ? 2 : 1;
     group.columns = columnsOf(group);
-    for (const column of group.columns) {
-      if (!column.pair) continue;
-      // Of the whole group, whatever the filter leaves of it; equal values share their place.
-      const values = new Set(group.rows.map(column.value).filter((value) => value !== null));
-      column.best = Math.max(...values);
-      values.delete(column.best);
-      column.second = Math.max(...values);
-    }
   }
 
   // ---- Filter
@@ -103,12 +95,11 @@
 
   // ---- Drawing all
 
-  const listed = (pairs) => pairs.map(([name, value]) => `${name} ${value}`).join(", ");
   const radios = data.groups.map((group, i) => {
     const radio = el("input", { type: "radio", name: "group", value: i });
     const count = el("span", { class: "count" });
-    const more = group.apart.filter(([name]) => !["data", "split", "profile", "cut to"].includes(name)); // in the heading
-    const text = el("span", {}, el("span", {}, group.heading), el("small", { class: "note" }, listed(more)));
+    const apart = i ? `not comparable with the first: ${group.apart}` : "";
+    const text = el("span", {}, el("span", {}, group.heading), el("small", { class: "note" }, apart));
     const label = el("label", {}, radio, text, count);
     radio.addEventListener("change", () => { choose(group); update(); });
     at("groups").lastElementChild.append(label);
@@ -149,8 +140,10 @@
     at("heading").textContent = group.heading;
     at("standin").hidden = !group.standin;
     at("cut").hidden = !group.cut;
-    at("apart").hidden = !group.apart.length;
-    at("apart").textContent = `A ranking of its own, not comparable with the other groups: ${listed(group.apart)}.`;
+    at("apart").hidden = data.groups.length < 2;
+    at("apart").textContent = group === data.groups[0]
+      ? "A ranking of its own: what sets the other groups apart stands beside them."
+      : `A ranking of its own, not comparable with the first group: ${group.apart}.`;
     at("settings").textContent = group.settings;
     at("notes").replaceChildren(...group.notes.map((note) => el("p", {}, note)));
     drawHead();
@@ -192,10 +185,9 @@
   function cell(column, row) {
     const pair = column.pair(row);
     if (!pair) return el("td");
-    const digits = column.digits(row);
-    const td = el("td", {}, el("span", {}, plain(pair[0], digits)));
-    if (pair[1] !== null) td.append(el("small", {}, `±${plain(pair[1], digits)}`));
-    const place = pair[0] === column.best ? "best" : pair[0] === column.second ? "second" : "";
+    const td = el("td", {}, el("span", {}, plain(pair[0], column.digits)));
+    if (pair[1] !== null) td.append(el("small", {}, `±${plain(pair[1], column.digits)}`));
+    const place = { b: "best", s: "second" }[row.marks[column.mark]];
     if (place) {
       td.className = place;
       td.append(el("span", { class: "unseen" }, ` (${place})`));
@@ -321,8 +313,8 @@
       const each = (of) => unique(images.map(of)).join("; ");
       lines.push([
         name,
-        spread(row.cells[i], digitsOf(row)),
-        `±${plain(row.sample[i], 1)}`,
+        spread(row.cells[i], state.group.digits),
+        row.sample[name].map((end) => plain(end, 1)).join(" to "),
         each(([, , train, evaluated]) => `${plain(train, 0)} / ${plain(evaluated, 0)}`),
         ...seeds.map((seed) => {
           const run = runs.find((one) => one[1] === seed);
@@ -332,7 +324,7 @@
         each(([, evaluated]) => evaluated),
       ]);
     });
-    const head = ["Domain", "top-1, ± over seeds", "± of the sample", "train / eval images"];
+    const head = ["Domain", "top-1, ± over seeds", "95 % of the sample", "train / eval images"];
     const table = tableOf([...head, ...seeds.map((seed) => `seed ${seed}, hash`), "trained on", "evaluated on"], lines, 2);
     sheet.append(
       el("h3", {}, "Domains and seeds"),
