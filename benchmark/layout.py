@@ -187,6 +187,8 @@ def differs(table: Table, other: Table) -> str:
             continue
         if name == "settings":
             parts += _settings(json.loads(value), json.loads(theirs[name]))
+        elif name == "standin":
+            parts.append("drawn stand-ins" if value else "real images")
         elif name == "limit":
             parts.append("whole splits" if value is None else f"splits cut to {value} images")
         else:

@@ -5,7 +5,8 @@ from argparse import Namespace
 import pyarrow as pa
 
 from benchmark import published, table_files, tables
-from benchmark.records import SCHEMA, read_frame, read_records, write_table
+from benchmark.page import page
+from benchmark.records import SCHEMA, read_frame, read_records, write_bytes, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -34,6 +35,7 @@ def run(args: Namespace) -> int:
         )
     found = tables.tables(frame, read_frame([SHIPPED]))
     paths = [*table_files.write(found, args.results), *published.write(args.results)]
+    paths.append(write_bytes(page(found, published.published()).encode(), args.results / "leaderboard.html"))
     screen = Screen()
     for table in found:
         screen.table(table)
