@@ -35,7 +35,7 @@ data: .venv/made
 	@$(PY) -m benchmark data $(call option,DATA,data) $(call option,DOWNLOAD,download) $(call option,SHEET,sheet) $(folders)
 
 results: .venv/made
-	@$(PY) -m benchmark tables $(call option,FROM,from) $(folders)
+	@$(PY) -m benchmark tables $(call option,FROM,from) $(call option,ONLY,only) $(folders)
 
 compare: .venv/made
 	@$(PY) -m benchmark compare $(call quoted,$(A)) $(call quoted,$(B)) $(call option,FROM,from) $(folders)

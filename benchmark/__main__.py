@@ -138,6 +138,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
     )
+    made.add_argument(
+        "--only",
+        action=_Words,
+        nargs="+",
+        default=[],
+        metavar="FIGURE",
+        help="of the figures these: pareto, time, gap, steps, curves",
+    )
     made.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")
     made.add_argument(
         "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"

@@ -7,7 +7,7 @@ sees half of one. What was not measured is null, never zero. Units stand in the 
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +176,17 @@ def read_frame(folders: Iterable[Path], history: bool = False) -> "pd.DataFrame"
     for name in _CATEGORIES:
         frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
     return frame.sort_values(list(_ORDER), ascending=[n != "k" for n in _ORDER], ignore_index=True)
+
+
+def read_histories(folders: Iterable[Path], hashes: Collection[str]) -> dict[str, list[dict]]:
+    """The history of each of these runs by its hash; runs without one are left out. Raises as `read_records`."""
+    wanted = pa.array(sorted(hashes), pa.string())
+    found: dict[str, list[dict]] = {}
+    for table in _tables(folders, ["schema", "hash", "history"]):
+        for row in table.filter(pc.is_in(table["hash"], wanted)).to_pylist():
+            if row["history"]:
+                found.setdefault(row["hash"], row["history"])
+    return found
 
 
 def _tables(folders: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:

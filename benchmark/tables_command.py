@@ -4,16 +4,16 @@ from argparse import Namespace
 
 import pyarrow as pa
 
-from benchmark import published, table_files, tables
+from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, read_frame, read_records, write_bytes, write_table
+from benchmark.records import SCHEMA, read_frame, read_histories, read_records, write_bytes, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
 
 
 def run(args: Namespace) -> int:
-    """Read the records below --from (default: --results), write the tables to --results; or --collect the records."""
+    """Read the records below --from (default: --results), write tables and figures to --results; or --collect them."""
     source = args.source or args.results
     frame = read_frame([source])
     if not len(frame):
@@ -40,4 +40,8 @@ def run(args: Namespace) -> int:
     for table in found:
         screen.table(table)
     screen.files(paths)
+    histories = lambda hashes: read_histories([source], hashes)
+    folder = args.results / "figures"
+    drawn = figures.write(found, histories, folder, args.only, screen.say)
+    screen.files(list(dict.fromkeys(path if path.parent == folder else path.parent for path in drawn)))
     return 0

@@ -1,0 +1,113 @@
+"""The figures of a folder of records, SVG and PNG: S against cost and time, gaps, learning curves, step times.
+
+They are functions of the tables: the same bytes twice. matplotlib is loaded here alone. A figure belongs to one group
+of comparable runs; `captions.md` has the caption of each, and is the list of what stands in the folder.
+"""
+
+import contextlib
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.figures import curves, gap, look, steps, trade
+from benchmark.figures.groups import Group, grouped
+from benchmark.records import write_bytes
+from benchmark.tables import Table
+from datasets.errors import BadInput
+
+KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
+    "pareto": trade.pareto,
+    "time": trade.time,
+    "gap": gap.draw,
+    "steps": steps.draw,
+    "curves": curves.draw,
+}
+"""What is drawn, by the name that ONLY= takes and that its files, or their folder, begin with."""
+
+CAPTIONS = "captions.md"
+
+
+def write(
+    tables: Sequence[Table],
+    histories: Callable[[set[str]], Mapping[str, Sequence[dict]]],
+    folder: Path,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Draw every kind of figure, or those named in `only`, for every group; return the files, `captions.md` the last.
+
+    `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
+    left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
+    these kinds that are drawn no more are removed.
+    """
+    if unknown := [name for name in only if name not in KINDS]:
+        raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+    kinds = [name for name in KINDS if name in only or not only]
+    found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
+    paths, drawn, empty = [], {}, ""
+    with look.shielded():
+        for kind in kinds:
+            before, lacking = len(drawn), Counter()
+            for group in found:
+                try:
+                    for figure in KINDS[kind](group):
+                        for ending, content in look.as_bytes(figure).items():
+                            paths.append(write_bytes(content, folder / f"{figure.name}.{ending}"))
+                        drawn[figure.name] = _block(figure)
+                except look.NotDrawn as why:
+                    lacking[str(why)] += 1
+            if only and len(drawn) == before:
+                empty = empty or f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}"
+            elif lacking:
+                say(f"figures, {kind}: {_reasons(lacking, len(found))}")
+    paths.append(_captions(folder, kinds, drawn))
+    if empty:  # said last: what could be drawn stands there, with its captions
+        raise BadInput(empty)
+    return paths
+
+
+def _reasons(lacking: Counter[str], groups: int) -> str:
+    """`no fine-tune run (in 2 of 3 groups)`."""
+    of = lambda n: f" (in {n} of {groups} groups)" if groups > 1 else ""
+    return "; ".join(reason + of(n) for reason, n in sorted(lacking.items()))
+
+
+def _block(figure: look.Drawn) -> str:
+    """The figure with its caption; markup in a method's name stays text."""
+    say = lambda text: html.escape(" ".join(text.split()), quote=False)
+    return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
+
+
+def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> Path:
+    """captions.md: the new blocks, and the old ones of kinds that were not asked for. It is the list of the folder.
+
+    Files that it named and that are drawn no more would be taken for figures of the present records: they are removed.
+    """
+    path, blocks, stale = folder / CAPTIONS, dict(drawn), []
+    for block in re.split(r"^(?=## )", _read(path), flags=re.MULTILINE)[1:]:
+        name = block.splitlines()[0].removeprefix("## ")
+        if name in drawn or not re.fullmatch(r"(curves/)?\w[\w.-]*", name, flags=re.ASCII):
+            continue
+        if _kind(name) in kinds:
+            stale += [folder / f"{name}.svg", folder / f"{name}.png"]
+        else:
+            blocks[name] = block.rstrip("\n") + "\n"
+    order = sorted(blocks, key=lambda name: ([*KINDS, _kind(name)].index(_kind(name)), name))
+    write_bytes("\n".join(blocks[name] for name in order).encode(), path)
+    for old in stale:
+        with contextlib.suppress(OSError):
+            old.unlink()
+    return path
+
+
+def _kind(name: str) -> str:
+    """`gap` of gap-val, `curves` of curves/lora."""
+    return re.split(r"[/-]", name)[0]
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
