@@ -3,21 +3,27 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-export BENCH_COMMAND = make $@ $(MAKEOVERRIDES)
 
 # variable -> option, only where it is given; quotes in it reach the command
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
 folders = $(call option,RESULTS,results) $(call option,CACHE,cache)
-runs = --method $(call quoted,$(METHOD)) $(call option,DATA,data) $(call option,BACKBONE,backbone) \
+runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHOD))) \
+  $(call option,DATA,data) $(call option,BACKBONE,backbone) \
   $(call option,PROFILE,profile) $(call option,SET,set) $(call option,SPLIT,split) $(call option,SEEDS,seeds) \
   $(call option,DOMAINS,domains) $(foreach own,$(OWN),--own $(call quoted,$(own))) $(call option,LIMIT,limit) \
   $(call option,DEVICE,device)
 
+# What was asked for, from the command line or the environment, as a shell takes it again: for the records.
+variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS PREDICTIONS \
+  WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY RESULTS CACHE
+export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
+
 .PHONY: bench sum test lint methods data results compare submit score sweep perf
 
 bench: .venv/made
-	@$(PY) -m benchmark run $(runs) $(call option,WORKERS,workers) $(if $(PREDICTIONS),--predictions) $(folders)
+	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) \
+	  $(if $(PREDICTIONS),--predictions) $(folders)
 
 sum: .venv/made
 	@$(PY) -m benchmark sum $(runs) $(folders)

@@ -1,6 +1,7 @@
 """`python -m benchmark`: run, methods, data, tables. Only argument parsing here: `--help` answers at once."""
 
 import argparse
+import errno
 import os
 import sys
 from importlib import import_module
@@ -13,15 +14,27 @@ from datasets.errors import BadInput
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _existing(text: str) -> Path:
-    return Path(text).expanduser()
+def _path(text: str) -> Path:
+    """A path that may be absent; refused where nobody could tell, or what is there cannot be read."""
+    path = Path(os.path.expanduser(text))
+    try:
+        path.stat()
+        if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever needs it says so
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be read ({error.strerror}), see its rights or name another"
+        ) from None
+    return path
 
 
 def _own(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
     if not equals or not name or not folder:
         raise argparse.ArgumentTypeError("give name=folder")
-    return name, Path(folder).expanduser()
+    return name, _path(folder)
 
 
 class _Words(argparse.Action):
@@ -60,23 +73,34 @@ def parser() -> argparse.ArgumentParser:
     folders = argparse.ArgumentParser(add_help=False)
     folders.add_argument(
         "--results",
-        type=_existing,
+        type=_path,
         default=ROOT / "results" / "runs",
         metavar="DIR",
         help="where records and tables go",
     )
     folders.add_argument(
-        "--cache", type=_existing, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
+        "--cache", type=_path, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
     )
 
-    runs = argparse.ArgumentParser(add_help=False)  # which runs are meant
+    brought = argparse.ArgumentParser(add_help=False)  # what no record can bring
+    brought.add_argument(
+        "--data", type=_path, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn"
+    )
+    brought.add_argument(
+        "--backbone", type=_path, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
+    )
+    brought.add_argument(
+        "--own",
+        type=_own,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="your own domain: a folder of class folders",
+    )
+    brought.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    runs = argparse.ArgumentParser(add_help=False, parents=[brought])  # which runs are meant
     runs.add_argument("--method", required=True, help="name, name(option=value), a comma list, a wildcard, or all")
-    runs.add_argument(
-        "--data", type=_existing, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn"
-    )
-    runs.add_argument(
-        "--backbone", type=_existing, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
-    )
     runs.add_argument(
         "--profile", default="standin", help="standin (minutes on two cores), decathlon (the paper's), decathlon-2018"
     )
@@ -100,16 +124,7 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument(
         "--domains", action=_Words, nargs="+", default=[], help="a list of domains (default: all there are)"
     )
-    runs.add_argument(
-        "--own",
-        type=_own,
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="your own domain: a folder of class folders",
-    )
     runs.add_argument("--limit", type=_positive, help="cut every split to so many images (marks the rows)")
-    runs.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     run = commands.add_parser("run", parents=[runs, folders], help="train and evaluate methods, write the tables")
     run.add_argument("--workers", type=_positive, help="processes side by side (default: the cores; 1 on a GPU)")
@@ -117,6 +132,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--predictions", action="store_true", help="keep each run's predictions; the test split may then lack labels"
     )
+
+    rerun = commands.add_parser(
+        "rerun",
+        parents=[brought, folders],
+        help="run one again from its record and compare the numbers",
+        description="Rebuilds a run from its record alone, trains it again and compares the numbers; 1 if they differ.",
+    )
+    rerun.add_argument("hash", help="of the run, or how it begins; searched below --results, then in results/standin")
 
     what = "add a method's ΔW of two domains, as finished runs left them"
     commands.add_parser(
@@ -128,15 +151,15 @@ def parser() -> argparse.ArgumentParser:
     methods.add_argument("--network", choices=("resnet26", *NAMES), default="resnet26", help="the backbone")
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
-    data.add_argument("--data", type=_existing, metavar="DIR", help="check this release")
-    data.add_argument("--download", type=_existing, metavar="DIR", help="fetch the two public archives into DIR")
+    data.add_argument("--data", type=_path, metavar="DIR", help="check this release")
+    data.add_argument("--download", type=_path, metavar="DIR", help="fetch the two public archives into DIR")
     data.add_argument(
-        "--sheet", type=_existing, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
+        "--sheet", type=_path, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
     )
 
     made = commands.add_parser("tables", parents=[folders], help="make the tables again from the records")
     made.add_argument(
-        "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
+        "--from", dest="source", type=_path, metavar="DIR", help="a folder of records (default: --results)"
     )
     made.add_argument(
         "--only",
@@ -147,47 +170,43 @@ def parser() -> argparse.ArgumentParser:
         help="of the figures these: pareto, time, gap, steps, curves",
     )
     made.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")
-    made.add_argument(
-        "--collect", type=_existing, metavar="FILE", help="write the records into one Parquet file instead"
-    )
+    made.add_argument("--collect", type=_path, metavar="FILE", help="write the records into one Parquet file instead")
 
     against = commands.add_parser("compare", parents=[folders], help="two methods, paired by domain and seed")
     against.add_argument("a", metavar="A", help="a method as of run")
     against.add_argument("b", metavar="B", help="another")
     against.add_argument(
-        "--from", dest="source", type=_existing, metavar="DIR", help="a folder of records (default: --results)"
+        "--from", dest="source", type=_path, metavar="DIR", help="a folder of records (default: --results)"
     )
 
     submit = commands.add_parser("submit", parents=[folders], help="pack a method's test predictions as a submission")
     submit.add_argument("--method", required=True, help="one method, as of run")
     submit.add_argument(
-        "--from", dest="source", type=_existing, metavar="DIR", help="the results of its runs (default: --results)"
+        "--from", dest="source", type=_path, metavar="DIR", help="the results of its runs (default: --results)"
     )
     submit.add_argument(
         "--data",
-        type=_existing,
+        type=_path,
         metavar="DIR",
         help="the release whose test images it must hold (default: the real one)",
     )
     submit.add_argument("--profile", help="of the runs, where there are several")
     submit.add_argument("--seed", type=int, help="of the runs (default: the least there is)")
-    submit.add_argument(
-        "--out", type=_existing, metavar="ZIP", help="what is written (default: results.zip in --results)"
-    )
+    submit.add_argument("--out", type=_path, metavar="ZIP", help="what is written (default: results.zip in --results)")
 
     scored = commands.add_parser("score", help="check a submission, and score it where the test labels are at hand")
-    scored.add_argument("--file", type=_existing, required=True, help="a ZIP with results.json, or that file")
+    scored.add_argument("--file", type=_path, required=True, help="a ZIP with results.json, or that file")
     checked = scored.add_mutually_exclusive_group()
     checked.add_argument(
         "--labels",
-        type=_existing,
+        type=_path,
         action="append",
         default=[],
         metavar="DIR|FILE",
         help="{domain}_test.json, or a folder of them; without it the file is only checked",
     )
     checked.add_argument(
-        "--data", type=_existing, metavar="DIR", help="check it against this release (default: the real one)"
+        "--data", type=_path, metavar="DIR", help="check it against this release (default: the real one)"
     )
 
     sweep = commands.add_parser("sweep", parents=[folders], help="three rates a method on a held-out part of train")
@@ -200,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
 
 HOME = {
     "run": "benchmark.run_command",
+    "rerun": "benchmark.rerun_command",
     "sum": "benchmark.sum_command",
     "methods": "benchmark.methods_command",
     "data": "benchmark.data_command",

@@ -22,7 +22,7 @@ from benchmark.identity import TRAINING_VERSION
 from benchmark.images import open_images
 from benchmark.joint import load_together
 from benchmark.predictions import predictions_path, write_predictions
-from benchmark.provenance import Provenance, device_name
+from benchmark.provenance import Provenance, device_name, kernels
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.serve import Head
 from benchmark.timing import Energy, Peak
@@ -265,7 +265,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "workers": provenance.workers,
         "precision": profile.precision,
         "commit": provenance.commit,
-        "versions": provenance.versions,
+        "versions": json.dumps(json.loads(provenance.versions) | kernels(device)),
         "machine": provenance.machine,
         "command": provenance.command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -88,6 +88,7 @@ class Joint:
     images: tuple[Images, ...]
     seed: int
     lr: float
+    folder: Path | None = None  # where it is left, if not beside its backbone
 
     @cached_property
     def hash(self) -> str:
@@ -108,7 +109,7 @@ class Joint:
 
     @property
     def path(self) -> Path:
-        return self.backbone.cache / f"{self.hash}.safetensors"
+        return (self.folder or self.backbone.cache) / f"{self.hash}.safetensors"
 
 
 def _shown(domain: Domain) -> tuple:

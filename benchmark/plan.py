@@ -39,13 +39,18 @@ class Request:
     profile: Profile
     data: Path | None = None  # a release; None draws stand-ins
     own: Sequence[tuple[str, Path]] = ()  # the user's own domains: (name, folder of class folders)
-    domains: Sequence[str] = ()  # names; empty takes all there are
+    domains: Sequence[str] = ()  # names, official or own; empty takes all there are
     given: GivenBackbone | None = None
     split: str = "val"
     seeds: Sequence[int] = (0,)
     limit: int | None = None
     predictions: bool = False  # are kept; then the evaluated split may lack labels
     cache: Path = Path(".cache")
+
+    @property
+    def owned(self) -> Sequence[tuple[str, Path]]:
+        """The own domains that take part: those that DOMAINS= names, or all where it names none of them."""
+        return [(name, folder) for name, folder in self.own if name in self.domains] or self.own
 
 
 @dataclass
@@ -85,11 +90,12 @@ def standins(cache: Path, told: Told = lambda *_: None) -> Path:
 def open_data(request: Request, told: Told) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet."""
     root, name, data_id, standin = request.data, "", "", True
+    names = [*DOMAINS, *(name for name, _ in request.own)]
     for domain in request.domains:
-        if domain not in DOMAINS:
-            raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(DOMAINS)}")
+        if domain not in names:
+            raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
-    owned = {own: [read_folder(own, folder, split) for split in needed] for own, folder in request.own}
+    owned = {own: [read_folder(own, folder, split) for split in needed] for own, folder in request.owned}
     if root is None:
         root = standins(request.cache, told)
         name = data_id = root.name
@@ -129,10 +135,13 @@ def open_data(request: Request, told: Told) -> Data:
 
 
 def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
-    for name in request.domains:
-        if all(domain.name != name for domain in found):
-            raise BadInput(f"DOMAINS={name}: {request.data} holds no annotations of it; leave it out or add its files")
-    names = set(request.domains) or {domain.name for domain in found}
+    names = {name for name in request.domains if name in DOMAINS}
+    if lacking := [name for name in request.domains if name in names - {domain.name for domain in found}]:
+        raise BadInput(
+            f"DOMAINS={lacking[0]}: {request.data} holds no annotations of it; leave it out or add its files"
+        )
+    if not request.domains:
+        names = {domain.name for domain in found}
     if request.given is None:
         if all(domain.name != SOURCE for domain in found):
             raise BadInput(

@@ -130,6 +130,13 @@ def fitting(chosen: Profile) -> Profile:
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
         if recipe.smoothing > 1:
             raise BadInput(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
+        if recipe.momentum >= 1:
+            raise BadInput(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
+        if recipe.warm > 1:
+            raise BadInput(f"SET={part}warm={recipe.warm:g}: warm is a part of the steps and must be from 0 to 1")
+        if not all(0 <= drop <= 1 for drop in recipe.drops):
+            drops = "/".join(f"{drop:g}" for drop in recipe.drops)
+            raise BadInput(f"SET={part}drops={drops}: drops are parts of the epochs and must be from 0 to 1")
         if recipe.batch < 2:
             raise BadInput(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
     return chosen

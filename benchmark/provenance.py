@@ -37,7 +37,10 @@ def commit() -> str:
 
 
 def versions() -> str:
-    packages = ("torch", "torchvision", "numpy", "pyarrow", "pillow")
+    """Python, what computes and decodes, and packages outside that register methods: name -> version, JSON."""
+    packages = dict.fromkeys(("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow"))
+    points = importlib.metadata.entry_points(group="visual_decathlon.methods")
+    packages |= dict.fromkeys(sorted(point.dist.name for point in points if point.dist))
     return json.dumps({"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}})
 
 
@@ -50,6 +53,15 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     return f"{model}, {platform.system()} {platform.machine()}"
+
+
+def kernels(device: str) -> dict[str, str | int]:
+    """Which of torch's kernels computed: CUDA's and cuDNN's version, or the instruction set of the CPU's."""
+    import torch
+
+    if device.startswith("cuda"):
+        return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
 def device_name(device: str) -> str:

@@ -6,6 +6,7 @@ sees half of one. What was not measured is null, never zero. Units stand in the 
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 2
+RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
 _SINCE = {"together": 2}  # fields that older records lack: read as null
 
 _ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official number falls
@@ -103,7 +105,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("workers", pa.int32(), "processes that trained side by side: their step times share the machine"),
     ("precision", pa.string(), "fp32 or bf16"),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
-    ("versions", pa.string(), "python, torch and other versions, JSON"),
+    ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
     ("machine", pa.string(), "processor and system"),
     ("command", pa.string(), "the command that made it"),
     ("created", pa.string(), "UTC time, ISO 8601"),
@@ -111,6 +113,8 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
+_NEEDED = ("hash", "method", "domain", "k", "seed", "correct", "eval_images", "top1", "created")  # never null
+_HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
 
@@ -131,7 +135,7 @@ def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") 
 
     `named` is the variable that names the place. Raises BadInput where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
@@ -140,10 +144,36 @@ def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") 
         with contextlib.suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink()
         reason = error.strerror or str(error)
+        named = "CACHE" if path.parent.name == "backbones" else named
         raise BadInput(
             f"{path} cannot be written ({reason}); free some space, or name another place with {named}="
         ) from None
     return path
+
+
+def temporary_name(path: Path) -> Path:
+    """Beside `path`, hidden, of this machine, process and thread alone."""
+    return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}-{threading.get_ident()}")
+
+
+def clear(*folders: Path) -> None:
+    """Remove what writes of this machine left in the folders when they were killed: temporary files, no record."""
+    pattern = re.compile(rf"\..+\.{re.escape(_HOST)}\.(\d+)-\d+")
+    for folder in folders:
+        with contextlib.suppress(OSError):  # another command may be at it, too
+            for path in folder.iterdir():
+                if (left := pattern.fullmatch(path.name)) and not _alive(int(left[1])):
+                    path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
 
 
 def read_record(path: Path) -> dict:
@@ -154,12 +184,15 @@ def read_record(path: Path) -> dict:
 def read_records(folders: Iterable[Path]) -> list[dict]:
     """Every record below the folders, the first of one hash, in the order of method, domain, seed.
 
-    Raises BadInput for a file that is no Parquet or not of this schema.
+    Raises BadInput for a file that cannot be read, is no Parquet or not of this schema, for a number that is none,
+    and for two records of one hash whose numbers differ.
     """
-    found: dict[str, dict] = {}
-    for table in _tables(folders):
+    folders, found, several = list(folders), {}, False
+    for _, table in _tables(folders):
         for record in table.to_pylist():
-            found.setdefault(record["hash"], record)
+            several |= found.setdefault(record["hash"], record) is not record
+    if several:
+        _agree(folders)
     return sorted(found.values(), key=lambda r: tuple(-r[n] if n == "k" else r[n] for n in _ORDER))
 
 
@@ -169,10 +202,13 @@ def read_frame(folders: Iterable[Path], history: bool = False) -> "pd.DataFrame"
     Texts but for the hash are categories in their own order, whole numbers with nulls are floats with NaN.
     Runs without a top-1 are left out: on a test split without labels there is nothing to compare.
     """
-    kept = [name for name in SCHEMA.names if history or name != "history"]
-    scored = (table.filter(pc.is_valid(table["top1"])) for table in _tables(folders, kept))
-    table = pa.concat_tables([_as_categories(SCHEMA.empty_table().select(kept)), *scored])
-    frame = table.unify_dictionaries().to_pandas(self_destruct=True, split_blocks=True).drop_duplicates("hash")
+    folders, kept = list(folders), [name for name in SCHEMA.names if history or name != "history"]
+    tables = (table.filter(pc.is_valid(table["top1"])) for _, table in _tables(folders, kept))
+    table = pa.concat_tables([_as_categories(SCHEMA.empty_table().select(kept)), *tables])
+    frame = table.unify_dictionaries().to_pandas(self_destruct=True, split_blocks=True)
+    if frame["hash"].duplicated().any():
+        _agree(folders)
+        frame = frame.drop_duplicates("hash")
     for name in _CATEGORIES:
         frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
     return frame.sort_values(list(_ORDER), ascending=[n != "k" for n in _ORDER], ignore_index=True)
@@ -182,19 +218,46 @@ def read_histories(folders: Iterable[Path], hashes: Collection[str]) -> dict[str
     """The history of each of these runs by its hash; runs without one are left out. Raises as `read_records`."""
     wanted = pa.array(sorted(hashes), pa.string())
     found: dict[str, list[dict]] = {}
-    for table in _tables(folders, ["schema", "hash", "history"]):
+    for _, table in _tables(folders, ["schema", "hash", "history"]):
         for row in table.filter(pc.is_in(table["hash"], wanted)).to_pylist():
             if row["history"]:
                 found.setdefault(row["hash"], row["history"])
     return found
 
 
-def _tables(folders: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
+def _agree(folders: Iterable[Path]) -> None:
+    """BadInput where two records of one hash differ in what came out: they are of two runs, and one is wrong."""
+    seen: dict[str, tuple[tuple, Path]] = {}
+    for path, table in _tables(folders, ["schema", "hash", "correct", "top1"]):
+        for _, name, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            first, where = seen.setdefault(name, (numbers, path))
+            if first != numbers:
+                raise BadInput(
+                    f"{where} and {path} hold the run {name} with different numbers ({first[0]} right, "
+                    f"{first[1]:.4f} %, and {numbers[0]}, {numbers[1]:.4f} %); remove the wrong one"
+                )
+
+
+def _tables(folders: Iterable[Path], columns: list[str] | None = None) -> Iterator[tuple[Path, pa.Table]]:
     """Every file of records below the folders; of some columns, where they are named, with texts as categories."""
     for folder in folders:
-        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
-            if not path.name.startswith(".") and (table := _read(path, columns)) is not None:  # a dot: being written
-                yield table
+        for path in _files(folder):
+            if (table := _read(path, columns)) is not None:
+                yield path, table
+
+
+def _files(folder: Path) -> list[Path]:
+    """The Parquet files below a folder that are not being written, in the order of their paths."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise BadInput(f"{error.filename} cannot be read ({error.strerror}); see its rights") from None
+
+    found = []
+    for base, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if name != RERUNS]
+        found += [Path(base, name) for name in names if name.endswith(".parquet") and not name.startswith(".")]
+    return sorted(found)
 
 
 def _as_categories(table: pa.Table) -> pa.Table:
@@ -213,6 +276,8 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
         kept = [name for name in names if name in there]
         with pq.ParquetFile(path, read_dictionary=[n for n in _CATEGORIES if n in kept] if columns else None) as file:
             table = file.read(kept)
+    except PermissionError:
+        raise BadInput(f"{path} cannot be read (Permission denied); see its rights") from None
     except (pa.ArrowException, OSError) as error:
         what = " ".join(str(error).split())[:80]
         raise BadInput(f"{path} is no readable Parquet file ({what}); remove it and run again") from None
@@ -229,8 +294,15 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     table = table.select(names).set_column(0, SCHEMA.field("schema"), now)
     wanted = SCHEMA if columns is None else _as_categories(SCHEMA.empty_table().select(names)).schema
     try:
-        return table.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise BadInput(
-            f"{path} holds records with a field of another type ({error}); remove it and run again"
-        ) from None
+        table = table.cast(wanted)
+    except pa.ArrowException as error:
+        what = " ".join(str(error).split())[:160]
+        raise BadInput(f"{path} holds records with a field of another type ({what}); remove it and run again") from None
+    for name in names:
+        column = table[name]
+        if name in _NEEDED and column.null_count:
+            raise BadInput(f"{path} holds a record whose {name} is empty; remove it and run again")
+        if column.type == pa.float64() and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            wrong = table["hash"][pc.index(pc.is_finite(column), False).as_py()]
+            raise BadInput(f"{path}: the run {wrong} has a {name} that is no number; remove it and run again")
+    return table

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import re
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -17,7 +19,7 @@ from benchmark.methods_command import left_alone
 from benchmark.predictions import predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import read_frame
+from benchmark.records import clear, read_frame, temporary_name
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
@@ -32,8 +34,7 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     request = dataclasses.replace(requested(args), predictions=args.predictions)
     results = args.results
-    probe(results)
-    probe(request.cache)
+    ready(results, request.cache)
     with Screen() as screen:
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
@@ -138,11 +139,18 @@ def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request
     return dataclasses.replace(request, methods=kept)
 
 
+def ready(results: Path, cache: Path) -> None:
+    """Both folders can be written, and nothing lies in them that a killed command left half-written."""
+    probe(results)
+    probe(cache)
+    clear(results, *(results / name for name in ("records", "adapters", "unfinished")), cache / "backbones")
+
+
 def probe(folder: Path) -> None:
     """Refuse a folder that cannot be written before anything is trained for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".probe.{os.getpid()}"
+        trial = temporary_name(folder / "probe")
         try:
             trial.write_bytes(b"probe")
         finally:
@@ -190,5 +198,13 @@ def device_of(wanted: str) -> str:
 
 
 def command() -> str:
-    """What the user typed, with no path of the interpreter."""
-    return os.environ.get("BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
+    """What the user typed, as a shell takes it again, with no path of the interpreter."""
+    made = shlex.split(os.environ.get("BENCH_COMMAND", ""))
+    return " ".join(map(_quoted, made or ["python", "-m", "benchmark", *sys.argv[1:]]))
+
+
+def _quoted(word: str) -> str:
+    """A word for the shell: of NAME=value the value alone is quoted, doubly where that is easier to read."""
+    name, equals, value = word.partition("=") if re.match("[A-Z]+=", word) else ("", "", word)
+    plain = "'" in value and not set(value) & set('"$`\\!')
+    return name + equals + (f'"{value}"' if plain else shlex.quote(value))

@@ -5,9 +5,6 @@ other. W and ΔW are of folded convolutions: what a domain's adapters make of on
 own make of it, where it was pretrained with some; a bias likewise. A judge is left out.
 """
 
-import os
-import shlex
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -60,7 +57,7 @@ TABLE = pa.schema(
 def run(args: Namespace) -> int:
     """Evaluate the sum on both domains, for every seed; print the table and write it as Parquet."""
     request = requested(args)
-    names = {*args.domains, *(name for name, _ in args.own)}
+    names = {*args.domains, *(name for name, _ in request.owned)}
     if len(names) != 2:
         told = ", ".join(sorted(names)) or "none is named"
         raise BadInput(
@@ -103,8 +100,7 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
             raise BadInput(f"{cell.domain.name} has the pretrained network itself, with no ΔW; name two other domains")
     lacking = [cell.domain.name for cell in cells if not all(path.is_file() for path in _files(cell, args.results))]
     if lacking:
-        words = os.environ.get("BENCH_COMMAND") or "python -m benchmark " + shlex.join(sys.argv[1:])
-        first = words.replace("make sum", "make bench", 1).replace("benchmark sum", "benchmark run", 1)
+        first = command().replace("make sum", "make bench", 1).replace("benchmark sum", "benchmark run", 1)
         raise BadInput(
             f"{' and '.join(dict.fromkeys(lacking))}: {args.results} holds no finished run of these settings; "
             f"run `{first}` first"

@@ -16,7 +16,7 @@ from benchmark.jobs import work
 from benchmark.profiles import profile
 from benchmark.provenance import Provenance, commit, machine, versions
 from benchmark.records import read_records, write_bytes, write_table
-from benchmark.run_command import able, command, probe
+from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
 from datasets.cores import cores
 from methods.method import Method
@@ -54,8 +54,7 @@ def run(args: Namespace) -> int:
     short = profile("standin")
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
     request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
-    for folder in (args.results, args.cache):
-        probe(folder)
+    ready(args.results, args.cache)
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)

@@ -5,6 +5,7 @@
 category id, never by folder or by name: names sort as strings.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,7 +51,8 @@ class Split:
     """One split of one domain as its files say it, before any image is opened.
 
     `files` are POSIX paths below `root`; `ids` (N,) int64; `labels` (N,) int64 class indices from
-    0, or None where the release keeps them back; `classes` the class names, by class index.
+    0, or None where the release keeps them back; `classes` the class names, by class index; `sizes`
+    (N, 2) width and height in pixels, where a file states them.
     """
 
     domain: Domain
@@ -62,6 +64,7 @@ class Split:
     classes: tuple[str, ...]
     description: str
     source: Path  # the file (or folder) that says so, for messages
+    sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -70,7 +73,10 @@ class Split:
 def annotation_path(root: Path, domain: str, split: str) -> Path | None:
     """The annotation file of a split, the labelled one first; None where there is none."""
     names = [f"{domain}_{split}.json"] + ([f"{domain}_test_stripped.json"] if split == "test" else [])
-    return next((path for name in names if (path := root / "annotations" / name).is_file()), None)
+    try:
+        return next((path for name in names if (path := root / "annotations" / name).is_file()), None)
+    except OSError as error:
+        raise BadInput(f"{domain}: {error.filename} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def read_split(root: Path, domain: Domain, split: str) -> Split:
@@ -92,7 +98,7 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
     has images of one class only: every method would score 100 % on it.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_File)
+        content = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_File)
     except msgspec.ValidationError as error:
         raise BadInput(f"{domain.name}: {path} is not a decathlon annotation file: {error}; restore the file") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -133,6 +139,7 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
         classes=tuple(name or "" for name in classes),
         description=str(content.info.get("description", "")),
         source=path,
+        sizes=np.array([(image.width, image.height) for image in content.images]),
     )
 
 

@@ -126,16 +126,19 @@ def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Pr
     done = 0
     progress(what, 0, len(split))
     for batch in _facts(split, pool):
-        for file, fact in zip(split.files[done : done + len(batch)], batch, strict=True):
+        for i, fact in enumerate(batch, start=done):
             if isinstance(fact, str):
                 row.faults.append(fact)
                 continue
             width, height, mode = fact
+            file = split.files[i]
             row.images += 1
             widths[:] = min(widths[0], width), max(widths[1], width)
             heights[:] = min(heights[0], height), max(heights[1], height)
             kinds = ["have a shorter side other than 72 or 73 pixels"] if min(width, height) not in (72, 73) else []
             kinds += [f"are of mode {mode}, read as RGB"] if mode not in ("RGB", "L") else []
+            stated = (width, height) if split.sizes is None else tuple(split.sizes[i])
+            kinds += [f"have another size than {split.source.name} says"] if stated != (width, height) else []
             for kind in kinds:
                 count, first = odd.get(kind, (0, f"{file}, {width}×{height}"))
                 odd[kind] = (count + 1, first)
@@ -149,9 +152,12 @@ def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Pr
 def _all_missing(split: Split) -> str | None:
     """One sentence where no folder of the split is there: a domain not unpacked, not a million faults."""
     folders = dict.fromkeys(file.rpartition("/")[0] for file in split.files)
-    if any((split.root / folder).is_dir() for folder in folders):
-        return None
     name = split.domain.name
+    try:
+        if any((split.root / folder).is_dir() for folder in folders):
+            return None
+    except OSError as error:
+        return f"{name}: {error.filename} cannot be read ({error.strerror}); check the name and its permissions"
     tar = "decathlon-1.0-data-imagenet.tar" if name == "imagenet12" else f"{name}.tar of decathlon-1.0-data.tar.gz"
     return (
         f"{name}: none of the {len(split):,} images that {split.source} lists is there; unpack {tar} below "
@@ -243,6 +249,10 @@ def _strays(root: Path) -> list[str]:
     for folder, fine in (("data", known), ("annotations", wanted)):
         if not (root / folder).is_dir():
             continue
-        if strays := sorted(entry.name for entry in os.scandir(root / folder) if entry.name not in fine):
+        try:
+            strays = sorted(name for name in os.listdir(root / folder) if name not in fine)
+        except OSError as error:
+            raise BadInput(f"{root / folder} cannot be read ({error.strerror}); check its permissions") from None
+        if strays:
             notes.append(f"{folder}/ holds {len(strays):,} name(s) that no domain uses (first: {folder}/{strays[0]})")
     return notes

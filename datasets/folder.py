@@ -2,6 +2,7 @@
 
 import os
 import re
+from codecs import BOM_UTF8
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
@@ -39,8 +40,8 @@ def read_folder(name: str, root: Path, split: str) -> Split:
     on one side.) Classes are train's folders, sorted; ids run from 1 over train, val and test.
     `root`/domain.json may give mean, std (RGB, 0..1), flip and crop. Raises BadInput.
     """
-    if not re.fullmatch(r"[a-z0-9-]+", name):
-        raise BadInput(f"{name!r} ({root}) is no name for a domain; use lower-case letters, digits and hyphens alone")
+    if not re.fullmatch(r"[a-z0-9-]{1,60}", name):  # files and columns bear it
+        raise BadInput(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
         raise BadInput(f"{name} ({root}) is the name of an official domain; choose another for your own images")
     if split not in SPLITS:
@@ -162,7 +163,7 @@ def _look(name: str, root: Path) -> _Look:
     if not path.exists():
         return _Look()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Look)
+        return msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_Look)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '
