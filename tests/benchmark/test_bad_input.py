@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import sys
@@ -245,6 +246,12 @@ def test_wrong_method(method: str, told: str, refused):
         ("shorter=1000000", "up to 1024 pixels"),
         ("width=999", "multiple of 1/32, at most 32"),
         ("smoothing=2", "from 0 to 1"),
+        ("momentum=1", "from 0 to below 1"),
+        ("pretrain.momentum=1.5", "from 0 to below 1"),
+        ("warm=2", "from 0 to 1"),
+        ("drops=nan", "from 0 to 1"),
+        ("drops=0.5/-0.1", "from 0 to 1"),
+        ("pretrain.drops=0.5/inf", "from 0 to 1"),
         ("batch=1", "batch must be above 1"),
         ("pretrain.batch=1", "batch must be above 1"),
         ("backbone_seed=2147483648", "below 2147483648"),
@@ -265,6 +272,8 @@ def test_wrong_setting(setting: str, told: str, refused, tmp_path: Path):
 
 
 def test_settings_at_their_bounds():
+    bounds = ["momentum=0.999", "warm=1", "pretrain.warm=0", "drops=0/0.5/1"]
+    assert profile("standin", bounds).adapt.drops == (0.0, 0.5, 1.0)
     chosen = profile("standin", ["crop=8", "shorter=9", "batch=2", "backbone_seed=2147483647", "network=timm/resnet50"])
     assert (chosen.crop, chosen.adapt.batch, chosen.backbone_seed) == (8, 2, 2**31 - 1)
     assert chosen.adapt.lr == 0.0  # the method's own
@@ -282,6 +291,12 @@ def test_settings_at_their_bounds():
         (["--own", "dtd=/nowhere"], "official domain"),
         (["--own", "mine=/nowhere"], "mine: /nowhere"),
         (["--own", "data=/nowhere"], "a column data already"),
+        (["--own", f"{'x' * 61}=/nowhere"], "up to 60 of a-z"),
+        (["--own", "mine=/nowhere", "--domains", "mime"], "ucf101, mine"),
+        (["--data", "/" + "x" * 300], "cannot be read (File name too long)"),
+        (["--backbone", "/" + "x" * 300], "cannot be read (File name too long)"),
+        (["--own", f"mine=/{'x' * 300}"], "cannot be read (File name too long)"),
+        (["--data", "~nobody-of-this-name"], "does not exist"),
         (["--own", "a=/x", "--own", "a=/y"], "given twice"),
         (["--backbone", "/nowhere"], "BACKBONE=/nowhere does not exist"),
         (["--split", "test"], "SPLIT=val"),
@@ -307,6 +322,19 @@ def test_folder_that_cannot_be_made(which: str, here, bench, tmp_path: Path):
     results = tmp_path / "results" if which == "cache" else tmp_path / "file" / "below"
     sentence = here(*words, method="feature", results=results).sentence
     assert str(tmp_path / "file" / "below") in sentence and "cannot be written" in sentence and mends(sentence)
+
+
+@pytest.mark.parametrize("option", ["--data", "--backbone", "--own", "--results", "--cache"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_may_not_be_read_is_told(option: str, folder: bool, here, tmp_path: Path, monkeypatch):
+    """As root may read all, the system's refusal is played."""
+    place = tmp_path / "closed"
+    place.mkdir() if folder else place.write_text("")
+    plain = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place and plain(path, mode))
+    words = (option, f"mine={place}" if option == "--own" else str(place))
+    sentence = here(*words, method="feature", results=tmp_path / "results").sentence
+    assert f"{place} cannot be read (Permission denied), see its rights" in sentence
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -474,6 +502,14 @@ def test_foreign_datasets_is_an_import_error(foreign: Path, command):
     last = done.err.strip().splitlines()[-1]
     assert done.code == 1 and last.startswith("ImportError: ")
     assert str(foreign / "datasets" / "__init__.py") in last and str(ROOT / "datasets" / "__init__.py") in last
+
+
+@pytest.mark.parametrize("spec", ["None", "importlib.machinery.ModuleSpec('datasets', None)"])
+def test_foreign_datasets_without_a_file_is_an_import_error(spec: str, command):
+    code = "import importlib.machinery, sys, types; m = sys.modules['datasets'] = types.ModuleType('datasets'); "
+    done = command([sys.executable, "-c", f"{code} m.__spec__ = {spec}; import benchmark"])
+    last = done.err.strip().splitlines()[-1]
+    assert done.code == 1 and last.startswith("ImportError: the package `datasets` that Python finds is nothing")
 
 
 def test_folder_called_datasets_without_code_does_not_shadow_ours(tmp_path: Path, command):

@@ -1,7 +1,9 @@
 """The schema of a record, and files that are written whole or not at all."""
 
+import os
 import re
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -11,13 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark import records
 from benchmark.records import (
     FIELDS,
     SCHEMA,
     SCHEMA_VERSION,
+    clear,
     read_frame,
     read_record,
     read_records,
+    temporary_name,
+    write_bytes,
     write_record,
     write_table,
 )
@@ -65,6 +71,10 @@ def test_nulls_stay_null(tmp_path: Path):
         "k": 1,
         "domain": "d",
         "seed": 0,
+        "correct": 1,
+        "eval_images": 2,
+        "top1": 50.0,
+        "created": "now",
     }
     assert read_record(write_record(empty, tmp_path)) == empty
     short = {name: value for name, value in empty.items() if value is not None}
@@ -122,9 +132,9 @@ def test_one_hash_counts_once_and_the_order_is_of_the_content(tmp_path: Path):
     a, b = full("a"), full("b") | {"method": "a"}
     write_record(a, tmp_path / "1")
     write_record(b, tmp_path / "2")
-    write_record(a | {"top1": 7.0}, tmp_path / "3")
+    write_record(a | {"train_seconds": 7.0}, tmp_path / "3")
     assert [r["hash"] for r in read_records([tmp_path / "1", tmp_path / "2", tmp_path / "3"])] == ["b", "a"]
-    assert read_records([tmp_path / "3", tmp_path / "1"])[0]["top1"] == 7.0
+    assert read_records([tmp_path / "3", tmp_path / "1"])[0]["train_seconds"] == 7.0
 
 
 def test_folder_with_an_equals_sign_adds_no_field(tmp_path: Path):
@@ -162,7 +172,7 @@ def test_threads_that_write_one_record_leave_it_whole(tmp_path: Path):
 def test_a_frame_holds_the_same_records(tmp_path: Path):
     shutil.copy(OLD, tmp_path / "old.parquet")
     write_record(full(), tmp_path)
-    write_record(full() | {"top1": 1.0}, tmp_path / "again")
+    write_record(full() | {"train_seconds": 1.0}, tmp_path / "again")
     write_table(pa.table({"Model": ["a table beside them"]}), tmp_path / "table.parquet")
     frame, records = read_frame([tmp_path]), read_records([tmp_path])
     assert list(frame.columns) == [name for name in SCHEMA.names if name != "history"]
@@ -186,3 +196,87 @@ def test_a_field_of_another_type_is_told(tmp_path: Path):
     for read in (read_records, read_frame):
         with pytest.raises(BadInput, match=r"field of another type .*; remove it"):
             read([tmp_path])
+
+
+BOTH = pytest.mark.parametrize("read", [read_records, read_frame])
+
+
+@BOTH
+@pytest.mark.parametrize("field", ["top1", "multiplier"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_told(read, field: str, value: float, tmp_path: Path):
+    path = write_record(full("b" * 16) | {field: value}, tmp_path)
+    with pytest.raises(BadInput, match=rf"{path}: the run {'b' * 16} has a {field} that is no number; remove it"):
+        read([tmp_path])
+
+
+@BOTH
+@pytest.mark.parametrize("field", ["hash", "k", "seed", "top1"])
+def test_a_record_without_what_tells_it_is_told(read, field: str, tmp_path: Path):
+    path = write_table(pa.Table.from_pylist([full() | {field: None}], SCHEMA), tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=rf"{path} holds a record whose {field} is empty; remove it"):
+        read([tmp_path])
+
+
+@BOTH
+@pytest.mark.parametrize("changed", [{"correct": 7}, {"top1": 7.0}])
+def test_two_records_of_one_hash_that_differ_name_both_files(read, changed: dict, tmp_path: Path):
+    a = write_record(full(), tmp_path / "a")
+    b = write_record(full() | changed, tmp_path / "b")
+    for folders in ([tmp_path], [tmp_path / "a", tmp_path / "b"]):
+        with pytest.raises(BadInput, match=rf"{a} and {b} hold the run a{{16}} with different numbers .*; remove"):
+            read(folders)
+    two = pa.Table.from_pylist([full(), full() | changed], SCHEMA)
+    write_table(two, tmp_path / "c" / "two.parquet")
+    with pytest.raises(BadInput, match=r"two.parquet and .*two.parquet hold the run"):
+        read([tmp_path / "c"])
+
+
+@BOTH
+def test_runs_made_again_are_read_where_they_are_named(read, tmp_path: Path):
+    write_record(full(), tmp_path / "records")
+    write_record(full() | {"top1": 1.0}, tmp_path / "reruns" / "records")
+    assert len(read([tmp_path])) == len(read([tmp_path / "reruns"])) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_cannot_be_read_is_told(read, what: str, tmp_path: Path, monkeypatch):
+    """As root may read all, the system's refusal is played."""
+    path = write_record(full(), tmp_path / "records")
+    refused = PermissionError(13, "Permission denied", str(path.parent))
+
+    def refuse(*_, **__):
+        raise refused
+
+    monkeypatch.setattr(*((os, "scandir") if what == "folder" else (records.pq, "read_schema")), refuse)
+    place = path.parent if what == "folder" else path
+    with pytest.raises(BadInput, match=rf"{place} cannot be read \(Permission denied\); see its rights"):
+        read([tmp_path])
+
+
+@BOTH
+def test_a_name_that_no_folder_can_have_is_told(read, tmp_path: Path):
+    with pytest.raises(BadInput, match=r"x{300} cannot be read \(File name too long\)"):
+        read([tmp_path / ("x" * 300)])
+
+
+@pytest.mark.parametrize(("folder", "variable"), [("backbones", "CACHE="), ("records", "RESULTS=")])
+def test_a_full_disk_names_the_folder_that_helps(folder: str, variable: str, tmp_path: Path):
+    (tmp_path / folder).write_text("")
+    with pytest.raises(BadInput, match=rf"or name another folder with {variable}"):
+        write_bytes(b"", tmp_path / folder / "x")
+
+
+def test_what_a_killed_write_left_is_cleared(tmp_path: Path, monkeypatch):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = temporary_name(tmp_path / "a.parquet")
+    dead = mine.with_name(mine.name.replace(f".{os.getpid()}-", f".{gone.pid}-"))
+    elsewhere = dead.with_name(dead.name.replace(records._HOST, "another"))
+    kept = [mine, elsewhere, tmp_path / ".hidden", tmp_path / "a.parquet"]
+    for path in (dead, *kept):
+        path.write_bytes(b"half")
+    assert len({dead, *kept}) == 5
+    clear(tmp_path, tmp_path / "nowhere")
+    assert set(tmp_path.iterdir()) == set(kept)

@@ -156,6 +156,20 @@ def test_own_domain_has_a_column_behind_the_ten_and_no_share_in_the_score(here, 
     assert [r["k"] for r in read_records([copied / "records"]) if r["domain"] == "mine"] == [0]
 
 
+def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_path: Path):
+    shutil.copytree(mine, tmp_path / "other")
+    own = [("mine", mine), ("other", tmp_path / "other")]
+
+    def names(*domains: str, **more) -> list[str]:
+        return [c.domain.name for c in planned("feature", own=own, domains=domains, **more)[2]]
+
+    assert names("dtd") == ["dtd", "mine", "other"]  # to give them asks for them
+    assert names("dtd", "other") == ["dtd", "other"]
+    assert names("mine") == ["mine"]
+    own[1] = ("other", tmp_path / "nowhere")
+    assert names("mine") == ["mine"], "what is not named need not be there"
+
+
 def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: Path):
     def hashes() -> dict[str, str]:
         return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}

@@ -36,6 +36,18 @@ def test_round_trip(release):
     assert train.root == root
 
 
+def test_a_mark_of_byte_order_is_no_fault(release):
+    root = release("dtd")
+    before = read_split(root, DTD, "val")
+    path = root / "annotations" / "dtd_val.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = read_split(root, DTD, "val")
+    assert after.files == before.files and after.labels.tolist() == before.labels.tolist()
+    path.write_text(path.read_text("utf-8-sig"), "utf-16")
+    with pytest.raises(BadInput, match=r"is no JSON .*; restore"):
+        read_split(root, DTD, "val")
+
+
 def test_labels_are_joined_on_ids_not_on_order(release):
     root = release("dtd")
     edit(root, lambda content: (content["annotations"].reverse(), content["categories"].reverse()))

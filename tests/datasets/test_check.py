@@ -1,6 +1,7 @@
 """The check of a release lists every fault and goes on."""
 
 import json
+import os
 from argparse import Namespace
 
 import pytest
@@ -138,9 +139,48 @@ def test_notes_are_no_faults(release):
         "data/ holds 1 name(s) that no domain uses (first: data/dtd.tar)",
         "1 image id(s) are not of domain number 4 (first: 7)",
         "1 class name(s) differ from train's (first: 'sign11', there 'sign10')",
+        "1 image(s) have another size than dtd_train.json says (first: data/dtd/train/0001/000001.jpg, 50×40)",
     ):
         assert any(words in note for note in notes), words
-    assert len(notes) == 7
+    assert len(notes) == 8
+
+
+def test_sizes_that_no_image_has_are_a_note(release):
+    root = release("dtd")
+    edit(root / "annotations/dtd_val.json", lambda c: c["images"][0].update(width=2**63, height=-1))
+    rows = check_release(root, quiet)
+    assert everything(rows, "faults") == []
+    (note,) = everything(rows, "notes")
+    assert "1 image(s) have another size than dtd_val.json says" in note
+
+
+@pytest.mark.parametrize("listing", [True, False])
+def test_folders_that_cannot_be_read(listing, release, monkeypatch):
+    """As root may read all, the system's refusal is played."""
+    root = release("dtd")
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(*((os, "listdir") if listing else (os, "stat")), refuse)
+    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); check its permissions"):
+        check_release(root, quiet)
+
+
+def test_names_that_no_file_can_have(release):
+    root = release("dtd")
+    edit(root / "annotations/dtd_test_stripped.json", lambda c: c["images"][0].update(file_name=f"{'x' * 300}.jpg"))
+
+    def far(content):
+        for image in content["images"]:
+            image["file_name"] = f"{'x' * 300}/{image['id']}.jpg"
+
+    edit(root / "annotations/dtd_val.json", far)
+    val, test = everything(check_release(root, quiet), "faults")
+    assert val.startswith("dtd: ") and val.endswith(
+        "x cannot be read (File name too long); check the name and its permissions"
+    )
+    assert "x.jpg cannot be read (File name too long)" in test
 
 
 def test_mini(shared):
