@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import run_command
 from benchmark.__main__ import HOME, main, parser
 
 ROOT = Path(__file__).parents[2]
@@ -91,15 +94,21 @@ def test_methods_are_listed_without_torch():
     assert done.returncode == 0 and "res_adapter" in done.stdout and "2.09" in done.stdout, done.stderr
 
 
-def composed(*assignments: str) -> list[str]:
-    """The words that `make bench` hands to Python, as its shell would split them."""
+def make(*words: str, **environment: str) -> str:
+    """What make writes."""
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    words = ["make", "-n", "bench", *assignments]
-    done = subprocess.run(words, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60)
+    command, env = ["make", *words], alone | environment
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    text = done.stdout[done.stdout.index("-m benchmark run") :]
+    return done.stdout
+
+
+def composed(*assignments: str) -> list[str]:
+    """The words that `make bench` hands to Python, as its shell would split them."""
+    said = make("-n", "bench", *assignments)
+    text = said[said.index("-m benchmark ") :]
     script = "import json, sys; print(json.dumps(sys.argv[1:]))"
     shell = f"{sys.executable} -c '{script}' {text}"
     return ast.literal_eval(subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout)
@@ -126,3 +135,67 @@ def test_make_bench_gives_only_what_is_asked_for():
 def test_make_bench_keeps_the_quotes_of_an_option():
     method = "res_adapter(init='zero', off_the_shelf=True)"
     assert composed(f"METHOD={method}")[4] == method
+
+
+def recorded(tmp_path: Path, monkeypatch, *assignments: str, **environment: str) -> str:
+    """What a record says of `make bench` with these variables."""
+    shown = tmp_path / "shown.mk"
+    shown.write_text(f'include {ROOT / "Makefile"}\nshow: ; @printf %s "$$BENCH_COMMAND"\n')
+    said = make("-f", str(shown), "-o", ".venv/made", "show", *assignments, **environment)
+    monkeypatch.setenv("BENCH_COMMAND", said.replace("make show", "make bench", 1))
+    return run_command.command()
+
+
+def again(command: str) -> list[str]:
+    """The words that a recorded command hands to Python when a shell is given it."""
+    seen = subprocess.run(["sh", "-c", command.replace("make", "printf '%s\\0'", 1)], capture_output=True, text=True)
+    target, *assignments = seen.stdout.split("\0")[:-1]
+    assert target == "bench"
+    return composed(*assignments)
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["METHOD=res_adapter", "SEEDS=3"],
+        ["METHOD=res_adapter(init='he'),lora(rank=4, alpha=8)", "SET=epochs=2 lr=0.1", "OWN=a=/x b=/y"],
+        ["METHOD=res*", "DATA=some where/it's $$5/decathlon", "DOMAINS=svhn dtd", "CACHE=~/.cache", "LIMIT=5"],
+        ['METHOD=adapter(arrangement="serial")', "DATA=back\\slash;#", "RESULTS=a'b`c"],
+        ["RERUN=0123", "DATA=d", "CACHE=c c"],
+    ],
+)
+def test_a_recorded_command_says_the_same_to_a_shell(assignments: list[str], tmp_path: Path, monkeypatch):
+    command = recorded(tmp_path, monkeypatch, *assignments)
+    assert again(command) == composed(*assignments)
+
+
+def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tmp_path: Path, monkeypatch):
+    assert recorded(tmp_path, monkeypatch, "METHOD=feature,bn_adapt", "SEEDS=3", DEVICE="cpu", SHELL_ONLY="1") == (
+        "make bench METHOD=feature,bn_adapt SEEDS=3 DEVICE=cpu"
+    )
+    command = recorded(tmp_path, monkeypatch, "METHOD=res_adapter(init='he')", "SET=epochs=2 lr=0.1")
+    assert command == "make bench METHOD=\"res_adapter(init='he')\" SET='epochs=2 lr=0.1'"
+    monkeypatch.delenv("BENCH_COMMAND")
+    words = ["run", "--method", "lora(rank=3, alpha=2)", "--data", "it's"]
+    monkeypatch.setattr("sys.argv", ["x", *words])
+    command = run_command.command()
+    assert command.startswith("python -m benchmark run ") and shlex.split(command)[3:] == words
+
+
+def test_every_variable_of_the_makefile_is_recorded():
+    text = (ROOT / "Makefile").read_text()
+    used = set(re.findall(r"\$\(call option,(\w+),", text)) | {"METHOD", "RERUN", "OWN"}
+    (line,) = re.findall(r"^variables = ((?:.*\\\n)*.*)$", text, re.M)
+    assert set(line.replace("\\", "").split()) == used
+
+
+def test_make_bench_runs_one_again():
+    assert composed("RERUN=0123", "DATA=d") == ["-m", "benchmark", "rerun", "0123", "--data", "d"]
+
+
+def test_a_rerun_takes_no_option_that_its_record_has(capsys):
+    for words in (["--method", "lora"], ["--set", "epochs=1"], ["--seeds", "2"]):
+        with pytest.raises(SystemExit) as end:
+            main(["rerun", "0123", *words])
+        err = capsys.readouterr().err
+        assert end.value.code == 2 and words[0] in err and err.count("\n") == 1
