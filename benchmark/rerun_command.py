@@ -32,8 +32,8 @@ def run(args: Namespace) -> int:
     record = recorded(args.hash, args.results)
     place = args.results / RERUNS
     with Screen() as screen:
-        screen.say("again: {hash}, {method} {domain} seed {seed}, by {commit} on {created}".format(**record))
-        screen.say(f"it came from `{record['command']}`")
+        screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
+        screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing)
@@ -81,7 +81,7 @@ def rebuilt(record: dict, args: Namespace) -> plan.Request:
     if record["training"] != TRAINING_VERSION:
         raise BadInput(
             f"{name} was trained by version {record['training']} of the training code, and this is version "
-            f"{TRAINING_VERSION}; check out the commit {record['commit'] or '(none is recorded)'} to run it again"
+            f"{TRAINING_VERSION}; check out the commit {record['commit'] or 'of then'} to run it again"
         )
     (method,) = select(record["method_full"])
     names = record["together"] if method.joint else [record["domain"]]
@@ -151,17 +151,20 @@ def planned(record: dict, request: plan.Request, data: plan.Data) -> Cell:
         return cell
     name, domain = f"the run {record['hash']} cannot be run again as it was", record["domain"]
     if record["data"] == record["data_id"] != data.name:
-        raise BadInput(f"{name}: it was made from {record['data']}, and this suite draws {data.name}")
+        raise BadInput(
+            f"{name}: it was made from {record['data']}, and this suite draws {data.name}; check out the commit "
+            f"{record['commit']}"
+        )
     for part, was, now in (
-        (f"{domain}: the images and labels trained on", record["train_manifest"], cell.train.manifest),
-        (f"{domain}: the images and labels evaluated", record["eval_manifest"], cell.evaluate.manifest),
-        ("the method and its options", record["method_full"], cell.method),
+        (f"{domain}: the set of images and labels trained on", record["train_manifest"], cell.train.manifest),
+        (f"{domain}: the set of images and labels evaluated", record["eval_manifest"], cell.evaluate.manifest),
+        ("the method with its options", record["method_full"], cell.method),
         ("the backbone's structure", record["structure"], cell.backbone.structure),
         ("the backbone", record["backbone"], cell.backbone.hash),
     ):
         if was != now:
             hint = " (its images of imagenet12, recipe or seed)" if part == "the backbone" and not request.given else ""
-            raise BadInput(f"{name}: {part}{hint} differ from the recorded, {now} in place of {was}; restore them")
+            raise BadInput(f"{name}: {part}{hint} is {now}, recorded was {was}; restore that")
     if cell.joint is not None:
         raise BadInput(
             f"{name}: the images of one of {', '.join(record['together'])}, over which it was trained, differ from "
