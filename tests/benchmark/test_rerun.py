@@ -64,13 +64,15 @@ def numbers(record: dict) -> tuple:
 @pytest.mark.parametrize("method", ["feature", "res_adapter", "finetune"])
 def test_the_same_numbers(method: str, again, results: Path, below):
     record, before = one(results, method=method, domain="dtd"), below(results)
-    for start in (record["hash"], record["hash"][:12]):  # the second: over the rerun before
+    path, times = results / "reruns" / "records" / f"{record['hash']}.parquet", set()
+    for start in (record["hash"], record["hash"][:12]):
         code, out, err = again(start)
         assert (code, err) == (0, "")
+        times.add(path.stat().st_mtime_ns)
         assert f"the same numbers: {record['correct']} of 12 right" in out and "all 2 epochs to the bit" in out
-    after = below(results)
+    after, new = below(results), read_record(path)
+    assert len(times) == 2, "the second rerun trains, too"
     assert {name: after[name] for name in before} == before, "the recorded row is not touched"
-    new = read_record(results / "reruns" / "records" / f"{record['hash']}.parquet")
     assert numbers(new) == numbers(record) and new["created"] >= record["created"]
     assert {name.split("/")[0] for name in set(after) - set(before)} == {"reruns"}
     assert not list((results / "reruns" / "unfinished").iterdir())
@@ -180,7 +182,7 @@ def test_what_differs_is_said_before_anything_is_trained(refused, tiny: Path, re
     assert "release tiny (hash of its annotations: " in refused(start, data=None)
     assert "version 1 of the training code, and this is version" in told(training=1, commit="abc")
     assert "no method is called 'lore'" in told(method_full="lore(rank=3)")
-    assert "the method with its options is res_adapter(init='source', off" in told(method_full="res_adapter")
+    assert "the method with its options is res_adapter(init='he', off" in told(method_full="res_adapter(init='he')")
     assert "the backbone (its images of imagenet12, recipe or seed) is " in told(backbone="f" * 16)
     assert "has settings that this suite does not know" in told(settings=record["settings"].replace("adapt", "adopt"))
     settings = json.loads(record["settings"])
