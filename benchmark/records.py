@@ -113,7 +113,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
-_NEEDED = ("hash", "method", "domain", "k", "seed", "correct", "eval_images", "top1", "created")  # never null
+_NEEDED = ("hash", "method", "domain", "k", "seed", "eval_images", "top1", "created")  # never null
 _HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 

@@ -1,5 +1,6 @@
 """A package of one's own, as methods/README.md has it: installed, listed, trained by the worker processes."""
 
+import json
 import os
 import re
 import shutil
@@ -61,6 +62,7 @@ def test_it_is_trained(installed: str, bench, command, tmp_path: Path):
     assert done.code == 0, done.err
     (record,) = read_records([tmp_path / "records"])
     assert record["method"] == "gain(taps=True)" and record["merged"]
+    assert json.loads(record["versions"])["our-methods"] == "1.0"
     assert "| Input gain(taps=True) |" in (tmp_path / "table1.md").read_text()
 
 

@@ -1,5 +1,6 @@
 """The whole way through the command line: records, tables, score, splits, own domains, given backbones."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path
         assert (r["prepare_seconds"] is not None) == (r["method"] == "feature" and not r["source_cell"])
         assert r["structure"] == ("series" if r["method"] == "res_adapter" else "plain")
         assert r["macs_inference"] <= r["macs_train"]
+        assert {"python", "torch", "timm", "cpu"} <= json.loads(r["versions"]).keys()
         if r["source_cell"]:
             assert r["bytes"] is None and r["peak_mb"] is None and r["floats"] == 0
         else:
