@@ -113,7 +113,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
-_NEEDED = ("hash", "method", "domain", "k", "seed", "eval_images", "top1", "created")  # never null
+_NEEDED = ("hash", "method", "domain", "k", "seed", "eval_images", "created")  # never null
 _HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
@@ -233,8 +233,8 @@ def _agree(folders: Iterable[Path]) -> None:
             first, where = seen.setdefault(name, (numbers, path))
             if first != numbers:
                 raise BadInput(
-                    f"{where} and {path} hold the run {name} with different numbers ({first[0]} right, "
-                    f"{first[1]:.4f} %, and {numbers[0]}, {numbers[1]:.4f} %); remove the wrong one"
+                    f"{where} and {path} hold the run {name} with different numbers (right and top-1: "
+                    f"{first[0]}, {first[1]}, and {numbers[0]}, {numbers[1]}); remove the wrong one"
                 )
 
 

@@ -105,6 +105,7 @@ def rebuilt(record: dict, args: Namespace) -> plan.Request:
         split=record["split"],
         seeds=(record["seed"],),
         limit=record["limit"],
+        predictions=record["top1"] is None,  # then the split may lack its labels
         cache=args.cache,
     )
 
@@ -189,8 +190,8 @@ def differences(was: dict, now: dict) -> list[str]:
     found = []
     if (was["correct"], was["eval_images"]) != (now["correct"], now["eval_images"]):
         found.append(
-            f"top-1 differs: {now['correct']} of {now['eval_images']} right ({now['top1']:.2f} %), recorded were "
-            f"{was['correct']} of {was['eval_images']} ({was['top1']:.2f} %)"
+            f"top-1 differs: {now['correct']} of {now['eval_images']} right, recorded were {was['correct']} of "
+            f"{was['eval_images']}"
         )
     losses = [[row["loss"] for row in record["history"] or []] for record in (was, now)]
     if len(losses[0]) != len(losses[1]):
@@ -207,10 +208,10 @@ def differences(was: dict, now: dict) -> list[str]:
 
 def _same(record: dict) -> str:
     epochs = len(record["history"] or [])
-    return (
-        f"the same numbers: {record['correct']} of {record['eval_images']} right ({record['top1']:.2f} %)"
-        + f", the loss of all {epochs} epochs to the bit" * bool(epochs)
-    )
+    right = f"{record['correct']} of {record['eval_images']} right"
+    if record["top1"] is None:
+        right = f"{record['eval_images']} images without labels, so no top-1"
+    return f"the same numbers: {right}" + f", the loss of all {epochs} epochs to the bit" * bool(epochs)
 
 
 def _elsewhere(was: dict, now: dict) -> tuple[str, str] | None:

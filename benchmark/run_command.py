@@ -143,7 +143,9 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    clear(results, *(results / name for name in ("records", "adapters", "unfinished")), cache / "backbones")
+    clear(
+        results, *(results / name for name in ("records", "adapters", "unfinished", "predictions")), cache / "backbones"
+    )
 
 
 def probe(folder: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tm
 
 def test_every_variable_of_the_makefile_is_recorded():
     text = (ROOT / "Makefile").read_text()
-    used = set(re.findall(r"\$\(call option,(\w+),", text)) | {"METHOD", "RERUN", "OWN"}
+    used = set(re.findall(r"\$\(call option,(\w+),", text)) | {"METHOD", "RERUN", "OWN", "PREDICTIONS"}
     (line,) = re.findall(r"^variables = ((?:.*\\\n)*.*)$", text, re.M)
     assert set(line.replace("\\", "").split()) == used
 

@@ -211,7 +211,7 @@ def test_a_number_that_is_none_is_told(read, field: str, value: float, tmp_path:
 
 
 @BOTH
-@pytest.mark.parametrize("field", ["hash", "k", "seed", "top1"])
+@pytest.mark.parametrize("field", ["hash", "k", "seed", "eval_images"])
 def test_a_record_without_what_tells_it_is_told(read, field: str, tmp_path: Path):
     path = write_table(pa.Table.from_pylist([full() | {field: None}], SCHEMA), tmp_path / "x.parquet")
     with pytest.raises(BadInput, match=rf"{path} holds a record whose {field} is empty; remove it"):
@@ -264,7 +264,7 @@ def test_a_name_that_no_folder_can_have_is_told(read, tmp_path: Path):
 @pytest.mark.parametrize(("folder", "variable"), [("backbones", "CACHE="), ("records", "RESULTS=")])
 def test_a_full_disk_names_the_folder_that_helps(folder: str, variable: str, tmp_path: Path):
     (tmp_path / folder).write_text("")
-    with pytest.raises(BadInput, match=rf"or name another folder with {variable}"):
+    with pytest.raises(BadInput, match=rf"or name another place with {variable}"):
         write_bytes(b"", tmp_path / folder / "x")
 
 

@@ -152,6 +152,15 @@ def test_own_domains_are_given_again(again, refused, here, picture, results: Pat
     assert "mine: the set of images and labels trained on is " in refused(record["hash"], *own)
 
 
+def test_a_run_on_a_split_without_labels(again, here, results: Path):
+    words = ("--domains", "dtd", "--split", "test", "--predictions")
+    assert here(*words, method="feature", results=results).code == 0
+    record = one(results, split="test")
+    assert record["top1"] is None
+    code, out, _ = again(record["hash"])
+    assert code == 0 and "6 images without labels, so no top-1, the loss of all 2 epochs to the bit" in out
+
+
 def test_a_given_backbone_is_given_again(again, refused, here, bench, results: Path, tmp_path: Path):
     pretrained = one(results, method="feature", domain="dtd")
     shutil.copy(
