@@ -32,7 +32,7 @@ class Label:
 def write_labels(ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple[float, float]]] = ()) -> list[Label]:
     """Write what finds a place inside the axes, whose limits must be final; return the labels that found none.
 
-    `labels` has every point that has a mark; at most MOST are tried, from the top of the axes. `lines` are
+    `labels` has every point that has a mark; of more than MOST the bold ones alone are tried. `lines` are
     polylines of the data that labels should rather not cover.
     """
     if not labels:
@@ -47,7 +47,8 @@ def write_labels(ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tup
     texts, leaders = np.empty((0, 4)), np.empty((0, 2))
     unplaced = []
     order = sorted(range(len(labels)), key=lambda i: (not labels[i].bold, -spots[i][1], spots[i][0]))
-    for i in order[:MOST]:
+    tried = order if len(labels) <= MOST else [i for i in order if labels[i].bold][:MOST]
+    for i in tried:
         label, spot = labels[i], spots[i]
         font = FontProperties(size=SIZE, weight="bold" if label.bold else "normal")
         width, height, _ = renderer.get_text_width_height_descent(label.text, font, ismath=False)
@@ -99,7 +100,7 @@ def write_labels(ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tup
                 arrowprops={"arrowstyle": "-", "color": "#8C8C8C", "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARK},
                 zorder=2,
             )
-    return unplaced + [labels[i] for i in order[MOST:]]
+    return unplaced + [labels[i] for i in order if i not in tried]
 
 
 def _along(corners: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """A scatter of methods: a mark a family, bars over seeds, the Pareto front, labels, and the legend at the foot."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.figures.look import BLACK, FAMILIES, INK, canvas, family, round_ticks
+from benchmark.figures.look import BLACK, FAMILIES, INK, MOST, canvas, family, round_ticks
 from benchmark.figures.places import Label, write_labels
 from benchmark.figures.points import Measure, Point, front
 
@@ -66,30 +66,30 @@ def _look(mark, colour: str) -> dict:
 
 
 def scatter(ax: Axes, points: Sequence[Point], xs: Sequence[float], hollow: Sequence[Hollow]) -> list[str]:
-    """Draw the points at their `xs` (log) and the published ones; set the limits; return the labels without a place."""
+    """Draw the points at their `xs` (log) and the published ones; set the limits; return the labels without a place.
+
+    Of more than MOST points those of the front alone have bars.
+    """
     ys = [point.value.mean for point in points]
-    bars = [point.value.deviation or 0.0 for point in points]
-    _limits(
-        ax,
-        [*xs, *(p.x for p in hollow)],
-        [y - bar for y, bar in zip(ys, bars)] + [y + bar for y, bar in zip(ys, bars)] + [p.y for p in hollow],
-    )
+    ahead = front(xs, ys)
+    bars = [(point.value.deviation or 0.0) * (i in ahead or len(points) <= MOST) for i, point in enumerate(points)]
+    ends = [y + sign * bar for y, bar in zip(ys, bars, strict=True) for sign in (-1, 1)]
+    _limits(ax, [*xs, *(p.x for p in hollow)], [*ends, *(p.y for p in hollow)])
     for point, x, y, bar in zip(points, xs, ys, bars, strict=True):
         if bar:
             ax.errorbar(x, y, bar, color="#A6A6A6", linewidth=0.8, capsize=1.5, zorder=2.5)
         ax.plot(x, y, **_look(*family(point.row.family)), zorder=4)
     for p in hollow:
         ax.plot(p.x, p.y, **HOLLOW, zorder=3.5)
-    ours = [Label(point.label, x, y) for point, x, y in zip(points, xs, ys, strict=True)]
-    theirs = [Label(p.label, p.x, p.y) for p in hollow]
-    labels, fronts = [], []
-    for some, style in ((ours, "-"), (theirs, DASHED)):
-        if some:
-            ahead = front([label.x for label in some], [label.y for label in some])
-            fronts.append(_steps([(some[i].x, some[i].y) for i in ahead], ax.get_xlim()[1]))
+    ours = [Label(point.label, x, y, i in ahead) for i, (point, x, y) in enumerate(zip(points, xs, ys, strict=True))]
+    others = front([p.x for p in hollow], [p.y for p in hollow])
+    theirs = [Label(p.label, p.x, p.y, i in others) for i, p in enumerate(hollow)]
+    fronts = []
+    for labels, style in ((ours, "-"), (theirs, DASHED)):
+        if corners := sorted((label.x, label.y) for label in labels if label.bold):
+            fronts.append(_steps(corners, ax.get_xlim()[1]))
             ax.plot(*zip(*fronts[-1]), **FRONT, linestyle=style, zorder=3)
-            labels += [replace(label, bold=i in ahead) for i, label in enumerate(some)]
-    return [label.text for label in write_labels(ax, labels, fronts)]
+    return [label.text for label in write_labels(ax, [*ours, *theirs], fronts)]
 
 
 def _limits(ax: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:

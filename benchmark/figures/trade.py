@@ -7,7 +7,7 @@ group they stand in axes of their own, since marks in one picture are compared, 
 from collections.abc import Iterable, Sequence
 
 from benchmark.figures.groups import Group
-from benchmark.figures.look import QUIET, WIDTH, Drawn, NotDrawn, axes, round_ticks
+from benchmark.figures.look import MOST, QUIET, WIDTH, Drawn, NotDrawn, axes, round_ticks
 from benchmark.figures.points import Measure, listed, measured, places
 from benchmark.figures.scatter import TOP, Hollow, empty, scatter
 from benchmark.published import published
@@ -105,7 +105,8 @@ def _said(group: Group, measure: Measure, lost: Sequence[str], cheaper: str) -> 
     """The sentences on the front, the bars, and what is not there."""
     out = [f"The line is the Pareto front: no other method reaches as much with {cheaper}; its methods are in bold."]
     if any(point.value.deviation for point in measure.points):
-        out.append("Bars: ± one standard deviation over seeds.")
+        some = ", of the front alone" if len(measure.points) > MOST else ""
+        out.append(f"Bars: ± one standard deviation over seeds{some}.")
     if measure.of == "S":
         out.append(f"S is 2500 for a method as accurate as its baseline, {group.table.baseline}.")
     else:
