@@ -29,10 +29,10 @@ class Difference:
         return "A" if self.mean > 0 else "B"
 
 
-def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Difference]]]:
-    """For each group of comparable records that holds both: a difference a domain, the last over the domains.
+def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Difference], Difference | None]]:
+    """For each group of comparable records that holds both: (group, differences by domain, that over the official).
 
-    Seeds are paired within a domain. The last line takes each domain's mean difference as one observation,
+    Seeds are paired within a domain. The last takes each domain's mean difference as one observation,
     for seeds of one domain are not independent of each other. The backbone's own cells are left out.
     """
     frame = newest(frame[frame["method"].isin([a, b]) & ~frame["source_cell"].astype(bool)])
@@ -51,8 +51,10 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Differ
         order = [*DOMAINS, *sorted(set(pairs.index.get_level_values(0)) - set(DOMAINS))]
         by_domain = dict(list(pairs.groupby(level=0)))
         lines = [_difference(n, by_domain[n][a].tolist(), by_domain[n][b].tolist()) for n in order if n in by_domain]
-        over = _difference(f"mean of {len(lines)}", [d.a for d in lines], [d.b for d in lines])
-        out.append(({name: mine[name].iloc[0] for name in GROUP}, [*lines, over]))
+        over, official = None, [line for line in lines if line.name in DOMAINS]
+        if official:  # an own domain has no share in a mean
+            over = _difference(f"mean of {len(official)}", *([getattr(d, k) for d in official] for k in "ab"))
+        out.append(({name: mine[name].iloc[0] for name in GROUP}, lines, over))
     return out
 
 

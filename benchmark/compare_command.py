@@ -4,6 +4,7 @@ import math
 from argparse import Namespace
 
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
@@ -18,8 +19,11 @@ def run(args: Namespace) -> int:
     """Print one table for each group of comparable records that holds both methods."""
     source = args.source or args.results
     names = []
-    for text in (args.a, args.b):
-        chosen = select(text)
+    for name, text in (("A", args.a), ("B", args.b)):
+        try:
+            chosen = select(text)
+        except BadInput as error:
+            raise BadInput(str(error).replace("METHOD=", f"{name}=")) from None
         if len(chosen) != 1:
             raise BadInput(f"{text} names {len(chosen)} methods; give one for A and one for B")
         names.append(chosen[0].spec)
@@ -35,20 +39,21 @@ def run(args: Namespace) -> int:
             "profile; run both with the same settings"
         )
     screen = Screen()
-    for group, lines in found:
+    for group, lines, over in found:
         group = {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in group.items() if n in GROUP}
         screen.console.print(f"\n{described(group)}", style="bold", markup=False)
         table = RichTable(header_style="bold")
         for i, name in enumerate(("", f"A: {names[0]}", f"B: {names[1]}", "A - B", "95 %", "pairs", "better")):
-            table.add_column(name, justify="right" if 0 < i < 6 else "left")
+            table.add_column(Text(name), justify="right" if 0 < i < 6 else "left")
         for line in lines:
-            if line is lines[-1]:
-                table.add_section()
-            table.add_row(*_cells(line))
+            table.add_row(*map(Text, _cells(line)))
+        if over is not None:
+            table.add_section()
+            table.add_row(*map(Text, _cells(over)))
         screen.console.print(table)
-        wins = sum(line.mean > 0 for line in lines[:-1])
+        wins = sum(line.mean > 0 for line in lines)
         screen.console.print(
-            f"A is ahead on {wins} of {len(lines) - 1} domains. Better: where the interval leaves 0 out; the last "
+            f"A is ahead on {wins} of {len(lines)} domains. Better: where the interval leaves 0 out; the last "
             "line takes each domain once. One pair has no interval.",
             style="dim",
         )

@@ -49,12 +49,18 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
             "joules": sums["joules"] / seeds,
         }
     )
-    one = frame[["label", "method", "device", "workers", "threads"]].iloc[first(row)].astype(object)
-    about = zip(*(one[name] for name in one), strict=True)
+    one = frame[["label", "method"]].iloc[first(row)].astype(object)
+    where = frame[["device", "machine", "workers", "threads"]].astype(str).groupby(row).agg(_listed)
+    about = zip(one["label"], one["method"], where.to_dict("records"), strict=True)
     return {
-        code: {"Model": named(label, method), "method": method, **line, "device": device, "workers": w, "threads": t}
-        for (code, line), (label, method, device, w, t) in zip(_lines(figures), about, strict=True)
+        code: {"Model": named(label, method), "method": method, **line, **places}
+        for (code, line), (label, method, places) in zip(_lines(figures), about, strict=True)
     }
+
+
+def _listed(values: pd.Series) -> str:
+    """The one value, or all there are."""
+    return ", ".join(sorted(set(values)))
 
 
 def costs(frame: pd.DataFrame, row: np.ndarray) -> dict[int, dict]:

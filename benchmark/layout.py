@@ -83,6 +83,8 @@ def notes(table: Table) -> list[str]:
         seeds = sorted({row.seeds for row in table.rows})
         many = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
         out.append(f"± is the standard deviation over seeds ({many}); the backbone is one, so imagenet12 has none.")
+        if seeds[0] == 1:
+            out.append("A row without ± is of one seed: a difference of a point or two from it says little.")
     if len(table.rows) > 1:
         out.append("Bold: the best of a column; underlined: the second.")
     if table.why_no_score:
@@ -146,7 +148,7 @@ _DIGITS |= {"#par.": 2, "#par. with heads": 2, "kB a domain": 1, "MMACs": 1, "me
 
 def timing(table: Table) -> Sheet:
     """Ranked where all were measured on one device, as busy; times of others stand side by side without a place."""
-    busy = {(row["device"], row["workers"], row["threads"]) for row in table.timing}
+    busy = {tuple(row[name] for name in ("device", "machine", "workers", "threads")) for row in table.timing}
     return _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
 
 
@@ -156,7 +158,7 @@ def cost(table: Table) -> Sheet:
 
 def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) -> Sheet:
     """Rows of one kind as text; `ranked` names the columns that have a best, and whether it is the largest."""
-    head = [name for name in (rows[0] if rows else ()) if name not in ("method", "workers", "threads")]
+    head = [name for name in (rows[0] if rows else ()) if name not in ("method", "machine", "workers", "threads")]
 
     def text(name: str, value) -> str:
         if value is None:
@@ -230,7 +232,7 @@ def markdown(found: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
 _MARKDOWN = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
 
 
-_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\|*_<>`["})
+_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\|*_<>`[$"} | {"\n": " ", "&": "&amp;"})
 
 
 def _escaped(text: str) -> str:
@@ -241,4 +243,4 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     def line(values: Iterable[str]) -> str:
         return "| " + " | ".join(values) + " |"
 
-    return [line(head), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]
+    return [line(map(_escaped, head)), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]

@@ -144,10 +144,10 @@ def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") 
         with contextlib.suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink()
         reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where a folder is needed"
         named = "CACHE" if path.parent.name == "backbones" else named
-        raise BadInput(
-            f"{path} cannot be written ({reason}); free some space, or name another place with {named}="
-        ) from None
+        raise BadInput(f"{path} cannot be written ({reason}); mend that, or name another place with {named}=") from None
     return path
 
 

@@ -10,7 +10,7 @@ BASELINE = "finetune"
 def score(top1: Mapping[str, float], ceiling: Mapping[str, float]) -> float | None:
     """S = sum over the ten domains of 1000 E_max^-2 max(0, E_max - E)^2; None unless ten of ten are there.
 
-    `top1` in % by domain name, `ceiling` E_max in % by domain name. The baseline itself gets 2500.
+    `top1` in % by domain name, `ceiling` E_max in % by domain name. Errors that are the baseline's get 2500.
     Also None where an E_max is 0: a baseline without errors leaves nothing to measure against.
     """
     if any(name not in top1 or not ceiling.get(name) for name in DOMAINS):

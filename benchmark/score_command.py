@@ -47,6 +47,8 @@ class Scored:
 
 def run(args: Namespace) -> int:
     """With labels: print top-1 of each domain, mean and S. Without: say that the file is whole, or BadInput why not."""
+    if args.file.is_dir():
+        raise BadInput(f"FILE={args.file} is a folder; name a ZIP with results.json in it, or that file")
     entries = submission.read(args.file)
     screen = Screen()
 

@@ -122,12 +122,12 @@ class Screen:
         out = RichTable(header_style="bold")
         if self.live and need > self.console.width:
             for i, name in enumerate([sheet.head[0], *(row[0] for row in every)]):
-                out.add_column(name, justify="right" if i else "left")
+                out.add_column(name if i else Text(name), justify="right" if i else "left")
             for i, name in enumerate(sheet.head[1:], 1):
-                out.add_row(name, *(row[i] for row in every))
+                out.add_row(Text(name), *(row[i] for row in every))
         else:
             for i, name in enumerate(sheet.head):
-                out.add_column(name, justify="right" if i else "left", no_wrap=True)
+                out.add_column(Text(name), justify="right" if i else "left", no_wrap=True)
             for part in (above, rows, below):
                 for row in part:
                     out.add_row(*row)

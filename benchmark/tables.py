@@ -92,7 +92,7 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
                 images=_images(runs),
                 baseline=baselines[i],
                 why_no_score=_why_no_score([rows[j] for j in mine], limits[i]),
-                timing=sorted((timing[j] for j in mine if j in timing), key=lambda t: (t["seconds"], t["method"])),
+                timing=sorted((timing[j] for j in mine if j in timing), key=_soonest),
                 cost=sorted(
                     (_cost(rows[j], cost[j]) for j in mine if j in cost), key=lambda c: (c["#par."], c["method"])
                 ),
@@ -223,6 +223,11 @@ def _over_seeds(row: np.ndarray, values: np.ndarray, rows: int) -> list[Spread |
         for i in np.flatnonzero(~np.isnan(mean)).tolist():
             out[i] = Spread(float(mean[i]), None if np.isnan(deviation[i]) else float(deviation[i]))
     return out
+
+
+def _soonest(timing: dict) -> tuple:
+    """Least seconds first, what was not measured last."""
+    return timing["seconds"] is None, timing["seconds"] or 0.0, timing["method"]
 
 
 def _cost(row: Row, cost: dict) -> dict:

@@ -15,6 +15,10 @@ from datasets.errors import BadInput
 def run(args: Namespace) -> int:
     """Read the records below --from (default: --results), write tables and figures to --results; or --collect them."""
     source = args.source or args.results
+    figures.check(args.only)
+    if args.source is not None and not source.is_dir():
+        what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
+        raise BadInput(f"FROM={source} {what}")
     frame = read_frame([source])
     if not len(frame):
         raise BadInput(

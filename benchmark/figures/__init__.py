@@ -29,6 +29,12 @@ KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
 CAPTIONS = "captions.md"
 
 
+def check(only: Sequence[str]) -> None:
+    """Raises BadInput for a name that is no figure."""
+    if unknown := [name for name in only if name not in KINDS]:
+        raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+
+
 def write(
     tables: Sequence[Table],
     histories: Callable[[set[str]], Mapping[str, Sequence[dict]]],
@@ -42,8 +48,7 @@ def write(
     left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
     these kinds that are drawn no more are removed.
     """
-    if unknown := [name for name in only if name not in KINDS]:
-        raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+    check(only)
     kinds = [name for name in KINDS if name in only or not only]
     found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
     paths, drawn, empty = [], {}, ""

@@ -58,7 +58,7 @@ def draw(group: Group) -> Iterable[Drawn]:
 
 
 def _machine(row: dict) -> str:
-    return f"{row['device']}, {row['workers']} side by side, threads {row['threads']}"
+    return f"{row['machine']} ({row['device']}), {row['workers']} side by side, threads {row['threads']}"
 
 
 def _bars(ax: Axes, rows: Sequence[dict], key: str, hatches: Sequence[str]) -> None:

@@ -108,7 +108,10 @@ def _said(group: Group, measure: Measure, lost: Sequence[str], cheaper: str) -> 
         some = ", of the front alone" if len(measure.points) > MOST else ""
         out.append(f"Bars: ± one standard deviation over seeds{some}.")
     if measure.of == "S":
-        out.append(f"S is 2500 for a method as accurate as its baseline, {group.table.baseline}.")
+        out.append(
+            f"S is 2500 where every error is the baseline's mean error ({group.table.baseline}); the mean of S over "
+            "seeds that vary lies above that of their mean."
+        )
     else:
         why = group.table.why_no_score or "S is not there for this group"
         out.append(f"Top-1 stands in the place of S: {why}.")

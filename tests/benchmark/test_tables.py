@@ -317,6 +317,17 @@ def test_times_of_two_devices_have_no_best():
     assert marks(ten() + ten("f", train_seconds=1.0, device="H100")) == {""}
 
 
+def test_times_of_two_machines_have_no_best_and_a_method_of_both_names_both():
+    mixed = ten() + ten("f")[:5] + [r | {"machine": "other"} for r in ten("f")[5:]]
+    sheet, rows = layout.timing(one(mixed)), {row["method"]: row for row in one(mixed).timing}
+    assert {mark for line in sheet.marks for mark in line} == {""}
+    assert (rows["f"]["machine"], rows["finetune"]["machine"]) == ("mine, other", "mine")
+
+
+def test_what_has_no_time_is_last():
+    assert [row["method"] for row in one(ten("f", train_seconds=None) + ten("g")).timing] == ["g", "f"]
+
+
 def test_cost_is_what_a_domain_stores():
     (row,) = one([*ten("f", bits=64, bytes=4000.0), record("f", "mine", bits=64, bytes=4000.0)]).cost
     assert (row["floats"], row["bits"], row["head floats"], row["kB a domain"]) == (111, 64, 10, 4.0)
