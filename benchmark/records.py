@@ -114,6 +114,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
 _NEEDED = ("hash", "method", "domain", "k", "seed", "eval_images", "created")  # never null
+_RANGES = {"top1": (0, 100), "eval_images": (1, 2**62), "multiplier": (1e-9, 1e9), "base_floats": (1, 2**62)}
 _HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
@@ -305,4 +306,10 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
         if column.type == pa.float64() and not pc.all(pc.is_finite(column), min_count=0).as_py():
             wrong = table["hash"][pc.index(pc.is_finite(column), False).as_py()]
             raise BadInput(f"{path}: the run {wrong} has a {name} that is no number; remove it and run again")
+        if name in _RANGES and len(table):
+            least, most = _RANGES[name]
+            fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
+            if not pc.all(fits, min_count=0).as_py():
+                wrong = table["hash"][pc.index(fits, False).as_py()]
+                raise BadInput(f"{path}: the run {wrong} has a {name} that cannot be; remove it and run again")
     return table

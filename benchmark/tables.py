@@ -3,6 +3,7 @@
 Columns throughout, no loop over records: a hundred thousand of them take a second.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmark.grouping import GROUP, codes, first, keys, named, newest
 from benchmark.published import published_baseline
 from benchmark.score import BASELINE, ceilings
 from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
     """
     if not len(frame):
         return []
+    _check(frame)
     frame = newest(frame)
     group = codes(*(frame[name] for name in GROUP))
     found = keys(frame.iloc[first(group)])
@@ -100,6 +103,23 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
             )
         )
     return out
+
+
+def _check(frame: pd.DataFrame) -> None:
+    """BadInput for a record that lacks what a row is made of."""
+    for name in ("label", "family", "fidelity", "multiplier", "head_floats", "base_floats", "train_images"):
+        if (lacking := frame[name].isna()).any():
+            wrong = frame["hash"][lacking].iloc[0]
+            raise BadInput(f"the record of the run {wrong} has no {name}; remove it and run again")
+    for text in frame["settings"].unique():
+        try:
+            settings = json.loads(text)
+            fits = {"network", "width", "crop"} <= settings.keys()
+        except (TypeError, ValueError, AttributeError):
+            fits = False
+        if not fits:
+            wrong = frame["hash"][frame["settings"].isna() if pd.isna(text) else frame["settings"] == text].iloc[0]
+            raise BadInput(f"the record of the run {wrong} has settings that are no profile; remove it and run again")
 
 
 def _lent(shipped: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:

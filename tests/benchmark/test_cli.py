@@ -53,7 +53,7 @@ def test_help_is_quick_and_loads_nothing_heavy(command: list[str]):
         (["run", "--method", "feature", "--colour", "red"], "--colour"),
         (["methods", "--width", "0"], "multiple of 1/32"),
         (["methods", "--width", "wide"], "--width"),
-        (["tables", "--from", "/nowhere"], "/nowhere holds no records"),
+        (["tables", "--from", "/nowhere"], "/nowhere does not exist; name a folder"),
         (["data"], "nothing to do"),
     ],
 )

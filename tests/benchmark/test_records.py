@@ -280,3 +280,11 @@ def test_what_a_killed_write_left_is_cleared(tmp_path: Path, monkeypatch):
     assert len({dead, *kept}) == 5
     clear(tmp_path, tmp_path / "nowhere")
     assert set(tmp_path.iterdir()) == set(kept)
+
+
+@pytest.mark.parametrize(("name", "value"), [("top1", 150.0), ("top1", -5.0), ("eval_images", 0), ("multiplier", 0.0)])
+def test_a_number_that_cannot_be_is_told(name: str, value: float, tmp_path: Path):
+    write_record(full() | {name: value}, tmp_path)
+    for read in (read_records, read_frame):
+        with pytest.raises(BadInput, match=f"the run a+ has a {name} that cannot be; remove it"):
+            read([tmp_path])
