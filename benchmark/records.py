@@ -144,11 +144,11 @@ def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") 
     except OSError as error:
         with contextlib.suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink()
-        reason = error.strerror or str(error)
+        reason, mend = error.strerror or str(error), "free some space"
         if isinstance(error, FileExistsError | NotADirectoryError):
-            reason = "a file stands where a folder is needed"
+            reason, mend = "a file stands where a folder is needed", "remove that"
         named = "CACHE" if path.parent.name == "backbones" else named
-        raise BadInput(f"{path} cannot be written ({reason}); mend that, or name another place with {named}=") from None
+        raise BadInput(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=") from None
     return path
 
 

@@ -352,7 +352,7 @@ def test_a_zip_that_unpacks_without_end_is_not_unpacked(tmp_path: Path, monkeypa
 
 def test_files_that_are_not_there(planted, tmp_path: Path):
     assert "nowhere.zip cannot be read" in sentence("score", "--file", tmp_path / "nowhere.zip")
-    assert "cannot be read (Is a directory)" in sentence("score", "--file", tmp_path)
+    assert "is a folder; name a ZIP" in sentence("score", "--file", tmp_path)
     write(planted[1], tmp_path / "r.zip")
     (tmp_path / "empty").mkdir()
     says = sentence("score", "--file", tmp_path / "r.zip", "--labels", tmp_path / "empty")
