@@ -157,10 +157,11 @@ def parser() -> argparse.ArgumentParser:
         "--sheet", type=_path, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
     )
 
-    made = commands.add_parser("tables", parents=[folders], help="make the tables again from the records")
-    made.add_argument(
+    records = argparse.ArgumentParser(add_help=False)
+    records.add_argument(
         "--from", dest="source", type=_path, metavar="DIR", help="a folder of records (default: --results)"
     )
+    made = commands.add_parser("tables", parents=[records, folders], help="make the tables again from the records")
     made.add_argument(
         "--only",
         action=_Words,
@@ -172,12 +173,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")
     made.add_argument("--collect", type=_path, metavar="FILE", help="write the records into one Parquet file instead")
 
-    against = commands.add_parser("compare", parents=[folders], help="two methods, paired by domain and seed")
+    against = commands.add_parser("compare", parents=[records, folders], help="two methods, paired by domain and seed")
     against.add_argument("a", metavar="A", help="a method as of run")
     against.add_argument("b", metavar="B", help="another")
-    against.add_argument(
-        "--from", dest="source", type=_path, metavar="DIR", help="a folder of records (default: --results)"
-    )
 
     submit = commands.add_parser("submit", parents=[folders], help="pack a method's test predictions as a submission")
     submit.add_argument("--method", required=True, help="one method, as of run")

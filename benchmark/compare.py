@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import pandas as pd
 from scipy.stats import t
@@ -61,9 +62,5 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Differ
 def _difference(name: str, a: list[float], b: list[float]) -> Difference:
     n = len(a)
     apart = [x - y for x, y in zip(a, b, strict=True)]
-    mean = math.fsum(apart) / n
-    half = None
-    if n > 1:
-        deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in apart) / (n - 1))
-        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-    return Difference(name, math.fsum(a) / n, math.fsum(b) / n, mean, half, n)
+    half = float(t.ppf(0.975, n - 1)) * stdev(apart) / math.sqrt(n) if n > 1 else None
+    return Difference(name, fmean(a), fmean(b), fmean(apart), half, n)

@@ -9,8 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from benchmark.grouping import codes, first, named
+from benchmark.grouping import codes
 from benchmark.score import BASELINE
+
+PLACE = ("device", "machine", "workers", "threads")
+"""Where a time was taken: those of two places are not comparable."""
+
+
+def spent(frame: pd.DataFrame) -> np.ndarray:
+    """(n,) seconds of each run: training, and what was prepared for it."""
+    return frame["train_seconds"].to_numpy(float) + np.nan_to_num(frame["prepare_seconds"].to_numpy(float))
 
 
 def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, dict]:
@@ -20,8 +28,7 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
     is one (it was measured in the same hour) and of all seeds otherwise; else T/T_FFT is None.
     """
     frame, group, row = _targets(frame, group, row)
-    place = codes(group, *(frame[n] for n in ("domain", "machine", "device", "workers", "threads")))
-    seconds = frame["train_seconds"].to_numpy(float) + np.nan_to_num(frame["prepare_seconds"].to_numpy(float))
+    place, seconds = codes(group, frame["domain"], *(frame[name] for name in PLACE)), spent(frame)
     peak, joules = frame["peak_mb"].to_numpy(float), frame["joules"].to_numpy(float)
     fine = (frame["method"] == BASELINE).to_numpy()
     same = _mean_at(codes(place, frame["seed"]), seconds, fine)
@@ -49,13 +56,8 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
             "joules": sums["joules"] / seeds,
         }
     )
-    one = frame[["label", "method"]].iloc[first(row)].astype(object)
-    where = frame[["device", "machine", "workers", "threads"]].astype(str).groupby(row).agg(_listed)
-    about = zip(one["label"], one["method"], where.to_dict("records"), strict=True)
-    return {
-        code: {"Model": named(label, method), "method": method, **line, **places}
-        for (code, line), (label, method, places) in zip(_lines(figures), about, strict=True)
-    }
+    places = frame[list(PLACE)].astype(str).groupby(row).agg(_listed).to_dict("records")
+    return {code: line | where for (code, line), where in zip(_lines(figures), places, strict=True)}
 
 
 def _listed(values: pd.Series) -> str:

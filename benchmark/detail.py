@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from benchmark.costs import spent
 from benchmark.grouping import codes, first, named
 from benchmark.score import BASELINE
 from benchmark.tables import Table, spreads
@@ -57,7 +58,6 @@ def detail(table: Table) -> pa.Table:
     low, high = wilson(top1 / 100, n)
     domain = one["domain"].astype(object).to_numpy()
     fine = dict(zip(domain[b := (one["method"] == BASELINE).to_numpy()], top1[b], strict=True))
-    seconds = runs["train_seconds"].to_numpy(float) + np.nan_to_num(runs["prepare_seconds"].to_numpy(float))
     seeds, hashes = ([[] for _ in range(len(one))] for _ in range(2))
     for i, seed, text in zip(cell.tolist(), runs["seed"].tolist(), runs["hash"].tolist(), strict=True):
         seeds[i].append(str(seed))
@@ -74,7 +74,7 @@ def detail(table: Table) -> pa.Table:
         "gap": top1 - np.array([fine.get(name, np.nan) for name in domain]),
         "eval_images": one["eval_images"],
         "train_images": one["train_images"],
-        "seconds": np.where(source, np.nan, spreads(cell, seconds)[1]),
+        "seconds": np.where(source, np.nan, spreads(cell, spent(runs))[1]),
         "floats": one["floats"],
         "seeds": map(" ".join, seeds),
         "records": map(" ".join, hashes),

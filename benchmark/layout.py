@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmark.costs import PLACE
 from benchmark.published import Published, published
 from benchmark.ranking import ranks
 from benchmark.tables import Row, Spread, Table
@@ -148,7 +149,7 @@ _DIGITS |= {"#par.": 2, "#par. with heads": 2, "kB a domain": 1, "MMACs": 1, "me
 
 def timing(table: Table) -> Sheet:
     """Ranked where all were measured on one device, as busy; times of others stand side by side without a place."""
-    busy = {tuple(row[name] for name in ("device", "machine", "workers", "threads")) for row in table.timing}
+    busy = {tuple(row[name] for name in PLACE) for row in table.timing}
     return _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
 
 

@@ -24,6 +24,11 @@ class Spread:
     mean: float
     deviation: float | None
 
+    @classmethod
+    def of(cls, mean: float, deviation: float) -> "Spread":
+        """Of numbers in which NaN stands for what is not known."""
+        return cls(float(mean), None if np.isnan(deviation) else float(deviation))
+
 
 @dataclass
 class Row:
@@ -95,7 +100,7 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
                 images=_images(runs),
                 baseline=baselines[i],
                 why_no_score=_why_no_score([rows[j] for j in mine], limits[i]),
-                timing=sorted((timing[j] for j in mine if j in timing), key=_soonest),
+                timing=sorted((_called(rows[j]) | timing[j] for j in mine if j in timing), key=_soonest),
                 cost=sorted(
                     (_cost(rows[j], cost[j]) for j in mine if j in cost), key=lambda c: (c["#par."], c["method"])
                 ),
@@ -207,8 +212,7 @@ def _rows(frame: pd.DataFrame, row: np.ndarray, limit: np.ndarray) -> list[Row]:
     rank = np.where(place[at] < 0, len(DOMAINS), place[at])
     domain = frame["domain"].astype(object).to_numpy()[at]
     for i in np.lexsort((domain.astype(str), rank)).tolist():
-        spread = Spread(float(top[i]), None if np.isnan(deviation[i]) else float(deviation[i]))
-        domains[of_cell[i]][domain[i]] = spread
+        domains[of_cell[i]][domain[i]] = Spread.of(top[i], deviation[i])
         samples[of_cell[i]][domain[i]] = float(binomial[i])
     means, scores = (_over_seeds(of_run[whole], values[whole], rows) for values in (mean, score))
     hashes = [[] for _ in range(rows)]
@@ -241,7 +245,7 @@ def _over_seeds(row: np.ndarray, values: np.ndarray, rows: int) -> list[Spread |
     if len(row):
         _, mean, deviation = spreads(row, values)
         for i in np.flatnonzero(~np.isnan(mean)).tolist():
-            out[i] = Spread(float(mean[i]), None if np.isnan(deviation[i]) else float(deviation[i]))
+            out[i] = Spread.of(mean[i], deviation[i])
     return out
 
 
@@ -250,9 +254,12 @@ def _soonest(timing: dict) -> tuple:
     return timing["seconds"] is None, timing["seconds"] or 0.0, timing["method"]
 
 
+def _called(row: Row) -> dict:
+    return {"Model": row.label, "method": row.method}
+
+
 def _cost(row: Row, cost: dict) -> dict:
-    about = {"Model": row.label, "method": row.method}
-    return about | {"#par.": row.multiplier, "#par. with heads": row.multiplier_heads} | cost
+    return _called(row) | {"#par.": row.multiplier, "#par. with heads": row.multiplier_heads} | cost
 
 
 def _why_no_score(rows: list[Row], limit: np.ndarray) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchmark.costs import PLACE, spent
 from benchmark.figures.look import MOST
 from benchmark.score import BASELINE
 from benchmark.tables import Row, Spread, Table
@@ -57,7 +60,7 @@ def measured(table: Table) -> Measure:
         over = f"mean top-1 over {columns}" if len(domains) > 1 else f"top-1 on {columns}"
         name = f"Mean top-1 over {len(domains)} domains, %" if len(domains) > 4 else f"{over[0].upper()}{over[1:]}, %"
         found = trained["top1"].agg(["mean", "std"])
-        values = {m: Spread(mean, _known(std)) for m, mean, std in found.itertuples()}
+        values = {m: Spread.of(mean, std) for m, mean, std in found.itertuples()}
     seconds = trained["seconds"].mean()  # of no more than NaN it is NaN
     ratios = {row["method"]: row["T/T_FFT"] for row in table.timing}
     called = labels(table)
@@ -100,8 +103,12 @@ def front(xs: Sequence[float], ys: Sequence[float]) -> list[int]:
 def places(table: Table) -> list[str]:
     """Where the group's times were taken; times of two places are not comparable."""
     runs = table.runs[~table.runs["source_cell"]]
-    found = runs[["device", "machine", "workers", "threads"]].drop_duplicates().astype(str)
-    return sorted(f"{m} ({d}), {w} side by side, threads {t}" for d, m, w, t in found.itertuples(index=False))
+    return sorted(map(place_text, runs[list(PLACE)].drop_duplicates().astype(str).to_dict("records")))
+
+
+def place_text(where: dict) -> str:
+    """Where a time was taken, of a run or a row of the timing table."""
+    return "{machine} ({device}), {workers} side by side, threads {threads}".format(**where)
 
 
 def seeds_text(rows: Sequence[Row]) -> str:
@@ -143,7 +150,7 @@ def _trained(table: Table, domains: list[str]) -> "pd.DataFrame":
     Seconds are summed over the domains without the pretrained network's own cell, NaN where there is no other.
     """
     runs = table.runs[table.runs["domain"].isin(domains)]
-    seconds = (runs["train_seconds"] + runs["prepare_seconds"].astype(float).fillna(0.0)).mask(runs["source_cell"])
+    seconds = np.where(runs["source_cell"], np.nan, spent(runs))
     lines = runs.assign(seconds=seconds).groupby(["method", "seed"], observed=True)
     found = lines.agg(cells=("domain", "size"), top1=("top1", "mean"))
     found["seconds"] = lines["seconds"].sum(min_count=1)

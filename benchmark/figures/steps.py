@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from benchmark.figures.groups import Group
 from benchmark.figures.look import BLUE, INK, SKY, WIDTH, Drawn, NotDrawn, axes, canvas, fitting, width_of
-from benchmark.figures.points import best, cut, labels
+from benchmark.figures.points import best, cut, labels, place_text
 from benchmark.score import BASELINE
 
 ROW = 0.2  # inches
@@ -22,7 +22,7 @@ def draw(group: Group) -> Iterable[Drawn]:
     if not rows:
         raise NotDrawn("no step time")
     rows.sort(key=lambda row: (row["step ms"], row["method"]))
-    machines = sorted({_machine(row) for row in rows})
+    machines = sorted({place_text(row) for row in rows})
     foot = 0.5 + (0.2 * len(machines) if len(machines) > 1 else 0)
     title = "Training step: time and peak memory"
     figure = canvas(0.7 + foot + ROW * len(rows), title, group.where)
@@ -31,7 +31,7 @@ def draw(group: Group) -> Iterable[Drawn]:
     left = max(1.3, *(width_of(name, 8, bold=True) + 0.2 for name in names))
     half = left + 0.56 * (WIDTH - left)
     time, memory = axes(figure, left, foot, WIDTH - half + 0.2, 0.7), axes(figure, half + 0.2, foot, 0.15, 0.7)
-    hatches = [HATCHES[machines.index(_machine(row)) % len(HATCHES)] for row in rows]
+    hatches = [HATCHES[machines.index(place_text(row)) % len(HATCHES)] for row in rows]
     _bars(time, rows, "step ms", hatches)
     _bars(memory, rows, "peak MB", hatches)
     time.set_xlabel("step, ms: median, p10 to p90")
@@ -55,10 +55,6 @@ def draw(group: Group) -> Iterable[Drawn]:
     if any(row["peak MB"] is None for row in rows):
         caption.append("Where a memory bar is missing it was not measured.")
     yield Drawn(f"steps{group.suffix}", figure, title, " ".join(caption))
-
-
-def _machine(row: dict) -> str:
-    return f"{row['machine']} ({row['device']}), {row['workers']} side by side, threads {row['threads']}"
 
 
 def _bars(ax: Axes, rows: Sequence[dict], key: str, hatches: Sequence[str]) -> None:
