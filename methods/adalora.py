@@ -31,7 +31,7 @@ class AdaLora(Scaled):
     fidelity = "adaptation"
     paper = "Zhang 2023, arXiv 2303.10512"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 12
     target: int = 8

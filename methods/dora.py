@@ -25,7 +25,7 @@ class Dora(Scaled):
     fidelity = "adaptation"
     paper = "Liu 2024, arXiv 2402.09353"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
     alpha: float = 8.0

@@ -27,7 +27,7 @@ class LoHa(Scaled):
     fidelity = "adaptation"
     paper = "Hyeon-Woo 2022 (FedPara), arXiv 2108.06098; Yeh 2024 (LyCORIS), arXiv 2309.14859"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 4
     alpha: float = 4.0
@@ -136,7 +136,7 @@ class HiRA(Ranked):
     fidelity = "adaptation"
     paper = "Huang 2025, ICLR (OpenReview TwJrTz9cRS)"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
 

@@ -26,7 +26,7 @@ class Householder(Ranked):
     fidelity = "adaptation"
     paper = "Dong 2024, arXiv 2410.22952"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 1
 

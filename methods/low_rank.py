@@ -53,7 +53,7 @@ class Lora(Scaled):
     fidelity = "adaptation"
     paper = "Hu 2021, arXiv 2106.09685"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
     alpha: float = 8.0
@@ -82,7 +82,7 @@ class LoraCP(Scaled):
     fidelity = "reproduction"
     paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
     alpha: float = 8.0
@@ -144,7 +144,7 @@ class LoraTKD(_Tucker):
     fidelity = "reproduction"
     paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     r1: int = 8
     r2: int = 8
@@ -176,7 +176,7 @@ class LoraTKDCP(_Tucker):
     fidelity = "reproduction"
     paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     r1: int = 8
     r2: int = 8
@@ -227,7 +227,7 @@ class LoraTucker(Scaled):
     fidelity = "adaptation"
     paper = "Yeh 2024 (LyCORIS), arXiv 2309.14859"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
     alpha: float = 8.0
