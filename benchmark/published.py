@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmark.records import write_table
+from benchmark.records import parquet
 from benchmark.score import ceilings, score
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
@@ -155,10 +155,10 @@ def _numbers(row: dict[str, str], schema: pa.Schema) -> dict:
     return {n: (float(v.lstrip("~")) if n in real else v) if v else None for n, v in row.items()}
 
 
-def write(folder: Path) -> list[Path]:
-    """published.parquet, chapter.parquet and compression.parquet in `folder`."""
+def contents(folder: Path) -> dict[Path, pa.Buffer]:
+    """published.parquet, chapter.parquet and compression.parquet in `folder`, for `records.write_all`."""
     try:
         made = {"published": decathlon(), "chapter": chapter(), "compression": compression()}
     except (OSError, KeyError, ValueError) as error:
         raise BadInput(f"{FOLDER} lacks a published figure or holds one that is no number ({error})") from None
-    return [write_table(table, folder / f"{name}.parquet") for name, table in made.items()]
+    return {folder / f"{name}.parquet": parquet(table) for name, table in made.items()}

@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,11 +124,16 @@ def write_record(record: dict, folder: Path) -> Path:
     return write_table(pa.Table.from_pylist([record], SCHEMA), folder / f"{record['hash']}.parquet")
 
 
-def write_table(table: pa.Table, path: Path) -> Path:
-    """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
+def parquet(table: pa.Table) -> pa.Buffer:
+    """The table as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    return write_bytes(sink.getvalue(), path)
+    return sink.getvalue()
+
+
+def write_table(table: pa.Table, path: Path) -> Path:
+    """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
+    return write_bytes(parquet(table), path)
 
 
 def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") -> Path:
@@ -136,20 +141,39 @@ def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") 
 
     `named` is the variable that names the place. Raises BadInput where it cannot be written.
     """
-    temporary = temporary_name(path)
+    return write_all({path: content}, named)[0]
+
+
+def write_all(contents: Mapping[Path, bytes | pa.Buffer | None], named: str = "RESULTS") -> list[Path]:
+    """Write files that belong together, or none: all under other names first; None removes a file of before.
+
+    Returns those that were written. Raises BadInput as `write_bytes`.
+    """
+    written = {path: temporary_name(path) for path, content in contents.items() if content is not None}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        for path, temporary in written.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(contents[path])
+            if path.is_dir():
+                raise IsADirectoryError
+        for path, temporary in written.items():
+            os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            temporary.unlink()
+        for temporary in written.values():
+            with contextlib.suppress(OSError):  # the folder itself may be what is missing
+                temporary.unlink()
         reason, mend = error.strerror or str(error), "free some space"
         if isinstance(error, FileExistsError | NotADirectoryError):
             reason, mend = "a file stands where a folder is needed", "remove that"
+        if isinstance(error, IsADirectoryError):
+            reason, mend = "a folder stands there", "remove that"
         named = "CACHE" if path.parent.name == "backbones" else named
         raise BadInput(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=") from None
-    return path
+    for path in contents.keys() - written.keys():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return list(written)
 
 
 def temporary_name(path: Path) -> Path:
@@ -219,9 +243,12 @@ def read_histories(folders: Iterable[Path], hashes: Collection[str]) -> dict[str
     """The history of each of these runs by its hash; runs without one are left out. Raises as `read_records`."""
     wanted = pa.array(sorted(hashes), pa.string())
     found: dict[str, list[dict]] = {}
-    for _, table in _tables(folders, ["schema", "hash", "history"]):
+    for path, table in _tables(folders, ["schema", "hash", "history"]):
         for row in table.filter(pc.is_in(table["hash"], wanted)).to_pylist():
             if row["history"]:
+                if any(value is None or not np.isfinite(value) for epoch in row["history"] for value in epoch.values()):
+                    wrong = f"{path}: the run {row['hash']} has a history with what is no number"
+                    raise BadInput(f"{wrong}; remove it and run again")
                 found.setdefault(row["hash"], row["history"])
     return found
 
@@ -233,8 +260,9 @@ def _agree(folders: Iterable[Path]) -> None:
         for _, name, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
             first, where = seen.setdefault(name, (numbers, path))
             if first != numbers:
+                files = f"{where} and {path} hold" if where != path else f"{path} twice holds"
                 raise BadInput(
-                    f"{where} and {path} hold the run {name} with different numbers (right and top-1: "
+                    f"{files} the run {name} with different numbers (right and top-1: "
                     f"{first[0]}, {first[1]}, and {numbers[0]}, {numbers[1]}); remove the wrong one"
                 )
 
@@ -272,7 +300,7 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     names = columns or SCHEMA.names
     try:
         there = pq.read_schema(path).names
-        if "schema" not in there or "hash" not in there:
+        if not {"schema", "hash", "method"} <= set(there):
             return None
         kept = [name for name in names if name in there]
         with pq.ParquetFile(path, read_dictionary=[n for n in _CATEGORIES if n in kept] if columns else None) as file:

@@ -19,7 +19,7 @@ from benchmark.methods_command import left_alone
 from benchmark.predictions import predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import clear, read_frame, temporary_name
+from benchmark.records import clear, read_frame, temporary_name, write_all
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
     frame = read_frame([results / "records"])
     as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
     found = tables.tables(frame[as_cut], lent)
-    paths = table_files.write(found, results) if found else []
+    paths = write_all(table_files.contents(found, results)) if found else []
     for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
     if request.predictions:

@@ -92,6 +92,8 @@ def read_labels(paths: Iterable[Path]) -> dict[str, Split]:
             if not files:
                 raise BadInput(f"LABELS={path} holds no <domain>_test.json; put the published test labels there")
         for file in files:
+            if not file.exists():
+                raise BadInput(f"LABELS={file} does not exist; name <domain>_test.json, or a folder with such files")
             domain = DOMAINS.get(file.name.removesuffix("_test.json"))
             if domain is None:
                 raise BadInput(f"LABELS={file} is named after no domain; name the file <domain>_test.json")

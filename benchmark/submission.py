@@ -7,6 +7,7 @@ it is; it must be one of that domain's test split, and its category id one of th
 import io
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def read(path: Path) -> Submission:
     if content.startswith(b"PK"):
         content = _unpacked(content, path)
     try:
-        entries = msgspec.json.decode(content, type=list[_Entry])
+        entries = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[_Entry])
     except msgspec.ValidationError as error:
         raise BadInput(
             f'{path} is no submission ({error}); it must be a list of {{"image_id": number, "category_id": number}}'

@@ -10,9 +10,10 @@ import pyarrow.csv
 from benchmark import layout
 from benchmark.detail import DETAIL, detail
 from benchmark.latex import latex
-from benchmark.records import write_bytes, write_table
+from benchmark.records import parquet
 from benchmark.tables import Table
-from datasets.catalogue import DOMAINS
+from datasets.catalogue import DOMAINS, fit_name
+from datasets.errors import BadInput
 
 ABOUT = [
     ("method", pa.string()),
@@ -36,38 +37,39 @@ TAKEN = {"mean", *(name for name, _ in ABOUT)}
 """Columns whose names an own domain cannot have."""
 
 
-def write(found: list[Table], folder: Path) -> list[Path]:
-    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv); of a table without rows no file."""
+def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer | None]:
+    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv) for `records.write_all`.
+
+    None for a table without rows: what stands there is of other rows.
+    """
     numbers = {"table1": _table1(found), "timing": _rows(found, "timing"), "cost": _rows(found, "cost")}
     numbers["detail"] = pa.concat_tables([DETAIL.empty_table(), *map(detail, found)])
     sheets = {"table1": layout.table1, "timing": layout.timing, "cost": layout.cost}
-    paths = []
+    made: dict[Path, bytes | pa.Buffer | None] = {}
     for name, table in numbers.items():
-        forms = {"parquet": partial(write_table, table), "csv": partial(_csv, table)}
+        forms: dict[str, Callable] = {"parquet": partial(parquet, table), "csv": partial(_csv, table)}
         if name in sheets:
             forms |= {"md": partial(_text, layout.markdown, found, sheets[name])}
             forms |= {"tex": partial(_text, latex, found, sheets[name])}
-        for suffix, form in forms.items():
-            path = folder / f"{name}.{suffix}"
-            if len(table):
-                paths.append(form(path))
-            else:
-                path.unlink(missing_ok=True)  # of other rows
-    return paths
+        made |= {folder / f"{name}.{suffix}": form() if len(table) else None for suffix, form in forms.items()}
+    return made
 
 
-def _csv(table: pa.Table, path: Path) -> Path:
+def _csv(table: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink)
-    return write_bytes(sink.getvalue(), path)
+    return sink.getvalue()
 
 
-def _text(form: Callable, found: list[Table], sheet: Callable, path: Path) -> Path:
-    return write_bytes(form(found, sheet).encode(), path)
+def _text(form: Callable, found: list[Table], sheet: Callable) -> bytes:
+    return form(found, sheet).encode()
 
 
 def _table1(found: list[Table]) -> pa.Table:
     rows = []
+    own = sorted({name for table in found for name in table.own})
+    if wrong := [name for name in own if name in TAKEN or not fit_name(name)]:
+        raise BadInput(f"a record is of a domain {wrong[0]!r}, which cannot name a column; remove it from the folder")
     for table in found:
         group = table.group | {"baseline": table.baseline}
         for row in table.rows:
@@ -83,7 +85,6 @@ def _table1(found: list[Table]) -> pa.Table:
             line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.ten}
             about = {"method": row.method, "family": row.family, "fidelity": row.fidelity}
             rows.append(line | about | group | {"records": " ".join(row.runs)})
-    own = sorted({name for table in found for name in table.own})
     columns = [domain.column for domain in DOMAINS.values()] + own
     first = ["Model", "#par.", *columns, "mean", "S"]
     numbers = [*first[1:], *(f"{c} sd" for c in (*columns, "mean", "S")), "#par. with heads"]

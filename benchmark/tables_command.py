@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, read_frame, read_histories, read_records, write_bytes, write_table
+from benchmark.records import SCHEMA, read_frame, read_histories, read_records, write_all, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -38,14 +38,13 @@ def run(args: Namespace) -> int:
             "show them with `python -m benchmark tables --limited`"
         )
     found = tables.tables(frame, read_frame([SHIPPED]))
-    paths = [*table_files.write(found, args.results), *published.write(args.results)]
-    paths.append(write_bytes(page(found, published.published()).encode(), args.results / "leaderboard.html"))
+    folder = args.results / "figures"
     screen = Screen()
+    drawn = figures.contents(found, lambda hashes: read_histories([source], hashes), folder, args.only, screen.say)
+    made = table_files.contents(found, args.results) | published.contents(args.results)
+    made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
+    paths = write_all(made | drawn)
     for table in found:
         screen.table(table)
-    screen.files(paths)
-    histories = lambda hashes: read_histories([source], hashes)
-    folder = args.results / "figures"
-    drawn = figures.write(found, histories, folder, args.only, screen.say)
-    screen.files(list(dict.fromkeys(path if path.parent == folder else path.parent for path in drawn)))
+    screen.files(list(dict.fromkeys(path.parent if folder in path.parent.parents else path for path in paths)))
     return 0

@@ -4,6 +4,7 @@ Sources: the official release's annotation files (classes, counts, ids) and the 
 authors' public code (mean, std, flip and crop policy).
 """
 
+import re
 from dataclasses import dataclass
 
 SPLITS = ("train", "val", "test")
@@ -127,6 +128,11 @@ _TEN = (
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _TEN}
 SOURCE = "imagenet12"
 """The domain whose network is pretrained and shared."""
+
+
+def fit_name(name: str) -> bool:
+    """Whether a user's own domain may be called so: files and columns bear it."""
+    return re.fullmatch(r"[a-z0-9-]{1,60}", name) is not None
 
 
 def category_id(k: int, label: int) -> int:

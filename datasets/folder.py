@@ -1,7 +1,6 @@
 """A user's own domain: a folder of class folders (torchvision's ImageFolder layout) with a name."""
 
 import os
-import re
 from codecs import BOM_UTF8
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 
 from datasets.annotations import Split
-from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain
+from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
 from datasets.decode import SUFFIXES
 from datasets.errors import BadInput
 
@@ -40,7 +39,7 @@ def read_folder(name: str, root: Path, split: str) -> Split:
     on one side.) Classes are train's folders, sorted; ids run from 1 over train, val and test.
     `root`/domain.json may give mean, std (RGB, 0..1), flip and crop. Raises BadInput.
     """
-    if not re.fullmatch(r"[a-z0-9-]{1,60}", name):  # files and columns bear it
+    if not fit_name(name):
         raise BadInput(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
         raise BadInput(f"{name} ({root}) is the name of an official domain; choose another for your own images")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from benchmark.figures import curves, gap, look, steps, trade
 from benchmark.figures.groups import Group, grouped
-from benchmark.records import write_bytes
 from benchmark.tables import Table
 from datasets.errors import BadInput
 
@@ -35,23 +34,24 @@ def check(only: Sequence[str]) -> None:
         raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
 
 
-def write(
+def contents(
     tables: Sequence[Table],
     histories: Callable[[set[str]], Mapping[str, Sequence[dict]]],
     folder: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
-) -> list[Path]:
-    """Draw every kind of figure, or those named in `only`, for every group; return the files, `captions.md` the last.
+) -> dict[Path, bytes | None]:
+    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `records.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
     left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
-    these kinds that are drawn no more are removed.
+    these kinds that stand in the folder and are drawn no more are None.
     """
     check(only)
     kinds = [name for name in KINDS if name in only or not only]
     found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
-    paths, drawn, empty = [], {}, ""
+    made: dict[Path, bytes | None] = {}
+    drawn: dict[str, str] = {}
     with look.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
@@ -59,18 +59,15 @@ def write(
                 try:
                     for figure in KINDS[kind](group):
                         for ending, content in look.as_bytes(figure).items():
-                            paths.append(write_bytes(content, folder / f"{figure.name}.{ending}"))
+                            made[folder / f"{figure.name}.{ending}"] = content
                         drawn[figure.name] = _block(figure)
                 except look.NotDrawn as why:
                     lacking[str(why)] += 1
             if only and len(drawn) == before:
-                empty = empty or f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}"
-            elif lacking:
+                raise BadInput(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}")
+            if lacking:
                 say(f"figures, {kind}: {_reasons(lacking, len(found))}")
-    paths.append(_captions(folder, kinds, drawn))
-    if empty:  # said last: what could be drawn stands there, with its captions
-        raise BadInput(empty)
-    return paths
+    return made | _captions(folder, kinds, drawn)
 
 
 def _reasons(lacking: Counter[str], groups: int) -> str:
@@ -85,10 +82,10 @@ def _block(figure: look.Drawn) -> str:
     return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
 
 
-def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> Path:
+def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> dict[Path, bytes | None]:
     """captions.md: the new blocks, and the old ones of kinds that were not asked for. It is the list of the folder.
 
-    Files that it named and that are drawn no more would be taken for figures of the present records: they are removed.
+    Files that it named and that are drawn no more would be taken for figures of the present records: None.
     """
     path, blocks, stale = folder / CAPTIONS, dict(drawn), []
     for block in re.split(r"^(?=## )", _read(path), flags=re.MULTILINE)[1:]:
@@ -100,11 +97,7 @@ def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> Path
         else:
             blocks[name] = block.rstrip("\n") + "\n"
     order = sorted(blocks, key=lambda name: ([*KINDS, _kind(name)].index(_kind(name)), name))
-    write_bytes("\n".join(blocks[name] for name in order).encode(), path)
-    for old in stale:
-        with contextlib.suppress(OSError):
-            old.unlink()
-    return path
+    return {path: "\n".join(blocks[name] for name in order).encode(), **dict.fromkeys(stale)}
 
 
 def _kind(name: str) -> str:

@@ -21,7 +21,7 @@ from benchmark.figures.groups import Group, file_names, grouped
 from benchmark.figures.look import NotDrawn, luminance
 from benchmark.figures.points import MOST, front, labels, measured
 from benchmark.published import published, published_baseline
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_histories, read_records, write_record
+from benchmark.records import SCHEMA, SCHEMA_VERSION, read_histories, read_records, write_all, write_record
 from benchmark.tables import Table, tables
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
@@ -97,7 +97,8 @@ SOME = [r for m, t in (("finetune", 80.0), ("lora", 82.0), ("feature", 60.0)) fo
 def write(records: list[dict], folder: Path, *only: str, said: list[str] | None = None) -> list[str]:
     """Names of the files, below the folder."""
     histories = lambda hashes: dict.fromkeys(hashes, HISTORY)
-    paths = figures.write(made(records), histories, folder, only, [].append if said is None else said.append)
+    say = [].append if said is None else said.append
+    paths = write_all(figures.contents(made(records), histories, folder, only, say))
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
@@ -282,16 +283,18 @@ def test_what_is_drawn_no_more_is_removed_and_nothing_else(tmp_path):
     write(SOME, tmp_path, "gap", "steps")
     (tmp_path / "mine.svg").write_text("mine")
     (tmp_path / "gap-mine.png").write_text("mine")
-    before = (tmp_path / "steps.svg").read_bytes()
     write(ten("lora"), tmp_path, "pareto")
     assert re.findall(r"^## (.*)", (tmp_path / "captions.md").read_text(), re.MULTILINE) == ["pareto", "gap", "steps"]
+    all_before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(BadInput):
-        write(ten("lora"), tmp_path, "gap")
+        write(ten("lora"), tmp_path, "steps", "gap")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == all_before, "a fault touches nothing"
+    write(ten("lora"), tmp_path)  # without a fine-tune no gap, and that of before goes
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == sorted(
-        ["captions.md", "gap-mine.png", "mine.svg"] + [f"{n}.{e}" for n in ("pareto", "steps") for e in ("png", "svg")]
+        ["captions.md", "curves", "gap-mine.png", "mine.svg"]
+        + [f"{n}.{e}" for n in ("pareto", "time", "steps") for e in ("png", "svg")]
     )
-    assert (tmp_path / "steps.svg").read_bytes() == before
     (tmp_path / "captions.md").write_text("## ../mine\n\n## gap/../mine\n")
     write(SOME, tmp_path, "gap")
     assert (tmp_path / "mine.svg").exists()
@@ -415,9 +418,9 @@ def test_histories_are_asked_for_once_and_runs_without_one_are_left_out(tmp_path
         asked.append(hashes)
         return {name: HISTORY for name in hashes if "feature" in name}
 
-    figures.write(made(SOME), histories, tmp_path, ["steps"], print)
+    figures.contents(made(SOME), histories, tmp_path, ["steps"], print)
     assert not asked
-    paths = figures.write(made(SOME), histories, tmp_path, ["curves"], print)
+    paths = figures.contents(made(SOME), histories, tmp_path, ["curves"], print)
     assert asked == [{r["hash"] for r in SOME if not r["source_cell"]}]
     assert [path.name for path in paths] == ["feature.svg", "feature.png", "captions.md"]
 

@@ -20,9 +20,11 @@ from benchmark.records import (
     SCHEMA_VERSION,
     clear,
     read_frame,
+    read_histories,
     read_record,
     read_records,
     temporary_name,
+    write_all,
     write_bytes,
     write_record,
     write_table,
@@ -115,9 +117,11 @@ def test_foreign_schema_is_told(tmp_path: Path):
     path = write_record(full() | {"schema": SCHEMA_VERSION + 1}, tmp_path)
     with pytest.raises(BadInput, match=rf"{path} holds records of schema {SCHEMA_VERSION + 1}, .*; remove or move"):
         read_records([tmp_path])
-    write_table(pa.table({"schema": [SCHEMA_VERSION], "hash": ["x"]}), path)
-    with pytest.raises(BadInput, match="without the field method; remove it"):
+    write_table(pa.table({"schema": [SCHEMA_VERSION], "hash": ["x"], "method": ["x"]}), path)
+    with pytest.raises(BadInput, match="without the field method_full; remove it"):
         read_records([tmp_path])
+    write_table(pa.table({"schema": ["theirs"], "hash": ["x"]}), path)
+    assert read_records([tmp_path]) == [], "somebody else's table, no record"
 
 
 def test_other_tables_beside_the_records_are_left_alone(tmp_path: Path):
@@ -228,7 +232,7 @@ def test_two_records_of_one_hash_that_differ_name_both_files(read, changed: dict
             read(folders)
     two = pa.Table.from_pylist([full(), full() | changed], SCHEMA)
     write_table(two, tmp_path / "c" / "two.parquet")
-    with pytest.raises(BadInput, match=r"two.parquet and .*two.parquet hold the run"):
+    with pytest.raises(BadInput, match=r"two.parquet twice holds the run"):
         read([tmp_path / "c"])
 
 
@@ -288,3 +292,31 @@ def test_a_number_that_cannot_be_is_told(name: str, value: float, tmp_path: Path
     for read in (read_records, read_frame):
         with pytest.raises(BadInput, match=f"the run a+ has a {name} that cannot be; remove it"):
             read([tmp_path])
+
+
+@pytest.mark.parametrize("loss", [None, float("nan"), float("inf")])
+def test_a_history_that_is_none_is_told(loss: float | None, tmp_path: Path):
+    history = full()["history"]
+    history[1]["loss"] = loss
+    write_record(full() | {"history": history}, tmp_path)
+    with pytest.raises(BadInput, match=r"the run a+ has a history with what is no number; remove it"):
+        read_histories([tmp_path], {"a" * 16})
+
+
+@pytest.mark.parametrize("last", ["a folder", "a file in its parents' place"])
+def test_files_that_belong_together_are_written_all_or_none(last: str, tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "gone").write_bytes(b"old")
+    if last == "a folder":
+        (tmp_path / "z").mkdir()
+        wrong, reason = tmp_path / "z", "a folder stands there"
+    else:
+        (tmp_path / "z").write_bytes(b"")
+        wrong, reason = tmp_path / "z" / "z", "a file stands where a folder is needed"
+    before = {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()}
+    some = {tmp_path / "a": b"new", tmp_path / "b": b"new", tmp_path / "gone": None}
+    with pytest.raises(BadInput, match=rf"^{wrong} cannot be written \({reason}\); remove that, or name another"):
+        write_all(some | {wrong: b"new"})
+    assert {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert write_all(some) == [tmp_path / "a", tmp_path / "b"]
+    assert (tmp_path / "a").read_bytes() == b"new" and not (tmp_path / "gone").exists()

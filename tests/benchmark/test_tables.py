@@ -17,7 +17,7 @@ from benchmark.detail import detail
 from benchmark.latex import latex
 from benchmark.published import published, published_baseline
 from benchmark.ranking import ranks
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_table
+from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_all, write_table
 from benchmark.score import ceilings, score
 from benchmark.tables import Table
 from benchmark.tables import tables as of_frames
@@ -264,7 +264,7 @@ def test_times_stand_against_the_baseline_of_the_same_machine_and_load():
 
 def test_files_hold_every_group_and_nulls_where_nothing_is(tmp_path: Path):
     found = tables(ten() + ten("f", 90.0)[:3] + ten(limit=5) + [record("f", "mine", 5.0)])
-    paths = table_files.write(found, tmp_path)
+    paths = write_all(table_files.contents(found, tmp_path))
     forms = ("parquet", "csv", "md", "tex")
     names = [f"{name}.{form}" for name in ("table1", "timing", "cost") for form in forms]
     assert [p.name for p in paths] == names + ["detail.parquet", "detail.csv"]
@@ -280,7 +280,7 @@ def test_files_hold_every_group_and_nulls_where_nothing_is(tmp_path: Path):
         same, text = pq.read_table(tmp_path / f"{name}.parquet"), pyarrow.csv.read_csv(tmp_path / f"{name}.csv")
         assert same.column_names == text.column_names and len(same) == len(text)
     before = {path: path.read_bytes() for path in paths}
-    assert {path: path.read_bytes() for path in table_files.write(found, tmp_path)} == before
+    assert {path: path.read_bytes() for path in write_all(table_files.contents(found, tmp_path))} == before
 
 
 def test_groups_say_what_sets_them_apart_and_never_share_a_ranking():
@@ -378,12 +378,16 @@ def test_latex_escapes_and_marks():
 def test_own_domain_cannot_take_a_column_that_is_there():
     assert {name for name, _ in table_files.ABOUT} | {"mean"} <= table_files.TAKEN
     assert {"data", "split", "method", "limit"} <= table_files.TAKEN and "mine" not in table_files.TAKEN
+    for name in ("mean", "S", "DTD", "[/x]", "a,b"):  # in records from elsewhere: `run` makes none such
+        found = tables(ten() + [record("finetune", name, 5.0)])
+        with pytest.raises(BadInput, match=r"a record is of a domain .*, which cannot name a column; remove it"):
+            table_files.contents(found, Path("nowhere"))
 
 
 def test_no_records_make_no_tables(tmp_path: Path):
     assert of_frames(read_frame([tmp_path])) == []
     (tmp_path / "table1.md").write_text("of other rows")
-    assert table_files.write([], tmp_path) == [] and list(tmp_path.iterdir()) == []
+    assert write_all(table_files.contents([], tmp_path)) == [] and list(tmp_path.iterdir()) == []
 
 
 OF_MANY = """
@@ -391,10 +395,10 @@ import sys, time
 from pathlib import Path
 import pandas, pyarrow.csv, pyarrow.parquet
 from benchmark import table_files, tables
-from benchmark.records import read_frame
+from benchmark.records import read_frame, write_all
 start = time.process_time()
 found = tables.tables(read_frame([Path(sys.argv[1])]))
-table_files.write(found, Path(sys.argv[2]))
+write_all(table_files.contents(found, Path(sys.argv[2])))
 (peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(time.process_time() - start, int(peak) / 1e3)
 print(sum(len(table.rows) for table in found))
