@@ -210,8 +210,15 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", parents=[folders], help="three rates a method on a held-out part of train")
     sweep.add_argument("--method", required=True, help="as of run")
 
-    perf = commands.add_parser("perf", parents=[folders], help="measure batches and steps against the reference's way")
-    perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="batches, step")
+    perf = commands.add_parser("perf", parents=[folders], help="measure speed against the usual ways")
+    perf.add_argument(
+        "--only",
+        action=_Words,
+        nargs="+",
+        default=[],
+        metavar="PART",
+        help="parts; all by default",
+    )
     return top
 
 

@@ -10,51 +10,51 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.provenance import commit, machine, versions
-from benchmark.records import write_bytes, write_table
-from datasets.annotations import read_split
-from datasets.catalogue import DOMAINS
+from benchmark.records import parquet, write_all
+from datasets.cores import cores
 from datasets.errors import BadInput
 
-PARTS = ("batches", "step")
+HEAD = ("part", "what", "ours", "", "against", "", "unit", "ratio", "least", "largest", "rounds", "MB", "ceiling")
 
 
 def run(args: Namespace) -> int:
     """Measure the parts asked for (all by default); each line is a ratio with its spread."""
-    parts = args.only or list(PARTS)
-    for part in parts:
-        if part not in PARTS:
-            raise BadInput(f"ONLY={part}: no part is called so; there are {', '.join(PARTS)}")
-    from benchmark import perf  # torch from here on
-    from benchmark.plan import standins
+    import torch
 
-    found = []
-    load = os.getloadavg()[0]
-    if "batches" in parts:
-        split = read_split(standins(args.cache), DOMAINS["aircraft"], "train")
-        found.append(perf.batches(split, args.cache))
-    if "step" in parts:
-        found.append(perf.step())
-    about = {"load": load, "machine": machine(), "versions": versions(), "commit": commit()}
-    rows = [dataclasses.asdict(ratio) | about for ratio in found]
-    head = ["part", "ours", "img/s", "against", "img/s", "ratio", "least", "largest", "rounds"]
-    text = [
-        [r.part, r.ours, f"{r.ours_img_s:,.0f}", r.other, f"{r.other_img_s:,.0f}"]
-        + [f"{v:.2f}" for v in (r.ratio, r.least, r.largest)]
-        + [str(r.rounds)]
-        for r in found
-    ]
-    out = Table(header_style="bold")
-    for name in head:
-        out.add_column(name, justify="left" if name in ("part", "ours", "against") else "right")
-    for line in text:
-        out.add_row(*line)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(out)
-    console.print(f"{about['machine']}; load {load:.1f} before the first round", style="dim")
-    markdown = "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *text]) + "\n"
-    paths = [
-        write_table(pa.Table.from_pylist(rows), args.results / "perf.parquet"),
-        write_bytes(markdown.encode(), args.results / "perf.md"),
-    ]
-    console.print("Files: " + "  ".join(map(str, paths)))
+    from benchmark.perf.parts import PARTS
+
+    names = args.only or list(PARTS)
+    if unknown := [name for name in names if name not in PARTS]:
+        raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
+    torch.set_num_threads(cores())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
+    load, found = os.getloadavg()[0], []
+    for name in names:
+        console.print(f"measuring {name}", style="dim")
+        found += PARTS[name](args.cache)
+    shown = Table(header_style="bold")
+    for i, name in enumerate(HEAD):
+        shown.add_column(name, justify="left" if i in (0, 1, 2, 4, 6) else "right")
+    texts = [_text(line) for line in found]
+    for text in texts:
+        shown.add_row(*text)
+    console.print(shown)
+    about = f"{machine()}; {cores()} threads; load {load:.1f} before the first round"
+    console.print(about, style="dim", markup=False)
+    rule = ["---" if i in (0, 1, 2, 4, 6) else "---:" for i in range(len(HEAD))]
+    markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *texts)) + f"\n\n{about}\n"
+    common = {"load": load, "machine": machine(), "threads": cores(), "versions": versions(), "commit": commit()}
+    rows = pa.Table.from_pylist([dataclasses.asdict(line) | common for line in found])
+    paths = write_all({args.results / "perf.parquet": parquet(rows), args.results / "perf.md": markdown.encode()})
+    console.print("Files: " + "  ".join(map(str, paths)), markup=False)
     return 0
+
+
+def _text(line) -> list[str]:
+    number = lambda value: "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    ratio = lambda value: "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    rounds = f"{line.rounds}" + f" ({line.dropped} dropped)" * bool(line.dropped)
+    ratios = [ratio(value) for value in (line.ratio, line.least, line.largest)]
+    ends = ["" if line.peak_mb is None else f"{line.peak_mb:,.0f}", "" if line.share is None else f"{line.share:.0%}"]
+    names = [line.part, line.what, line.ours, number(line.ours_value), line.other or "", number(line.other_value)]
+    return [*names, line.unit, *ratios, rounds, *ends]

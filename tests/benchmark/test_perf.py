@@ -1,22 +1,75 @@
 """The speed table compares two ways of computing the same thing."""
 
 import itertools
+import os
+import time
 
 import pytest
 import torch
 
 from benchmark.__main__ import main
 from benchmark.backbones.resnet26 import resnet26
-from benchmark.perf import compare, reference_way
-from methods.registry import select
+from benchmark.perf import network as net
+from benchmark.perf import parts, rounds
+from benchmark.perf.network import reference_way
+from benchmark.perf.rounds import Way, in_turn
+from methods.registry import entries, select
 
 
 def test_ratio_is_of_rounds_and_the_first_round_is_not_counted(monkeypatch):
-    ticks = itertools.accumulate([0, 9, 0, 9, *[0, 1, 0, 2] * 3])  # warm-up 9 s each, then ours 1 s, theirs 2 s
-    monkeypatch.setattr("benchmark.perf.time.perf_counter", lambda: next(ticks))
-    ratio = compare("part", ("ours", lambda: 10), ("other", lambda: 10), rounds=3)
-    assert (ratio.ours_img_s, ratio.other_img_s) == (10, 5)
-    assert (ratio.ratio, ratio.least, ratio.largest, ratio.rounds) == (2, 2, 2, 3)
+    ticks = itertools.accumulate([*[0, 0, 1, 0, 2, 0] * 3])  # a round begins; ours 1 s, theirs 2 s; it ends
+    monkeypatch.setattr("benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: 0.0)
+    calls = []
+    ways = [Way("ours", lambda: calls.append("o") or 10), Way("other", lambda: calls.append("t") or 10)]
+    line = in_turn(ways, rounds=3).line("part", "what", "ours", "other")
+    assert (line.ours_value, line.other_value, line.unit) == (10, 5, "img/s")
+    assert (line.ratio, line.least, line.largest, line.rounds, line.dropped) == (2, 2, 2, 3, 0)
+    assert "".join(calls) == "ot" * 4, "in turn, once for warmth"
+
+
+def test_rounds_in_which_others_work_are_dropped_up_to_as_many_as_count(monkeypatch):
+    others = iter([0.0, 99.0, 99.0, 99.0, 99.0, 99.0, *[99.0] * 9])  # the first round alone is disturbed
+    monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: next(others))
+    found = in_turn([Way("a", lambda: 1)], rounds=2)
+    assert found.dropped == 1 and len(found.speeds["a"]) == 2
+    rising = itertools.count(0, 1000)
+    monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: next(rising))
+    found = in_turn([Way("a", lambda: 1)], rounds=2)
+    assert found.dropped == 2 and len(found.speeds["a"]) == 2
+    assert found.line("p", "w", "a", unit="s").ratio is None
+
+
+def test_others_are_those_outside_this_process():
+    """This process keeps a processor busy for a moment, and is none of the others."""
+    before, start = rounds._busy(), time.perf_counter()
+    while time.perf_counter() < start + 0.3:
+        pass
+    assert 0 <= rounds._busy() - before < 0.3 * os.cpu_count()
+
+
+def test_multiply_adds_of_a_step_are_those_that_are_known():
+    """performance.md's: forward and the gradients that are needed, at the paper's size, in millions."""
+    known = {"finetune": 2555, "res_adapter": 2017, "par_adapter": 1986, "feature": 853}
+    for name, millions in known.items():
+        (method,) = select(name)
+        network = net.reference_way(net.placed(method))
+        assert round(net.training_macs(network, *net.pixels(2)) / 1e6) == pytest.approx(millions, abs=1), name
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_family_has_a_step_and_an_evaluation(bf16):
+    methods = parts.of_families()
+    assert {m.family for m in methods} == {e.family for e in entries() if not e().refusal("resnet26")} - {"frozen"}
+    inputs = net.pixels(4, 32)
+    for method in methods:
+        network = net.placed(method, 0.25, 32)
+        before = [p.detach().clone() for p in network.parameters() if p.requires_grad]
+        assert net.training("", method, network, inputs, bf16=bf16).work() == 4
+        after = [p for p in network.parameters() if p.requires_grad]
+        assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), method.name
+        if method.mergeable:
+            assert net.evaluation("", net.served(network), inputs[0]).work() == 4
 
 
 def test_the_reference_way_computes_what_ours_does():

@@ -5,9 +5,7 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +13,10 @@ import pytest
 from benchmark import layout, table_files
 from benchmark.detail import detail
 from benchmark.latex import latex
+from benchmark.perf.many import write_many
 from benchmark.published import published, published_baseline
 from benchmark.ranking import ranks
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_all, write_table
+from benchmark.records import read_frame, write_all
 from benchmark.score import ceilings, score
 from benchmark.tables import Table
 from benchmark.tables import tables as of_frames
@@ -390,44 +389,13 @@ def test_no_records_make_no_tables(tmp_path: Path):
     assert write_all(table_files.contents([], tmp_path)) == [] and list(tmp_path.iterdir()) == []
 
 
-OF_MANY = """
-import sys, time
-from pathlib import Path
-import pandas, pyarrow.csv, pyarrow.parquet
-from benchmark import table_files, tables
-from benchmark.records import read_frame, write_all
-start = time.process_time()
-found = tables.tables(read_frame([Path(sys.argv[1])]))
-write_all(table_files.contents(found, Path(sys.argv[2])))
-(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(time.process_time() - start, int(peak) / 1e3)
-print(sum(len(table.rows) for table in found))
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of memory is read from /proc")
 def test_a_hundred_thousand_records_in_two_seconds_and_half_a_gigabyte(command, tmp_path: Path):
     """Seconds of the processor: 1.6 on a quiet machine. What runs beside still slows it, hence the room."""
-    names = list(DOMAINS)
     n = 100_000
-    columns = {f.name: np.full(n, None) for f in SCHEMA}
-    one = record("f") | {"schema": SCHEMA_VERSION, "method_full": "f", "column": "x", "backbone": "b"}
-    columns |= {name: [value] * n for name, value in one.items() if name in columns}
-    i = np.arange(n)
-    columns["hash"] = [f"{j:016x}" for j in i]
-    columns["domain"] = np.array(names, object)[i % 10]
-    columns["k"] = np.array([DOMAINS[name].k for name in names])[i % 10]
-    columns["seed"] = i // 10 % 3
-    columns["method"] = [f"m(v={j})" if j % 100 else "finetune" for j in i // 30]
-    columns["data"] = [f"data {j}" for j in i // 6000]
-    columns["top1"] = np.random.default_rng(0).uniform(50, 90, n)
-    epoch = {"epoch": 1, "loss": 0.5, "train_top1": 50.0, "seconds": 1.0}
-    columns["history"] = pa.array([[epoch] * 20], SCHEMA.field("history").type).take(pa.array(np.zeros(n, int)))
-    table = pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], SCHEMA)
-    (tmp_path / "records").mkdir()
-    write_table(table, tmp_path / "records" / "all.parquet")
-    done = command([sys.executable, "-c", OF_MANY, str(tmp_path / "records"), str(tmp_path / "out")])
+    write_many(tmp_path / "records", n)
+    done = command([sys.executable, "-m", "benchmark.perf.many", str(tmp_path)])
     assert done.code == 0, done.err
-    seconds, mb, rows = map(float, done.out.split())
-    assert rows > n / 31
+    seconds, mb = map(float, done.out.split())
+    assert pq.read_metadata(tmp_path / "out" / "table1.parquet").num_rows > n / 31
     assert seconds <= 3.5 and mb <= 500, (seconds, mb)

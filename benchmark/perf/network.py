@@ -1,0 +1,120 @@
+"""Steps and evaluations of the ResNet-26 at the paper's size, ours and the reference's way of the same."""
+
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.backbones.resnet26 import resnet26
+from benchmark.perf.rounds import Way
+from methods.layers.network import Network, merged
+from methods.layers.parallel import Beside
+from methods.layers.series import put_series
+from methods.method import Method
+
+BATCH, SIZE, CLASSES = 64, 64, 100
+
+
+def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
+    """x (batch, 3, size, size) and y (batch,), drawn."""
+    generator = np.random.default_rng(0)
+    x = torch.from_numpy(generator.standard_normal((batch, 3, size, size), np.float32))
+    return x, torch.from_numpy(generator.integers(classes, size=batch))
+
+
+def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
+    """A backbone with a random start in the structure that the method stands on."""
+    torch.manual_seed(0)
+    network = resnet26(CLASSES, width * method.widen)
+    if method.source == "series":
+        put_series(network)
+    network.size = size
+    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+
+def placed(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
+    """The method on such a backbone, ready to be trained."""
+    torch.manual_seed(1)
+    return method.place(source(method, width, size), CLASSES).to(memory_format=torch.channels_last)
+
+
+def reference_way(network: nn.Module) -> nn.Module:
+    """The released code's way of the same step: NCHW, adapters beside the convolutions."""
+    for module in network.modules():
+        if isinstance(module, Beside):
+            module.fused = False
+    return network.to(memory_format=torch.contiguous_format)
+
+
+def training(
+    name: str, method: Method, network: nn.Module, inputs: tuple[Tensor, Tensor], steps: int = 1, bf16: bool = False
+) -> Way:
+    """Training steps of the method's own loss and optimiser on `network`."""
+    x, y = inputs
+    if next(network.parameters()).is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    optimiser = method.optimiser(method.groups(network, 1e-4, 1000), 0.01, 0.9, False)
+    network.train()
+
+    def work() -> int:
+        for _ in range(steps):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                value, _ = method.loss(network, x, y, F.cross_entropy)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+        return steps * len(y)
+
+    return Way(name, work)
+
+
+def evaluation(name: str, network: nn.Module, x: Tensor) -> Way:
+    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout and precision."""
+    weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
+    layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    x = x.to(weight.dtype).contiguous(memory_format=layout)
+    network.eval()
+
+    @torch.inference_mode()
+    def work() -> int:
+        network(x)
+        return len(x)
+
+    return Way(name, work)
+
+
+def served(network: Network) -> Network:
+    """Merged, folded, in channels_last: as a run evaluates it."""
+    return merged(network).to(memory_format=torch.channels_last)
+
+
+def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Multiply-adds of one training step, an image, by torch's own counter: convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(network.train()(x), y).backward()
+    network.zero_grad(set_to_none=True)
+    return counter.get_total_flops() // (2 * len(x))
+
+
+def ceiling(dtype: torch.dtype = torch.float32, seconds: float = 0.4) -> float:
+    """Multiply-adds per second of the fastest of some 3x3 convolutions of this network's kind, channels_last."""
+    best = 0.0
+    for channels, side in ((64, 32), (128, 16), (256, 8), (256, 32)):
+        x = torch.randn(BATCH, channels, side, side).to(dtype).contiguous(memory_format=torch.channels_last)
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(dtype).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            conv(x)
+            best = max(best, BATCH * channels**2 * 9 * side**2 / _fastest(conv, x, seconds))
+    return best
+
+
+def _fastest(work: nn.Module, x: Tensor, seconds: float) -> float:
+    """Seconds of the fastest call, of as many as fit."""
+    end, best = time.perf_counter() + seconds, float("inf")
+    while (start := time.perf_counter()) < end:
+        work(x)
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,163 @@
+"""What is measured, by the name that ONLY= takes: each part yields its lines."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from benchmark.perf import network as net
+from benchmark.perf import pixels
+from benchmark.perf.many import write_many
+from benchmark.perf.rounds import Line, Rounds, Way, in_turn
+from benchmark.timing import Peak
+from benchmark.workers import ENVIRONMENT
+from methods.method import Method
+from methods.registry import entries, select
+
+ROUNDS = 5
+THEIRS = "reference's way"
+
+
+def batches(cache: Path) -> Iterator[Line]:
+    """Training batches of packed pixels against files, PIL and a DataLoader."""
+    ways = pixels.ways(cache)
+    yield in_turn(ways, ROUNDS).line("batches", "random crop 64 of 72, flip, normalise", *(way.name for way in ways))
+
+
+def step(cache: Path) -> Iterator[Line]:
+    """A training step of the plain and the adapted network: ours, in bf16, and the reference's."""
+    best = {dtype: net.ceiling(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    inputs = net.pixels()
+    for (method,) in map(select, ("finetune", "res_adapter", "par_adapter", "bn_adapt")):
+        theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
+        ours = net.training("fp32", method, net.placed(method), inputs)
+        half = net.training("bf16 (opt-in)", method, net.placed(method), inputs, bf16=True)
+        macs = net.training_macs(net.reference_way(net.placed(method)), *net.pixels(2))
+        found = in_turn([theirs, ours, half], ROUNDS)
+        for way, dtype in ((ours, torch.float32), (half, torch.bfloat16)):
+            share = macs * statistics.median(found.speeds[way.name]) / best[dtype]
+            yield found.line("step", method.name, way.name, THEIRS, peak_mb=_peak(way.work), share=share)
+    yield _feature(inputs)
+
+
+def _feature(inputs: tuple[torch.Tensor, torch.Tensor]) -> Line:
+    """A step of the head: on features that are there, against the reference's, which computes them at every step."""
+    (method,) = select("feature")
+    x, y = inputs
+    ours, theirs = net.placed(method), net.reference_way(net.placed(method))
+    with torch.no_grad():
+        features = ours.eval().body(x.contiguous(memory_format=torch.channels_last))
+    cached = net.training("fp32, features computed once", method, ours.head, (features, y), steps=200)
+    found = in_turn([net.training(THEIRS, method, theirs, inputs), cached], ROUNDS)
+    return found.line("step", "feature", cached.name, THEIRS)
+
+
+def evaluation(cache: Path) -> Iterator[Line]:
+    """Inference of adapted networks: merged and folded, in bf16 too, against adapters beside the convolutions."""
+    x, _ = net.pixels()
+    for (method,) in map(select, ("finetune", "res_adapter", "par_adapter")):
+        network = net.placed(method)
+        ways = [
+            net.evaluation(THEIRS, net.reference_way(net.placed(method)), x),
+            net.evaluation("merged, fp32", net.served(network), x),
+            net.evaluation("merged, bf16 (opt-in)", net.served(network).to(torch.bfloat16), x),
+        ]
+        found = in_turn(ways, ROUNDS)
+        for way in ways[1:]:
+            yield found.line("evaluation", method.name, way.name, THEIRS)
+
+
+def families(cache: Path) -> Iterator[Line]:
+    """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), and merged against the bare backbone."""
+    inputs = net.pixels()
+    (finetune,) = select("finetune")
+    whole = net.training("finetune", finetune, net.placed(finetune), inputs)
+    bare = net.evaluation("the bare backbone", net.served(net.source(finetune)), inputs[0])
+    for method in of_families():
+        network = net.placed(method)
+        trained = net.training(method.name, method, network, inputs)
+        found = in_turn([whole, trained], 3)
+        yield found.line("families", f"{method.family}: step", method.name, "finetune", peak_mb=_peak(trained.work))
+        if method.mergeable:
+            merged = net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
+            found = in_turn([bare, merged], 3)
+            yield found.line("families", f"{method.family}: inference", merged.name, bare.name)
+
+
+def of_families() -> list[Method]:
+    """The first entry of every family that trains a network by itself on this backbone's width."""
+    found: dict[str, Method] = {}
+    for entry in entries():
+        method = entry()
+        if not method.refusal("resnet26") and not method.joint and method.widen == 1 and not method.views:
+            found.setdefault(method.family, method)
+    return list(found.values())
+
+
+def allocator(cache: Path) -> Iterator[Line]:
+    """What keeping large blocks gives, in pairs of processes: it is read when a process starts."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    kept = plain | {name: value for name, value in ENVIRONMENT.items() if name.startswith("MALLOC_")}
+    speeds: dict[str, list[float]] = {"large blocks kept": [], "as it is": []}
+    for _ in range(3):
+        for name, environment in zip(speeds, (kept, plain), strict=True):
+            speeds[name].append(float(_process(["-c", _STEPS], environment)))
+    yield Rounds(speeds, 0).line("allocator", "par_adapter step, a process each", *speeds)
+
+
+_STEPS = """
+import time
+from benchmark.perf import network as net
+from methods.registry import select
+(method,) = select("par_adapter")
+way = net.training("", method, net.placed(method), net.pixels())
+way.work()
+start = time.perf_counter()
+print(sum(way.work() for _ in range(4)) / (time.perf_counter() - start))
+"""
+
+
+def tables(cache: Path) -> Iterator[Line]:
+    """All tables of 100,000 synthetic records: seconds and peak memory, imports not counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_many(Path(folder, "records"), 100_000)
+        found = [_process(["-m", "benchmark.perf.many", folder]).split() for _ in range(3)]
+    seconds, peaks = zip(*(map(float, words) for words in found), strict=True)
+    rounds = Rounds({"from columns": [1 / s for s in seconds]}, 0)
+    yield rounds.line("tables", "of 100,000 records", "from columns", unit="s", peak_mb=max(peaks))
+
+
+def start(cache: Path) -> Iterator[Line]:
+    """What light commands take from the shell, against importing torch, which they leave out."""
+    heavy = Way("import torch", lambda: len(_process(["-c", "import torch"])) + 1)
+    for words in (["--help"], ["methods"], ["tables", "--help"]):
+        light = Way(" ".join(words), lambda words=words: bool(_process(["-m", "benchmark", *words])))
+        yield in_turn([heavy, light], ROUNDS).line("start", light.name, light.name, heavy.name, unit="s")
+
+
+PARTS: dict[str, Callable[[Path], Iterator[Line]]] = {
+    "batches": batches,
+    "step": step,
+    "evaluation": evaluation,
+    "families": families,
+    "allocator": allocator,
+    "tables": tables,
+    "start": start,
+}
+
+
+def _process(words: list[str], environment: dict[str, str] | None = None) -> str:
+    """What a new Python of this environment prints."""
+    return subprocess.run([sys.executable, *words], env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def _peak(work: Callable[[], object]) -> float | None:
+    """Largest resident memory of this process while it works, in MB."""
+    peak = Peak(torch.device("cpu"))
+    work()
+    return peak.mb()

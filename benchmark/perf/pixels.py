@@ -1,0 +1,40 @@
+"""Training batches two ways: packed pixels, and files through PIL, torchvision's transforms and a DataLoader."""
+
+from pathlib import Path
+
+from benchmark.perf.rounds import Way
+from benchmark.plan import standins
+from datasets.annotations import read_split
+from datasets.batches import Batches, everything
+from datasets.catalogue import DOMAINS
+from datasets.pack import pack
+
+
+def ways(cache: Path, epochs: int = 10) -> list[Way]:
+    """Ours, `epochs` over a drawn domain, and the usual way once: batches of 64, crop 64 of 72, flip, normalise."""
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    split = read_split(standins(cache), DOMAINS["aircraft"], "train")
+    domain = split.domain
+    ours = Batches([everything(pack(split, cache / "packs", 72))], domain, crop=64, batch=64)
+    change = [transforms.RandomCrop(64)] + [transforms.RandomHorizontalFlip()] * domain.flip
+    change = transforms.Compose([*change, transforms.ToTensor(), transforms.Normalize(domain.mean, domain.std)])
+
+    class Files(Dataset):
+        def __len__(self):
+            return len(split)
+
+        def __getitem__(self, i):
+            return change(Image.open(split.root / split.files[i]).convert("RGB")), int(split.labels[i])
+
+    loader = DataLoader(Files(), batch_size=64, shuffle=True)
+
+    def fast() -> int:
+        return sum(len(y) for epoch in range(epochs) for _, y in ours.train(0, epoch))
+
+    def slow() -> int:
+        return sum(len(y) for _, y in loader)
+
+    return [Way("packed pixels", fast), Way("PIL DataLoader, no workers", slow)]

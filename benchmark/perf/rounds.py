@@ -1,0 +1,96 @@
+"""Rounds in which several ways of one thing take turns; those in which the machine did other work are dropped."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped
+_STAT = Path("/proc/stat")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing a thing: `work()` does it once and returns how many images (or whatever is counted) it did."""
+
+    name: str
+    work: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """How many times faster ours is than the other way: median, least and largest of the rounds.
+
+    `ours_value` and `other_value` are medians of what `unit` says, the other's null where nothing is compared.
+    """
+
+    part: str
+    what: str
+    ours: str
+    other: str | None
+    unit: str
+    ours_value: float
+    other_value: float | None
+    ratio: float | None
+    least: float | None
+    largest: float | None
+    rounds: int
+    dropped: int  # rounds in which others had the machine
+    peak_mb: float | None = None  # of the process while ours ran
+    share: float | None = None  # of the machine's ceiling of convolutions, by ours
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Per way its speeds (what it did per second), one a round that counts."""
+
+    speeds: Mapping[str, list[float]]
+    dropped: int
+
+    def line(self, part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s", **more) -> Line:
+        """`ours` against `other`, both names of ways; `unit` s gives seconds in place of speeds."""
+        mine, theirs = self.speeds[ours], self.speeds[other] if other else []
+        ratios = [a / b for a, b in zip(mine, theirs)]
+        value = statistics.median if unit != "s" else lambda speeds: 1 / statistics.median(speeds)
+        found = (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
+        there = value(theirs) if theirs else None
+        return Line(part, what, ours, other, unit, value(mine), there, *found, len(mine), self.dropped, **more)
+
+
+def in_turn(ways: list[Way], rounds: int) -> Rounds:
+    """Run the ways in turn until `rounds` rounds count; the first warms up, and twice as many at most are tried.
+
+    Where all rounds tried were disturbed, the last ones count: `dropped` tells.
+    """
+    for way in ways:
+        way.work()
+    speeds: dict[str, list[float]] = {way.name: [] for way in ways}
+    dropped = 0
+    while len(speeds[ways[0].name]) < rounds:
+        start, before = time.perf_counter(), _busy()
+        found = {way.name: _speed(way.work) for way in ways}
+        others = (_busy() - before) / (time.perf_counter() - start) / (os.cpu_count() or 1)
+        if others > OTHERS and dropped < rounds:
+            dropped += 1
+            continue
+        for name, speed in found.items():
+            speeds[name].append(speed)
+    return Rounds(speeds, dropped)
+
+
+def _speed(work: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    done = work()
+    return done / (time.perf_counter() - start)
+
+
+def _busy() -> float:
+    """Processor seconds that others than this process and its children have had; 0 where the system does not tell."""
+    try:
+        user, nice, system, _, _, irq, soft, stolen = map(int, _STAT.read_text().split(maxsplit=9)[1:9])
+    except (OSError, ValueError):
+        return 0.0
+    all_of_us = sum(os.times()[:4])
+    return (user + nice + system + irq + soft + stolen) / os.sysconf("SC_CLK_TCK") - all_of_us
