@@ -1,6 +1,8 @@
 """`python -m benchmark tables`: every table again, from a folder of records."""
 
 from argparse import Namespace
+from collections.abc import Sized
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -19,17 +21,14 @@ def run(args: Namespace) -> int:
     if args.source is not None and not source.is_dir():
         what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
         raise BadInput(f"FROM={source} {what}")
-    frame = read_frame([source])
-    if not len(frame):
-        raise BadInput(
-            f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
-            "with FROM="
-        )
     if args.collect is not None:
         records = read_records([source])
+        _some(records, source)
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
         return 0
+    frame = read_frame([source])
+    _some(frame, source)
     if not args.limited:
         frame = frame[frame["limit"].isna()]
     if not len(frame):
@@ -48,3 +47,11 @@ def run(args: Namespace) -> int:
         screen.table(table)
     screen.files(list(dict.fromkeys(path.parent if folder in path.parent.parents else path for path in paths)))
     return 0
+
+
+def _some(found: Sized, source: Path) -> None:
+    if not len(found):
+        raise BadInput(
+            f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
+            "with FROM="
+        )

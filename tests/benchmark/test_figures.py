@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_records import SETTINGS, record, ten
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
@@ -26,59 +27,6 @@ from benchmark.tables import Table, tables
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.registry import entries
-
-SETTINGS = {"network": "resnet26", "width": 0.25, "crop": 32, "adapt": {"lr": 0.1}}
-
-
-def run(method: str = "finetune", domain: str = "dtd", top1: float = 80.0, seed: int = 0, **more) -> dict:
-    official = DOMAINS.get(domain)
-    made = {
-        "hash": f"{method} {domain} {seed} {sorted(more.items())}",
-        "method": method,
-        "label": method.partition("(")[0].capitalize(),
-        "family": "low rank",
-        "fidelity": "ours",
-        "domain": domain,
-        "k": official.k if official else 0,
-        "seed": seed,
-        "split": "val",
-        "limit": None,
-        "profile": "standin",
-        "settings": json.dumps(SETTINGS),
-        "data": "standin-v1-seed0",
-        "data_id": "standin-v1-seed0",
-        "standin": True,
-        "backbone_source": "pretrained",
-        "training": 1,
-        "source_cell": domain == "imagenet12",
-        "top1": top1,
-        "eval_images": 100,
-        "train_images": 200,
-        "multiplier": 2.0,
-        "head_floats": 10,
-        "floats": 111,
-        "bits": 8,
-        "base_floats": 1000,
-        "train_seconds": 4.0,
-        "prepare_seconds": None,
-        "step_ms": 5.0,
-        "step_ms_p10": 4.0,
-        "step_ms_p90": 7.0,
-        **dict.fromkeys(("train_img_s", "eval_img_s", "peak_mb", "bytes"), 5.0),
-        "joules": None,
-        "macs_train": 2_000_000,
-        "macs_inference": 1_000_000,
-        "device": "cpu",
-        "machine": "mine",
-        "workers": 2,
-        "threads": 1,
-        "created": "2026-01-01T00:00:00+00:00",
-    }
-    return made | more
-
-
-def ten(method: str = "finetune", top1: float = 80.0, seed: int = 0, **more) -> list[dict]:
-    return [run(method, name, top1, seed, **more) for name in DOMAINS]
 
 
 def made(records: list[dict]) -> list[Table]:
@@ -174,8 +122,13 @@ def test_each_caption_says_data_split_profile_and_seeds(everything):
 
 
 def test_gaps_are_the_differences_to_fine_tune_by_domain():
-    records = [run("finetune", "dtd", 80.0), run("finetune", "svhn", 60.0), run("finetune", "svhn", 70.0, 1)]
-    records += [run("lora", "dtd", 85.5), run("lora", "svhn", 60.0), run("hira", "svhn", 90.0), run("hira", "ucf101")]
+    records = [record("finetune", "dtd", 80.0), record("finetune", "svhn", 60.0), record("finetune", "svhn", 70.0, 1)]
+    records += [
+        record("lora", "dtd", 85.5),
+        record("lora", "svhn", 60.0),
+        record("hira", "svhn", 90.0),
+        record("hira", "ucf101"),
+    ]
     labels, domains, cells = gap.gaps(one(records).table)
     assert domains == ["dtd", "svhn"]  # ucf101 has no baseline
     assert labels == ["Lora", "Hira"]  # the whole row first
@@ -198,7 +151,7 @@ REAL = {"split": "test", "standin": False, "data": "decathlon-1.0"}
 
 def test_nothing_is_drawn_where_nothing_is(tmp_path):
     said = []
-    files = write([run("lora"), run("lora", "svhn")], tmp_path, said=said)
+    files = write([record("lora"), record("lora", "svhn")], tmp_path, said=said)
     assert not [name for name in files if name.startswith("gap")] and not (tmp_path / "gap.svg").exists()
     assert len(said) == 1 and "gap" in said[0] and "no fine-tune" in said[0]
     with pytest.raises(BadInput, match=r"^ONLY=gap has nothing to draw: no fine-tune run .*METHOD=finetune") as error:
@@ -207,22 +160,22 @@ def test_nothing_is_drawn_where_nothing_is(tmp_path):
     with pytest.raises(BadInput, match="ONLY=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
         write(ten("lora"), tmp_path, "pie")
     with pytest.raises(NotDrawn, match="no training time"):
-        list(trade.time(one([run("feature", "imagenet12")])))
+        list(trade.time(one([record("feature", "imagenet12")])))
     with pytest.raises(NotDrawn, match="no step time"):
-        list(steps.draw(one([run(step_ms=None)])))
+        list(steps.draw(one([record(step_ms=None)])))
     with pytest.raises(NotDrawn, match="no history"):
-        list(curves.draw(one([run("feature", "imagenet12")])))
+        list(curves.draw(one([record("feature", "imagenet12")])))
     with pytest.raises(NotDrawn, match="no method beside"):
-        list(gap.draw(one([run()])))
+        list(gap.draw(one([record()])))
 
 
 def test_the_measure_is_s_else_the_mean_else_the_domains_most_rows_share():
     assert measured(one(SOME).table).of == "S"
-    whole = measured(one(ten("lora", 82.0) + [run("hira")]).table)
+    whole = measured(one(ten("lora", 82.0) + [record("hira")]).table)
     assert whole.of == "mean" and [p.value.mean for p in whole.points] == [82.0] and whole.left_out == ["Hira"]
-    some = [run("lora", "dtd", 50.0), run("lora", "svhn", 70.0), run("hira", "svhn", 90.0)]
-    some += [run("lora", "dtd", 60.0, 1), run("lora", "svhn", 80.0, 1), run("lora", "svhn", 99.0, 2)]
-    some += [run("dora", "dtd", 1.0), run("dora", "svhn", 3.0)]
+    some = [record("lora", "dtd", 50.0), record("lora", "svhn", 70.0), record("hira", "svhn", 90.0)]
+    some += [record("lora", "dtd", 60.0, 1), record("lora", "svhn", 80.0, 1), record("lora", "svhn", 99.0, 2)]
+    some += [record("dora", "dtd", 1.0), record("dora", "svhn", 3.0)]
     shared = measured(one(some).table)
     assert shared.of == "some" and "DTD, SVHN" in shared.name and shared.left_out == ["Hira"]
     values = {p.label: (p.value.mean, p.value.deviation) for p in shared.points}
@@ -261,12 +214,12 @@ def test_published_points_share_axes_with_the_real_test_split_alone():
     (figure,) = trade.pareto(one([r | {"eval_images": DOMAINS[r["domain"]].counts[2]} for r in ten("lora", **REAL)]))
     (ours,) = figure.figure.axes
     assert len(hollow(ours)) == len(printed) and "same test split" in figure.caption
-    (figure,) = trade.pareto(one([run("lora", "dtd")]))  # top-1 of one domain: nothing published is of that
+    (figure,) = trade.pareto(one([record("lora", "dtd")]))  # top-1 of one domain: nothing published is of that
     assert len(figure.figure.axes) == 1 and not hollow(figure.figure.axes[0])
 
 
 def test_groups_never_share_a_figure_and_names_tell_them_apart(tmp_path):
-    other = json.dumps(SETTINGS | {"adapt": {"lr": 0.3}})
+    other = json.dumps(json.loads(SETTINGS) | {"adapt": {"lr": 0.3}})
     records = ten("lora") + ten("lora", settings=other) + ten("lora", split="holdout")
     files = write(records, tmp_path, "steps")
     assert len([name for name in files if name.endswith(".svg")]) == 3
@@ -337,7 +290,7 @@ def test_the_heat_map_is_centred_at_0_and_reads_in_grey():
         colour = gap.colour_of(value)
         low, high = sorted((luminance(colour), luminance(look.ink_on(colour))))
         assert (high + 0.05) / (low + 0.05) >= 4.5
-    (figure,) = gap.draw(one([run(), run("feature", top1=20.0), run("lora", top1=81.0)]))
+    (figure,) = gap.draw(one([record(), record("feature", top1=20.0), record("lora", top1=81.0)]))
     inks = {t.get_text(): t.get_color() for t in drawn(figure.figure)}
     assert inks["−60.0"] == "#FFFFFF" and inks["+1.0"] == "#000000"
 
@@ -374,7 +327,7 @@ LONG = "adapter(arrangement='parallel', conv='copy_concat', scale='{}', and_more
 def test_nothing_is_written_outside_the_figure(kind):
     more = {"data": "a-release-with-a-very-long-name-" * 5, "backbone_source": "some file 1234abcd"}
     records = [r | more for m in ("finetune", LONG.format("learned", 1), LONG.format("none", 2)) for r in ten(m, 70.0)]
-    records += [run("finetune", "birds_of_the_whole_world", 50.0, k=0, **more)]
+    records += [record("finetune", "birds_of_the_whole_world", 50.0, k=0, **more)]
     drawn_one = next(iter(kind(one(records))))
     figure = drawn_one.figure
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()

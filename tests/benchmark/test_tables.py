@@ -1,6 +1,5 @@
 """Tables are pure functions of records: who shares one, whose errors set E_max, what stays empty."""
 
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pandas as pd
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from drawn_records import SETTINGS, record, ten
 
 from benchmark import layout, table_files
 from benchmark.detail import detail
@@ -23,61 +23,9 @@ from benchmark.tables import tables as of_frames
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 
-SETTINGS = json.dumps({"network": "resnet26", "width": 0.25, "crop": 32})
-
 
 def tables(records: list[dict], shipped: list[dict] = ()) -> list[Table]:
     return of_frames(pd.DataFrame(records), pd.DataFrame(shipped) if shipped else None)
-
-
-def record(method: str = "finetune", domain: str = "dtd", top1: float = 80.0, seed: int = 0, **more) -> dict:
-    official = DOMAINS.get(domain)
-    made = {
-        "hash": f"{method} {domain} {seed} {sorted(more.items())}",
-        "method": method,
-        "label": method.partition("(")[0].capitalize(),
-        "family": "a family",
-        "fidelity": "ours",
-        "domain": domain,
-        "k": official.k if official else 0,
-        "seed": seed,
-        "split": "val",
-        "limit": None,
-        "profile": "standin",
-        "settings": SETTINGS,
-        "data": "standin-v1-seed0",
-        "data_id": "standin-v1-seed0",
-        "standin": True,
-        "backbone_source": "pretrained",
-        "training": 1,
-        "source_cell": domain == "imagenet12",
-        "top1": top1,
-        "eval_images": 100,
-        "train_images": 200,
-        "multiplier": 2.0,
-        "head_floats": 10,
-        "floats": 111,
-        "bits": 8,
-        "base_floats": 1000,
-        "train_seconds": 4.0,
-        "prepare_seconds": None,
-        **dict.fromkeys(
-            ("step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s", "peak_mb", "bytes"), 5.0
-        ),
-        "joules": None,
-        "macs_train": 2_000_000,
-        "macs_inference": 1_000_000,
-        "device": "cpu",
-        "machine": "mine",
-        "workers": 2,
-        "threads": 1,
-        "created": "2026-01-01T00:00:00+00:00",
-    }
-    return made | more
-
-
-def ten(method: str = "finetune", top1: float = 80.0, seed: int = 0, **more) -> list[dict]:
-    return [record(method, name, top1, seed, **more) for name in DOMAINS]
 
 
 def one(records: list[dict], shipped: list[dict] = ()) -> Table:
