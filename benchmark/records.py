@@ -113,8 +113,19 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
-_NEEDED = ("hash", "method", "domain", "k", "seed", "eval_images", "created")  # never null
-_RANGES = {"top1": (0, 100), "eval_images": (1, 2**62), "multiplier": (1e-9, 1e9), "base_floats": (1, 2**62)}
+# What may be null: not every run has it, or it was not measured.
+_NULLABLE = {
+    *("limit", "together", "correct", "top1", "history", "merge_difference", "bytes", "macs_train", "macs_inference"),
+    *("train_seconds", "prepare_seconds", "step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s"),
+    *("peak_mb", "joules"),
+}
+_RANGES = {
+    **{name: (0, 2**53) for name, kind, _ in FIELDS if pa.types.is_integer(kind) or pa.types.is_floating(kind)},
+    **dict.fromkeys(("eval_images", "train_images", "base_floats", "classes"), (1, 2**53)),
+    "top1": (0, 100),
+    "multiplier": (1e-9, 1e9),
+}
+_CREATED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d"
 _HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
@@ -329,7 +340,7 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
         raise BadInput(f"{path} holds records with a field of another type ({what}); remove it and run again") from None
     for name in names:
         column = table[name]
-        if name in _NEEDED and column.null_count:
+        if name not in _NULLABLE and column.null_count:
             raise BadInput(f"{path} holds a record whose {name} is empty; remove it and run again")
         if column.type == pa.float64() and not pc.all(pc.is_finite(column), min_count=0).as_py():
             wrong = table["hash"][pc.index(pc.is_finite(column), False).as_py()]
@@ -340,4 +351,15 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
             if not pc.all(fits, min_count=0).as_py():
                 wrong = table["hash"][pc.index(fits, False).as_py()]
                 raise BadInput(f"{path}: the run {wrong} has a {name} that cannot be; remove it and run again")
+    if {"correct", "eval_images", "top1"} <= set(names):
+        share = pc.multiply(pc.divide(pc.cast(table["correct"], pa.float64()), table["eval_images"]), 100.0)
+        fits = pc.less(pc.abs(pc.subtract(share, table["top1"])), 1e-6)
+        if not pc.all(fits, min_count=0).as_py():
+            wrong = table["hash"][pc.index(fits, False).as_py()]
+            raise BadInput(f"{path}: the run {wrong} has a top1 that its correct contradicts; remove it and run again")
+    if "created" in names:
+        fits = pc.match_substring_regex(pc.cast(table["created"], pa.string()), _CREATED)
+        if not pc.all(fits, min_count=0).as_py():
+            wrong = table["hash"][pc.index(fits, False).as_py()]
+            raise BadInput(f"{path}: the run {wrong} has a created that is no time; remove it and run again")
     return table

@@ -14,8 +14,9 @@ from benchmark.figures.look import MOST
 SIZE = 8.0  # of the letters, points
 MARK = 4.5  # half the side of a mark's box, points
 GAP = 2.0  # kept free around a label, points
-REACH = (5.0, 9.0, 14.0, 20.0, 27.0, 36.0, 48.0, 62.0, 80.0)  # of a label from its point, points
+REACH = (5.0, 9.0, 14.0, 20.0, 27.0, 36.0, 48.0)  # of a label from its point, points
 SIDES = [math.radians(a) for a in (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 68, 112, 248, 292)]
+FAR = 80.0  # cost above which a label that is not bold is left out: it would stand by other points than its own
 LEADER = 10.0  # from this distance on a thin line leads to the point
 
 
@@ -74,7 +75,7 @@ def write_labels(ax: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tup
                 cost += 3 * abs(way[1])
                 if best is None or cost < best[0]:
                     best = cost, box, middle, end, leader
-        if best is None:
+        if best is None or (best[0] > FAR and not label.bold):
             unplaced.append(label)
             continue
         _, box, middle, end, leader = best

@@ -15,7 +15,13 @@ from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_all, wri
 from datasets.catalogue import DOMAINS
 
 _SETTINGS = json.dumps({"network": "resnet26", "width": 0.25, "crop": 32})
-_TEXTS = {"split": "val", "profile": "standin", "settings": _SETTINGS, "created": "2026-01-01T00:00:00+00:00"}
+_TEXTS = {
+    "split": "val",
+    "profile": "standin",
+    "settings": _SETTINGS,
+    "versions": '{"torch": "2"}',
+    "created": "2026-01-01T00:00:00+00:00",
+}
 
 
 def write_many(folder: Path, n: int) -> Path:
@@ -29,7 +35,7 @@ def write_many(folder: Path, n: int) -> Path:
             columns[field.name] = np.full(n, None)
         else:
             columns[field.name] = np.full(n, True if field.type == pa.bool_() else 5)
-    names = list(DOMAINS)
+    names, right = list(DOMAINS), np.random.default_rng(0).integers(5000, 9000, n)
     columns |= {
         "schema": np.full(n, SCHEMA_VERSION),
         "hash": [f"{j:016x}" for j in i],
@@ -40,8 +46,9 @@ def write_many(folder: Path, n: int) -> Path:
         "method": [f"m(v={j})" if j % 100 else "finetune" for j in i // 30],
         "data": [f"data {j}" for j in i // 6000],
         "limit": np.full(n, None),
-        "top1": np.random.default_rng(0).uniform(50, 90, n),
-        "eval_images": np.full(n, 100),
+        "correct": right,
+        "top1": right / 100,
+        "eval_images": np.full(n, 10_000),
         "multiplier": np.full(n, 2.0),
     }
     epoch = {"epoch": 1, "loss": 0.5, "train_top1": 50.0, "seconds": 1.0}

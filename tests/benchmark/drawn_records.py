@@ -49,6 +49,7 @@ def record(method: str = "finetune", domain: str = "dtd", top1: float = 80.0, se
         "machine": "mine",
         "workers": 2,
         "threads": 1,
+        "versions": '{"torch": "2.15.0"}',
         "created": "2026-01-01T00:00:00+00:00",
     }
     return made | more

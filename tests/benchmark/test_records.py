@@ -42,7 +42,8 @@ def full(hash: str = "a" * 16) -> dict:
     record = {name: VALUES.get(kind) for name, kind, _ in FIELDS}
     epoch = {"epoch": 1, "loss": 0.25, "train_top1": 50.0, "seconds": 1e-3}
     lists = {"history": [epoch, epoch | {"epoch": 2}], "together": ["dtd", "svhn"]}
-    return record | {"schema": SCHEMA_VERSION, "hash": hash} | lists
+    right = {"top1": 100.0, "created": "2026-01-01T00:00:00+00:00"}  # of 2**40 images all
+    return record | {"schema": SCHEMA_VERSION, "hash": hash} | lists | right
 
 
 def test_every_field_says_what_it_is():
@@ -66,18 +67,7 @@ def test_round_trip_keeps_every_field(tmp_path: Path):
 
 
 def test_nulls_stay_null(tmp_path: Path):
-    empty = dict.fromkeys(name for name, _, _ in FIELDS) | {
-        "schema": SCHEMA_VERSION,
-        "hash": "b",
-        "method": "m",
-        "k": 1,
-        "domain": "d",
-        "seed": 0,
-        "correct": 1,
-        "eval_images": 2,
-        "top1": 50.0,
-        "created": "now",
-    }
+    empty = full() | dict.fromkeys(records._NULLABLE)
     assert read_record(write_record(empty, tmp_path)) == empty
     short = {name: value for name, value in empty.items() if value is not None}
     assert read_record(write_record(short, tmp_path)) == empty
@@ -215,7 +205,9 @@ def test_a_number_that_is_none_is_told(read, field: str, value: float, tmp_path:
 
 
 @BOTH
-@pytest.mark.parametrize("field", ["hash", "k", "seed", "eval_images"])
+@pytest.mark.parametrize(
+    "field", ["hash", "k", "seed", "eval_images", "label", "machine", "threads", "standin", "split"]
+)
 def test_a_record_without_what_tells_it_is_told(read, field: str, tmp_path: Path):
     path = write_table(pa.Table.from_pylist([full() | {field: None}], SCHEMA), tmp_path / "x.parquet")
     with pytest.raises(BadInput, match=rf"{path} holds a record whose {field} is empty; remove it"):
@@ -223,8 +215,8 @@ def test_a_record_without_what_tells_it_is_told(read, field: str, tmp_path: Path
 
 
 @BOTH
-@pytest.mark.parametrize("changed", [{"correct": 7}, {"top1": 7.0}])
-def test_two_records_of_one_hash_that_differ_name_both_files(read, changed: dict, tmp_path: Path):
+def test_two_records_of_one_hash_that_differ_name_both_files(read, tmp_path: Path):
+    changed = {"correct": 2**38, "top1": 25.0}
     a = write_record(full(), tmp_path / "a")
     b = write_record(full() | changed, tmp_path / "b")
     for folders in ([tmp_path], [tmp_path / "a", tmp_path / "b"]):
@@ -239,7 +231,7 @@ def test_two_records_of_one_hash_that_differ_name_both_files(read, changed: dict
 @BOTH
 def test_runs_made_again_are_read_where_they_are_named(read, tmp_path: Path):
     write_record(full(), tmp_path / "records")
-    write_record(full() | {"top1": 1.0}, tmp_path / "reruns" / "records")
+    write_record(full() | {"correct": 2**38, "top1": 25.0}, tmp_path / "reruns" / "records")
     assert len(read([tmp_path])) == len(read([tmp_path / "reruns"])) == 1
 
 
@@ -286,7 +278,17 @@ def test_what_a_killed_write_left_is_cleared(tmp_path: Path, monkeypatch):
     assert set(tmp_path.iterdir()) == set(kept)
 
 
-@pytest.mark.parametrize(("name", "value"), [("top1", 150.0), ("top1", -5.0), ("eval_images", 0), ("multiplier", 0.0)])
+IMPOSSIBLE = {
+    "top1": -5.0,
+    "eval_images": 0,
+    "multiplier": 0.0,
+    "train_seconds": -1.0,
+    "joules": -1.0,
+    "head_floats": -1,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [("top1", 150.0), *IMPOSSIBLE.items()])
 def test_a_number_that_cannot_be_is_told(name: str, value: float, tmp_path: Path):
     write_record(full() | {name: value}, tmp_path)
     for read in (read_records, read_frame):
@@ -320,3 +322,18 @@ def test_files_that_belong_together_are_written_all_or_none(last: str, tmp_path:
     assert {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()} == before
     assert write_all(some) == [tmp_path / "a", tmp_path / "b"]
     assert (tmp_path / "a").read_bytes() == b"new" and not (tmp_path / "gone").exists()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"correct": 1}, "a top1 that its correct contradicts"),
+        ({"correct": 2**41}, "a top1 that its correct contradicts"),
+        ({"created": "yesterday"}, "a created that is no time"),
+    ],
+)
+def test_fields_that_contradict_themselves_are_told(read, changed: dict, told: str, tmp_path: Path):
+    path = write_record(full() | changed, tmp_path)
+    with pytest.raises(BadInput, match=rf"{path}: the run a+ has {told}; remove it"):
+        read([tmp_path])

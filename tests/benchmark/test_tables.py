@@ -69,9 +69,7 @@ def test_what_is_not_comparable_never_shares_a_table_nor_a_baseline(other: dict)
 
 
 def test_another_machine_and_commit_share_a_table():
-    assert (
-        len(tables(ten() + ten("feature", machine="other", device="H100", commit="x", versions="y", command="z"))) == 1
-    )
+    assert len(tables(ten() + ten("feature", machine="other", device="H100", commit="x", command="z"))) == 1
 
 
 def test_seeds_give_mean_and_deviation_and_a_score_each_against_the_mean_baseline():
@@ -273,9 +271,17 @@ def test_times_of_two_machines_have_no_best_and_a_method_of_both_names_both():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"label": None}, {"multiplier": None}, {"settings": "{no"}, {"settings": None}, {"settings": "[]"}]
+    "wrong",
+    [
+        {"settings": "{no"},
+        {"settings": "[]"},
+        {"settings": '{"network": "resnet26", "width": "x", "crop": 32}'},
+        {"versions": "{nope"},
+        {"versions": "[]"},
+        {"versions": '{"torch": 2}'},
+    ],
 )
-def test_a_record_that_lacks_what_a_row_is_made_of_is_told(wrong: dict):
+def test_a_record_whose_json_is_none_is_told(wrong: dict):
     with pytest.raises(BadInput, match=rf"the run f dtd .* {next(iter(wrong))}.*; remove it"):
         tables(ten() + [record("f") | wrong])
 
