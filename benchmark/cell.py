@@ -207,8 +207,9 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     if together is not None and method.alone:
         measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in shared)}
     bare, difference = _bare(network, method, test_images)
-    inference = conv_macs(bare, test_images.crop)
-    result = evaluate(_served(bare, cell, method, together), test_images, profile.precision)
+    served = _served(bare, cell, method, together)
+    inference = conv_macs(served, test_images.crop)
+    result = evaluate(served, test_images, profile.precision)
     floats = bits = 0
     if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)

@@ -1,5 +1,6 @@
 """`python -m benchmark methods`: the registry as a table."""
 
+import dataclasses
 import sys
 from argparse import Namespace
 
@@ -7,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.backbones.shapes import shapes_named
+from datasets.errors import BadInput
 from methods.method import Method
-from methods.registry import entries
+from methods.registry import GROUPS, entries
 from methods.shapes import Shapes
 
 
@@ -17,6 +19,7 @@ def run(args: Namespace) -> int:
     name = args.network
     base = shapes_named(name, args.width)
     what = f"the ResNet-26 of width {args.width:g}" if name == "resnet26" else name
+    what += f", images of {base.size} px"
     out = Table(header_style="bold", title=f"Methods; #par. on {what}", title_justify="left")
     for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "paper"):
         out.add_column(column, justify="right" if column == "#par." else "left", no_wrap=column in ("name", "#par."))
@@ -31,12 +34,23 @@ def run(args: Namespace) -> int:
             notes.append(f"{method.name}: {refused}")
         else:
             shapes = shapes_named(name, args.width * method.widen)
-            par = f"{method.multiplier(shapes, base.base):.2f}"
+            try:
+                par = f"{method.multiplier(shapes, base.base):.2f}"
+            except NotImplementedError:
+                raise BadInput(
+                    f"the method {method.name!r} of {entry.__module__} lacks the count of what it stores: floats, or "
+                    "new_floats of a PerConv; see methods/README.md"
+                ) from None
             notes += left_alone(method, shapes)
         merges = "yes" if method.mergeable else "no"
         out.add_row(method.name, method.family, method.label, method.fidelity, method.start, merges, par, method.paper)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(out)
+    several = " ".join(["all", *GROUPS])
+    console.print(f"METHOD= takes names, comma lists, wildcards (lora*) and {several}; options as in lora(rank=4):")
+    for entry in entries():
+        if dataclasses.fields(entry):
+            console.print(f"  {entry().full_spec}", markup=False)
     for note in notes:
         console.print(note)
     return 0

@@ -110,5 +110,8 @@ def fit(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:
 
 def damage(network: Network) -> str | None:
     """What is wrong with the weights where not all are finite."""
-    lost = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
-    return f"holds NaN or infinity in {lost[0]}" if lost else None
+    tensors = network.state_dict()
+    if lost := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        return f"holds NaN or infinity in {lost[0]}"
+    below = [name for name, tensor in tensors.items() if name.endswith("running_var") and (tensor < 0).any()]
+    return f"holds a variance below 0 in {below[0]}" if below else None

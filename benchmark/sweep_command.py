@@ -19,6 +19,7 @@ from benchmark.records import read_records, write_bytes, write_table
 from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
 from datasets.cores import cores
+from datasets.errors import BadInput
 from methods.method import Method
 from methods.registry import select, select_named
 
@@ -58,7 +59,11 @@ def run(args: Namespace) -> int:
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
-        cells = {rate: _at(request, data, *rate) for m in request.methods if m.widen == 1 for rate in _rates(m)}
+        for wide in (m for m in request.methods if m.widen != 1):
+            screen.say(f"left out: {wide.spec} takes the rate of the method that it is wider than")
+        if not (swept := [m for m in request.methods if m.widen == 1]):
+            raise BadInput(f"METHOD={args.method}: no method is left to sweep; name another")
+        cells = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
         finished = {record["hash"] for record in read_records([args.results / "records"])}
         todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
         where = Provenance(data.name, data.id, data.standin, cores(), command(), commit(), versions(), machine())

@@ -15,7 +15,8 @@ class DAN(PerConv):
     C (cout, cout) starts at the identity, so the network does. It is kept as C = I + D: the gradient is
     the same, and weight decay pulls D to 0, the shared filters, where it would pull C to 0, no
     filters. The paper also learns each convolution's bias; here the batch norm behind, the domain's
-    own, has it. Stores cout² a convolution and 2 a batch norm channel: #par. 2.08.
+    own, has it. Stores cout² a convolution and 2 a batch norm channel: #par. 2.08. Convolutions in groups are
+    left alone: their filters read different channels.
     """
 
     name = "dan"
@@ -25,6 +26,9 @@ class DAN(PerConv):
     paper = "Rosenfeld 2017, arXiv 1705.04228"
     mergeable = True
     lr = 0.1
+
+    def why_not(self, conv: ConvShape) -> str:
+        return "" if conv.groups == 1 else f"its {conv.groups} groups read different channels"
 
     def layer(self, conv):
         from methods.layers.dan import CombinedConv

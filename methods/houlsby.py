@@ -35,6 +35,12 @@ class Houlsby(Method):
     def check(self, shapes: Shapes) -> None:
         if not shapes.blocks:
             raise BadInput("houlsby stands in residual blocks and this backbone has none; take par_adapter")
+        widest = max((n.channels for n in shapes.norms), default=self.bottleneck)
+        if self.bottleneck > widest:
+            raise BadInput(
+                f"houlsby(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest layer has {widest} "
+                "channels; lower it"
+            )
 
     def place(self, source, classes):
         from methods.layers.houlsby import BottleneckNorm

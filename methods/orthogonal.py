@@ -41,7 +41,8 @@ class OFT(PerConv):
         return conv.cout // conv.groups if self.side == "left" else conv.fan
 
     def block_at(self, conv: ConvShape) -> int:
-        return max(b for b in range(1, self.block + 1) if self._size(conv) % b == 0)
+        size = self._size(conv)
+        return max(b for b in range(1, min(self.block, size) + 1) if size % b == 0)
 
     def why_not(self, conv):
         what = "filters of a group" if self.side == "left" else "columns"
@@ -64,7 +65,8 @@ class OFT(PerConv):
         return OFTConv(conv, self.block_at(ConvShape.of(conv)), self.side)
 
     def new_floats(self, conv):
-        return self._size(conv) * (self.block_at(conv) - 1) // 2
+        turned = conv.cout if self.side == "left" else conv.fan
+        return turned * (self.block_at(conv) - 1) // 2
 
 
 @register

@@ -40,6 +40,12 @@ class PadPrompt(Method):
     def start(self):
         return "other"
 
+    def check(self, shapes: Shapes) -> None:
+        if self.width > shapes.size:
+            raise BadInput(
+                f"pad_prompt(width={self.width}): the border is wider than the image of {shapes.size} pixels; lower it"
+            )
+
     def place(self, source, classes):
         from methods.layers.network import new_head, share
         from methods.layers.pad_prompt import BorderedConv

@@ -24,6 +24,8 @@ from datasets.errors import BadInput
 from methods.method import Method
 
 _NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes"}
+_SAID = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")  # of every entry
+_LARGEST = 2**31  # of a whole number
 _registry: dict[str, type[Method]] = {}
 
 GROUPS = {
@@ -59,7 +61,9 @@ def register(entry: type[Method]) -> type[Method]:
 
     Every option needs a default, so that listings and wildcards can make the method.
     """
-    if not entry.name.isidentifier() or keyword.iskeyword(entry.name):
+    if not isinstance(getattr(entry, "name", None), str):
+        raise BadInput(f"the method {_place(entry)} does not say its name; see methods/README.md")
+    if not entry.name.isidentifier() or not entry.name.isascii() or keyword.iskeyword(entry.name):
         raise BadInput(
             f"the method name {entry.name!r} of {_place(entry)} is no word that METHOD= can name; "
             "take letters, digits and underscores"
@@ -101,13 +105,29 @@ def _load() -> None:
             point.load()
         except BadInput:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadInput(
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
                 f"({type(error).__name__}: {error}); mend or uninstall that package"
             ) from error
     for entry in _registry.values():  # again: where @dataclass stands above @register, its options came after
         _complete(entry)
+        _usable(entry)
+
+
+def _usable(entry: type[Method]) -> None:
+    """Raises BadInput for an entry that a listing or a run would fail on."""
+    if lacking := [name for name in _SAID if not hasattr(entry, name)]:
+        raise BadInput(f"the method {_place(entry)} does not say its {lacking[0]}; see methods/README.md")
+    if "__dataclass_params__" not in vars(entry):
+        raise BadInput(f"the method {_place(entry)} is no dataclass, so it has no options; put @dataclass above it")
+    try:
+        entry()
+    except Exception as error:
+        raise BadInput(
+            f"{entry.name!r} of {_place(entry)} cannot be made with its defaults ({type(error).__name__}: {error}); "
+            "mend them"
+        ) from error
 
 
 def entries() -> list[type[Method]]:
@@ -198,6 +218,8 @@ def _checked(entry: type[Method], options: dict) -> dict:
             near = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
             raise BadInput(f"{entry.name} has no option {option!r}; {hint}")
+        if type(value) is int and known[option] is not float and abs(value) >= _LARGEST:
+            raise BadInput(f"{entry.name}({option}={hex(value)[:20]}): {option} must be below 2**31")
         try:
             options = {**options, option: _as(known[option], value)}
         except (TypeError, ValueError, OverflowError):

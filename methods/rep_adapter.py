@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datasets.errors import BadInput
 from methods.per_conv import PerConv
 from methods.registry import register
-from methods.shapes import ConvShape
+from methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -34,6 +34,15 @@ class RepAdapter(PerConv):
     def __post_init__(self):
         if self.hidden < 2 or self.hidden % 2:
             raise BadInput(f"rep_adapter(hidden={self.hidden}): hidden channels make two groups; give an even number")
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        widest = max(c.cin for c in self.adapted(shapes))
+        if self.hidden > widest:
+            raise BadInput(
+                f"rep_adapter(hidden={self.hidden}) is no bottleneck: no convolution of this backbone reads more than "
+                f"{widest} channels; lower it"
+            )
 
     @property
     def mergeable(self):

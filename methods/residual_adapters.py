@@ -51,6 +51,13 @@ class ResAdapter(Method):
     def start(self):
         return "other" if self.init == "he" or (self.init == "zero" and not self.off_the_shelf) else "identity"
 
+    def check(self, shapes: Shapes) -> None:
+        if grouped := [c.name for c in shapes.convs if c.groups != 1]:
+            raise BadInput(
+                f"{self.spec}: a 1x1 behind {grouped[0]} would mix the channels of its groups, and not fold into it; "
+                "take a method that leaves such convolutions alone, as par_adapter"
+            )
+
     def place(self, source, classes):
         from methods.layers.network import new_head, norms, own, share
         from methods.layers.series import put_series, start_mix

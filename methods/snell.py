@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datasets.errors import BadInput
 from methods.per_conv import PerConv
 from methods.registry import register
-from methods.shapes import ConvShape
+from methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -37,6 +37,15 @@ class SNELL(PerConv):
             raise BadInput(f"snell(dim={self.dim}): dim is shared by two heads; it must be even, 2 or more")
         if not 0 <= self.sparsity < 1:
             raise BadInput(f"snell(sparsity={self.sparsity:g}): sparsity must be 0 or more and below 1")
+
+    def check(self, shapes: Shapes) -> None:
+        super().check(shapes)
+        largest = max(min(c.cout, c.fan) for c in shapes.convs)
+        if self.dim > 2 * largest:
+            raise BadInput(
+                f"snell(dim={self.dim}): each of its two heads has more dimensions than every matrix of this backbone "
+                f"({largest}); lower it"
+            )
 
     @property
     def start(self):

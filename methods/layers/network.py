@@ -182,7 +182,8 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
         return f"{'lacks' if odd[0] in wanted else 'has the unknown'} {odd[0]}"
     for name, t in wanted.items():
         if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
-            return f"has {name} of shape {tuple(tensors[name].shape)} where {tuple(t.shape)} belongs"
+            mine, theirs = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
+            return f"has {name} of shape {mine} where {theirs} belongs"
     packers = _packers(network)
     for path, adapter in packers.items():
         own = {name.removeprefix(f"{path}."): t for name, t in tensors.items() if name.startswith(f"{path}.")}

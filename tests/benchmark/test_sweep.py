@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmark.records import read_records
 from benchmark.sweep_command import _markdown, _rates, chosen
 from methods.registry import entries, select
 
@@ -49,5 +50,7 @@ def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
     """All but what no sweep is for: tokens, and the wide network, which takes the rate of its method."""
     recorded = {row["method"]: row["lr"] for row in pq.read_table(RECORDED).to_pylist() if row["chosen"]}
     declared = {entry.name: entry.lr for entry in entries() if not entry().refusal("resnet26")}
-    assert declared.pop("res_adapter_large") == declared["res_adapter"]
-    assert recorded == declared
+    assert declared["res_adapter_large"] == declared["res_adapter"]
+    assert recorded == {name: declared[name] for name in recorded}
+    committed = {record["method"] for record in read_records([RECORDED.parent])}
+    assert committed - {"res_adapter_large"} == set(recorded), "whatever is in the table was swept"

@@ -136,3 +136,50 @@ def library() -> dict[str, tuple[Network, nn.Module]]:
     torch.manual_seed(0)
     own = {"torchvision/resnet18": models.resnet18(), "timm/resnet50": timm.create_model("resnet50")}
     return {name: (stirred(library_network(name, 3)), model) for name, model in own.items()}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("method", [m for m in ALL if isinstance(m, PerConv)], ids=lambda m: m.name)
+def test_counts_are_the_closed_forms_on_every_geometry(method, geometry):
+    """Of what one layer trains; what is shared between layers is counted elsewhere (arc), or less is stored (svd)."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(32, 64, **{"kernel_size": 3, "padding": 1, **GEOMETRIES[geometry]}).requires_grad_(False)
+    shape = ConvShape.of(conv)
+    if method.why_not(shape):
+        pytest.skip(method.why_not(shape))
+    layer = method.layer(conv)
+    stored = layer.stored()
+    kept = stored.values() if stored is not None else [p for p in layer.parameters() if p.requires_grad]
+    floats = sum(t.numel() for t in kept if t.is_floating_point())
+    if method.name == "arc":
+        floats -= 64 * method.rank_at(shape)  # the projection, one for all layers of that width
+    assert floats == method.new_floats(shape)
+
+
+@pytest.mark.parametrize("method", [m for m in ALL if isinstance(m, PerConv)], ids=lambda m: m.name)
+def test_float32_gradients_are_those_of_float64_differences(method):
+    """Along a drawn direction in what a layer trains, on a tiny convolution."""
+    if method.name in ("piggyback", "ba2", "snell"):
+        pytest.skip("what is masked has a straight-through gradient, which its own test holds")
+    torch.manual_seed(3)
+    conv = nn.Conv2d(8, 8, 3, padding=1, bias=False).requires_grad_(False)
+    method_layer = method.layer(conv).train()
+    trained = [p for p in method_layer.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for p in trained:
+            p += 0.1 * torch.randn_like(p)
+    x, way = torch.randn(2, 8, 6, 6), [torch.randn_like(p) for p in trained]
+    twin = copy.deepcopy(method_layer).double()
+
+    def value(step: float) -> torch.Tensor:
+        shifted = copy.deepcopy(twin)
+        with torch.no_grad():
+            for p, d in zip([p for p in shifted.parameters() if p.requires_grad], way, strict=True):
+                p += step * d.double()
+            return shifted(x.double()).sin().sum()
+
+    found = torch.autograd.grad(method_layer(x).sin().sum(), trained)
+    slope = float(sum((g.double() * d.double()).sum() for g, d in zip(found, way, strict=True)))
+    wanted = float(value(1e-5) - value(-1e-5)) / 2e-5
+    size = float(sum(g.double().norm() * d.double().norm() for g, d in zip(found, way, strict=True)))
+    assert abs(slope - wanted) < 1e-4 * size, (slope, wanted)

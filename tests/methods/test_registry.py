@@ -314,10 +314,37 @@ def outside(tmp_path, monkeypatch):
     sys.modules.pop("foreign_method", None)
 
 
+SAYS = "".join(f"    {name} = 'x'\n" for name in ("label", "family", "fidelity", "paper", "mergeable", "lr"))
+HEAD = (
+    "from dataclasses import dataclass\nfrom methods.method import Method\nfrom methods.registry import register\n"
+    "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (HEAD + "    name = 'mine'\n" + SAYS.replace("    lr = 'x'\n", ""), r"Mine \(.*\) does not say its lr"),
+        (HEAD + "    rank: int = 1\n" + SAYS, r"Mine \(.*\) does not say its name"),
+        (HEAD + "    name = 'ｌora'\n" + SAYS, "is no word that METHOD= can name"),
+        (HEAD.replace("@dataclass(frozen=True)\n", "") + "    name = 'mine'\n" + SAYS, r"Mine \(.*\) is no dataclass"),
+        (
+            HEAD + "    name = 'mine'\n" + SAYS + "    def __post_init__(self): 1 / 0\n",
+            "'mine' of .* cannot be made with",
+        ),
+        ("import sys\nsys.exit(3)", r"entry point mine = foreign_method .* does not load \(SystemExit: 3\)"),
+    ],
+)
+def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, told: str):
+    outside(code)
+    with pytest.raises(BadInput, match=told):
+        entries()
+
+
 def test_a_method_from_outside(outside):
     outside(
         "from dataclasses import dataclass\nfrom methods.method import Method\nfrom methods.registry import register\n"
-        "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    rank: int = 1\n"
+        "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    rank: int = 1\n" + SAYS
     )
     (method,) = select("mine(rank=3)")
     assert method.rank == 3
