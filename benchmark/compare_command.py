@@ -9,7 +9,7 @@ from rich.text import Text
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
 from benchmark.layout import described
-from benchmark.records import read_frame
+from benchmark.records import existing, read_frame
 from benchmark.screen import Screen
 from datasets.errors import BadInput
 from methods.registry import select
@@ -29,6 +29,7 @@ def run(args: Namespace) -> int:
         names.append(chosen[0].spec)
     if names[0] == names[1]:
         raise BadInput(f"A and B are both {names[0]}; give two methods")
+    existing(args.source)
     frame = read_frame([source])
     if lacking := [name for name in names if name not in set(frame["method"])]:
         raise BadInput(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')

@@ -37,5 +37,5 @@ def newest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def named(label: str, method: str) -> str:
-    """A method's label with the options of its string: two rows of one table are never named alike."""
-    return label + "".join(method.partition("(")[1:])
+    """A method's label, on one line, with the options of its string."""
+    return " ".join(label.split()) + "".join(method.partition("(")[1:])

@@ -61,4 +61,6 @@ def latex(found: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
 
 def _line(cells: Sequence[str], marks: Sequence[str] | None = None) -> str:
     marked = (_MARKS[mark].format(escaped(cell)) for cell, mark in zip(cells, marks or [""] * len(cells), strict=True))
-    return " & ".join(marked) + r" \\"
+    line = " & ".join(marked)
+    # After \\ or a rule LaTeX would take these as an option of that.
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from benchmark.costs import PLACE
 from benchmark.published import Published, published
 from benchmark.ranking import ranks
+from benchmark.score import BASELINE
 from benchmark.tables import Row, Spread, Table
 from datasets.catalogue import DOMAINS, SOURCE
 
@@ -84,6 +85,13 @@ def notes(table: Table) -> list[str]:
         seeds = sorted({row.seeds for row in table.rows})
         many = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
         out.append(f"± is the standard deviation over seeds ({many}); the backbone is one, so imagenet12 has none.")
+        if any(row.mean and row.complete < row.seeds for row in table.rows):
+            out.append("Mean and S are over the seeds that have all ten domains.")
+        if any(row.method == BASELINE and row.seeds > 1 and row.S for row in table.rows):
+            out.append(
+                "S is the mean of the seeds' S; where the errors are E_max / 2 it is 2500, and above that on average "
+                "where they vary about it, as fine-tune's own do."
+            )
         if seeds[0] == 1:
             out.append("A row without ± is of one seed: a difference of a point or two from it says little.")
     if len(table.rows) > 1:
@@ -137,9 +145,13 @@ def apart(table: Table) -> str:
     return BESIDE if table.baseline.startswith("the published") else APART
 
 
-TIMING = "Time: seconds and joules are sums over the target domains, mean over seeds; steps and throughput are medians."
+TIMING = (
+    "Time: seconds and joules are sums over the target domains, mean over seeds; steps and throughput are medians. "
+    "T/T_FFT compares runs of the same seed, measured in the same hour, where there are such."
+)
 COST = (
-    "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image."
+    "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image. "
+    "#par. also counts what all domains share beside the plain backbone: a wider one, a judge."
 )
 _LARGEST = {"train img/s": True, "eval img/s": True}
 _SMALLEST = dict.fromkeys(("seconds", "T/T_FFT", "step ms", "peak MB", "peak/FFT", "joules"), False)
@@ -159,7 +171,8 @@ def cost(table: Table) -> Sheet:
 
 def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) -> Sheet:
     """Rows of one kind as text; `ranked` names the columns that have a best, and whether it is the largest."""
-    head = [name for name in (rows[0] if rows else ()) if name not in ("method", "machine", "workers", "threads")]
+    quiet = ("method", "seeds", "records", "machine", "workers", "threads")
+    head = [name for name in (rows[0] if rows else ()) if name not in quiet]
 
     def text(name: str, value) -> str:
         if value is None:
@@ -220,9 +233,9 @@ def markdown(found: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
         one = sheet(table)
         if not one.rows:
             continue
-        lines += [f"## {one.title}", ""]
+        lines += [f"## {_escaped(one.title)}", ""]
         if table is not found[0]:
-            lines += [f"Not comparable with the first table: {differs(table, found[0])}.", ""]
+            lines += [f"Not comparable with the first table: {_escaped(differs(table, found[0]))}.", ""]
         rows = [[_MARKDOWN[m].format(_escaped(c)) for m, c in zip(*pair)] for pair in zip(one.marks, one.rows)]
         lines += [*_markdown(one.head, [[*map(_escaped, row)] for row in one.above] + rows), "", *one.notes, ""]
         if one.below:
@@ -237,7 +250,7 @@ _ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\|*_<>`[$"} | {"\n": "
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES)
+    return " ".join(text.translate(_ESCAPES).split())
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,6 @@
 """Published figures, as read in the papers: the decathlon's rows, and two tables of other benchmarks for reference.
 
-The readable sources are the CSV files in results/published; `write` types them as Parquet beside them.
+The readable sources are the CSV files in results/published; `contents` has them typed as Parquet beside them.
 """
 
 import csv

@@ -5,6 +5,7 @@ sees half of one. What was not measured is null, never zero. Units stand in the 
 """
 
 import contextlib
+import errno
 import os
 import re
 import threading
@@ -174,7 +175,9 @@ def write_all(contents: Mapping[Path, bytes | pa.Buffer | None], named: str = "R
         for temporary in written.values():
             with contextlib.suppress(OSError):  # the folder itself may be what is missing
                 temporary.unlink()
-        reason, mend = error.strerror or str(error), "free some space"
+        reason, mend = error.strerror or str(error), "see its rights"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            mend = "free some space"
         if isinstance(error, FileExistsError | NotADirectoryError):
             reason, mend = "a file stands where a folder is needed", "remove that"
         if isinstance(error, IsADirectoryError):
@@ -210,6 +213,13 @@ def _alive(process: int) -> bool:
     except OSError:
         pass  # another user's
     return True
+
+
+def existing(source: Path | None) -> None:
+    """BadInput where FROM= names something and that is no folder."""
+    if source is not None and not source.is_dir():
+        what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
+        raise BadInput(f"FROM={source} {what}")
 
 
 def read_record(path: Path) -> dict:

@@ -10,7 +10,7 @@ from benchmark import submission
 from benchmark.grouping import GROUP
 from benchmark.layout import described
 from benchmark.predictions import predictions_path, read_predictions
-from benchmark.records import read_records
+from benchmark.records import existing, read_records
 from benchmark.screen import Screen
 from benchmark.submission import Submission
 from datasets.catalogue import DOMAINS
@@ -25,6 +25,7 @@ def run(args: Namespace) -> int:
     if len(methods) != 1:
         raise BadInput(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results
+    existing(args.source)
     expected = submission.official() if args.data is None else submission.of_release(args.data)
     names = [one.domain.name for one in expected]
     runs = _runs(source, methods[0], args.profile, args.seed, names)

@@ -4,6 +4,7 @@ Columns throughout, no loop over records: a hundred thousand of them take a seco
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,7 @@ class Row:
     domains: dict[str, Spread]
     binomial: dict[str, float]  # deviation of a cell from the finite sample alone, in points of top-1
     seeds: int
+    complete: int  # of them with all ten domains: mean and S are over these
     mean: Spread | None
     S: Spread | None
     runs: list[str]  # hashes of its records
@@ -92,6 +94,10 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
         mine = np.flatnonzero(group_of == i)
         runs = frame[group == i].reset_index(drop=True)
         own = sorted({name for j in mine for name in rows[j].domains if name not in DOMAINS})
+        often = Counter(rows[j].label for j in mine)
+        for j in mine:  # two methods may have one label: two rows of one table are never named alike
+            if often[rows[j].label] > 1:
+                rows[j].label += f" [{rows[j].method}]"
         out.append(
             Table(
                 group=dict(zip(GROUP, found[i], strict=True)),
@@ -232,7 +238,7 @@ def _rows(frame: pd.DataFrame, row: np.ndarray, limit: np.ndarray) -> list[Row]:
     for i, text in zip(row.tolist(), frame["hash"].tolist(), strict=True):
         hashes[i].append(text)
     one = {name: frame[name].iloc[first(row)].tolist() for name in ("label", "method", "family", "fidelity")}
-    seeds = np.bincount(of_run)
+    seeds, complete = np.bincount(of_run), np.bincount(of_run, whole, rows).astype(int)
     return [
         Row(
             label=named(one["label"][i], one["method"][i]),
@@ -244,6 +250,7 @@ def _rows(frame: pd.DataFrame, row: np.ndarray, limit: np.ndarray) -> list[Row]:
             domains=domains[i],
             binomial=samples[i],
             seeds=int(seeds[i]),
+            complete=int(complete[i]),
             mean=means[i],
             S=scores[i],
             runs=hashes[i],
@@ -268,7 +275,7 @@ def _soonest(timing: dict) -> tuple:
 
 
 def _called(row: Row) -> dict:
-    return {"Model": row.label, "method": row.method}
+    return {"Model": row.label, "method": row.method, "seeds": row.seeds, "records": " ".join(row.runs)}
 
 
 def _cost(row: Row, cost: dict) -> dict:

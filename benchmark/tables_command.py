@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, read_frame, read_histories, read_records, write_all, write_table
+from benchmark.records import SCHEMA, existing, read_frame, read_histories, read_records, write_all, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -18,9 +18,7 @@ def run(args: Namespace) -> int:
     """Read the records below --from (default: --results), write tables and figures to --results; or --collect them."""
     source = args.source or args.results
     figures.check(args.only)
-    if args.source is not None and not source.is_dir():
-        what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
-        raise BadInput(f"FROM={source} {what}")
+    existing(args.source)
     if args.collect is not None:
         records = read_records([source])
         _some(records, source)

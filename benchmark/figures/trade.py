@@ -7,11 +7,10 @@ group they stand in axes of their own, since marks in one picture are compared, 
 from collections.abc import Iterable, Sequence
 
 from benchmark.figures.groups import Group
-from benchmark.figures.look import MOST, QUIET, WIDTH, Drawn, NotDrawn, axes, round_ticks
+from benchmark.figures.look import MOST, QUIET, WIDTH, Drawn, NotDrawn, axes
 from benchmark.figures.points import Measure, listed, measured, places
 from benchmark.figures.scatter import TOP, Hollow, empty, scatter
 from benchmark.published import published
-from benchmark.score import BASELINE
 
 PRINTED = ", where #par. was printed"
 
@@ -59,9 +58,8 @@ def time(group: Group) -> Iterable[Drawn]:
         raise NotDrawn("no training time" + " relative to fine-tune on the same machine" * relative)
     title = f"{measure.short} against training time"
     figure, bottom = empty(measure, title, group.where, hollow=False)
-    ax = axes(figure, 0.68, bottom, 0.15, TOP + 0.3)
+    ax = axes(figure, 0.68, bottom, 0.15, TOP)
     ax.set_ylabel(measure.name)
-    baseline = next((p.seconds for p in points if p.row.method == BASELINE), None)
     if relative:
         ax.set_xlabel("T_PEFT / T_FFT, training time relative to fine-tune on the same machine (log)")
         how = "Training time is relative to fine-tune on the same machine, as several machines measured."
@@ -69,15 +67,9 @@ def time(group: Group) -> Iterable[Drawn]:
         ax.set_xlabel("training time, s (sum over the target domains, log)")
         how = (
             "Training time is the sum over the target domains, with what is prepared before training and without "
-            f"evaluation, mean over seeds; measured on {where[0]}."
+            f"evaluation, mean over seeds; measured on {where[0]}. T_PEFT/T_FFT stands in timing."
         )
     lost = scatter(ax, points, [p.ratio if relative else p.seconds for p in points], [])
-    if baseline and not relative:
-        top = ax.secondary_xaxis("top", functions=(lambda s: s / baseline, lambda r: r * baseline))
-        low, high = ax.get_xlim()
-        round_ticks(top.xaxis, low / baseline, high / baseline)
-        top.set_xlabel("relative to fine-tune, T_PEFT / T_FFT", color=QUIET, size=8)
-        top.spines["top"].set_visible(True)
     caption = [
         f"{_sentence(measure.over)} against training time (log). {group.about} {how}",
         *_said(group, measure, lost, "less time"),

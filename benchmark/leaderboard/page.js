@@ -281,7 +281,10 @@
       try {
         await navigator.clipboard.writeText(text);
         at("copied").textContent = `Copied: ${text}`;
-        if (!className) button.textContent = "Copied";
+        if (className) { // a hash stays to be read
+          button.classList.add("copied");
+          setTimeout(() => button.classList.remove("copied"), 1500);
+        } else button.textContent = "Copied";
       } catch { // not every browser lets a file at the clipboard
         getSelection().selectAllChildren(className ? button : button.previousSibling);
         at("copied").textContent = "Selected: copy it with the keyboard";
@@ -444,7 +447,7 @@
     svg.append(ring);
     points = all;
     host.replaceChildren(svg);
-    label(svg, [...best, ...(mine.length > 40 ? [] : mine.filter((one) => !best.includes(one)))], best, { left, right, top, bottom });
+    label(svg, [...best, ...(mine.length > 60 ? [] : mine.filter((one) => !best.includes(one)))], best, { left, right, top, bottom });
     follow(svg, ring);
   }
 

@@ -448,7 +448,7 @@ def test_what_cannot_be_submitted_is_one_sentence(tested: Path, submit, tmp_path
     assert 'make bench METHOD="feature" SPLIT=test PREDICTIONS=1' in says
     assert "names 2 methods" in sentence(*submit(tested, method="feature,finetune"))
     assert "seed 7" in sentence(*submit(tested, "--seed", "7"))
-    assert "has no test run" in sentence(*submit(tmp_path / "nowhere"))
+    assert "does not exist; name a folder" in sentence(*submit(tmp_path / "nowhere"))
     usual = submit(tested)
     without_data = [word for i, word in enumerate(usual) if i not in (usual.index("--data"), usual.index("--data") + 1)]
     assert "which is no test image of imagenet12; remove it, or name its release (DATA=;" in sentence(*without_data)

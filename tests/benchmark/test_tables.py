@@ -117,7 +117,7 @@ def test_shipped_records_are_the_baseline_and_nothing_else():
     table = one(ten("f", 90.0), shipped)
     assert list(rows(table)) == ["f"] and rows(table)["f"].S.mean == pytest.approx(5625)
     assert "another run" in table.baseline
-    mine = one(ten("f", 90.0) + ten(top1=60.0, hash=None), shipped)
+    mine = one(ten("f", 90.0) + ten(top1=60.0, hash="x"), shipped)
     assert rows(mine)["f"].S.mean == pytest.approx(10_000 * (70 / 80) ** 2), "own fine-tune runs come first"
     assert "another run" not in mine.baseline
     assert one(ten("f"), ten(data_id="other")).baseline == "none"
@@ -353,3 +353,40 @@ def test_a_hundred_thousand_records_in_two_seconds_and_half_a_gigabyte(command, 
     seconds, mb = map(float, done.out.split())
     assert pq.read_metadata(tmp_path / "out" / "table1.parquet").num_rows > n / 31
     assert seconds <= 3.5 and mb <= 500, (seconds, mb)
+
+
+def test_two_methods_of_one_label_are_told_apart_and_a_label_is_one_line():
+    table = one(ten() + ten("f", label="Same") + ten("g", label="Same\nx") + ten("h", label="Same\n\nx"))
+    assert [row.label for row in table.rows if row.method != "finetune"] == ["Same", "Same x [g]", "Same x [h]"]
+
+
+def test_one_perfect_seed_of_fine_tune_leaves_the_shipped_baseline():
+    perfect = ten()[:9] + [record("finetune", list(DOMAINS)[9], 100.0)]
+    table = one(perfect + ten("f", 90.0), ten(top1=80.0, hash="x"))
+    assert rows(table)["f"].S.mean == pytest.approx(10 * 1000 * (30 / 40) ** 2)
+    assert table.baseline.endswith("(records of another run)")
+    alone = one(perfect + ten("f", 90.0))
+    assert rows(alone)["f"].S is None and "has no error" in alone.why_no_score
+
+
+def test_mean_and_score_say_over_which_seeds_they_are():
+    table = one(ten() + ten(seed=1)[:9])
+    (row,) = table.rows
+    assert (row.seeds, row.complete) == (2, 1)
+    assert "Mean and S are over the seeds that have all ten domains." in layout.notes(table)
+    assert not any("ten domains" in note for note in layout.notes(one(ten() + ten(seed=1))))
+
+
+def test_headings_and_rows_are_no_markup_and_no_option():
+    found = tables(ten("f", label="[2cm] x") + ten("g", profile="*p*\n\n# H <b>"))
+    text = layout.markdown(found, layout.table1)
+    assert "\n# H" not in text and "\\*p\\* # H \\<b\\>" in text
+    lines = latex(found, layout.table1).splitlines()
+    assert any(line.startswith("{}[2cm] x") for line in lines) and not any(line.startswith("[") for line in lines)
+
+
+def test_timing_and_cost_lead_back_to_their_records():
+    table = one(ten() + ten(seed=1))
+    for rows_of in (table.timing, table.cost):
+        assert rows_of[0]["seeds"] == 2 and len(rows_of[0]["records"].split("finetune ")) == 21
+    assert "records" not in layout.timing(table).head
