@@ -56,13 +56,17 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
             "joules": sums["joules"] / seeds,
         }
     )
-    places = frame[list(PLACE)].astype(str).groupby(row).agg(_listed).to_dict("records")
-    return {code: line | where for (code, line), where in zip(_lines(figures), places, strict=True)}
+    listed = {name: _listed(frame[name], row) for name in PLACE}
+    return {code: line | {name: listed[name][code] for name in PLACE} for code, line in _lines(figures)}
 
 
-def _listed(values: pd.Series) -> str:
-    """The one value, or all there are."""
-    return ", ".join(sorted(set(values)))
+def _listed(values: pd.Series, row: np.ndarray) -> dict[int, str]:
+    """By code of `row` its one value, or all that it has."""
+    place, names = pd.factorize(values)
+    found: dict[int, list[str]] = {}
+    for pair in np.unique(row * len(names) + place).tolist():
+        found.setdefault(pair // len(names), []).append(str(names[pair % len(names)]))
+    return {code: ", ".join(sorted(texts)) for code, texts in found.items()}
 
 
 def costs(frame: pd.DataFrame, row: np.ndarray) -> dict[int, dict]:
