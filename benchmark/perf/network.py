@@ -1,5 +1,6 @@
 """Steps and evaluations of the ResNet-26 at the paper's size, ours and the reference's way of the same."""
 
+import copy
 import time
 
 import numpy as np
@@ -87,8 +88,8 @@ def evaluation(name: str, network: nn.Module, x: Tensor) -> Way:
 
 
 def served(network: Network) -> Network:
-    """Merged, folded, in channels_last: as a run evaluates it."""
-    return merged(network).to(memory_format=torch.channels_last)
+    """Merged, folded, in channels_last, as a run evaluates it; tensors of its own, which may be brought to bf16."""
+    return copy.deepcopy(merged(network)).to(memory_format=torch.channels_last)
 
 
 def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:
