@@ -74,19 +74,23 @@ def evaluation(cache: Path) -> Iterator[Line]:
 
 def families(cache: Path) -> Iterator[Line]:
     """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), and merged against the bare backbone."""
-    inputs = net.pixels()
+    inputs, methods = net.pixels(), of_families()
+    networks = [net.placed(method) for method in methods]
+    steps = [net.training(m.name, m, network, inputs) for m, network in zip(methods, networks, strict=True)]
     (finetune,) = select("finetune")
-    whole = net.training("finetune", finetune, net.placed(finetune), inputs)
+    baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
+    found = in_turn([baseline, *steps], 3)
+    for method, way in zip(methods, steps, strict=True):
+        yield found.line("families", f"{method.family}: step", way.name, baseline.name, peak_mb=_peak(way.work))
     bare = net.evaluation("the bare backbone", net.served(net.source(finetune)), inputs[0])
-    for method in of_families():
-        network = net.placed(method)
-        trained = net.training(method.name, method, network, inputs)
-        found = in_turn([whole, trained], 3)
-        yield found.line("families", f"{method.family}: step", method.name, "finetune", peak_mb=_peak(trained.work))
-        if method.mergeable:
-            merged = net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
-            found = in_turn([bare, merged], 3)
-            yield found.line("families", f"{method.family}: inference", merged.name, bare.name)
+    merged = {
+        method.family: net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
+        for method, network in zip(methods, networks, strict=True)
+        if method.mergeable
+    }
+    found = in_turn([bare, *merged.values()], 3)
+    for family, way in merged.items():
+        yield found.line("families", f"{family}: inference", way.name, bare.name)
 
 
 def of_families() -> list[Method]:
