@@ -211,14 +211,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--method", required=True, help="as of run")
 
     perf = commands.add_parser("perf", parents=[folders], help="measure speed against the usual ways")
-    perf.add_argument(
-        "--only",
-        action=_Words,
-        nargs="+",
-        default=[],
-        metavar="PART",
-        help="parts; all by default",
-    )
+    perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="parts; all by default")
     return top
 
 

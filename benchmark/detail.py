@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmark.costs import spent
-from benchmark.grouping import codes, first, named
+from benchmark.grouping import codes, first
 from benchmark.score import BASELINE
 from benchmark.tables import Table, spreads
 from datasets.catalogue import DOMAINS
@@ -64,7 +64,7 @@ def detail(table: Table) -> pa.Table:
         hashes[i].append(text)
     group = {name: value for name, value in table.group.items() if name in DETAIL.names}
     columns = {
-        "Model": [named(label, method) for label, method in zip(one["label"], one["method"], strict=True)],
+        "Model": one["method"].astype(object).map({row.method: row.label for row in table.rows}),
         "method": one["method"].astype(object),
         "domain": domain,
         "top1": top1,

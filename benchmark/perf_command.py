@@ -14,6 +14,7 @@ from benchmark.records import parquet, write_all
 from datasets.cores import cores
 from datasets.errors import BadInput
 
+_WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = ("part", "what", "ours", "", "against", "", "unit", "ratio", "least", "largest", "rounds", "MB", "ceiling")
 
 
@@ -33,15 +34,15 @@ def run(args: Namespace) -> int:
         console.print(f"measuring {name}", style="dim")
         found += PARTS[name](args.cache)
     shown = Table(header_style="bold")
-    for i, name in enumerate(HEAD):
-        shown.add_column(name, justify="left" if i in (0, 1, 2, 4, 6) else "right")
+    for name in HEAD:
+        shown.add_column(name, justify="left" if name in _WORDS else "right")
     texts = [_text(line) for line in found]
     for text in texts:
         shown.add_row(*text)
     console.print(shown)
     about = f"{machine()}; {cores()} threads; load {load:.1f} before the first round"
     console.print(about, style="dim", markup=False)
-    rule = ["---" if i in (0, 1, 2, 4, 6) else "---:" for i in range(len(HEAD))]
+    rule = ["---" if name in _WORDS else "---:" for name in HEAD]
     markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *texts)) + f"\n\n{about}\n"
     common = {"load": load, "machine": machine(), "threads": cores(), "versions": versions(), "commit": commit()}
     rows = pa.Table.from_pylist([dataclasses.asdict(line) | common for line in found])

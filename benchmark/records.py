@@ -348,28 +348,30 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     except pa.ArrowException as error:
         what = " ".join(str(error).split())[:160]
         raise BadInput(f"{path} holds records with a field of another type ({what}); remove it and run again") from None
+    _check(table, path)
+    return table
+
+
+def _check(table: pa.Table, path: Path) -> None:
+    """BadInput for a record that lacks what is always there, or says what cannot be."""
+
+    def hold(fits: pa.ChunkedArray, what: str) -> None:
+        if not pc.all(fits, min_count=0).as_py():
+            wrong = table["hash"][pc.index(fits, False).as_py()]
+            raise BadInput(f"{path}: the run {wrong} has a {what}; remove it and run again")
+
+    names = table.column_names
     for name in names:
         column = table[name]
         if name not in _NULLABLE and column.null_count:
             raise BadInput(f"{path} holds a record whose {name} is empty; remove it and run again")
-        if column.type == pa.float64() and not pc.all(pc.is_finite(column), min_count=0).as_py():
-            wrong = table["hash"][pc.index(pc.is_finite(column), False).as_py()]
-            raise BadInput(f"{path}: the run {wrong} has a {name} that is no number; remove it and run again")
-        if name in _RANGES and len(table):
+        if column.type == pa.float64():
+            hold(pc.is_finite(column), f"{name} that is no number")
+        if name in _RANGES:
             least, most = _RANGES[name]
-            fits = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
-            if not pc.all(fits, min_count=0).as_py():
-                wrong = table["hash"][pc.index(fits, False).as_py()]
-                raise BadInput(f"{path}: the run {wrong} has a {name} that cannot be; remove it and run again")
+            hold(pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most)), f"{name} that cannot be")
     if {"correct", "eval_images", "top1"} <= set(names):
         share = pc.multiply(pc.divide(pc.cast(table["correct"], pa.float64()), table["eval_images"]), 100.0)
-        fits = pc.less(pc.abs(pc.subtract(share, table["top1"])), 1e-6)
-        if not pc.all(fits, min_count=0).as_py():
-            wrong = table["hash"][pc.index(fits, False).as_py()]
-            raise BadInput(f"{path}: the run {wrong} has a top1 that its correct contradicts; remove it and run again")
+        hold(pc.less(pc.abs(pc.subtract(share, table["top1"])), 1e-6), "top1 that its correct contradicts")
     if "created" in names:
-        fits = pc.match_substring_regex(pc.cast(table["created"], pa.string()), _CREATED)
-        if not pc.all(fits, min_count=0).as_py():
-            wrong = table["hash"][pc.index(fits, False).as_py()]
-            raise BadInput(f"{path}: the run {wrong} has a created that is no time; remove it and run again")
-    return table
+        hold(pc.match_substring_regex(pc.cast(table["created"], pa.string()), _CREATED), "created that is no time")

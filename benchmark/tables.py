@@ -133,7 +133,8 @@ def _profile(text: str) -> bool:
 
 
 def _names(text: str) -> bool:
-    return all(isinstance(value, str) for value in _json(text).values()) and bool(_json(text))
+    found = _json(text)
+    return bool(found) and all(isinstance(value, str) for value in found.values())
 
 
 def _json(text: str) -> dict:

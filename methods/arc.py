@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from methods.per_conv import Ranked
+from methods.per_conv import Ranked, grouped
 from methods.registry import register
 from methods.shapes import ConvShape, Shapes
 
@@ -31,7 +31,7 @@ class ARC(Ranked):
     rank: int = 32
 
     def why_not(self, conv):
-        return "" if conv.groups == 1 else f"its {conv.groups} groups read different channels"
+        return grouped(conv)
 
     def largest_rank(self, conv):
         return conv.cout

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from methods.per_conv import PerConv
+from methods.per_conv import PerConv, grouped
 from methods.registry import register
 from methods.shapes import ConvShape
 
@@ -28,7 +28,7 @@ class DAN(PerConv):
     lr = 0.1
 
     def why_not(self, conv: ConvShape) -> str:
-        return "" if conv.groups == 1 else f"its {conv.groups} groups read different channels"
+        return grouped(conv)
 
     def layer(self, conv):
         from methods.layers.dan import CombinedConv

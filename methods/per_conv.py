@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from methods.layers.network import Adapter, Network
 
 
+def grouped(conv: ConvShape) -> str:
+    """Why what combines all filters of a convolution leaves this one alone; "" where it has one group."""
+    return "" if conv.groups == 1 else f"its {conv.groups} groups read different channels"
+
+
 class PerConv(Method):
     """An adapter at every convolution that `why_not` lets through; batch norm affine and statistics per domain."""
 
