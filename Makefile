@@ -28,8 +28,9 @@ bench: .venv/made
 sum: .venv/made
 	@$(PY) -m benchmark sum $(runs) $(folders)
 
+# A file's tests stay in one process: what it builds is built once. Each process computes in one thread.
 test: .venv/made
-	@$(PY) -m pytest $(if $(SLOW),,-m 'not slow')
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(SLOW),,-m 'not slow')
 
 lint: .venv/made
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
