@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.evaluate import outputs
 from datasets.batches import Batches
 
 
@@ -23,7 +24,7 @@ class FeatureBatches:
         with torch.no_grad():
             for view in range(views):
                 plan = batches.centre() if view == 0 else batches.plan(seed, -view % 2**32)
-                parts = [(body(x), y) for x, y in batches.show(plan, -(-len(batches) // 256))]
+                parts = [(outputs(body, x), y) for x, y in batches.show(plan, -(-len(batches) // 256))]
                 order = torch.from_numpy(np.argsort(plan.index))
                 x, y = (torch.cat(part).cpu()[order].to(self.device) for part in zip(*parts, strict=True))
                 seen.append(x)

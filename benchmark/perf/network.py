@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.backbones.resnet26 import resnet26
+from benchmark.evaluate import outputs
 from benchmark.perf.rounds import Way
 from methods.layers.network import Network, merged
 from methods.layers.parallel import Beside
@@ -72,23 +74,38 @@ def training(
     return Way(name, work)
 
 
-def evaluation(name: str, network: nn.Module, x: Tensor) -> Way:
-    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout and precision."""
+def evaluation(
+    name: str,
+    network: nn.Module,
+    x: Tensor,
+    run: Callable[[nn.Module, Tensor], Tensor] = outputs,
+    bf16: bool = False,
+) -> Way:
+    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout.
+
+    `run(network, x)` gives the outputs; by default as a run of the suite does.
+    """
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
     layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    x = x.to(weight.dtype).contiguous(memory_format=layout)
+    x = x.contiguous(memory_format=layout)
     network.eval()
 
     @torch.inference_mode()
     def work() -> int:
-        network(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            run(network, x)
         return len(x)
 
     return Way(name, work)
 
 
+def whole(network: nn.Module, x: Tensor) -> Tensor:
+    """All images at once, as the released code has it."""
+    return network(x)
+
+
 def served(network: Network) -> Network:
-    """Merged, folded, in channels_last, as a run evaluates it; tensors of its own, which may be brought to bf16."""
+    """Merged, folded, in channels_last, as a run evaluates it; tensors of its own."""
     return copy.deepcopy(merged(network)).to(memory_format=torch.channels_last)
 
 

@@ -63,9 +63,9 @@ def evaluation(cache: Path) -> Iterator[Line]:
     for (method,) in map(select, ("finetune", "res_adapter", "par_adapter")):
         network = net.placed(method)
         ways = [
-            net.evaluation(THEIRS, net.reference_way(net.placed(method)), x),
+            net.evaluation(THEIRS, net.reference_way(net.placed(method)), x, net.whole),
             net.evaluation("merged, fp32", net.served(network), x),
-            net.evaluation("merged, bf16 (opt-in)", net.served(network).to(torch.bfloat16), x),
+            net.evaluation("merged, bf16 (opt-in)", net.served(network), x, bf16=True),
         ]
         found = in_turn(ways, ROUNDS)
         for way in ways[1:]:

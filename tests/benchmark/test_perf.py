@@ -69,7 +69,7 @@ def test_every_family_has_a_step_and_an_evaluation(bf16):
         after = [p for p in network.parameters() if p.requires_grad]
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), method.name
         if method.mergeable:
-            half = net.evaluation("", net.served(network).to(torch.bfloat16), inputs[0])
+            half = net.evaluation("", net.served(network), inputs[0], bf16=True)
             assert half.work() == net.evaluation("", net.served(network), inputs[0]).work() == 4
 
 

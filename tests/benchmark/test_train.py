@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from benchmark.backbones.resnet26 import resnet26
-from benchmark.evaluate import evaluate
+from benchmark.evaluate import AT_ONCE, evaluate, outputs
 from benchmark.features import FeatureBatches
 from benchmark.profiles import PROFILES, Recipe
 from benchmark.schedule import learning_rate
@@ -284,6 +284,18 @@ def test_head_on_cached_features_is_the_head_on_recomputed_ones(batches, tmp_pat
         got, wanted = getattr(network.head, name), getattr(whole.head, name)
         assert (got - wanted).abs().max() < 1e-5 * wanted.abs().max(), name
         assert not torch.equal(wanted, getattr(placed("feature")[1].head, name))
+
+
+@pytest.mark.parametrize(("side", "n", "slices"), [(32, 150, [64, 64, 22]), (64, 16, [16]), (512, 2, [1, 1])])
+def test_a_cpu_shows_few_images_at_a_time(side, n, slices):
+    torch.manual_seed(0)
+    network, seen = resnet26(3, 0.125).eval(), []
+    x = torch.randn(n, 3, side, side)
+    with torch.no_grad():
+        whole = network(x)
+        network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+        torch.testing.assert_close(outputs(network, x), whole, rtol=1e-5, atol=1e-5)
+    assert seen == slices and max(slices) * side**2 <= max(AT_ONCE, side**2)
 
 
 def test_evaluation_counts(batches):
