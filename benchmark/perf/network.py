@@ -15,7 +15,7 @@ from benchmark.evaluate import outputs
 from benchmark.perf.rounds import Way
 from methods.layers.network import Network, merged
 from methods.layers.parallel import Beside
-from methods.layers.series import put_series
+from methods.layers.series import SeriesConv, put_series
 from methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
@@ -47,7 +47,7 @@ def placed(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
 def reference_way(network: nn.Module) -> nn.Module:
     """The released code's way of the same step: NCHW, adapters beside the convolutions."""
     for module in network.modules():
-        if isinstance(module, Beside):
+        if isinstance(module, Beside | SeriesConv):
             module.fused = False
     return network.to(memory_format=torch.contiguous_format)
 

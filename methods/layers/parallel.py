@@ -2,7 +2,7 @@
 
 Where the kernel has a centre, A x is the kernel's centre tap, so the pair is trained as one
 convolution with W + A: the 1x1 pass over the input, its sum and its input gradient are saved, and
-A's gradient is one matrix product. Exact, up to rounding; a test holds it to the plain pair.
+A's gradient is a 1x1 weight gradient. Exact, up to rounding; a test holds it to the plain pair.
 """
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from methods.layers.network import Adapter, conv_like
+from methods.layers.pointwise import weight_gradient
 from methods.shapes import ConvShape
 
 
@@ -47,11 +48,7 @@ class _CentreTap(torch.autograd.Function):
                 grad, x, kernel, None, stride, padding, dilation, False, [0, 0], 1, [True, False, False]
             )[0]
         if ctx.needs_input_grad[2]:
-            seen = x[:, :, :: stride[0], :: stride[1]]
-            # (N, C, H, W) -> (N H W, C) is a view in channels_last and a copy otherwise.
-            rows_in = seen.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-            rows_out = grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1])
-            grad_side = (rows_out.t() @ rows_in)[:, :, None, None]
+            grad_side = weight_gradient(grad, x[:, :, :: stride[0], :: stride[1]])[:, :, None, None]
         return grad_x, None, grad_side, None, None, None, None
 
 

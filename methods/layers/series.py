@@ -1,13 +1,56 @@
-"""Series residual adapter: y + A BN(y) behind a convolution (Rebuffi, Bilen, Vedaldi 2017, their code)."""
+"""Series residual adapter: y + A BN(y) behind a convolution (Rebuffi, Bilen, Vedaldi 2017, their code).
+
+With the batch's statistics BN(y) is s y + t, so the sum is one 1x1 convolution of y, by I + A diag s
+with the bias A t, and neither BN(y) nor its product nor its gradient is written to memory. Exact, up to
+rounding; a test holds it to the plain sum.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from methods.layers.network import Adapter, Network, conv_like
+from methods.layers.pointwise import large, weight_gradient
+
+
+class _Mixed(torch.autograd.Function):
+    """y (N, C, H, W) -> y + A (s y + t), s = gamma r, t = beta - mean s, with r = 1 / deviation of the batch itself.
+
+    `mean` and `r` (C,) belong to y: the gradient for y goes through them too.
+    """
+
+    @staticmethod
+    def forward(ctx, y, mean, r, gamma, beta, mix):
+        a = mix[:, :, 0, 0]
+        scale = gamma * r
+        shift = beta - mean * scale
+        matrix = a * scale
+        matrix.diagonal().add_(1)
+        ctx.save_for_backward(y, mean, r, gamma, scale, shift, a, matrix)
+        return F.conv2d(y, matrix[:, :, None, None], a @ shift)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        y, mean, r, gamma, scale, shift, a, matrix = ctx.saved_tensors
+        grad_bias = grad.sum((0, 2, 3))
+        grad_matrix = weight_gradient(grad, y)
+        grad_shift = a.t() @ grad_bias
+        grad_scale = (grad_matrix * a).sum(0) - mean * grad_shift
+        grad_a = grad_matrix * scale + grad_bias[:, None] * shift
+        # r = (variance + eps) ** -1/2: its derivative by a value of y is -r³ (y - mean) / n, the mean's is 1 / n.
+        n = y.numel() // y.shape[1]
+        slope = -(r**3) * gamma * grad_scale / n
+        offset = -scale * grad_shift / n - slope * mean
+        grad_y = F.conv2d(grad, matrix.t()[:, :, None, None], offset).addcmul_(y, slope[:, None, None])
+        return grad_y, None, None, r * grad_scale, grad_shift, grad_a[:, :, None, None]
 
 
 class SeriesConv(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): y = conv(x), then y + mix(norm(y)), mix a 1x1 without bias."""
+
+    fused = True  # False computes norm and mix one after the other, as the released code does
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -17,8 +60,17 @@ class SeriesConv(Adapter):
         self.mix = nn.Conv2d(channels, channels, 1, bias=False, **like)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y + self.mix(self.norm(y))
+        y, norm = self.conv(x), self.norm
+        # Small work is faster with fewer operations, and bf16 would round the 1 + of the matrix.
+        if not (self.fused and norm.training and large(y, y.shape[1])):
+            return y + self.mix(norm(y))
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            mean, variance = torch.ops.aten.batch_norm_update_stats(
+                y, norm.running_mean, norm.running_var, norm.momentum
+            )
+            r = torch.rsqrt(variance + norm.eps)
+        return _Mixed.apply(y, mean, r, norm.weight, norm.bias, self.mix.weight)
 
     def folded(self) -> nn.Conv2d:
         """With the inner norm as s y + t: weight (I + A diag s) W and bias (I + A diag s) b + A t."""

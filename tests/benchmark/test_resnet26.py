@@ -16,7 +16,8 @@ from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.layers.network import Adapter, merged, new_head, share
 from methods.layers.parallel import ParallelConv, _CentreTap, centred
-from methods.layers.series import SeriesConv, put_series
+from methods.layers.pointwise import large, weight_gradient
+from methods.layers.series import SeriesConv, _Mixed, put_series
 from methods.registry import select
 
 
@@ -214,6 +215,64 @@ def test_gradcheck_of_the_centre_tap():
     for stride, dilation in ((1, 1), (2, 1), (1, 2)):
         geometry = (stride,) * 2, (dilation,) * 2, (dilation,) * 2
         assert gradcheck(lambda x, side, g=geometry: _CentreTap.apply(x, weight, side, bias, *g), (x, side))
+
+
+def in_one(adapter: SeriesConv, y: torch.Tensor) -> torch.Tensor:
+    """The fused sum behind the convolution, whatever its size and precision."""
+    mean, variance = y.detach().mean((0, 2, 3)), y.detach().var((0, 2, 3), unbiased=False)
+    norm = adapter.norm
+    return _Mixed.apply(y, mean, (variance + norm.eps).rsqrt(), norm.weight, norm.bias, adapter.mix.weight)
+
+
+def test_gradcheck_of_the_fused_series_adapter():
+    torch.manual_seed(0)
+    adapter = SeriesConv(nn.Conv2d(1, 3, 1)).double()
+    y = torch.randn(3, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    nn.init.normal_(adapter.norm.weight)
+    nn.init.normal_(adapter.norm.bias)
+    trained = adapter.norm.weight, adapter.norm.bias, adapter.mix.weight
+
+    def sum_in_one(y, *_):
+        return in_one(adapter, y)
+
+    torch.testing.assert_close(in_one(adapter, y), y + adapter.mix(adapter.norm(y)), rtol=1e-12, atol=1e-12)
+    assert gradcheck(sum_in_one, (y, *trained))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_large_series_adapters_are_fused_and_compute_the_plain_sum(layout, monkeypatch):
+    taken = []
+    monkeypatch.setattr(_Mixed, "apply", lambda *a, apply=_Mixed.apply: taken.append(1) or apply(*a))
+    torch.manual_seed(0)
+    adapter = SeriesConv(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)).to(memory_format=layout)
+    x = torch.randn(17, 3, 64, 64).to(memory_format=layout).requires_grad_(True)  # 17 x 32² places x 32² channels
+    found = []
+    for fused in (True, False):
+        adapter.fused = fused
+        adapter.norm.reset_running_stats()
+        y = adapter(x)
+        grads = torch.autograd.grad(torch.cos(y).sum(), (x, *adapter.parameters()))
+        found.append((y, *grads, adapter.norm.running_mean.clone(), adapter.norm.running_var.clone()))
+    assert taken == [1]
+    for fast, plain in zip(*found, strict=True):
+        assert off(fast, plain) < 1e-5
+    adapter.fused = True
+    adapter(x[:15])  # small work
+    adapter.eval()(x)  # stored statistics
+    with torch.autocast("cpu", torch.bfloat16):
+        adapter.train()(x)
+    assert taken == [1]
+
+
+@pytest.mark.parametrize("n", [1, 70])
+def test_weight_gradient_of_a_pointwise_convolution(n):
+    torch.manual_seed(0)
+    grad, wide = torch.randn(n, 16, 32, 32), torch.randn(n, 24, 64, 64)
+    for change in (lambda t: t, lambda t: t.to(memory_format=torch.channels_last)):
+        assert large(grad, 24) == (n == 70)
+        seen = change(wide)[:, :, ::2, ::2]
+        wanted = torch.einsum("nohw,nihw->oi", grad.double(), seen.double())
+        assert off(weight_gradient(change(grad), seen), wanted.float()) < 1e-5
 
 
 def test_series_refuses_groups():
