@@ -86,7 +86,8 @@ def _alone(
     trained, batches, prepared = network, images, None
     if method.views:
         begin = time.perf_counter()
-        trained, batches = network.head, FeatureBatches(network.body, images, method.views, cell.seed)
+        frozen, trained = method.split(network)
+        batches = FeatureBatches(frozen, images, method.views, cell.seed)
         prepared = time.perf_counter() - begin
     checkpoint = _checkpoint(cell, results)
     resumed = checkpoint.is_file()

@@ -1,5 +1,6 @@
-"""Features of a frozen network, computed once: batches for methods that train what stands behind it."""
+"""What a frozen part of a network gives, computed once: batches for methods that train what stands behind it."""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,27 +9,40 @@ from torch import Tensor, nn
 
 from benchmark.evaluate import outputs
 from datasets.batches import Batches
+from datasets.errors import BadInput
 
 
 class FeatureBatches:
-    """As Batches, but x are the (n, dim) outputs of a frozen `body` for `views` passes over the images.
+    """As Batches, but x are the outputs (n, dim) or (n, C, H, W) of a `frozen` part for `views` passes over the images.
 
     Each pass draws its own crops and flips (the first shows the centre); every training epoch then
-    shows each image once, in one of its views.
+    shows each image once, in one of its views. Raises BadInput where they would not fit in memory.
     """
 
-    def __init__(self, body: nn.Module, batches: Batches, views: int, seed: int):
+    def __init__(self, frozen: nn.Module, batches: Batches, views: int, seed: int):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
-        seen = []
-        body.eval()
+        self.x, self.y = None, torch.from_numpy(batches.labels.copy()).to(self.device)
+        frozen.eval()
         with torch.no_grad():
             for view in range(views):
                 plan = batches.centre() if view == 0 else batches.plan(seed, -view % 2**32)
-                parts = [(outputs(body, x), y) for x, y in batches.show(plan, -(-len(batches) // 256))]
-                order = torch.from_numpy(np.argsort(plan.index))
-                x, y = (torch.cat(part).cpu()[order].to(self.device) for part in zip(*parts, strict=True))
-                seen.append(x)
-        self.x, self.y = torch.stack(seen), y
+                parts = np.array_split(plan.index, -(-len(batches) // 256))
+                shown = batches.show(plan, len(parts))
+                for index, (x, _) in zip(parts, shown, strict=True):
+                    found = outputs(frozen, x)
+                    if self.x is None:
+                        self.x = self._room(found[0], views, batches)
+                    self.x[view, torch.from_numpy(index).to(self.device)] = found
+
+    def _room(self, one: Tensor, views: int, batches: Batches) -> Tensor:
+        """(views, N, ...) unset, for outputs like `one`."""
+        need = views * len(batches) * one.numel() * one.element_size()
+        if need > (there := _memory(self.device)):
+            raise BadInput(
+                f"{batches.domain.name}: {views} views of {len(batches)} images take {need / 2**30:.1f} GB behind the "
+                f"frozen part, and {there / 2**30:.1f} GB may be used; lower views"
+            )
+        return one.new_empty(views, len(batches), *one.shape)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -38,4 +52,12 @@ class FeatureBatches:
         order = rng.permutation(len(self))
         view = rng.integers(len(self.x), size=len(self))
         for part in np.array_split(np.arange(len(self)), self.steps):
-            yield self.x[view[part], order[part]], self.y[order[part]]
+            x = self.x[view[part], order[part]]
+            yield x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x, self.y[order[part]]
+
+
+def _memory(device: torch.device) -> int:
+    """Half of what the device has, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -32,5 +32,8 @@ class Feature(Method):
         new_head(network, classes)
         return network
 
+    def split(self, network):
+        return network.body, network.head
+
     def floats(self, shapes: Shapes) -> int:
         return 0

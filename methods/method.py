@@ -30,7 +30,7 @@ class Method:
     mergeable: ClassVar[bool]  # at inference it is the bare backbone's graph with other weights
     source: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
-    views: ClassVar[int] = 0  # > 0: features are extracted once, from so many crops of each image
+    views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for so many crops of each image
     joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
     alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
     widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
@@ -46,6 +46,10 @@ class Method:
 
         What the method trains requires gradients and is its own storage; all else is the source's.
         """
+        raise NotImplementedError
+
+    def split(self, network: "Network") -> "tuple[nn.Module, nn.Module]":
+        """What of a placed network is not trained and comes first, and what is trained on its outputs (`views`)."""
         raise NotImplementedError
 
     def floats(self, shapes: Shapes) -> int:

@@ -23,6 +23,8 @@ class Partial(Method):
     They start at the shared weights; their batch norms have the domain's statistics, those of the
     shared part keep the source's. (Yosinski 2014 is the study of which layers transfer; there the
     trained ones start afresh.) Stores every weight of those blocks: #par. 2.83 with last=1.
+    With `views` the shared part is computed once for so many crops of each image, as `feature` does,
+    and not at every step; 0 draws a new crop in every epoch.
     """
 
     name = "partial"
@@ -34,8 +36,11 @@ class Partial(Method):
     lr = 0.05
 
     last: int = 1
+    views: int = 0
 
     def __post_init__(self):
+        if self.views < 0:
+            raise BadInput(f"partial(views={self.views}): views must be 0 or more")
         if self.last < 1:
             raise BadInput(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
@@ -55,6 +60,11 @@ class Partial(Method):
         own(*map(network.get_submodule, onwards(layers, network.blocks[-self.last])))
         new_head(network, classes)
         return network
+
+    def split(self, network):
+        from methods.layers.network import cut
+
+        return cut(network, network.blocks[-self.last])
 
     def floats(self, shapes: Shapes) -> int:
         first = shapes.blocks[-self.last]

@@ -42,19 +42,20 @@ def step(cache: Path) -> Iterator[Line]:
         for way, dtype in ((ours, torch.float32), (half, torch.bfloat16)):
             share = macs * statistics.median(found.speeds[way.name]) / best[dtype]
             yield found.line("step", method.name, way.name, THEIRS, peak_mb=_peak(way.work), share=share)
-    yield _feature(inputs)
+    yield _cached("feature", inputs, 200)
+    yield _cached("partial(views=8)", inputs, 2)
 
 
-def _feature(inputs: tuple[torch.Tensor, torch.Tensor]) -> Line:
-    """A step of the head: on features that are there, against the reference's, which computes them at every step."""
-    (method,) = select("feature")
+def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int) -> Line:
+    """A step on what a frozen part gives, which is there, against the reference's, which computes it at every step."""
+    (method,) = select(spec)
     x, y = inputs
-    ours, theirs = net.placed(method), net.reference_way(net.placed(method))
+    frozen, trained = method.split(net.placed(method))
     with torch.no_grad():
-        features = ours.eval().body(x.contiguous(memory_format=torch.channels_last))
-    cached = net.training("fp32, features computed once", method, ours.head, (features, y), steps=200)
-    found = in_turn([net.training(THEIRS, method, theirs, inputs), cached], ROUNDS)
-    return found.line("step", "feature", cached.name, THEIRS)
+        given = frozen.eval()(x.contiguous(memory_format=torch.channels_last))
+    ours = net.training("fp32, frozen part computed once", method, trained, (given, y), steps)
+    theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
+    return in_turn([theirs, ours], ROUNDS).line("step", method.spec, ours.name, THEIRS)
 
 
 def evaluation(cache: Path) -> Iterator[Line]:

@@ -195,6 +195,41 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
     return ""
 
 
+class _Before(nn.Module):
+    """(N, 3, H, W) images to what arrives at one block of a network's body."""
+
+    def __init__(self, body: nn.Module, block: nn.Module):
+        super().__init__()
+        self.body = body
+        block.register_forward_pre_hook(self._keep)
+
+    def _keep(self, block: nn.Module, arrived: tuple[Tensor, ...]) -> Tensor:
+        (self._arrived,) = arrived
+        return self._arrived[:1].clone()  # what follows is nothing, but may write into it
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.body(x)
+        return self._arrived
+
+
+def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
+    """What lies before `block` (one of `network.blocks`), and the rest with the head, on the network's own tensors.
+
+    The rest maps what arrives at the block to logits. Bodies are sequences of modules that map one
+    tensor to one, so that a part of it is the whole with the other modules passing on what they get.
+    """
+    before, rest = _structure(network), _structure(network)
+    names = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
+    within = {name: next((b for b in network.blocks if name.startswith(f"{b}.")), name) for name in names}
+    order = list(dict.fromkeys(within.values()))  # blocks whole, and the layers outside of them
+    first = order.index(block)
+    for name in order[:first]:
+        rest.set_submodule(name, nn.Identity())
+    for name in order[first:]:
+        before.set_submodule(name, nn.Identity())
+    return _Before(before.body, before.get_submodule(block)), rest
+
+
 @torch.no_grad()
 def merged(network: Network, fuse: bool = True) -> Network:
     """A bare backbone for inference: every adapter folded into the module that it stands for.

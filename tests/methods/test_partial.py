@@ -55,6 +55,28 @@ def test_the_libraries_networks(name):
         assert all(n.startswith((*blocks, "head.")) for n in own_tensors(network, source))
 
 
+@pytest.mark.parametrize("name", ["resnet26", "torchvision/resnet18", "torchvision/resnet50_v1", "timm/resnet50"])
+def test_cut_in_two_it_is_the_same_network(name):
+    torch.manual_seed(0)
+    build = (lambda: resnet26(3, 0.125)) if name == "resnet26" else (lambda: library_network(name, 3))
+    source = build().requires_grad_(False).eval()
+    x = torch.randn(2, 3, 32, 32)
+    for last in (1, 2, len(source.blocks) - 1, len(source.blocks)):
+        (method,) = select(f"partial(last={last}, views=1)")
+        network = method.place(source, 5).eval()
+        before, rest = method.split(network)
+        assert torch.equal(rest.eval()(before.eval()(x)), network(x)), last
+        convs = [sum(isinstance(m, nn.Conv2d) for m in part.modules()) for part in (before, rest, network)]
+        assert convs[0] + convs[1] == convs[2] and min(convs) > 0  # none is computed by both
+        trained = {id(p) for p in network.parameters() if p.requires_grad}
+        assert trained == {id(p) for p in rest.parameters() if p.requires_grad}
+        assert not any(p.requires_grad for p in before.parameters())
+        rest.train()
+        assert {id(m.running_mean) for m in rest.modules() if isinstance(m, nn.BatchNorm2d) and m.training} == {
+            id(m.running_mean) for m in network.train().modules() if isinstance(m, nn.BatchNorm2d) and m.training
+        }
+
+
 def test_more_blocks_than_there_are():
     (method,) = select("partial(last=13)")
     with pytest.raises(BadInput, match=r"partial\(last=13\): this backbone has 12 residual blocks; lower last"):
