@@ -27,11 +27,11 @@ def run(args: Namespace) -> int:
     names = args.only or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
-    torch.set_num_threads(cores())
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     load, found = os.getloadavg()[0], []
     for name in names:
         console.print(f"measuring {name}", style="dim")
+        torch.set_num_threads(cores())  # a part may have set its own
         found += PARTS[name](args.cache)
     shown = Table(header_style="bold")
     for name in HEAD:

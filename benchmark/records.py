@@ -104,7 +104,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("device", pa.string(), "the device's name"),
     ("threads", pa.int32(), "threads of the process that trained"),
     ("workers", pa.int32(), "processes that trained side by side: their step times share the machine"),
-    ("precision", pa.string(), "fp32 or bf16"),
+    ("precision", pa.string(), "fp32, tf32 (a CPU computes it as fp32) or bf16"),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
     ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
     ("machine", pa.string(), "processor and system"),

@@ -119,7 +119,7 @@ def _files(cell: Cell, results: Path) -> tuple[Path, Path]:
 
 def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     """One row a domain."""
-    settle()
+    settle(pair[0].profile.precision)
     served = MultiDomain(pair[0].backbone.path, device)
     held = [served.held[served.load(_files(cell, results)[1])] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]

@@ -39,18 +39,18 @@ def _tell(key: str, row: dict) -> None:
     _messages.put((key, row))
 
 
-def settle() -> None:
-    """One thread; and float32 is float32 on a GPU too, not TF32."""
+def settle(precision: str) -> None:
+    """One thread; and float32 is float32 on a GPU too, unless the precision asked for is tf32."""
     import torch
 
     torch.set_num_threads(THREADS)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
 def _pretrain(backbone: Backbone, device: str) -> None:
     from benchmark.networks import pretrain
 
-    settle()
+    settle(backbone.profile.precision)
     try:
         pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
     except BadInput as error:
@@ -61,7 +61,7 @@ def _pretrain(backbone: Backbone, device: str) -> None:
 def _together(joint: Joint, device: str) -> None:
     from benchmark.joint import train_together
 
-    settle()
+    settle(joint.backbone.profile.precision)
     try:
         train_together(joint, device, lambda row: _tell(joint.hash, row))
     except BadInput as error:
@@ -71,7 +71,7 @@ def _together(joint: Joint, device: str) -> None:
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
     from benchmark.cell import run_cell
 
-    settle()
+    settle(cell.profile.precision)
     return run_cell(cell, results, provenance, device, lambda row: _tell(cell.hash, row))
 
 

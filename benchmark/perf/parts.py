@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
+from benchmark.perf import decathlon, pixels
 from benchmark.perf import network as net
-from benchmark.perf import pixels
 from benchmark.perf.many import write_many
 from benchmark.perf.rounds import Line, Rounds, Way, in_turn
 from benchmark.timing import Peak
 from benchmark.workers import ENVIRONMENT
+from datasets.catalogue import DOMAINS, SOURCE
 from methods.method import Method
 from methods.registry import entries, select
 
@@ -145,6 +146,25 @@ def start(cache: Path) -> Iterator[Line]:
         yield in_turn([heavy, light], ROUNDS).line("start", light.name, light.name, heavy.name, unit="s")
 
 
+def gpu(cache: Path) -> Iterator[Line]:
+    """Nine domains of the paper's sizes, and pretraining, on drawn pixels on a GPU; null where there is none."""
+    (method,) = select("par_adapter")
+    there = torch.cuda.is_available()
+    for precision in ("fp32", "tf32", "bf16"):
+        minutes = speed = peak_mb = None
+        if there:
+            peak = Peak(torch.device("cuda"))
+            seconds = sum(decathlon.epoch(method, d, d.counts[0], "cuda", precision) for d in decathlon.NINE)
+            minutes, peak_mb = 2 * seconds, peak.mb()  # x 120 epochs / 60 seconds
+            speed = decathlon.PRETRAINING / decathlon.epoch(
+                None, DOMAINS[SOURCE], decathlon.PRETRAINING, "cuda", precision
+            )
+        what = f"{method.name}, nine domains, 120 times a steady epoch"
+        none = (None,) * 4
+        yield Line("gpu", what, precision, None, "min", minutes, *none, int(there), 0, peak_mb)
+        yield Line("gpu", "pretraining, 64 of 72 px", precision, None, "img/s", speed, *none, int(there), 0)
+
+
 PARTS: dict[str, Callable[[Path], Iterator[Line]]] = {
     "batches": batches,
     "step": step,
@@ -153,6 +173,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Line]]] = {
     "allocator": allocator,
     "tables": tables,
     "start": start,
+    "gpu": gpu,
 }
 
 

@@ -23,7 +23,8 @@ class Way:
 class Line:
     """How many times faster ours is than the other way: median, least and largest of the rounds.
 
-    `ours_value` and `other_value` are medians of what `unit` says, the other's null where nothing is compared.
+    `ours_value` and `other_value` are medians of what `unit` says, the other's null where nothing is compared,
+    both where what is measured is not there (a GPU).
     """
 
     part: str
@@ -31,7 +32,7 @@ class Line:
     ours: str
     other: str | None
     unit: str
-    ours_value: float
+    ours_value: float | None
     other_value: float | None
     ratio: float | None
     least: float | None

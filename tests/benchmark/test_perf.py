@@ -9,10 +9,12 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.backbones.resnet26 import resnet26
+from benchmark.perf import decathlon, parts, rounds
 from benchmark.perf import network as net
-from benchmark.perf import parts, rounds
 from benchmark.perf.network import reference_way
 from benchmark.perf.rounds import Way, in_turn
+from benchmark.train import train
+from datasets.catalogue import DOMAINS
 from methods.registry import entries, select
 
 
@@ -92,6 +94,35 @@ def test_the_reference_way_computes_what_ours_does():
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-8 * float(b.grad.abs().max() + 1), msg=name)
     assert sum(getattr(m, "fused", None) is False for m in networks[1].modules()) == 25
+
+
+@pytest.mark.parametrize(("name", "method"), [("svhn", "par_adapter"), ("dtd", "res_adapter"), ("imagenet12", "")])
+def test_an_epoch_of_the_papers_sizes_is_trained_as_a_run_is(name, method, monkeypatch):
+    seen = {}
+
+    def spied(network, of, batches, recipe, **more):
+        x, y = next(batches.train(0, 0))
+        seen.update(
+            x=x.shape, y=int(y.max()), state=more["state"].keys(), batch=recipe.batch, precision=more["precision"]
+        )
+        return train(network, of, batches, recipe, **more)
+
+    monkeypatch.setattr(decathlon, "train", spied)
+    (chosen,) = select(method) if method else (None,)
+    assert decathlon.epoch(chosen, DOMAINS[name], 6, "cpu", "bf16", width=0.125) > 0
+    side = 72 if name == "svhn" else 64
+    assert seen["x"] == (6, 3, side, side) and seen["batch"] == 128 and seen["precision"] == "bf16"
+    assert seen["y"] < DOMAINS[name].classes
+    assert ("body.stem.conv.weight" in seen["state"]) == (not method)
+
+
+def test_without_a_gpu_its_figures_are_null(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = list(parts.gpu(None))
+    assert [(line.ours, line.unit) for line in lines] == [
+        (p, u) for p in ("fp32", "tf32", "bf16") for u in ("min", "img/s")
+    ]
+    assert all(line.ours_value is line.peak_mb is line.ratio is None and line.rounds == 0 for line in lines)
 
 
 @pytest.mark.parametrize("part", ["nothing", "step,nothing"])
