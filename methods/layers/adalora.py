@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from methods.layers.low_rank import FactoredConv
 
 FACTORS = ("left", "values", "right")  # P (cout, rank), Λ (rank,), Q (rank, n)
 
 
-class SVDConv(DeltaConv):
+class SVDConv(FactoredConv):
     """The buffers `<factor>_size` and `<factor>_unrest` are the running means of importance, of training alone."""
 
     def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
-        super().__init__(conv)
+        super().__init__(conv, rank)
         self.scale = scale
         self.left = nn.Parameter(nn.init.orthogonal_(self.empty(conv.out_channels, rank)))
         self.values = self.zeros(rank)
@@ -21,9 +21,8 @@ class SVDConv(DeltaConv):
             for mean in ("size", "unrest"):
                 self.register_buffer(f"{name}_{mean}", torch.zeros_like(getattr(self, name).detach()), persistent=False)
 
-    def weight(self) -> Tensor:
-        delta = self.left @ (self.scale * self.values[:, None] * self.right)
-        return self.conv.weight + delta.view_as(self.conv.weight)
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.left, self.scale * self.values[:, None] * self.right
 
     def unorthogonal(self) -> Tensor:
         """‖PᵀP − I‖² + ‖QQᵀ − I‖²."""

@@ -9,30 +9,46 @@ from torch import Tensor, nn
 from methods.layers.delta import DeltaConv
 
 
-class LowRankConv(DeltaConv):
-    """U (cout, rank) starts at zero; a subclass holds the factors of R and starts them."""
+class FactoredConv(DeltaConv):
+    """W' = W + U R of two factors, in weight space or, where that is faster, beside the convolution."""
 
-    def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
+    def __init__(self, conv: nn.Conv2d, rank: int):
         super().__init__(conv)
-        self.scale = scale
-        self.up = self.zeros(conv.out_channels, rank)
         # R as a k x k convolution to `rank` channels and U as a 1x1 behind it spare the whole weight's
         # gradient: a quarter less time on a CPU at 128 channels and rank 8, none at 64, more time below.
         channels = min(conv.in_channels, conv.out_channels)
         self.beside = conv.groups == 1 and prod(conv.kernel_size) > 1 and channels >= max(64, 16 * rank)
 
-    def rows(self) -> Tensor:
-        """R (rank, n), n = (cin / groups) k l in the weight's own order."""
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """U (cout, rank) and R (rank, n), n = (cin / groups) k l in the weight's own order."""
         raise NotImplementedError
 
     def weight(self) -> Tensor:
-        return self.conv.weight + (self.scale * self.up @ self.rows()).view_as(self.conv.weight)
+        up, rows = self.factors()
+        return self.conv.weight + (up @ rows).view_as(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.beside and torch.is_grad_enabled()):
             return super().forward(x)
-        inner = self.conv._conv_forward(x, self.rows().view(-1, *self.conv.weight.shape[1:]), None)
-        return self.conv(x) + F.conv2d(inner, self.scale * self.up[:, :, None, None])
+        up, rows = self.factors()
+        inner = self.conv._conv_forward(x, rows.view(-1, *self.conv.weight.shape[1:]), None)
+        return self.conv(x) + F.conv2d(inner, up[:, :, None, None])
+
+
+class LowRankConv(FactoredConv):
+    """U = λ `up`, which starts at zero; a subclass holds the factors of R and starts them."""
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
+        super().__init__(conv, rank)
+        self.scale = scale
+        self.up = self.zeros(conv.out_channels, rank)
+
+    def rows(self) -> Tensor:
+        """R (rank, n)."""
+        raise NotImplementedError
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.scale * self.up, self.rows()
 
     def normal(self, *shape: int, fan: int) -> nn.Parameter:
         """A factor that is summed over `fan` entries: of variance 1 / fan, so that a product keeps its size."""

@@ -77,6 +77,18 @@ def test_gradients_are_finite_differences():
         )
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES[:4], ids=str)
+def test_beside_the_convolution_it_is_the_same(geometry):
+    _, layer = moved(geometry, torch.float64)
+    x, found = torch.randn(2, 8, 9, 11, dtype=torch.float64), []
+    for beside in (False, True):
+        layer.beside = beside
+        y = layer(x)
+        found.append((y, torch.autograd.grad(y.square().sum(), (layer.left, layer.values, layer.right))))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-8)
+    assert AdaLora().layer(nn.Conv2d(256, 256, 3).requires_grad_(False)).beside and not moved(geometry)[1].beside
+
+
 def test_the_allocator_is_pefts():
     """The same values and gradients at every step: the same importance, and the same Λ set to zero."""
     pytest.importorskip("peft")
