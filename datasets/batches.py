@@ -1,8 +1,8 @@
 """Batches: indices, crops and flips are drawn on the host from (seed, epoch); pixels go to the device.
 
 On a CPU each image's crop is one slice of the memory-mapped pack into a buffer, which is faster than
-any vectorised gather (benchmark `perf`); on a GPU the packed pixels live there and one gather crops
-and flips the whole batch. Both give the same bytes.
+any vectorised gather (benchmark `perf`); on a GPU the packed pixels live there, where they fit, and one
+gather crops and flips the whole batch. Both give the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,7 +75,8 @@ class Batches:
         # Repeated over a whole image: with nothing to broadcast within it, the pass is five times as fast.
         self._scale = (1 / (255 * std)).repeat(crop * crop)
         self._shift = (-torch.tensor(domain.mean, **like) / std).repeat(crop * crop)
-        self._resident = _Resident(self) if self.device.type == "cuda" else None
+        need = 3 * int(self.sizes.astype(np.int64).prod(axis=1).sum())
+        self._resident = _Resident(self) if need <= _room(self.device) else None
 
     def __len__(self) -> int:
         """Images."""
@@ -123,7 +124,10 @@ class Batches:
         """(n, crop, crop, 3) uint8 on the device."""
         if self._resident is not None:
             return self._resident.gather(plan)
-        return torch.from_numpy(self.slices(plan))
+        pixels = torch.from_numpy(self.slices(plan))
+        if self.device.type == "cuda":  # streamed: the copy goes on while the host slices the next batch
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels
 
     def slices(self, plan: Plan) -> np.ndarray:
         size = self.crop
@@ -137,6 +141,11 @@ class Batches:
     def normalise(self, pixels: Tensor) -> Tensor:
         shown = torch.mul(pixels.flatten(1), self._scale).add_(self._shift)
         return shown.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that pixels may take on a device: half of what a GPU has free; none on a CPU, which maps them from disk."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
 
 
 class _Resident:

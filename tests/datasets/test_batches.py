@@ -191,6 +191,17 @@ def test_the_gather_gives_the_bytes_of_the_slices(ragged, make, monkeypatch, chu
         assert torch.equal(x, wanted) and x.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_pixels_live_on_the_device_where_they_fit(ragged, monkeypatch):
+    need = 3 * int(ragged.sizes.prod(axis=1).sum())
+    shown = []
+    for room in (need, need - 1):
+        monkeypatch.setattr(batching, "_room", lambda device, room=room: room)
+        of = Batches([everything(ragged)], DOMAINS["dtd"], CROP, 4)
+        assert (of._resident is not None) == (room == need)
+        shown.append([x for x, _ in of.train(0, 3)])
+    assert all(torch.equal(a, b) for a, b in zip(*shown, strict=True))
+
+
 # --- parts ------------------------------------------------------------------------------------------------------
 
 
