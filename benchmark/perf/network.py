@@ -13,12 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.backbones.resnet26 import resnet26
 from benchmark.evaluate import outputs
 from benchmark.perf.rounds import Way
+from methods.layers.arc import ARCConv
+from methods.layers.low_rank import FactoredConv
 from methods.layers.network import Network, merged
 from methods.layers.parallel import Beside
 from methods.layers.series import SeriesConv, put_series
 from methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
+_FAST = {Beside: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}
 
 
 def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
@@ -44,12 +47,18 @@ def placed(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
     return method.place(source(method, width, size), CLASSES).to(memory_format=torch.channels_last)
 
 
+def plain(network: nn.Module) -> nn.Module:
+    """Every adapter on the plain one of its two equal paths, in place."""
+    for module in network.modules():
+        for kind, flag in _FAST.items():
+            if isinstance(module, kind):
+                setattr(module, flag, False)
+    return network
+
+
 def reference_way(network: nn.Module) -> nn.Module:
     """The released code's way of the same step: NCHW, adapters beside the convolutions."""
-    for module in network.modules():
-        if isinstance(module, Beside | SeriesConv):
-            module.fused = False
-    return network.to(memory_format=torch.contiguous_format)
+    return plain(network).to(memory_format=torch.contiguous_format)
 
 
 def training(

@@ -74,6 +74,39 @@ def evaluation(cache: Path) -> Iterator[Line]:
             yield found.line("evaluation", method.name, way.name, THEIRS)
 
 
+def changes(cache: Path) -> Iterator[Line]:
+    """What each change gives by itself, all else equal: layout, each fast path, merging, evaluation in slices."""
+    inputs = net.pixels()
+    (finetune,) = select("finetune")
+    ways = [
+        net.training("NCHW", finetune, net.reference_way(net.placed(finetune)), inputs),
+        net.training("channels_last", finetune, net.placed(finetune), inputs),
+    ]
+    yield in_turn(ways, ROUNDS).line("changes", "finetune step", "channels_last", "NCHW")
+    for spec, fast, slow in (
+        ("par_adapter", "centre tap", "1x1 beside"),
+        ("res_adapter", "one 1x1", "norm, 1x1, sum"),
+        ("lora", "two convolutions beside", "in weight space"),
+        ("arc", "two 1x1 behind", "in weight space"),
+    ):
+        (method,) = select(spec)
+        ways = [
+            net.training(slow, method, net.plain(net.placed(method)), inputs),
+            net.training(fast, method, net.placed(method), inputs),
+        ]
+        yield in_turn(ways, ROUNDS).line("changes", f"{spec} step", fast, slow)
+    (method,) = select("par_adapter")
+    network = net.placed(method)
+    ways = [
+        net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0], net.whole),
+        net.evaluation("merged, folded", net.served(network), inputs[0], net.whole),
+        net.evaluation("16 images at a time", net.served(network), inputs[0]),
+    ]
+    found = in_turn(ways, ROUNDS)
+    yield found.line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
+    yield found.line("changes", "merged evaluation", "16 images at a time", "merged, folded")
+
+
 def families(cache: Path) -> Iterator[Line]:
     """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), and merged against the bare backbone."""
     inputs, methods = net.pixels(), of_families()
@@ -83,7 +116,7 @@ def families(cache: Path) -> Iterator[Line]:
     baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
     found = in_turn([baseline, *steps], 3)
     for method, way in zip(methods, steps, strict=True):
-        yield found.line("families", f"{method.family}: step", way.name, baseline.name, peak_mb=_peak(way.work))
+        yield found.line("families", f"{method.family}: T_FFT / T", way.name, baseline.name, peak_mb=_peak(way.work))
     bare = net.evaluation("the bare backbone", net.served(net.source(finetune)), inputs[0])
     merged = {
         method.family: net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
@@ -169,6 +202,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Line]]] = {
     "batches": batches,
     "step": step,
     "evaluation": evaluation,
+    "changes": changes,
     "families": families,
     "allocator": allocator,
     "tables": tables,
