@@ -19,7 +19,7 @@ variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT
   WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY RESULTS CACHE
 export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
 
-.PHONY: bench sum test lint methods data results compare submit score sweep perf
+.PHONY: bench sum test lint methods data results compare submit score sweep perf growth
 
 bench: .venv/made
 	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) \
@@ -60,6 +60,9 @@ sweep: .venv/made
 
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)
+
+growth: .venv/made
+	@$(PY) -m benchmark growth $(call option,ONLY,only) $(folders)
 
 # uv where it is there, plain venv and pip otherwise. The mark is written last: a broken install is made again.
 .venv/made: pyproject.toml requirements.lock

@@ -212,6 +212,9 @@ def parser() -> argparse.ArgumentParser:
 
     perf = commands.add_parser("perf", parents=[folders], help="measure speed against the usual ways")
     perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="parts; all by default")
+
+    growth = commands.add_parser("growth", parents=[folders], help="measure how cost grows, and draw it")
+    growth.add_argument("--only", action=_Words, nargs="+", default=[], metavar="GROWTH", help="these; all by default")
     return top
 
 
@@ -227,6 +230,7 @@ HOME = {
     "score": "benchmark.score_command",
     "sweep": "benchmark.sweep_command",
     "perf": "benchmark.perf_command",
+    "growth": "benchmark.growth_command",
 }
 
 

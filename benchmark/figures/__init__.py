@@ -60,7 +60,7 @@ def contents(
                     for figure in KINDS[kind](group):
                         for ending, content in look.as_bytes(figure).items():
                             made[folder / f"{figure.name}.{ending}"] = content
-                        drawn[figure.name] = _block(figure)
+                        drawn[figure.name] = block(figure)
                 except look.NotDrawn as why:
                     lacking[str(why)] += 1
             if only and len(drawn) == before:
@@ -76,7 +76,7 @@ def _reasons(lacking: Counter[str], groups: int) -> str:
     return "; ".join(reason + of(n) for reason, n in sorted(lacking.items()))
 
 
-def _block(figure: look.Drawn) -> str:
+def block(figure: look.Drawn) -> str:
     """The figure with its caption; markup in a method's name stays text."""
     say = lambda text: html.escape(" ".join(text.split()), quote=False)
     return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"

@@ -41,10 +41,10 @@ def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
-def placed(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
+def placed(method: Method, width: float = 1.0, size: int = SIZE, classes: int = CLASSES) -> Network:
     """The method on such a backbone, ready to be trained."""
     torch.manual_seed(1)
-    return method.place(source(method, width, size), CLASSES).to(memory_format=torch.channels_last)
+    return method.place(source(method, width, size), classes).to(memory_format=torch.channels_last)
 
 
 def plain(network: nn.Module) -> nn.Module:

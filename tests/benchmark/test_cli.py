@@ -72,6 +72,7 @@ def test_wrong_option_is_one_sentence(words: list[str], told: str, capsys):
         (["run", "--method", "feature"], "--set", ["epochs=10", "pretrain.epochs=5"]),
         (["run", "--method", "feature"], "--domains", ["svhn", "dtd"]),
         (["perf"], "--only", ["batches", "step"]),
+        (["growth"], "--only", ["width", "packing"]),
     ],
 )
 def test_lists_bare_or_quoted(command: list[str], option: str, words: list[str]):

@@ -1,0 +1,94 @@
+"""Memory of domains held at once: `python -m benchmark.growth.domains BACKBONE FILE COUNT...` holds and counts them."""
+
+import gc
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.checkpoint import write_safetensors
+from benchmark.growth.child import printed
+from benchmark.growth.point import Point
+from benchmark.growth.resident import resident
+from benchmark.perf import network as net
+from benchmark.serve import Head, MultiDomain
+from datasets.catalogue import DOMAINS
+from methods.layers.network import stored_tensors
+from methods.method import Method
+from methods.registry import select
+
+METHODS = ("par_adapter", "bn_adapt", "finetune")
+_HASH = "0" * 16  # of a backbone that nobody trained
+_DOMAIN = DOMAINS["cifar100"]
+
+
+def measured(
+    counts: Sequence[int], methods: Sequence[str] = METHODS, width: float = 1.0, rounds: int = 3
+) -> list[Point]:
+    """MB beside the backbone's of so many domains: what they store, their tensors, and the process's resident memory.
+
+    A process each, which has used every domain once. The domains are of one file: every load makes tensors of its own.
+    """
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for (method,) in map(select, methods):
+            backbone, file, stored = write(method, Path(folder), width)
+            words = ["benchmark.growth.domains", str(backbone), str(file), *map(str, counts)]
+            runs = [json.loads(printed(words)) for _ in range(rounds)]
+            of = {"grows": "domains", "setting": f"width {width:g}, {net.CLASSES} classes", "series": method.name}
+            for i, count in enumerate(counts):
+                tensors, process = zip(*(run[i] for run in runs), strict=True)
+                values = {"stored": [count * stored / 1e6] * rounds, "tensors": tensors, "resident": process}
+                found += [Point.of(what, "MB", v, at=count, **of) for what, v in values.items() if None not in v]
+    return found
+
+
+def write(method: Method, folder: Path, width: float) -> tuple[Path, Path, int]:
+    """A backbone, the file of a domain on it, nothing trained, and the bytes of the tensors in that file."""
+    source, about = net.source(method, width), {"network": "resnet26", "structure": method.source, "hash": _HASH}
+    backbone = folder / f"{method.source}.safetensors"
+    write_safetensors(backbone, source.state_dict(), about | {"width": str(width)})
+    head = Head(
+        method=method.full_spec,
+        backbone=_HASH,
+        domain=_DOMAIN.name,
+        classes=net.CLASSES,
+        mean=_DOMAIN.mean,
+        std=_DOMAIN.std,
+        crop=net.SIZE,
+        shorter=net.SIZE,
+        training=0,
+    )
+    stored = stored_tensors(method.place(source, net.CLASSES), source)
+    file = folder / f"{method.name}.safetensors"
+    write_safetensors(file, stored, head.metadata())
+    return backbone, file, sum(t.nbytes for t in stored.values())
+
+
+def held(backbone: Path, file: Path, counts: Sequence[int]) -> Iterator[tuple[float, float | None]]:
+    """MB of tensors and of resident memory beside the backbone's, where so many domains are held and were used."""
+    shared, x = MultiDomain(backbone), torch.zeros(1, 3, net.SIZE, net.SIZE)
+    with torch.no_grad():
+        shared.source(x)  # what the first pass of all allocates is no domain's
+    tensors, process = alive(), resident()
+    for count in range(1, max(counts) + 1):
+        shared.use(shared.load(file, f"domain {count}"))
+        shared(x)
+        if count in counts:
+            more = (alive() - tensors) / 1e6
+            yield more, None if process is None else resident() - process
+
+
+def alive() -> int:
+    """Bytes of all tensors of this process, what shares a storage counted once, whoever holds them."""
+    gc.collect()
+    storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(list(held(Path(sys.argv[1]), Path(sys.argv[2]), [int(word) for word in sys.argv[3:]]))))
