@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from datasets.errors import BadInput
 from methods.layers.network import Network, merged
 
-AT_ONCE = 2**16  # pixels that a CPU shows together: 16 images of 64 x 64
 TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 sums, not the network
 
 
@@ -17,16 +16,6 @@ class Result(NamedTuple):
     logits: Tensor  # (N, classes), on the CPU, in the split's order
     correct: int | None  # null where the split has no labels
     img_s: float | None  # inference, images per second, batch 256
-
-
-def outputs(network: nn.Module, x: Tensor) -> Tensor:
-    """network(x) for a network in eval mode, x (N, 3, H, W); a CPU takes few images at a time.
-
-    Their activations then stay in its caches, and their memory is not fetched anew from the system.
-    """
-    if x.device.type != "cpu":
-        return network(x)
-    return torch.cat([network(some) for some in x.split(max(1, AT_ONCE // x[0, 0].numel()))])
 
 
 @torch.no_grad()
@@ -40,7 +29,7 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
             torch.cuda.synchronize()
         start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = outputs(network, x).float()
+            logits = network(x).float()
         if device.type == "cuda":
             torch.cuda.synchronize()
         if i > 0:

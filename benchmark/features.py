@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.evaluate import outputs
 from datasets.batches import Batches
 from datasets.errors import BadInput
 
@@ -29,7 +28,7 @@ class FeatureBatches:
                 parts = np.array_split(plan.index, -(-len(batches) // 256))
                 shown = batches.show(plan, len(parts))
                 for index, (x, _) in zip(parts, shown, strict=True):
-                    found = outputs(frozen, x)
+                    found = frozen(x)
                     if self.x is None:
                         self.x = self._room(found[0], views, batches)
                     self.x[view, torch.from_numpy(index).to(self.device)] = found

@@ -1,9 +1,13 @@
 """`python -m benchmark perf`: the measured ratios as a table, on the screen and as Parquet and Markdown."""
 
 import dataclasses
+import multiprocessing
 import os
 import sys
 from argparse import Namespace
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.console import Console
@@ -14,14 +18,15 @@ from benchmark.records import parquet, write_all
 from datasets.cores import cores
 from datasets.errors import BadInput
 
+if TYPE_CHECKING:
+    from benchmark.perf.rounds import Line
+
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = ("part", "what", "ours", "", "against", "", "unit", "ratio", "least", "largest", "rounds", "MB", "ceiling")
 
 
 def run(args: Namespace) -> int:
     """Measure the parts asked for (all by default); each line is a ratio with its spread."""
-    import torch
-
     from benchmark.perf.parts import PARTS
 
     names = args.only or list(PARTS)
@@ -29,10 +34,11 @@ def run(args: Namespace) -> int:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     load, found = os.getloadavg()[0], []
-    for name in names:
-        console.print(f"measuring {name}", style="dim")
-        torch.set_num_threads(cores())  # a part may have set its own
-        found += PARTS[name](args.cache)
+    # A process a part: what malloc keeps of one part's networks would make another's faster.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name in names:
+            console.print(f"measuring {name}", style="dim")
+            found += pool.submit(_measured, name, args.cache).result()
     shown = Table(header_style="bold")
     for name in HEAD:
         shown.add_column(name, justify="left" if name in _WORDS else "right")
@@ -49,6 +55,15 @@ def run(args: Namespace) -> int:
     paths = write_all({args.results / "perf.parquet": parquet(rows), args.results / "perf.md": markdown.encode()})
     console.print("Files: " + "  ".join(map(str, paths)), markup=False)
     return 0
+
+
+def _measured(name: str, cache: Path) -> "list[Line]":
+    import torch
+
+    from benchmark.perf.parts import PARTS
+
+    torch.set_num_threads(cores())
+    return list(PARTS[name](cache))
 
 
 def _text(line) -> list[str]:

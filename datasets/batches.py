@@ -132,11 +132,19 @@ class Batches:
     def slices(self, plan: Plan) -> np.ndarray:
         size = self.crop
         out = np.empty((len(plan.index), size, size, 3), np.uint8)
-        for row, (i, top, left, flip) in enumerate(zip(*(field.tolist() for field in plan), strict=True)):
-            image = self.packs[self._which[i]].image(self._within[i])
-            window = image[top : top + size, left : left + size]
-            out[row] = window[:, ::-1] if flip else window
+        for shown, image, top, left in zip(
+            out, self._images(plan.index), plan.top.tolist(), plan.left.tolist(), strict=True
+        ):
+            shown[...] = image[top : top + size, left : left + size]
+        if len(turned := np.flatnonzero(plan.flip)):  # together: torch has a kernel for it, numpy moves three bytes
+            out[turned] = torch.from_numpy(out[turned]).permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1).numpy()
         return out
+
+    def _images(self, index: np.ndarray) -> Iterator[np.ndarray]:
+        """(H, W, 3) views of the images of these indices, in that order."""
+        which, within = self._which[index], self._within[index]
+        of = [pack.images(within[which == number]) for number, pack in enumerate(self.packs)]
+        return (next(of[number]) for number in which.tolist())
 
     def normalise(self, pixels: Tensor) -> Tensor:
         shown = torch.mul(pixels.flatten(1), self._scale).add_(self._shift)
@@ -158,8 +166,7 @@ class _Resident:
         self.flat = torch.empty(int(ends[-1]), dtype=torch.uint8, device=batches.device)
         for first in range(0, len(area), _CHUNK):  # the host never holds all pixels: imagenet12's are 27 GB
             last = min(first + _CHUNK, len(area))
-            images = (batches.packs[batches._which[i]].image(batches._within[i]) for i in range(first, last))
-            some = np.concatenate([image.reshape(-1) for image in images])
+            some = np.concatenate([image.reshape(-1) for image in batches._images(np.arange(first, last))])
             self.flat[self.start[first] : ends[last - 1]] = torch.from_numpy(some)
         self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
 

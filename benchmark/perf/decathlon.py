@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ class DrawnPack:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def image(self, i: int) -> np.ndarray:
-        return self._pixels[i % _POOL]
+    def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
+        return (self._pixels[i % _POOL] for i in index.tolist())
 
 
 def epoch(method: Method | None, domain: Domain, images: int, device: str, precision: str, width: float = 1.0) -> float:

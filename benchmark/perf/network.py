@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.backbones.resnet26 import resnet26
-from benchmark.evaluate import outputs
 from benchmark.perf.rounds import Way
 from methods.layers.arc import ARCConv
 from methods.layers.low_rank import FactoredConv
@@ -83,17 +81,8 @@ def training(
     return Way(name, work)
 
 
-def evaluation(
-    name: str,
-    network: nn.Module,
-    x: Tensor,
-    run: Callable[[nn.Module, Tensor], Tensor] = outputs,
-    bf16: bool = False,
-) -> Way:
-    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout.
-
-    `run(network, x)` gives the outputs; by default as a run of the suite does.
-    """
+def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> Way:
+    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout."""
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
     layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     x = x.contiguous(memory_format=layout)
@@ -102,15 +91,10 @@ def evaluation(
     @torch.inference_mode()
     def work() -> int:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            run(network, x)
+            network(x)
         return len(x)
 
     return Way(name, work)
-
-
-def whole(network: nn.Module, x: Tensor) -> Tensor:
-    """All images at once, as the released code has it."""
-    return network(x)
 
 
 def served(network: Network) -> Network:

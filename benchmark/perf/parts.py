@@ -65,7 +65,7 @@ def evaluation(cache: Path) -> Iterator[Line]:
     for (method,) in map(select, ("finetune", "res_adapter", "par_adapter")):
         network = net.placed(method)
         ways = [
-            net.evaluation(THEIRS, net.reference_way(net.placed(method)), x, net.whole),
+            net.evaluation(THEIRS, net.reference_way(net.placed(method)), x),
             net.evaluation("merged, fp32", net.served(network), x),
             net.evaluation("merged, bf16 (opt-in)", net.served(network), x, bf16=True),
         ]
@@ -75,7 +75,7 @@ def evaluation(cache: Path) -> Iterator[Line]:
 
 
 def changes(cache: Path) -> Iterator[Line]:
-    """What each change gives by itself, all else equal: layout, each fast path, merging, evaluation in slices."""
+    """What each change gives by itself, all else equal: layout, each fast path, merging."""
     inputs = net.pixels()
     (finetune,) = select("finetune")
     ways = [
@@ -96,15 +96,11 @@ def changes(cache: Path) -> Iterator[Line]:
         ]
         yield in_turn(ways, ROUNDS).line("changes", f"{spec} step", fast, slow)
     (method,) = select("par_adapter")
-    network = net.placed(method)
     ways = [
-        net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0], net.whole),
-        net.evaluation("merged, folded", net.served(network), inputs[0], net.whole),
-        net.evaluation("16 images at a time", net.served(network), inputs[0]),
+        net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0]),
+        net.evaluation("merged, folded", net.served(net.placed(method)), inputs[0]),
     ]
-    found = in_turn(ways, ROUNDS)
-    yield found.line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
-    yield found.line("changes", "merged evaluation", "16 images at a time", "merged, folded")
+    yield in_turn(ways, ROUNDS).line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
 
 
 def families(cache: Path) -> Iterator[Line]:

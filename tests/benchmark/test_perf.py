@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -123,6 +124,17 @@ def test_without_a_gpu_its_figures_are_null(monkeypatch):
         (p, u) for p in ("fp32", "tf32", "bf16") for u in ("min", "img/s")
     ]
     assert all(line.ours_value is line.peak_mb is line.ratio is None and line.rounds == 0 for line in lines)
+
+
+def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["perf", "--only", "gpu", "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    rows = pq.read_table(tmp_path / "perf.parquet").to_pylist()
+    assert [row["ours"] for row in rows] == ["fp32", "fp32", "tf32", "tf32", "bf16", "bf16"]
+    assert all(row["ours_value"] is None and row["threads"] and row["machine"] for row in rows)
+    markdown = (tmp_path / "perf.md").read_text()
+    assert markdown.count("nine domains") == out.count("nine domains") == 3 and "perf.md" in out
 
 
 @pytest.mark.parametrize("part", ["nothing", "step,nothing"])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import benchmark.features
 from benchmark.backbones.resnet26 import resnet26
-from benchmark.evaluate import AT_ONCE, evaluate, outputs
+from benchmark.evaluate import evaluate
 from benchmark.features import FeatureBatches
 from benchmark.profiles import PROFILES, Recipe
 from benchmark.schedule import learning_rate
@@ -297,18 +297,6 @@ def test_features_beyond_memory_are_refused_before_they_are_made(batches, monkey
     assert len(FeatureBatches(network.body, batches, views=2, seed=5)) == 24
     with pytest.raises(BadInput, match=r"dtd: 3 views of 24 images take 0\.0 GB .* lower views"):
         FeatureBatches(network.body, batches, views=3, seed=5)
-
-
-@pytest.mark.parametrize(("side", "n", "slices"), [(32, 150, [64, 64, 22]), (64, 16, [16]), (512, 2, [1, 1])])
-def test_a_cpu_shows_few_images_at_a_time(side, n, slices):
-    torch.manual_seed(0)
-    network, seen = resnet26(3, 0.125).eval(), []
-    x = torch.randn(n, 3, side, side)
-    with torch.no_grad():
-        whole = network(x)
-        network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-        torch.testing.assert_close(outputs(network, x), whole, rtol=1e-5, atol=1e-5)
-    assert seen == slices and max(slices) * side**2 <= max(AT_ONCE, side**2)
 
 
 def test_evaluation_counts(batches):
