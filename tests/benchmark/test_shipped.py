@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.backbones.shapes import resnet26_shapes
+from benchmark.perf.parts import PARTS
 from benchmark.records import read_records
 from datasets.catalogue import DOMAINS
 from methods.registry import select
@@ -86,3 +87,19 @@ def test_the_readme_shows_rows_of_the_committed_table():
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 10 and set(rows) <= set((SHIPPED / "table1.md").read_text().splitlines())
     assert f"of {len({r['method'] for r in read_records([SHIPPED])})} methods" in table
+
+
+def test_the_readme_shows_the_committed_speeds():
+    cells = lambda line: [cell.strip() for cell in line.strip("|").split("|")]
+    block = (ROOT / "README.md").read_text().split("<!-- perf: begin -->")[1].split("<!-- perf: end -->")[0]
+    shown = [cells(line) for line in block.splitlines() if line.startswith("|")]
+    measured = [
+        cells(line) for line in (ROOT / "results/perf/perf.md").read_text().splitlines() if line.startswith("|")
+    ]
+    head = measured[0]
+    kept = [i for i, name in enumerate(head) if name not in ("rounds", "MB")]
+    parts = {line[0] for line in shown}
+    assert shown == [[line[i] for i in kept] for line in measured if line[0] in parts] and len(shown) > 20
+    rows = pq.read_table(ROOT / "results/perf/perf.parquet").to_pylist()
+    assert len(rows) == len(measured) - 2
+    assert {row["part"] for row in rows} == set(PARTS)
