@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import parquet, write_all
+from benchmark.run_command import probe
 from datasets.cores import cores
 from datasets.errors import BadInput
 
@@ -32,6 +33,7 @@ def run(args: Namespace) -> int:
     names = args.only or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
+    probe(args.results)  # before ten minutes of measuring
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     load, found = os.getloadavg()[0], []
     # A process a part: what malloc keeps of one part's networks would make another's faster.

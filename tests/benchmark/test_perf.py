@@ -137,6 +137,13 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
     assert markdown.count("nine domains") == out.count("nine domains") == 3 and "perf.md" in out
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmark.perf_command._measured", lambda *a: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    assert main(["perf", "--only", "step", "--results", str(tmp_path / "file" / "deep")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("part", ["nothing", "step,nothing"])
 def test_unknown_part_is_one_sentence(part, capsys):
     assert main(["perf", "--only", part]) == 2
