@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
     from benchmark.growth import report
     from benchmark.growth.growths import GROWTHS
 
-    names = args.only or list(GROWTHS)
+    names = list(dict.fromkeys(args.only)) or list(GROWTHS)
     if unknown := [name for name in names if name not in GROWTHS]:
         raise BadInput(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     probe(args.results)

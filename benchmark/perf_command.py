@@ -23,14 +23,28 @@ if TYPE_CHECKING:
     from benchmark.perf.rounds import Line
 
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
-HEAD = ("part", "what", "ours", "", "against", "", "unit", "ratio", "least", "largest", "rounds", "MB", "ceiling")
+HEAD = (
+    "part",
+    "what",
+    "ours",
+    "",
+    "against",
+    "",
+    "unit",
+    "ratio",
+    "least",
+    "largest",
+    "rounds",
+    "process MB",
+    "ceiling",
+)
 
 
 def run(args: Namespace) -> int:
     """Measure the parts asked for (all by default); each line is a ratio with its spread."""
     from benchmark.perf.parts import PARTS
 
-    names = args.only or list(PARTS)
+    names = list(dict.fromkeys(args.only)) or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     probe(args.results)  # before ten minutes of measuring

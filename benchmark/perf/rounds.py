@@ -39,8 +39,8 @@ class Line:
     largest: float | None
     rounds: int
     dropped: int  # rounds in which others had the machine
-    peak_mb: float | None = None  # of the process while ours ran
-    share: float | None = None  # of the machine's ceiling of convolutions, by ours
+    peak_mb: float | None = None  # of the process while ours ran: it holds all ways of the part
+    share: float | None = None  # the reference's multiply-adds at our speed, of the machine's ceiling of convolutions
 
 
 @dataclass(frozen=True)

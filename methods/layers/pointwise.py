@@ -1,4 +1,4 @@
-"""The weight gradient of a 1x1 convolution, by the faster of two equal ways."""
+"""What the fused adapters share: a 1x1 convolution's weight gradient, by the faster of two equal ways."""
 
 import torch
 from torch import Tensor
@@ -20,3 +20,9 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
         )[1][:, :, 0, 0]
     # (N, C, H, W) -> (N H W, C) is a view in channels_last and a copy otherwise.
     return grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1]).t() @ x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def first_order() -> None:
+    """At the head of a backward that has no derivative itself: RuntimeError where one is asked for (`create_graph`)."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("a fused adapter has no second derivative; set `fused = False` on it")

@@ -8,16 +8,16 @@ rounding; a test holds it to the plain sum.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from methods.layers.network import Adapter, Network, conv_like
-from methods.layers.pointwise import large, weight_gradient
+from methods.layers.pointwise import first_order, large, weight_gradient
 
 
 class _Mixed(torch.autograd.Function):
     """y (N, C, H, W) -> y + A (s y + t), s = gamma r, t = beta - mean s, with r = 1 / deviation of the batch itself.
 
-    `mean` and `r` (C,) belong to y: the gradient for y goes through them too.
+    `mean` and `r` (C,) belong to y: the gradient for y goes through them too. In float32 it is as near to float64 as
+    the plain sum is, but for a digit where a mean is a thousand deviations.
     """
 
     @staticmethod
@@ -31,8 +31,8 @@ class _Mixed(torch.autograd.Function):
         return F.conv2d(y, matrix[:, :, None, None], a @ shift)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        first_order()
         y, mean, r, gamma, scale, shift, a, matrix = ctx.saved_tensors
         grad_bias = grad.sum((0, 2, 3))
         grad_matrix = weight_gradient(grad, y)

@@ -264,6 +264,17 @@ def test_large_series_adapters_are_fused_and_compute_the_plain_sum(layout, monke
     assert taken == [1]
 
 
+@pytest.mark.parametrize("kind", ["series", "parallel"])
+def test_a_second_derivative_is_refused_not_wrong(kind):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 64, 3, padding=1).requires_grad_(False)
+    adapter = SeriesConv(conv) if kind == "series" else ParallelConv(conv)
+    trained = adapter.mix.weight if kind == "series" else adapter.side.weight
+    y = adapter(torch.randn(8, 4, 64, 64))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(y[:, :3].sum(), trained, create_graph=True)  # a linear loss: nothing else would tell
+
+
 @pytest.mark.parametrize("n", [1, 70])
 def test_weight_gradient_of_a_pointwise_convolution(n):
     torch.manual_seed(0)
