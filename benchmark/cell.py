@@ -88,6 +88,7 @@ def _alone(
         begin = time.perf_counter()
         frozen, trained = method.split(network)
         batches = FeatureBatches(frozen, images, method.views, cell.seed)
+        batches.x = method.fit(network, batches.x, batches.y)
         prepared = time.perf_counter() - begin
     checkpoint = _checkpoint(cell, results)
     resumed = checkpoint.is_file()

@@ -52,6 +52,14 @@ class Method:
         """What of a placed network is not trained and comes first, and what is trained on its outputs (`views`)."""
         raise NotImplementedError
 
+    def fit(self, network: "Network", read: "Tensor", y: "Tensor") -> "Tensor":
+        """Sets in closed form what is not trained, before the loop; returns what the trained part reads (`views`).
+
+        `read` (views, n, ...) are the first part's outputs for n images of classes y (n,), and may be overwritten.
+        What it draws comes from the global generator; a resumed run calls it again.
+        """
+        return read
+
     def floats(self, shapes: Shapes) -> int:
         """Trained floats a domain stores beside the backbone, head and running statistics not counted."""
         raise NotImplementedError

@@ -44,6 +44,7 @@ def step(cache: Path) -> Iterator[Line]:
             share = macs * statistics.median(found.speeds[way.name]) / best[dtype]
             yield found.line("step", method.name, way.name, THEIRS, peak_mb=_peak(way.work), share=share)
     yield _cached("feature", inputs, 200)
+    yield _cached("side", inputs, 200)
     yield _cached("partial(views=8)", inputs, 2)
 
 
@@ -51,9 +52,11 @@ def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int) ->
     """A step on what a frozen part gives, which is there, against the reference's, which computes it at every step."""
     (method,) = select(spec)
     x, y = inputs
-    frozen, trained = method.split(net.placed(method))
+    network = net.placed(method)
+    frozen, trained = method.split(network)
     with torch.no_grad():
-        given = frozen.eval()(x.contiguous(memory_format=torch.channels_last))
+        read = frozen.eval()(x.contiguous(memory_format=torch.channels_last))
+    given = method.fit(network, read[None], y)[0]
     ours = net.training("fp32, frozen part computed once", method, trained, (given, y), steps)
     theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
     return in_turn([theirs, ours], ROUNDS).line("step", method.spec, ours.name, THEIRS)

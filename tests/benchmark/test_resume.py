@@ -118,7 +118,7 @@ def test_ctrl_c_ends_in_one_line(bench, finished: Path, tmp_path: Path):
     wait_for(lambda: not any(map(alive, workers)), 30)
 
 
-@pytest.mark.parametrize("method", ["res_adapter", "par_adapter", "bn_adapt", "feature", "finetune", "scratch"])
+@pytest.mark.parametrize("method", ["res_adapter", "par_adapter", "bn_adapt", "feature", "side", "finetune", "scratch"])
 def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planned, finished: Path, tmp_path: Path):
     settings = "width=0.125 epochs=3 pretrain.epochs=6 batch=8 pretrain.batch=8"
     (cell,) = planned(method, settings, domains=["svhn"])[2]

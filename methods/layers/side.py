@@ -1,0 +1,183 @@
+"""A read-out beside a frozen body: moments of its maps at a few depths, and binary projections of them."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
+from math import pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.layers.masks import pack, unpack
+from methods.layers.network import Adapter, Network
+
+LOGIT = 8.0  # of the regression's 1
+STRIP = 256  # columns of a Gram matrix made together
+
+
+@cache
+def cosines(channels: int, width: int) -> Tensor:
+    """(width, channels, 1, 1): the first rows of the orthonormal cosine transform (DCT-II)."""
+    at = (torch.arange(channels, dtype=torch.float64) + 0.5) * pi / channels
+    rows = torch.cos(torch.arange(width, dtype=torch.float64)[:, None] * at) * (2 / channels) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.float()[:, :, None, None]
+
+
+def moments(x: Tensor, width: int) -> Tensor:
+    """(N, C, H, W) maps -> (N, 4 w² + 16 w), w = min(C, width); finite for maps of one pixel too.
+
+    Channels are brought to w and lose their mean over the image. Then the means of z z'ᵀ over the map, z' one pixel
+    to the right, below, below to the right and below to the left, 0 outside, each as sign(.) sqrt|.|; and the means of
+    z in 4 x 4 cells. Each of the five is divided by its length.
+    """
+    if x.shape[1] > width:
+        x = F.conv2d(x, cosines(x.shape[1], width).to(x))
+    z = x - x.mean((2, 3), keepdim=True)
+    height, wide = z.shape[2:]
+    wider = F.pad(z, (1, 1, 0, 1)).permute(0, 2, 3, 1)
+    beside = [wider[:, y : y + height, x : x + wide].flatten(1, 2) for y, x in ((0, 2), (1, 1), (1, 2), (1, 0))]
+    products = z.flatten(2) @ torch.cat(beside, 2)
+    found = [part.sign() * part.abs().sqrt() for part in products.chunk(4, 2)]
+    return torch.cat([F.normalize(part.flatten(1)) for part in (*found, F.adaptive_avg_pool2d(z, 4))], 1)
+
+
+def signs(x: Tensor) -> Tensor:
+    """1 where x is above 0, -1 elsewhere."""
+    return torch.where(x > 0, 1.0, -1.0)
+
+
+def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
+    """The W (D, k) that minimises |x W - y|² + `strength` t |W|² for x (n, D), y (n, k); t = |x|² / n.
+
+    By the smaller of the two equal systems, n x n or D x D, of which the lower triangle is made alone.
+    """
+    n, d = x.shape
+    rows = x if n <= d else x.T
+    gram = x.new_zeros(min(n, d), min(n, d))
+    for i in range(0, len(rows), STRIP):
+        gram[i:, i : i + STRIP] = rows[i:] @ rows[i : i + STRIP].T
+    gram.diagonal().add_((strength * x.square().sum() / n).clamp_min(1e-12))  # for all x alike, W is 0
+    root = torch.linalg.cholesky(gram)
+    return x.T @ torch.cholesky_solve(y, root) if n <= d else torch.cholesky_solve(x.T @ y, root)
+
+
+def leading(w: Tensor, count: int) -> Tensor:
+    """(k, m): the m = min(k - 1, count) leading directions of w (D, k), turned among themselves at random.
+
+    Turned, each carries a like part of w. (The k columns of a regression on classes sum to 0.) Draws from the
+    global generator.
+    """
+    directions = torch.linalg.eigh(w.T @ w)[1][:, -min(max(1, w.shape[1] - 1), count) :]
+    turn = torch.linalg.qr(torch.randn(directions.shape[1], directions.shape[1]))[0]
+    return directions @ turn.to(w)
+
+
+def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """B (count, D) of -1 and 1, and the V (count, k) that brings Bᵀ V nearest to w (D, k).
+
+    A round takes the signs of what the rounds before leave over, so more codes than classes come ever closer.
+    """
+    codes, left = w.new_empty(0, len(w)), w
+    while len(codes) < count:
+        found = left @ leading(left, count - len(codes))
+        codes = torch.cat([codes, signs(found.T)])
+        v = ridge(codes.T, w, 1e-4)
+        left = w - codes.T @ v
+    return codes, v
+
+
+class Reader(nn.Module):
+    """(N, 3, H, W) -> (N, D), without gradients: the `moments` of the maps that a body's residual blocks of these
+    paths give, and the body's own outputs divided by their length."""
+
+    def __init__(self, body: nn.Module, blocks: Sequence[str], width: int):
+        super().__init__()
+        self.body, self.blocks, self.width = body, tuple(blocks), width
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+
+        def keep(block: nn.Module, args: tuple, y: Tensor) -> None:
+            with torch.autocast(y.device.type, enabled=False):
+                found.append(moments(y.float(), self.width))
+
+        hooks = [self.body.get_submodule(path).register_forward_hook(keep) for path in self.blocks]
+        try:
+            last = self.body(x).float()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.cat([*found, F.normalize(last)], 1)
+
+
+class Codes(Adapter):
+    """(N, D) -> (N, dim), scale * (B x) + shift: B (dim, D) of -1 and 1, which is stored as bits.
+
+    Nothing of it is trained: `fit_side` sets it, and until then B is random.
+    """
+
+    def __init__(self, numbers: int, dim: int):
+        super().__init__()
+        self.register_buffer("signs", signs(torch.randn(dim, numbers)))
+        self.register_buffer("scale", torch.full((dim,), numbers**-0.5))
+        self.register_buffer("shift", torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.signs) * self.scale + self.shift
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        out = nn.utils.skip_init(nn.Linear, *reversed(self.signs.shape), device=self.signs.device)
+        out.weight.copy_(self.signs * self.scale[:, None])
+        out.bias.copy_(self.shift)
+        return out.requires_grad_(False)
+
+    def stored(self) -> dict[str, Tensor]:
+        return {"signs": pack(self.signs > 0), "scale": self.scale, "shift": self.shift}
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        on = unpack(tensors["signs"].to(self.signs.device), self.signs.shape)
+        self.signs.copy_(signs(on))
+        self.scale.copy_(tensors["scale"])
+        self.shift.copy_(tensors["shift"])
+
+
+def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) -> None:
+    """Put a Reader of these blocks of the network around its body, and Codes of its `numbers` behind that."""
+
+    def now(path: str) -> str:
+        return path.replace("body.", "body.read.body.", 1)
+
+    inside = [path.removeprefix("body.") for path in blocks]
+    codes = Codes(numbers, network.head.in_features).to(network.head.weight)
+    network.body = nn.Sequential(OrderedDict(read=Reader(network.body, inside, width), codes=codes))
+    network.sites = tuple(dataclasses.replace(s, conv=now(s.conv), norm=now(s.norm)) for s in network.sites)
+    network.blocks = tuple(map(now, network.blocks))
+
+
+@torch.no_grad()
+def fit_side(network: Network, x: Tensor, y: Tensor, strength: float) -> Tensor:
+    """Set Codes and head to the ridge regression on the classes y (n,) of what was read, x (views, n, D).
+
+    Returns what the head reads of them, (views, n, dim), of mean 0 and variance 1. x is overwritten.
+    """
+    codes, head = network.body.codes, network.head
+    rows = x.flatten(0, 1)
+    mean = rows.mean(0)
+    rows -= mean
+    wanted = F.one_hot(y, head.out_features).to(rows).repeat(len(x), 1)
+    w = ridge(rows, wanted - wanted.mean(0), strength)
+    binary, v = binary_factors(w, len(codes.signs))
+    out = rows @ binary.T
+    deviation = out.std(0).clamp_min(1e-6)  # of images that are all alike it is 0
+    codes.signs.copy_(binary)
+    codes.scale.copy_(1 / deviation)
+    codes.shift.copy_(-(binary @ mean) / deviation)
+    head.weight.copy_(LOGIT * (v * deviation[:, None]).T)
+    head.bias.zero_()
+    return (out / deviation).unflatten(0, x.shape[:2])
