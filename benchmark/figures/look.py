@@ -61,6 +61,7 @@ RC = {
 FAMILIES = {
     "own network": ("s", BLACK),
     "frozen": ("o", YELLOW),
+    "read-out": ((8, 1, 0), VERMILLION),
     "batch norm": ("v", SKY),
     "residual adapters": ("D", VERMILLION),
     "adapter grid": ("^", ORANGE),
