@@ -102,6 +102,7 @@ def _alone(
         state=own_tensors(network, source),
         checkpoint=checkpoint,
         precision=cell.profile.precision,
+        compile=cell.profile.compile,
         report=report,
     )
     measured = clock.summary() | {

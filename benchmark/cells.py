@@ -15,7 +15,8 @@ HELD = 5  # a holdout keeps one in five images of each class back
 
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
-    return {name: getattr(profile, name) for name in ("network", "width", "shorter", "crop", "whole", "precision")}
+    names = ("network", "width", "shorter", "crop", "whole", "precision", *(["compile"] if profile.compile else []))
+    return {name: getattr(profile, name) for name in names}
 
 
 def recipe_settings(recipe: Recipe) -> dict:
@@ -144,8 +145,9 @@ class Cell:
 
     @property
     def settings(self) -> str:
-        """The profile as JSON: rows of one table share it."""
-        return json.dumps(dataclasses.asdict(self.profile), sort_keys=True)
+        """The profile as JSON: rows of one table share it. `compile`, newer than records, is there where it is on."""
+        said = dataclasses.asdict(self.profile)
+        return json.dumps({k: v for k, v in said.items() if k != "compile" or v}, sort_keys=True)
 
     @cached_property
     def hash(self) -> str:

@@ -221,7 +221,7 @@ def _settings(mine: dict, theirs: dict, prefix: str = "") -> list[str]:
         value, other = mine.get(name), theirs.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
             out += _settings(value, other, f"{name}.".replace("adapt.", ""))
-        elif value != other and name != "name":
+        elif value is not None and value != other and name != "name":
             out.append(f"{prefix}{name}={value}")
     return out
 

@@ -54,6 +54,7 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
         state=dict(network.state_dict(keep_vars=True)),
         checkpoint=checkpoint,
         precision=profile.precision,
+        compile=profile.compile,
         report=report,
     )
     about = {

@@ -238,6 +238,10 @@ def refusal(request: Request, method: Method) -> str:
     if sentence := method.refusal(request.profile.network):
         return sentence
     given = request.given
+    if method.joint and request.profile.compile:
+        return (
+            f"{method.name} trains all domains together, and SET=compile=true compiles the network of one; leave it out"
+        )
     if method.widen != 1 and given is not None:
         return (
             f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "

@@ -54,6 +54,7 @@ class Profile:
     adapt: Recipe
     pretrain: Recipe
     backbone_seed: int = 0
+    compile: bool = False  # the training step by torch.compile
 
 
 _PAPER = Recipe(

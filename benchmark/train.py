@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.checkpoint import Checkpoint
+from benchmark.compiled import compiled
 from benchmark.profiles import Recipe
 from benchmark.schedule import learning_rate
 from benchmark.timing import Clock
@@ -30,6 +31,7 @@ def train(
     state: dict[str, Tensor],
     checkpoint: Path,
     precision: str = "fp32",
+    compile: bool = False,
     report: Report = lambda epoch: None,
 ) -> tuple[list[dict], Clock]:
     """Train what requires gradients in `network` and return (per-epoch history, step times).
@@ -50,6 +52,7 @@ def train(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     steps = recipe.epochs * batches.steps
     network.train()
+    shown = compiled(network, device) if compile else network
     for epoch in range(len(history), recipe.epochs):
         total = torch.zeros((), device=device)
         right = torch.zeros((), dtype=torch.int64, device=device)
@@ -59,7 +62,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, lr, done, steps) * group.get("scale", 1.0)
             with autocast:
-                value, logits = method.loss(network, x, y, criterion)
+                value, logits = method.loss(shown, x, y, criterion)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()

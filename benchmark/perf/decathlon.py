@@ -37,10 +37,18 @@ class DrawnPack:
         return (self._pixels[i % _POOL] for i in index.tolist())
 
 
-def epoch(method: Method | None, domain: Domain, images: int, device: str, precision: str, width: float = 1.0) -> float:
+def epoch(
+    method: Method | None,
+    domain: Domain,
+    images: int,
+    device: str,
+    precision: str,
+    compile: bool = False,
+    width: float = 1.0,
+) -> float:
     """Seconds of a method's second epoch on so many images of a domain; None pretrains the backbone.
 
-    The first epoch warms up: kernels are chosen, memory is fetched.
+    The first epoch warms up: kernels are chosen or compiled, memory is fetched.
     """
     settle(precision)
     profile = dataclasses.replace(PROFILES["decathlon"], precision=precision, width=width)
@@ -67,5 +75,6 @@ def epoch(method: Method | None, domain: Domain, images: int, device: str, preci
             state=state,
             checkpoint=Path(folder, "checkpoint"),
             precision=precision,
+            compile=compile,
         )
     return history[-1]["seconds"]

@@ -121,7 +121,7 @@ def test_without_a_gpu_its_figures_are_null(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     lines = list(parts.gpu(None))
     assert [(line.ours, line.unit) for line in lines] == [
-        (p, u) for p in ("fp32", "tf32", "bf16") for u in ("min", "img/s")
+        (p, u) for p in ("fp32", "tf32", "bf16", "bf16, compiled") for u in ("min", "img/s")
     ]
     assert all(line.ours_value is line.peak_mb is line.ratio is None and line.rounds == 0 for line in lines)
 
@@ -131,10 +131,10 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
     assert main(["perf", "--only", "gpu", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     rows = pq.read_table(tmp_path / "perf.parquet").to_pylist()
-    assert [row["ours"] for row in rows] == ["fp32", "fp32", "tf32", "tf32", "bf16", "bf16"]
+    assert [row["ours"] for row in rows] == [p for p in ("fp32", "tf32", "bf16", "bf16, compiled") for _ in "ab"]
     assert all(row["ours_value"] is None and row["threads"] and row["machine"] for row in rows)
     markdown = (tmp_path / "perf.md").read_text()
-    assert markdown.count("nine domains") == out.count("nine domains") == 3 and "perf.md" in out
+    assert markdown.count("nine domains") == out.count("nine domains") == 4 and "perf.md" in out
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):

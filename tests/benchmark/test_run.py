@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from benchmark import run_command
 from benchmark.backbones.reference_names import to_reference
 from benchmark.images import chosen
-from benchmark.plan import backbones
+from benchmark.plan import backbones, refusal
 from benchmark.profiles import profile
 from benchmark.records import read_frame, read_records
 from benchmark.screen import Screen
@@ -319,6 +319,16 @@ def files(planned, finished: Path) -> dict[str, Path]:
     """The pretrained backbones of the finished run, by structure."""
     request, data, _ = planned("feature")
     return {structure: base.path for structure, base in backbones(request, data).items()}
+
+
+def test_compiled_is_another_run_of_another_table(planned):
+    """And what is not compiled has the hash and the settings of before there was the choice."""
+    (plain, *_), (other, *_) = (planned("par_adapter", f"width=0.125 compile={on}")[2] for on in ("false", "true"))
+    assert plain.hash != other.hash and plain.backbone.hash != other.backbone.hash
+    assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
+    request, _, _ = planned("par_adapter", "width=0.125 compile=true")
+    for name in ("res_adapter_finetune_all", "res_adapter_dom_pred"):
+        assert name in (sentence := refusal(request, *select(name))) and sentence.endswith("leave it out")
 
 
 def test_given_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):

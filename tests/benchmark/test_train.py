@@ -1,5 +1,6 @@
 """The one training loop: against a plain loop, over an interruption, at the rates that the recipes name."""
 
+import shutil
 from dataclasses import replace
 from math import cos, pi
 
@@ -223,6 +224,33 @@ def test_bf16(batches, tmp_path):
     assert result.logits.dtype == torch.float32 and result.logits.shape == (24, 3)
     exact = evaluate(network, batches)
     assert 0 < float((result.logits - exact.logits).abs().max()) < 0.1 * float(exact.logits.abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
+@pytest.mark.parametrize("spec", ["par_adapter", "res_adapter"])
+def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
+    """But for rounding; and stopped after an epoch, compiled anew, it ends in its own bits."""
+    _, plain, wanted, _ = run(spec, batches, tmp_path / "plain")
+    _, own, history, _ = run(spec, batches, tmp_path / "whole", compile=True)
+    for row, like in zip(history, wanted, strict=True):
+        assert row["loss"] == pytest.approx(like["loss"], rel=1e-3)
+    assert all((own[name] - t).abs().max() <= 1e-2 * t.abs().max() + 1e-4 for name, t in plain.items())
+    assert any(not torch.equal(own[name], t) for name, t in plain.items()), "nothing was compiled"
+
+    def stop(row):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(spec, batches, tmp_path / "broken", compile=True, report=stop)
+    _, again, _, _ = run(spec, batches, tmp_path / "broken", compile=True)
+    assert all(torch.equal(again[name], t) for name, t in own.items())
+
+
+def test_without_a_compiler_it_is_refused_before_a_step(batches, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match="there is no C and"):
+        run("feature", batches, tmp_path / "c", compile=True)
 
 
 def test_smoothing_acts(batches, tmp_path):
