@@ -4,13 +4,12 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.measured import before
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
@@ -28,13 +27,15 @@ def run(args: Namespace) -> int:
     from benchmark.figures import look
     from benchmark.growth import report
     from benchmark.growth.growths import GROWTHS
+    from benchmark.growth.point import Point
 
     names = list(dict.fromkeys(args.only)) or list(GROWTHS)
     if unknown := [name for name in names if name not in GROWTHS]:
         raise BadInput(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     probe(args.results)
     path = args.results / "growth.parquet"
-    found = {name: rows for name, rows in _before(path).items() if name in GROWTHS}
+    columns = [*(field.name for field in dataclasses.fields(Point)), *_COMMON]
+    found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     common = dict(zip(_COMMON, (os.getloadavg()[0], machine(), cores(), versions(), commit()), strict=True))
@@ -52,25 +53,6 @@ def run(args: Namespace) -> int:
     made |= {path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): report.markdown(rows, drawn).encode()}
     console.print("Files: " + "  ".join(map(str, write_all(made))), markup=False)
     return 0
-
-
-def _before(path: Path) -> dict[str, list[dict]]:
-    """The rows of an earlier measurement by what grows. Raises BadInput where the file holds none."""
-    from benchmark.growth.point import Point
-
-    if not path.exists():
-        return {}
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())[:80]
-        raise BadInput(f"{path} is no readable Parquet file ({what}); remove it and measure again") from None
-    if set(table.column_names) != {*(field.name for field in dataclasses.fields(Point)), *_COMMON}:
-        raise BadInput(f"{path} is not of this version's growths; remove it and measure again")
-    found: dict[str, list[dict]] = {}
-    for row in table.to_pylist():
-        found.setdefault(row["grows"], []).append(row)
-    return found
 
 
 def _show(lines: list[list[str]], console: Console) -> None:

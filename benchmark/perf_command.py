@@ -7,21 +7,20 @@ import sys
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.measured import before
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
 from datasets.cores import cores
 from datasets.errors import BadInput
 
-if TYPE_CHECKING:
-    from benchmark.perf.rounds import Line
-
+_COMMON = ("load", "machine", "threads", "versions", "commit")  # of every row: load before the first round
+_ABOUT = "{machine}, {threads} threads, load {load:.1f} before the first round"
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = (
     "part",
@@ -41,45 +40,50 @@ HEAD = (
 
 
 def run(args: Namespace) -> int:
-    """Measure the parts asked for (all by default); each line is a ratio with its spread."""
+    """Measure the parts asked for (all by default), a line a ratio with its spread; other parts stay beside them."""
     from benchmark.perf.parts import PARTS
+    from benchmark.perf.rounds import Line
 
     names = list(dict.fromkeys(args.only)) or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     probe(args.results)  # before ten minutes of measuring
+    path = args.results / "perf.parquet"
+    columns = [field.name for field in dataclasses.fields(Line)]
+    found = {name: rows for name, rows in before(path, [*columns, *_COMMON], "part", "parts").items() if name in PARTS}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
-    load, found = os.getloadavg()[0], []
+    common = dict(zip(_COMMON, (os.getloadavg()[0], machine(), cores(), versions(), commit()), strict=True))
     # A process a part: what malloc keeps of one part's networks would make another's faster.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for name in names:
             console.print(f"measuring {name}", style="dim")
-            found += pool.submit(_measured, name, args.cache).result()
+            lines = pool.submit(_measured, name, args.cache).result()
+            found[name] = [line | common for line in lines]
+    rows = [row for name in PARTS for row in found.get(name, [])]
     shown = Table(header_style="bold")
     for name in HEAD:
         shown.add_column(name, justify="left" if name in _WORDS else "right")
-    texts = [_text(line) for line in found]
-    for text in texts:
-        shown.add_row(*text)
+    texts = [_text(Line(*(row[name] for name in columns))) for row in rows]
+    for row, text in zip(rows, texts, strict=True):
+        if row["part"] in names:
+            shown.add_row(*text)
     console.print(shown)
-    about = f"{machine()}; {cores()} threads; load {load:.1f} before the first round"
+    about = "; ".join(sorted({_ABOUT.format(**row) for row in rows}))
     console.print(about, style="dim", markup=False)
     rule = ["---" if name in _WORDS else "---:" for name in HEAD]
     markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *texts)) + f"\n\n{about}\n"
-    common = {"load": load, "machine": machine(), "threads": cores(), "versions": versions(), "commit": commit()}
-    rows = pa.Table.from_pylist([dataclasses.asdict(line) | common for line in found])
-    paths = write_all({args.results / "perf.parquet": parquet(rows), args.results / "perf.md": markdown.encode()})
+    paths = write_all({path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown.encode()})
     console.print("Files: " + "  ".join(map(str, paths)), markup=False)
     return 0
 
 
-def _measured(name: str, cache: Path) -> "list[Line]":
+def _measured(name: str, cache: Path) -> list[dict]:
     import torch
 
     from benchmark.perf.parts import PARTS
 
     torch.set_num_threads(cores())
-    return list(PARTS[name](cache))
+    return [dataclasses.asdict(line) for line in PARTS[name](cache)]
 
 
 def _text(line) -> list[str]:

@@ -1,8 +1,10 @@
 """The speed table compares two ways of computing the same thing."""
 
+import dataclasses
 import itertools
 import os
 import time
+from concurrent.futures import Future
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,7 @@ from benchmark.backbones.resnet26 import resnet26
 from benchmark.perf import decathlon, parts, rounds
 from benchmark.perf import network as net
 from benchmark.perf.network import reference_way
-from benchmark.perf.rounds import Way, in_turn
+from benchmark.perf.rounds import Line, Way, in_turn
 from benchmark.train import train
 from datasets.catalogue import DOMAINS
 from methods.registry import entries, select
@@ -60,10 +62,13 @@ def test_multiply_adds_of_a_step_are_those_that_are_known():
         assert round(net.training_macs(network, *net.pixels(2)) / 1e6) == pytest.approx(millions, abs=1), name
 
 
+CACHED = {"frozen", "read-out"}  # their steps are those of a head on what is there
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_family_has_a_step_and_an_evaluation(bf16):
     methods = parts.of_families()
-    assert {m.family for m in methods} == {e.family for e in entries() if not e().refusal("resnet26")} - {"frozen"}
+    assert {m.family for m in methods} == {e.family for e in entries() if not e().refusal("resnet26")} - CACHED
     inputs = net.pixels(4, 32)
     for method in methods:
         network = net.placed(method, 0.25, 32)
@@ -135,6 +140,43 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
     assert all(row["ours_value"] is None and row["threads"] and row["machine"] for row in rows)
     markdown = (tmp_path / "perf.md").read_text()
     assert markdown.count("nine domains") == out.count("nine domains") == 4 and "perf.md" in out
+
+
+def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
+    at = ["perf", "--results", str(tmp_path), "--only"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    measured = {"gpu": 1.0, "tables": 2.0, "start": 3.0}
+    line = lambda name: Line(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
+    monkeypatch.setattr("benchmark.perf_command._measured", lambda name, cache: [dataclasses.asdict(line(name))])
+    monkeypatch.setattr("benchmark.perf_command.ProcessPoolExecutor", Here)
+    assert main([*at, "start,gpu"]) == 0
+    measured["gpu"] = 9.0
+    assert main([*at, "tables,gpu"]) == 0
+    values = {row["part"]: row["ours_value"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()}
+    assert list(values.items()) == [("tables", 2.0), ("start", 3.0), ("gpu", 9.0)]
+    assert (tmp_path / "perf.md").read_text().count("| of ") == 3
+    assert "of start" not in capsys.readouterr().out.rpartition("measuring gpu")[2]
+    (tmp_path / "perf.parquet").write_bytes(b"nothing")
+    assert main([*at, "gpu"]) == 2
+    assert "is no readable Parquet file" in capsys.readouterr().err
+
+
+class Here:
+    """In place of a process pool: at once, in this process."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, *arguments):
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
