@@ -20,7 +20,6 @@ from datasets.cores import cores
 from datasets.errors import BadInput
 
 _COMMON = ("load", "machine", "threads", "versions", "commit")  # of every row: load before the first round
-_ABOUT = "{machine}, {threads} threads, load {load:.1f} before the first round"
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = (
     "part",
@@ -68,7 +67,13 @@ def run(args: Namespace) -> int:
         if row["part"] in names:
             shown.add_row(*text)
     console.print(shown)
-    about = "; ".join(sorted({_ABOUT.format(**row) for row in rows}))
+    loads = {(row["machine"], row["threads"]): set() for row in rows}
+    for row in rows:
+        loads[row["machine"], row["threads"]].add(f"{row['load']:.1f}")
+    about = "; ".join(
+        f"{name}, {threads} threads, load {' and '.join(sorted(found))} before the first round"
+        for (name, threads), found in loads.items()
+    )
     console.print(about, style="dim", markup=False)
     rule = ["---" if name in _WORDS else "---:" for name in HEAD]
     markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *texts)) + f"\n\n{about}\n"
