@@ -39,7 +39,7 @@ class FeatureBatches:
         if need > (there := _memory(self.device)):
             raise BadInput(
                 f"{batches.domain.name}: {views} views of {len(batches)} images take {need / 2**30:.1f} GB behind the "
-                f"frozen part, and {there / 2**30:.1f} GB may be used; lower views"
+                f"frozen part, and {there / 2**30:.1f} GB may be used; lower views where that is an option, or LIMIT="
             )
         return one.new_empty(views, len(batches), *one.shape)
 

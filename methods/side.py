@@ -34,15 +34,15 @@ class Side(Method):
     paper = "none"
     mergeable = False
     lr = 0.1
-    views = 3
 
     width: int = 16
     depths: int = 4
     ridge: float = 0.3
+    views: int = 3
 
     def __post_init__(self):
-        if self.width < 1 or self.depths < 1:
-            raise BadInput(f"{self.spec}: width and depths must be 1 or more")
+        if min(self.width, self.depths, self.views) < 1:
+            raise BadInput(f"{self.spec}: width, depths and views must be 1 or more")
         if self.ridge <= 0:
             raise BadInput(f"{self.spec}: ridge must be above 0")
 

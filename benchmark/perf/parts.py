@@ -107,23 +107,28 @@ def changes(cache: Path) -> Iterator[Line]:
 
 
 def families(cache: Path) -> Iterator[Line]:
-    """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), and merged against the bare backbone."""
-    inputs, methods = net.pixels(), of_families()
-    networks = [net.placed(method) for method in methods]
-    steps = [net.training(m.name, m, network, inputs) for m, network in zip(methods, networks, strict=True)]
+    """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), its inference against the bare backbone.
+
+    Whose frozen part is computed once has its step in `step`.
+    """
+    inputs = net.pixels()
+    placed = {method: net.placed(method) for method in of_families()}
+    methods = [method for method in placed if not method.views]
+    steps = [net.training(method.name, method, placed[method], inputs) for method in methods]
     (finetune,) = select("finetune")
     baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
     found = in_turn([baseline, *steps], 3)
     for method, way in zip(methods, steps, strict=True):
         yield found.line("families", f"{method.family}: T_FFT / T", way.name, baseline.name, peak_mb=_peak(way.work))
     bare = net.evaluation("the bare backbone", net.served(net.source(finetune)), inputs[0])
-    merged = {
+    served = {
         method.family: net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
-        for method, network in zip(methods, networks, strict=True)
         if method.mergeable
+        else net.evaluation(f"{method.name}, as placed", network, inputs[0])
+        for method, network in placed.items()
     }
-    found = in_turn([bare, *merged.values()], 3)
-    for family, way in merged.items():
+    found = in_turn([bare, *served.values()], 3)
+    for family, way in served.items():
         yield found.line("families", f"{family}: inference", way.name, bare.name)
 
 
@@ -132,7 +137,7 @@ def of_families() -> list[Method]:
     found: dict[str, Method] = {}
     for entry in entries():
         method = entry()
-        if not method.refusal("resnet26") and not method.joint and method.widen == 1 and not method.views:
+        if not method.refusal("resnet26") and not method.joint and method.widen == 1:
             found.setdefault(method.family, method)
     return list(found.values())
 

@@ -59,7 +59,9 @@ def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
     gram = x.new_zeros(min(n, d), min(n, d))
     for i in range(0, len(rows), STRIP):
         gram[i:, i : i + STRIP] = rows[i:] @ rows[i : i + STRIP].T
-    gram.diagonal().add_((strength * x.square().sum() / n).clamp_min(1e-12))  # for all x alike, W is 0
+    gram.diagonal().add_(
+        (strength * torch.linalg.vector_norm(x).square() / n).clamp_min(1e-12)
+    )  # for all x alike, W is 0
     root = torch.linalg.cholesky(gram)
     return x.T @ torch.cholesky_solve(y, root) if n <= d else torch.cholesky_solve(x.T @ y, root)
 

@@ -168,7 +168,7 @@ def test_count():
     assert list(method.read(slim)) == [f"body.stages.{s}.{b}" for s, b in ((0, 0), (0, 2), (1, 0), (1, 2))]
 
 
-@pytest.mark.parametrize("spec", ["side(width=0)", "side(depths=0)", "side(ridge=0.0)"])
+@pytest.mark.parametrize("spec", ["side(width=0)", "side(depths=0)", "side(ridge=0.0)", "side(views=0)"])
 def test_options_that_mean_nothing(spec):
     with pytest.raises(BadInput, match="side"):
         select(spec)
