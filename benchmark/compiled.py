@@ -1,7 +1,7 @@
 """torch.compile for the training step, where a profile asks for it: other rounding, so it is opt-in and recorded."""
 
 import logging
-import shutil
+import warnings
 
 import torch
 from torch import nn
@@ -13,12 +13,16 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
     """The network, on the same tensors, as fused kernels that are made at its first step; on a GPU in CUDA graphs.
 
     A step with another number of images is compiled again, and batches have at most two sizes. Its caches on disk are
-    off, since they are pickles. Raises BadInput where there is no compiler.
+    off, since they are pickles. Raises BadInput where torch.compile does not work, as without a compiler.
     """
-    if not any(map(shutil.which, ("cc", "gcc", "clang"))) or not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise BadInput(
-            "SET=compile=true: there is no C and C++ compiler on the path; install gcc and g++, or leave it out"
-        )
     torch._logging.set_logs(all=logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     options = {"fx_graph_cache": False, "triton.cudagraphs": device.type == "cuda"}
+    try:
+        torch.compile(torch.sin, dynamic=False, options=options)(torch.ones(2, device=device))
+    except (RuntimeError, OSError) as error:
+        what = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
+        raise BadInput(
+            f"SET=compile=true: torch.compile does not work here ({what}); it needs g++ or clang++, or leave it out"
+        ) from None
     return torch.compile(network, dynamic=False, options=options)

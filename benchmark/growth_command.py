@@ -4,19 +4,18 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
+from typing import get_type_hints
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.measured import before
+from benchmark.measured import COMMON, before
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
 from datasets.cores import cores
 from datasets.errors import BadInput
-
-_COMMON = ("load", "machine", "cores", "versions", "commit")  # of every row: load before the first round
 
 
 def run(args: Namespace) -> int:
@@ -34,11 +33,12 @@ def run(args: Namespace) -> int:
         raise BadInput(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     probe(args.results)
     path = args.results / "growth.parquet"
-    columns = [*(field.name for field in dataclasses.fields(Point)), *_COMMON]
+    columns = get_type_hints(Point) | COMMON | {"cores": int}
     found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
-    common = dict(zip(_COMMON, (os.getloadavg()[0], machine(), cores(), versions(), commit()), strict=True))
+    common = {"load": os.getloadavg()[0], "machine": machine(), "cores": cores()}
+    common |= {"versions": versions(), "commit": commit()}
     for name in names:
         console.print(f"measuring {name}", style="dim")
         found[name] = [dataclasses.asdict(point) | common for point in GROWTHS[name](args.cache)]

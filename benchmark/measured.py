@@ -1,16 +1,20 @@
 """Measured rows on disk, which a later measurement of other parts leaves as they are."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.errors import BadInput
 
+COMMON = {"load": float, "machine": str, "versions": str, "commit": str | None}
+"""Of every row beside what was measured, with its type; `load` is that before the first round."""
 
-def before(path: Path, columns: Collection[str], key: str, what: str) -> dict[str, list[dict]]:
-    """The rows at `path` by their `key`, {} where there is no file. BadInput where it has not these columns."""
+
+def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:
+    """The rows at `path` by their `key`, {} where there is no file. BadInput where they are not of these columns."""
     if not path.exists():
         return {}
     try:
@@ -18,9 +22,14 @@ def before(path: Path, columns: Collection[str], key: str, what: str) -> dict[st
     except (pa.ArrowException, OSError) as error:
         fault = " ".join(str(error).split())[:80]
         raise BadInput(f"{path} is no readable Parquet file ({fault}); remove it and measure again") from None
-    if set(table.column_names) != set(columns):
-        raise BadInput(f"{path} is not of this version's {what}; remove it and measure again")
+    rows = table.to_pylist()
+    try:
+        if set(table.column_names) != set(columns):
+            raise msgspec.ValidationError("other columns")
+        msgspec.convert(rows, list[msgspec.defstruct("Row", list(columns.items()))])
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{path} is not of this version's {what} ({error}); remove it and measure again") from None
     found: dict[str, list[dict]] = {}
-    for row in table.to_pylist():
+    for row in rows:
         found.setdefault(row[key], []).append(row)
     return found

@@ -81,13 +81,20 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
         network = build(profile, backbone.structure, tensors["head.weight"].shape[0])
-        fault = fit(network, tensors) or damage(network)
+        fault = _foreign(backbone, about) or fit(network, tensors) or damage(network)
     except (SafetensorError, OSError, LookupError) as error:
         fault = f"cannot be read ({error})"
     if fault:
         raise BadInput(f"the backbone {path} {fault}; remove it, and it is made again")
     network.to(device=device, memory_format=memory_format(profile, torch.device(device)))
     return network.requires_grad_(False).eval(), about
+
+
+def _foreign(backbone: Backbone, about: dict[str, str]) -> str | None:
+    if about.get("hash") != backbone.hash:
+        return f"says that it is {about.get('hash', 'no backbone of this suite')}"
+    lacking = [name for name in ("history", "clock") if backbone.images is not None and name not in about]
+    return f"says nothing of its training ({lacking[0]})" if lacking else None
 
 
 def fit(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:

@@ -7,19 +7,19 @@ import sys
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import get_type_hints
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.measured import before
+from benchmark.measured import COMMON, before
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
 from datasets.cores import cores
 from datasets.errors import BadInput
 
-_COMMON = ("load", "machine", "threads", "versions", "commit")  # of every row: load before the first round
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = (
     "part",
@@ -48,10 +48,12 @@ def run(args: Namespace) -> int:
         raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     probe(args.results)  # before ten minutes of measuring
     path = args.results / "perf.parquet"
-    columns = [field.name for field in dataclasses.fields(Line)]
-    found = {name: rows for name, rows in before(path, [*columns, *_COMMON], "part", "parts").items() if name in PARTS}
+    columns = get_type_hints(Line)
+    kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
+    found = {name: rows for name, rows in kept.items() if name in PARTS}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
-    common = dict(zip(_COMMON, (os.getloadavg()[0], machine(), cores(), versions(), commit()), strict=True))
+    common = {"load": os.getloadavg()[0], "machine": machine(), "threads": cores()}
+    common |= {"versions": versions(), "commit": commit()}
     # A process a part: what malloc keeps of one part's networks would make another's faster.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for name in names:

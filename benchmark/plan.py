@@ -238,10 +238,8 @@ def refusal(request: Request, method: Method) -> str:
     if sentence := method.refusal(request.profile.network):
         return sentence
     given = request.given
-    if method.joint and request.profile.compile:
-        return (
-            f"{method.name} trains all domains together, and SET=compile=true compiles the network of one; leave it out"
-        )
+    if request.profile.compile and (method.joint or not method.compiles):
+        return f"SET=compile=true: the training step of {method.name} is none that torch.compile takes; leave it out"
     if method.widen != 1 and given is not None:
         return (
             f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "

@@ -54,11 +54,7 @@ def run(args: Namespace) -> int:
             todo += again
         faults = []
         if todo:
-            for backbone in lend((cell.backbone for cell in todo), SHIPPED / "backbones"):
-                screen.say(
-                    f"the {backbone.structure} backbone comes with the suite, pretrained on these drawings; "
-                    "SET=backbone_seed=1 pretrains one here"
-                )
+            lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
             workers = args.workers or (1 if device.startswith("cuda") else cores())
             provenance = Provenance(
                 data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
@@ -70,9 +66,10 @@ def run(args: Namespace) -> int:
     paths = write_all(table_files.contents(found, results)) if found else []
     for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
-    if request.predictions:
+    if any(predictions_path(results, cell.hash).is_file() for cell in asked if cell.predictions):
         paths.append(results / "predictions")
-    screen.files(paths)
+    if paths:
+        screen.files(paths)
     if kept_back := dict.fromkeys(cell.domain.name for cell in asked if not cell.evaluate.labelled):
         names = "all ten domains" if len(kept_back) == len(DOMAINS) else ", ".join(kept_back)
         screen.console.print(

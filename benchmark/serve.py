@@ -188,7 +188,7 @@ class MultiDomain:
                 f"{path} says that it has {head.classes} classes, its head.weight is of shape {tuple(weight.shape)}; "
                 "get the file again"
             )
-        if method.floats(shapes) > sum(t.numel() for t in tensors.values()):
+        if method.floats(shapes) + method.bits(shapes) // 8 > sum(t.numel() for t in tensors.values()):
             raise BadInput(f"{path} holds fewer numbers than {method.spec} stores; get the file again")
         return method
 

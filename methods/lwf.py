@@ -28,6 +28,7 @@ class LwF(Method):
     paper = "Li 2016, arXiv 1606.09282"
     mergeable = True
     lr = 0.2
+    compiles = False  # its loss calls body and heads
 
     weight: float = 1.0
     temperature: float = 2.0

@@ -7,6 +7,8 @@ from methods.method import Method
 from methods.registry import register
 from methods.shapes import ConvShape, Shapes
 
+LARGEST = 1e6  # of ridge: from there W is all but 0
+
 
 @register
 @dataclass(frozen=True)
@@ -17,13 +19,15 @@ class Side(Method):
     rows of their cosine transform), less their mean over the image: the means of z z'ᵀ over the map with z' one pixel
     to the right, below, and below to either side, each as sign(.) sqrt|.| of length 1, as bilinear CNNs take theirs
     (Lin 2015, arXiv 1504.07889), and the means of z in 4 x 4 cells, of length 1. With the frozen features, of length 1
-    too, they are φ, of D = dim + Σ_blocks (4 w² + 16 w) numbers.
+    too, they are φ, of D = dim + Σ_blocks (4 w² + 16 w) numbers, less their mean over the training views.
     The head reads s * (B φ) + t with B in {-1, 1}^(dim x D), so it is as large as any other method's. W, the ridge
     regression of the classes on φ (`ridge` times the mean |φ|²), is found in closed form and written as Bᵀ V with V a
     dim x classes matrix: every few codes are the signs of what those before leave over, a greedy form of networks of
     several binary bases (Lin 2017, arXiv 1711.11294). s and t give mean 0 and variance 1 on the training views. The
-    head starts at V and alone is trained by the recipe, on the codes; B, s and t stay. Batch norm is the source's.
-    Before it is fitted B is random: the start is `other`. While it is, views * images * D floats are held.
+    head starts at 8 V / s, logits of 8 times the regression, and alone is trained by the recipe, on the codes; B, s
+    and t stay. Batch norm is the source's.
+    Before it is fitted B is random: the start is `other`. While it is, views * images * D floats are held, and a
+    square matrix of the smaller of views * images and D.
     Stores dim D bits and 2 dim floats: #par. 1.07, at width 0.25 1.26.
     """
 
@@ -43,8 +47,8 @@ class Side(Method):
     def __post_init__(self):
         if min(self.width, self.depths, self.views) < 1:
             raise BadInput(f"{self.spec}: width, depths and views must be 1 or more")
-        if self.ridge <= 0:
-            raise BadInput(f"{self.spec}: ridge must be above 0")
+        if not 0 < self.ridge <= LARGEST:
+            raise BadInput(f"{self.spec}: ridge must be above 0 and at most {LARGEST:g}")
 
     @property
     def start(self):
@@ -76,10 +80,20 @@ class Side(Method):
 
         return merged(network).body.read, network.head  # batch norm folded into the convolutions
 
-    def fit(self, network, extracted, y):
+    def check(self, shapes: Shapes) -> None:
+        if self.bits(shapes) / 32 > shapes.base:
+            raise BadInput(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")
+
+    def fit(self, network, read, y):
         from methods.layers.side import fit_side
 
-        return fit_side(network, extracted, y, self.ridge)
+        try:
+            return fit_side(network, read, y, self.ridge)
+        except RuntimeError as error:  # a system that is singular, or larger than memory
+            what = " ".join(str(error).split())[:80]
+            raise BadInput(
+                f"{self.spec}: the regression failed ({what}); raise ridge, or lower width or views"
+            ) from None
 
     def floats(self, shapes: Shapes) -> int:
         return 2 * shapes.dim

@@ -52,7 +52,8 @@ def signs(x: Tensor) -> Tensor:
 def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
     """The W (D, k) that minimises |x W - y|² + `strength` t |W|² for x (n, D), y (n, k); t = |x|² / n.
 
-    By the smaller of the two equal systems, n x n or D x D, of which the lower triangle is made alone.
+    By the smaller of the two equal systems, n x n or D x D, of which the lower triangle is made alone. Raises
+    torch.linalg.LinAlgError where `strength` is too small for x's number format.
     """
     n, d = x.shape
     rows = x if n <= d else x.T
@@ -86,7 +87,7 @@ def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
     while len(codes) < count:
         found = left @ leading(left, count - len(codes))
         codes = torch.cat([codes, signs(found.T)])
-        v = ridge(codes.T, w, 1e-4)
+        v = ridge(codes.T.double(), w.double(), 1e-4).to(w)  # codes may be alike: single precision cannot tell
         left = w - codes.T @ v
     return codes, v
 

@@ -162,7 +162,7 @@ def test_uncropped_domains_are_shown_at_the_files_size(size: int, shorter: int, 
 def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Path):
     backbone = Backbone(SLIM, "plain", "given", tmp_path, content="some file's")
     tensors = weights()
-    save_file(tensors, backbone.path)
+    save_file(tensors, backbone.path, {"hash": backbone.hash})
     assert torch.equal(networks.load(backbone, "cpu")[0].head.bias, tensors["head.bias"])
     if fault == "NaN":
         tensors["head.bias"][1] = float("nan")
@@ -176,7 +176,7 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
         del tensors["head.weight"]
     elif fault == "scalar head":
         tensors["head.weight"] = torch.tensor(1.0)
-    save_file(tensors, backbone.path)
+    save_file(tensors, backbone.path, {"hash": backbone.hash})
     if fault in ("cut off", "empty"):
         content = backbone.path.read_bytes()
         backbone.path.write_bytes(content[: len(content) // 2 if fault == "cut off" else 0])

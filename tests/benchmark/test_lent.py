@@ -1,6 +1,7 @@
 """Backbones that come with the suite: those that the shipped records stand on, lent by hash, and made again."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from benchmark import networks, plan, run_command
-from benchmark.lent import lend
+from benchmark.lent import lend, sums
 from benchmark.profiles import profile
 from benchmark.provenance import machine, versions
 from benchmark.records import read_records
 from benchmark.workers import settle
+from datasets.errors import BadInput
 from methods.registry import select
 
 FOLDER = run_command.SHIPPED / "backbones"
@@ -37,7 +40,6 @@ def test_the_shipped_records_stand_on_them(structure):
     said = about(FOLDER / f"{name}.safetensors")
     assert (said["hash"], said["structure"]) == (name, structure)
     assert all(losses(r["history"]) == losses(json.loads(said["history"])) for r in records if r["source_cell"])
-    assert len(list(FOLDER.iterdir())) == len(METHODS)
 
 
 def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path: Path, monkeypatch):
@@ -45,6 +47,7 @@ def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path
     shipped = tmp_path / "shipped"
     (shipped / "backbones").mkdir(parents=True)
     shutil.copy(bench.cache / "backbones" / f"{pretrained}.safetensors", shipped / "backbones")
+    write_sums(shipped / "backbones")
     monkeypatch.setattr(run_command, "SHIPPED", shipped)
     monkeypatch.setattr(networks, "pretrain", lambda *_: pytest.fail("it is there"))
     fresh = {"results": tmp_path / "results", "method": "feature"}
@@ -58,16 +61,69 @@ def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path
     assert "comes with the suite" not in here("--domains", "dtd", "--cache", str(tmp_path / "cache"), **fresh).out
 
 
-def test_another_recipe_has_another_name(planned, tmp_path: Path):
+@pytest.fixture
+def shelf(planned, tmp_path: Path):
+    """(backbones of an empty cache, the folder that holds files for them, what lending says)."""
     cells = planned("res_adapter,feature")[2]
-    for cell in cells:
-        (tmp_path / cell.backbone.path.name).write_bytes(cell.backbone.hash.encode())
-    other = [dataclasses.replace(cell.backbone, cache=tmp_path / "cache", widen=2.0) for cell in cells]
-    assert lend(other, tmp_path) == [] and not (tmp_path / "cache").exists()
-    same = [dataclasses.replace(cell.backbone, cache=tmp_path / "cache") for cell in cells]
-    assert {b.structure for b in lend(same, tmp_path)} == {"plain", "series"}
-    assert all(b.path.read_bytes() == b.hash.encode() for b in same)
-    assert lend(same, tmp_path) == []
+    wanted = [dataclasses.replace(cell.backbone, cache=tmp_path / "cache") for cell in cells]
+    for backbone in wanted:
+        (tmp_path / backbone.path.name).write_bytes(backbone.hash.encode())
+    write_sums(tmp_path)
+
+    def lending(backbones) -> list[str]:
+        said = []
+        lend(backbones, tmp_path, said.append)
+        return said
+
+    return wanted, tmp_path, lending
+
+
+def write_sums(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_another_recipe_has_another_name(shelf):
+    wanted, folder, lending = shelf
+    assert lending(dataclasses.replace(backbone, widen=2.0) for backbone in wanted) == []
+    assert not (folder / "cache").exists()
+    said = lending(wanted)
+    assert {line.split()[1] for line in said} == {"plain", "series"} and len(said) == 2
+    assert all(backbone.path.read_bytes() == backbone.hash.encode() for backbone in wanted)
+    assert lending(wanted) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "no list", "list of nothing"])
+def test_what_is_damaged_is_not_taken_and_is_named(shelf, damage):
+    wanted, folder, lending = shelf
+    (plain,) = {b for b in wanted if b.structure == "plain"}
+    if damage == "cut":
+        (folder / plain.path.name).write_bytes(b"version https://git-lfs")
+    elif damage == "no list":
+        (folder / "SHA256SUMS").unlink()
+    else:
+        (folder / "SHA256SUMS").write_bytes(b"\xff\n\n")
+    (line,) = lending([plain])
+    assert str(folder / plain.path.name) in line and "damaged" in line and "git checkout" in line
+    assert not plain.path.exists()
+
+
+def test_the_list_is_that_of_the_files():
+    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.safetensors")}
+    assert sums(FOLDER) == found and len(found) == len(METHODS)
+
+
+@pytest.mark.parametrize("fault", ["hash", "history"])
+def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path: Path, fault):
+    (cell,) = {c.backbone.structure: c for c in planned("feature", domains=["dtd"])[2] if not c.source_cell}.values()
+    said = about(cell.backbone.path)
+    tensors = load_file(cell.backbone.path)
+    changed = {**said, "hash": "0123456789abcdef"} if fault == "hash" else {k: v for k, v in said.items() if k != fault}
+    other = dataclasses.replace(cell.backbone, cache=tmp_path)
+    save_file(tensors, other.path, changed)
+    with pytest.raises(BadInput, match="is 0123456789abcdef; remove it" if fault == "hash" else "nothing of its train"):
+        networks.load(other, "cpu")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import Future
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -153,9 +154,19 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     assert list(values.items()) == [("tables", 2.0), ("start", 3.0), ("gpu", 9.0)]
     assert (tmp_path / "perf.md").read_text().count("| of ") == 3
     assert "of start" not in capsys.readouterr().out.rpartition("measuring gpu")[2]
+    rows = pq.read_table(tmp_path / "perf.parquet").to_pylist()
+    monkeypatch.setattr("benchmark.perf_command._measured", lambda *a: pytest.fail("measured"))
+    for name, wrong in (("part", 1), ("ratio", "1.0"), ("load", None), ("rounds", [1]), ("other column", 1)):
+        pq.write_table(pa.Table.from_pylist([{**row, name: wrong} for row in rows]), tmp_path / "perf.parquet")
+        assert main([*at, "gpu"]) == 2, name
+        assert "is not of this version's parts" in capsys.readouterr().err
     (tmp_path / "perf.parquet").write_bytes(b"nothing")
     assert main([*at, "gpu"]) == 2
     assert "is no readable Parquet file" in capsys.readouterr().err
+    (tmp_path / "perf.parquet").unlink()
+    (tmp_path / "perf.parquet").mkdir()
+    assert main([*at, "gpu"]) == 2
+    assert "perf.parquet" in capsys.readouterr().err
 
 
 class Here:

@@ -247,10 +247,15 @@ def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
     assert all(torch.equal(again[name], t) for name, t in own.items())
 
 
-def test_without_a_compiler_it_is_refused_before_a_step(batches, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput, match="there is no C and"):
+@pytest.mark.parametrize("error", [RuntimeError("\nno C++ compiler\nhere"), NotADirectoryError("no C++ compiler")])
+def test_without_a_compiler_it_is_refused_before_a_step(error, batches, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(BadInput, match=r"SET=compile=true: torch.compile does not work here \(no C\+\+ compiler\)"):
         run("feature", batches, tmp_path / "c", compile=True)
+    assert not (tmp_path / "c").exists()
 
 
 def test_smoothing_acts(batches, tmp_path):

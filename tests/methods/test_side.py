@@ -125,6 +125,35 @@ def test_a_fit_is_a_function_of_the_seed():
     assert not torch.equal(one["body.codes.signs"], other["body.codes.signs"])
 
 
+def test_codes_are_turned_at_random():
+    torch.manual_seed(0)
+    w = torch.randn(300, 4)
+    one, other = (torch.linalg.vector_norm(w @ leading(w, 4), dim=0) for _ in range(2))
+    assert (one - other).abs().min() > 1e-3
+
+
+def test_the_frozen_features_come_last_and_have_length_1():
+    network, x, _, read, _ = fitted(0)
+    with torch.no_grad():
+        features = network.body.read.body(x)
+    torch.testing.assert_close(read[0][:, -64:], F.normalize(features), rtol=1e-3, atol=1e-4)
+    assert features.norm(dim=1).min() > 1.1
+
+
+def test_a_regression_that_fails_is_one_sentence():
+    (method,) = select("side(ridge=1e-30)")
+    network = method.place(resnet26(3, 0.25).requires_grad_(False).eval(), 3)
+    x = torch.randn(1, 200, 5440)
+    with pytest.raises(BadInput, match=r"side\(ridge=1e-30\): the regression failed .* raise ridge"):
+        method.fit(network, torch.cat([x, x]), torch.arange(200) % 3)
+
+
+def test_codes_beyond_the_backbone_are_refused():
+    (method,) = select("side(width=2048, depths=50)")
+    with pytest.raises(BadInput, match="larger than the whole backbone; lower width or depths"):
+        method.check(shapes_of(library_network("torchvision/resnet50", 3)))
+
+
 def test_a_class_without_an_image_does_no_harm():
     torch.manual_seed(0)
     (method,) = select("side(width=4)")
@@ -134,9 +163,10 @@ def test_a_class_without_an_image_does_no_harm():
     assert network.head.weight.shape == (7, 64) and network.head.weight.isfinite().all()
 
 
+@pytest.mark.parametrize("spec", ["side", "side(width=4)"])
 @pytest.mark.parametrize("count", [1, 4])
-def test_images_that_are_all_alike_are_read_as_numbers(count):
-    (method,) = select("side(width=4)")
+def test_images_that_are_all_alike_are_read_as_numbers(spec, count):
+    (method,) = select(spec)
     network = method.place(resnet26(3, 0.25).requires_grad_(False).eval(), 3)
     frozen, _ = method.split(network)
     read = frozen(torch.zeros(count, 3, 32, 32))
@@ -168,7 +198,9 @@ def test_count():
     assert list(method.read(slim)) == [f"body.stages.{s}.{b}" for s, b in ((0, 0), (0, 2), (1, 0), (1, 2))]
 
 
-@pytest.mark.parametrize("spec", ["side(width=0)", "side(depths=0)", "side(ridge=0.0)", "side(views=0)"])
+@pytest.mark.parametrize(
+    "spec", ["side(width=0)", "side(depths=0)", "side(ridge=0.0)", "side(ridge=1e38)", "side(views=0)"]
+)
 def test_options_that_mean_nothing(spec):
     with pytest.raises(BadInput, match="side"):
         select(spec)
