@@ -38,8 +38,9 @@ def train(
 
     `batches.train(seed, epoch)` yields (x, y); loss, optimiser and what follows a step are the method's.
     `state` are the tensors that a checkpoint must hold beside the optimiser's: all that training changes.
-    After every epoch they are written to `checkpoint`; where it exists training goes on from it, to
-    the same bits as an unbroken run. Raises BadInput when the loss is not finite.
+    `precision` and `compile` are the profile's. After every epoch `state` and the optimiser's are written to
+    `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken run. Raises BadInput when
+    the loss is not finite.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     groups = method.groups(network, recipe.decay, len(batches))
