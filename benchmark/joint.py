@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from benchmark import networks
 from benchmark.cells import Joint
-from benchmark.checkpoint import write_safetensors
+from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.train import Report, train
 from datasets.batches import Batches, Plan
@@ -103,9 +102,7 @@ def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dic
     """(the trained module, its history and step times as each domain's equal share). BadInput where it is damaged."""
     source, module = _build(joint, device, joint.seed)
     try:
-        tensors = load_file(joint.path)
-        with safe_open(joint.path, "pt") as file:
-            about = file.metadata() or {}
+        tensors, about = read_safetensors(joint.path)
         with torch.no_grad():
             for name, tensor in own_tensors(module, source).items():
                 tensor.copy_(tensors[name])

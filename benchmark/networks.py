@@ -3,13 +3,12 @@
 import json
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 
 from benchmark.backbones.library import library_network
 from benchmark.backbones.resnet26 import resnet26
 from benchmark.cells import Backbone
-from benchmark.checkpoint import write_safetensors
+from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.profiles import Profile
 from benchmark.train import Report, train
@@ -77,12 +76,10 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
     """The frozen backbone and its file's metadata. Raises BadInput where the file in the cache is damaged."""
     path, profile = backbone.path, backbone.network_profile
     try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
+        tensors, about = read_safetensors(path)
         network = build(profile, backbone.structure, tensors["head.weight"].shape[0])
         fault = _foreign(backbone, about) or fit(network, tensors) or damage(network)
-    except (SafetensorError, OSError, LookupError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError) as error:
         fault = f"cannot be read ({error})"
     if fault:
         raise BadInput(f"the backbone {path} {fault}; remove it, and it is made again")

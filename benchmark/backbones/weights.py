@@ -29,11 +29,11 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
 
 
 def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+
+    from benchmark.checkpoint import read_safetensors
 
     try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError):
+        return read_safetensors(path)
+    except (SafetensorError, OSError, LookupError, ValueError):
         raise BadInput(f"{path} is cut off or damaged as a safetensors file: get it again.") from None

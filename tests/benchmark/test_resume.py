@@ -1,8 +1,10 @@
 """What is finished stays, what is not goes on to the same bits, whatever kills the run and whoever runs beside it."""
 
+import itertools
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from benchmark import cell as cells
 from benchmark import networks
 from benchmark.cell import run_cell
 from benchmark.cells import Backbone
-from benchmark.checkpoint import Checkpoint, write_safetensors
+from benchmark.checkpoint import Checkpoint, read_safetensors, write_safetensors
 from benchmark.plan import backbones
 from benchmark.provenance import Provenance
 from benchmark.records import read_records
@@ -218,3 +220,29 @@ def test_unfinished_files_of_a_killed_writer_are_not_read(finished: Path, tmp_pa
     (results / "records" / ".half.parquet.123").write_bytes(b"PAR1")
     (results / "records" / ".half.parquet").write_bytes(b"PAR1")
     assert len(read_records([results / "records"])) == 30
+
+
+def test_a_file_that_is_replaced_meanwhile_is_read_whole(tmp_path: Path):
+    """As two benches in one folder write one backbone, whose header is longer by a digit of a time."""
+    tensors, path = {f"w{i}": torch.full((300,), float(i)) for i in range(20)}, tmp_path / "w"
+    contents = [save(tensors, {"clock": digits}) for digits in ("1.5", "1.234567890123")]
+    ended = threading.Event()
+
+    def replacing() -> None:
+        for i in itertools.count():
+            if ended.is_set():
+                return
+            (tmp_path / "new").write_bytes(contents[i % 2])
+            (tmp_path / "new").replace(path)
+
+    path.write_bytes(contents[0])
+    other = threading.Thread(target=replacing)
+    other.start()
+    try:
+        for _ in range(1000):
+            found, about = read_safetensors(path)
+            assert all(torch.equal(found[name], t) for name, t in tensors.items())
+            assert about["clock"] in ("1.5", "1.234567890123")
+    finally:
+        ended.set()
+        other.join()
