@@ -1,5 +1,6 @@
 """Memory of domains held at once: `python -m benchmark.growth.domains BACKBONE FILE COUNT...` holds and counts them."""
 
+import contextlib
 import gc
 import json
 import sys
@@ -85,8 +86,11 @@ def held(backbone: Path, file: Path, counts: Sequence[int]) -> Iterator[tuple[fl
 def alive() -> int:
     """Bytes of all tensors of this process, what shares a storage counted once, whoever holds them."""
     gc.collect()
-    storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
-    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+    found: dict[int, int] = {}
+    for storage in [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]:
+        with contextlib.suppress(RuntimeError):  # what torch.compile leaves behind has no memory
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
 
 
 if __name__ == "__main__":
