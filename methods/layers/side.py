@@ -81,13 +81,19 @@ def leading(w: Tensor, count: int) -> Tensor:
 def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """B (count, D) of -1 and 1, and the V (count, k) that brings Bᵀ V nearest to w (D, k).
 
-    A round takes the signs of what the rounds before leave over, so more codes than classes come ever closer.
+    A round takes the signs of what the rounds before leave over, so more codes than classes come ever closer. V is
+    `ridge`'s, of strength 1e-4, in double precision: codes may be alike. A round adds its own rows to the system.
     """
-    codes, left = w.new_empty(0, len(w)), w
-    while len(codes) < count:
-        found = left @ leading(left, count - len(codes))
-        codes = torch.cat([codes, signs(found.T)])
-        v = ridge(codes.T.double(), w.double(), 1e-4).to(w)  # codes may be alike: single precision cannot tell
+    codes, left, wide = w.new_empty(0, len(w)), w, w.double()
+    gram, right = wide.new_zeros(count, count), wide.new_empty(count, w.shape[1])
+    while (made := len(codes)) < count:
+        new = signs((left @ leading(left, count - made)).T)
+        codes = torch.cat([codes, new])
+        gram[made : len(codes), : len(codes)] = new @ codes.T  # whole numbers, so single precision is exact
+        right[made : len(codes)] = new.double() @ wide
+        system = gram[: len(codes), : len(codes)].clone()
+        system.diagonal().add_(1e-4 * len(codes))
+        v = torch.cholesky_solve(right[: len(codes)], torch.linalg.cholesky(system)).to(w)
         left = w - codes.T @ v
     return codes, v
 
