@@ -13,10 +13,15 @@ from datasets.catalogue import Domain
 HELD = 5  # a holdout keeps one in five images of each class back
 
 
+def said(profile: Profile) -> dict:
+    """The whole profile. `compile` is newer than records and hashes are: it is there where it is on."""
+    return {name: value for name, value in dataclasses.asdict(profile).items() if name != "compile" or value}
+
+
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
-    names = ("network", "width", "shorter", "crop", "whole", "precision", *(["compile"] if profile.compile else []))
-    return {name: getattr(profile, name) for name in names}
+    names = ("network", "width", "shorter", "crop", "whole", "precision", "compile")
+    return {name: value for name, value in said(profile).items() if name in names}
 
 
 def recipe_settings(recipe: Recipe) -> dict:
@@ -145,9 +150,8 @@ class Cell:
 
     @property
     def settings(self) -> str:
-        """The profile as JSON: rows of one table share it. `compile`, newer than records, is there where it is on."""
-        said = dataclasses.asdict(self.profile)
-        return json.dumps({k: v for k, v in said.items() if k != "compile" or v}, sort_keys=True)
+        """The profile as JSON: rows of one table share it."""
+        return json.dumps(said(self.profile), sort_keys=True)
 
     @cached_property
     def hash(self) -> str:
