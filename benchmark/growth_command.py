@@ -1,7 +1,6 @@
 """`python -m benchmark growth`: how cost grows, as tables and figures."""
 
 import dataclasses
-import os
 import sys
 from argparse import Namespace
 from typing import get_type_hints
@@ -10,8 +9,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.measured import COMMON, before
-from benchmark.provenance import commit, machine, versions
+from benchmark.measured import COMMON, before, now
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
 from datasets.cores import cores
@@ -37,8 +35,7 @@ def run(args: Namespace) -> int:
     found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
-    common = {"load": os.getloadavg()[0], "machine": machine(), "cores": cores()}
-    common |= {"versions": versions(), "commit": commit()}
+    common = now() | {"cores": cores()}
     for name in names:
         console.print(f"measuring {name}", style="dim")
         found[name] = [dataclasses.asdict(point) | common for point in GROWTHS[name](args.cache)]

@@ -1,5 +1,6 @@
-"""Measured rows on disk, which a later measurement of other parts leaves as they are."""
+"""What every measured row says beside its figures; and rows on disk, which measuring other parts leaves as they are."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,10 +8,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.provenance import commit, machine, versions
 from datasets.errors import BadInput
 
 COMMON = {"load": float, "machine": str, "versions": str, "commit": str | None}
 """Of every row beside what was measured, with its type; `load` is that before the first round."""
+
+
+def now() -> dict:
+    """The values of COMMON here and now."""
+    return {"load": os.getloadavg()[0], "machine": machine(), "versions": versions(), "commit": commit()}
 
 
 def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import multiprocessing
-import os
 import sys
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
@@ -13,8 +12,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.measured import COMMON, before
-from benchmark.provenance import commit, machine, versions
+from benchmark.measured import COMMON, before, now
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
 from datasets.cores import cores
@@ -52,8 +50,7 @@ def run(args: Namespace) -> int:
     kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
-    common = {"load": os.getloadavg()[0], "machine": machine(), "threads": cores()}
-    common |= {"versions": versions(), "commit": commit()}
+    common = now() | {"threads": cores()}
     # A process a part: what malloc keeps of one part's networks would make another's faster.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for name in names:
@@ -73,8 +70,8 @@ def run(args: Namespace) -> int:
     for row in rows:
         loads[row["machine"], row["threads"]].add(f"{row['load']:.1f}")
     about = "; ".join(
-        f"{name}, {threads} threads, load {' and '.join(sorted(found))} before the first round"
-        for (name, threads), found in loads.items()
+        f"{name}, {threads} threads, load {' and '.join(sorted(each))} before the first round"
+        for (name, threads), each in loads.items()
     )
     console.print(about, style="dim", markup=False)
     rule = ["---" if name in _WORDS else "---:" for name in HEAD]
