@@ -6,9 +6,12 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tiny networks: more threads only wait for each other, and sums in another order are other bits."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Tiny networks: more threads only wait for each other, and sums in another order are other bits.
+
+    Before every test and what it sets up, because a command that measures takes all cores and leaves it so.
+    """
     torch.set_num_threads(1)
 
 
