@@ -47,6 +47,15 @@ class AdaLora(Scaled):
         if self.gamma < 0:
             raise BadInput(f"adalora(gamma={self.gamma!r}): gamma must be 0 or more")
 
+    def place(self, source, classes):
+        from torch import nn
+
+        from methods.layers.adalora import Importance, svd_convs
+
+        network = super().place(source, classes)
+        network.aids["importance"] = nn.ModuleList(map(Importance, svd_convs(network)))
+        return network
+
     def layer(self, conv):
         from methods.layers.adalora import SVDConv
 
@@ -72,11 +81,12 @@ class AdaLora(Scaled):
     def after_step(self, network, step, steps):
         from methods.layers.adalora import keep, svd_convs
 
-        convs, fixed = svd_convs(network), steps - max(1, int(FINAL * steps))
+        convs, importance = svd_convs(network), network.aids["importance"]
+        fixed = steps - max(1, int(FINAL * steps))
         if step < fixed:
-            for conv in convs:
-                conv.observe(BETA)
+            for conv, means in zip(convs, importance, strict=True):
+                means.observe(conv, BETA)
         if step > fixed or step % self.interval == 0:
             ranks = [len(conv.values) for conv in convs]
             target = sum(min(self.target, rank) for rank in ranks)
-            keep(convs, self.budget(step, steps, sum(ranks), target))
+            keep(convs, importance, self.budget(step, steps, sum(ranks), target))

@@ -11,7 +11,7 @@ from benchmark.backbones.resnet26 import resnet26
 from benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from datasets.errors import BadInput
 from methods.adalora import FINAL, WARM, AdaLora
-from methods.layers.adalora import penalty, svd_convs
+from methods.layers.adalora import Importance, penalty, svd_convs
 from methods.layers.network import own_tensors, stored_tensors
 
 GEOMETRIES = [
@@ -98,6 +98,7 @@ def test_the_allocator_is_pefts():
     method = AdaLora(4, 2, 4.0, interval=3)
     convs = [nn.Conv2d(8, 12, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(6, 16, (1, 3))]
     network = nn.Sequential(*map(method.layer, convs))
+    network.aids = {"importance": [Importance(conv) for conv in network]}
     theirs = pefts(convs, method)
     allocator = RankAllocator(theirs.model, theirs.peft_config["default"], "default")
     kept = []
@@ -161,6 +162,7 @@ def test_trained_it_ends_at_its_budget():
     own, stored = own_tensors(network, source), stored_tensors(network, source)
     means = {name for name in own if name.endswith(("_size", "_unrest"))}
     assert len(means) == 6 * len(convs) and own.keys() - stored.keys() == means
+    assert all(own[name].abs().sum() > 0 for name in means)
 
 
 def test_counts():
