@@ -17,6 +17,7 @@ from benchmark.backbones.weights import read_weights
 from benchmark.profiles import PROFILES, fitting
 from datasets.errors import BadInput
 from methods.layers.network import Network, merged, own_tensors, restore
+from methods.layers.packed import hold_stored
 from methods.method import Method
 from methods.registry import select
 
@@ -82,7 +83,8 @@ class MultiDomain:
         net.use(net.load("results/runs/adapters/fedcba9876543210.safetensors"))
         logits = net(x)
 
-    A domain takes the memory of its own tensors; the shared ones are one storage and never written.
+    A domain takes the memory of what its file holds, packed bits and factors included, which are unpacked for
+    every batch; the shared tensors are one storage and never written.
     Nothing in a file is executed. `held` has each domain's `head`, which says how its images are shown.
     """
 
@@ -141,8 +143,12 @@ class MultiDomain:
             raise BadInput(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
         network.aids = nn.ModuleDict()
         network.eval()  # and no more: torch.matmul takes another path, to other bits, where nothing requires gradients
+        if merge:
+            network = merged(network)
+        else:
+            hold_stored(network, tensors)
         name = name or head.domain
-        self.held[name] = Held(head, merged(network) if merge else network, source)
+        self.held[name] = Held(head, network, source)
         return name
 
     def use(self, name: str) -> None:

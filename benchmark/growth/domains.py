@@ -21,7 +21,7 @@ from methods.layers.network import stored_tensors
 from methods.method import Method
 from methods.registry import select
 
-METHODS = ("par_adapter", "bn_adapt", "finetune")
+METHODS = ("par_adapter", "bn_adapt", "side", "finetune")
 _HASH = "0" * 16  # of a backbone that nobody trained
 _DOMAIN = DOMAINS["cifar100"]
 
@@ -51,7 +51,7 @@ def write(method: Method, folder: Path, width: float) -> tuple[Path, Path, int]:
     """A backbone, the file of a domain on it, nothing trained, and the bytes of the tensors in that file."""
     source, about = net.source(method, width), {"network": "resnet26", "structure": method.source, "hash": _HASH}
     backbone = folder / f"{method.source}.safetensors"
-    write_safetensors(backbone, source.state_dict(), about | {"width": str(width)})
+    write_safetensors(backbone, source.state_dict(), about | {"width": str(width * method.widen)})
     head = Head(
         method=method.full_spec,
         backbone=_HASH,
@@ -87,8 +87,9 @@ def alive() -> int:
     """Bytes of all tensors of this process, what shares a storage counted once, whoever holds them."""
     gc.collect()
     found: dict[int, int] = {}
-    for storage in [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]:
-        with contextlib.suppress(RuntimeError):  # what torch.compile leaves behind has no memory
+    storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    for storage in [s for s in storages if s.device.type != "meta"]:
+        with contextlib.suppress(RuntimeError):  # some of what torch.compile leaves behind has no memory
             found[storage.data_ptr()] = storage.nbytes()
     return sum(found.values())
 

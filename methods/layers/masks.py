@@ -34,9 +34,8 @@ class MaskedConv(DeltaConv):
     def stored(self) -> dict[str, Tensor]:
         return {"mask": pack(self.mask > THRESHOLD)}
 
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.mask.copy_(unpack(tensors["mask"].to(self.mask.device), self.mask.shape) * START)
+    def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"mask": unpack(stored["mask"], self.mask.shape) * START}
 
 
 class WeightMask(MaskedConv):

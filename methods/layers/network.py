@@ -5,13 +5,17 @@ module tensors of its own. A method is a sequence of the two, so nobody greps pa
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,20 @@ class Network(nn.Module):
             yield site, self.get_submodule(site.conv)
 
 
-def _structure(source: Network) -> Network:
-    """A copy of the modules in which every tensor is the source's own object."""
-    return copy.deepcopy(source, {id(t): t for t in (*source.parameters(), *source.buffers())})
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Its parameters and buffers, by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def copied(module: _Module, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> _Module:
+    """A copy of the modules with `tensors` in place of those of these names; every other is the very same object."""
+    own = tensors_of(module)
+    return copy.deepcopy(module, {id(own[name]): tensors.get(name, own[name]) for name in own})
 
 
 def share(source: Network) -> Network:
     """A copy of the structure in which every tensor is the source's own object, frozen there and here."""
-    network = _structure(source)
+    network = copied(source)
     network.requires_grad_(False)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
@@ -117,8 +127,9 @@ class Adapter(nn.Module):
         """What is written to disk in place of this module's own tensors; None where they are what is stored."""
         return None
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `stored` gave."""
+    def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This module's own tensors by name, as they were when `stored` gave these."""
+        raise NotImplementedError
 
 
 def names_of(network: Network, kind: type) -> list[str]:
@@ -150,28 +161,33 @@ def norm_like(norm: _BatchNorm, weight: Tensor, bias: Tensor) -> _BatchNorm:
 
 def own_tensors(network: Network, source: Network) -> dict[str, Tensor]:
     """What training a domain changes: name -> tensor that is not one of the source's."""
-    theirs = {id(t) for t in (*source.parameters(), *source.buffers())}
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: t for name, t in tensors.items() if id(t) not in theirs}
+    theirs = {id(t) for t in tensors_of(source).values()}
+    return {name: t for name, t in tensors_of(network).items() if id(t) not in theirs}
 
 
-def _packers(network: Network) -> dict[str, Adapter]:
+def packers(network: Network) -> dict[str, Adapter]:
+    """By path, the adapters that store something else than the tensors they compute with."""
     return {n: m for n, m in network.named_modules() if isinstance(m, Adapter) and m.stored() is not None}
 
 
 def stored_tensors(network: Network, source: Network) -> dict[str, Tensor]:
     """What a domain must store beside the backbone: its own tensors but for training's aids, masks as bits."""
     persistent = network.state_dict().keys()
-    packers = _packers(network)
-    within = tuple(f"{name}." for name in packers)
+    packing = packers(network)
+    within = tuple(f"{name}." for name in packing)
     out = {
         name: t.detach()
         for name, t in own_tensors(network, source).items()
         if name in persistent and not name.startswith(("aids.", *within))
     }
-    for path, adapter in packers.items():
+    for path, adapter in packing.items():
         out |= {f"{path}.{name}": t.detach() for name, t in adapter.stored().items()}
     return out
+
+
+def below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of a module, named as it names them."""
+    return {name.removeprefix(f"{path}."): t for name, t in tensors.items() if name.startswith(f"{path}.")}
 
 
 @torch.no_grad()
@@ -184,11 +200,13 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
         if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
             mine, theirs = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
             return f"has {name} of shape {mine} where {theirs} belongs"
-    packers = _packers(network)
-    for path, adapter in packers.items():
-        own = {name.removeprefix(f"{path}."): t for name, t in tensors.items() if name.startswith(f"{path}.")}
-        adapter.restore(own)
-    within = tuple(f"{name}." for name in packers)
+    packing = packers(network)
+    for path, adapter in packing.items():
+        own = tensors_of(adapter)
+        packed = {name: t.to(network.head.weight.device) for name, t in below(path, tensors).items()}
+        for name, t in adapter.unpacked(packed).items():
+            own[name].copy_(t)
+    within = tuple(f"{name}." for name in packing)
     for name, t in own_tensors(network, source).items():
         if name in tensors and not name.startswith(within):
             t.copy_(tensors[name])
@@ -218,7 +236,7 @@ def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
     The rest maps what arrives at the block to logits. Bodies are sequences of modules that map one
     tensor to one, so that a part of it is the whole with the other modules passing on what they get.
     """
-    before, rest = _structure(network), _structure(network)
+    before, rest = copied(network), copied(network)
     names = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
     within = {name: next((b for b in network.blocks if name.startswith(f"{b}.")), name) for name in names}
     order = list(dict.fromkeys(within.values()))  # blocks whole, and the layers outside of them
@@ -237,7 +255,7 @@ def merged(network: Network, fuse: bool = True) -> Network:
     With `fuse` the batch norms behind convolutions are folded into them too. The network it is made from
     stays as it was. Raises AttributeError where an adapter cannot fold.
     """
-    out = _structure(network).eval()  # not shared: that would freeze what the network trains
+    out = copied(network).eval()  # not shared: that would freeze what the network trains
     out.aids = nn.ModuleDict()
     for name, module in list(out.named_modules()):
         if isinstance(module, Adapter):

@@ -112,5 +112,5 @@ class TruncatedConv(ParallelConv):
     def stored(self) -> dict[str, Tensor]:
         return dict(zip(("up", "down"), self._factors(), strict=True))
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.side.weight.copy_((tensors["up"] @ tensors["down"])[:, :, None, None])
+    def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"side.weight": (stored["up"] @ stored["down"])[:, :, None, None]}

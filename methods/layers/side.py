@@ -148,12 +148,8 @@ class Codes(Adapter):
     def stored(self) -> dict[str, Tensor]:
         return {"signs": pack(self.signs > 0), "scale": self.scale, "shift": self.shift}
 
-    @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        on = unpack(tensors["signs"].to(self.signs.device), self.signs.shape)
-        self.signs.copy_(signs(on))
-        self.scale.copy_(tensors["scale"])
-        self.shift.copy_(tensors["shift"])
+    def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        return stored | {"signs": signs(unpack(stored["signs"], self.signs.shape))}
 
 
 def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) -> None:

@@ -156,11 +156,12 @@ def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, comma
         assert torch.equal(found[name], logits), name
 
 
-def test_switching_leaves_the_shared_weights_as_they_are(shop: Shop, plain: MultiDomain):
+@pytest.mark.parametrize("specs", [("lora(rank=2)", "bn_adapt"), ("piggyback", "par_adapter_svd(rank=2)")])
+def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, plain: MultiDomain):
     """Every tensor of a held domain is the backbone's own storage, or one of what its file stores."""
     before = {name: (t.data_ptr(), t.clone()) for name, t in plain.source.state_dict().items()}
     theirs = {pointer for pointer, _ in before.values()}
-    made = {name: shop.written(spec, name) for name, spec in (("dtd", "lora(rank=2)"), ("svhn", "bn_adapt"))}
+    made = {name: shop.written(spec, name) for name, spec in zip(("dtd", "svhn"), specs, strict=True)}
     x = batch()
     for name, (path, _) in made.items():
         assert plain.load(path) == name

@@ -1,0 +1,40 @@
+"""Networks in use that take no more memory than their files: bits stay bits, factors stay factors."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from methods.layers.network import Adapter, Network, below, copied, packers, tensors_of
+
+
+class Packed(Adapter):
+    """Computes what an adapter does, and holds what that stores: it is unpacked for every batch, and forgotten."""
+
+    def __init__(self, adapter: Adapter, stored: Mapping[str, Tensor]):
+        super().__init__()
+        for name, t in stored.items():
+            self.register_buffer(name, t)
+        own = tensors_of(adapter)
+        bare = copied(adapter, {name: torch.empty_like(own[name], device="meta") for name in adapter.unpacked(stored)})
+        self.bare = (bare,)  # in a tuple it is not this module's child
+
+    def whole(self) -> Adapter:
+        (bare,) = self.bare
+        own, found = tensors_of(bare), bare.unpacked(dict(self.named_buffers()))
+        # In the strides of the tensors that they stand for, so that the same kernels give the same bits.
+        return copied(bare, {name: torch.empty_like(own[name], device=t.device).copy_(t) for name, t in found.items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whole()(x)
+
+    def folded(self) -> nn.Module:
+        return self.whole().folded()
+
+
+def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:
+    """Let the adapters of a network that was restored from `stored` hold no more than that. It is trained no more."""
+    device = network.head.weight.device
+    for path, adapter in packers(network).items():
+        own = {name: t.to(device, copy=True) for name, t in below(path, stored).items()}
+        network.set_submodule(path, Packed(adapter, own).eval())

@@ -1,0 +1,67 @@
+"""Adapters held as they are stored: the same bits out of them, and no tensor beside."""
+
+import pytest
+import torch
+
+from benchmark.backbones.library import library_network
+from benchmark.backbones.resnet26 import resnet26
+from methods.layers.network import Network, merged, own_tensors, packers, restore, stored_tensors
+from methods.layers.packed import Packed, hold_stored
+from methods.registry import select
+
+SPECS = ["piggyback", "ba2", "par_adapter_svd(rank=2)", "side"]
+
+
+def source_of(name: str, layout: torch.memory_format) -> Network:
+    torch.manual_seed(0)
+    made = resnet26(3, 0.25) if name == "resnet26" else library_network(name, 3)
+    return made.requires_grad_(False).eval().to(memory_format=layout)
+
+
+def trained(spec: str, source: Network) -> tuple[Network, dict[str, torch.Tensor]]:
+    """As a run evaluates it, and what its file holds."""
+    (method,) = select(spec)
+    network = method.place(source, 4)
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.requires_grad:
+                p.add_(0.01 * torch.randn_like(p))
+    stored = {name: t.clone().contiguous() for name, t in stored_tensors(network, source).items()}
+    assert restore(network, source, stored) == ""
+    return network.eval(), stored
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", ["resnet26", "timm/resnet18"])
+@pytest.mark.parametrize("spec", SPECS)
+@torch.no_grad()
+def test_the_same_bits_of_what_is_stored(spec, name, layout):
+    source = source_of(name, layout)
+    network, stored = trained(spec, source)
+    before = {n: t.clone() for n, t in source.state_dict().items()}
+    x = torch.randn(3, 3, 32, 32).to(memory_format=layout)
+    wanted = network(x)
+    whole = merged(network)(x) if spec != "side" else None
+    paths = packers(network).keys()
+    hold_stored(network, stored)
+    assert paths and all(isinstance(network.get_submodule(path), Packed) for path in paths)
+    assert torch.equal(network(x), wanted) and torch.equal(network(x), wanted)
+    if whole is not None:
+        assert torch.equal(merged(network)(x), whole)
+    own = own_tensors(network, source)
+    assert own.keys() == stored.keys() and all(torch.equal(own[n], t) for n, t in stored.items())
+    inside = {id(t) for path in paths for t in network.get_submodule(path).whole().parameters()}
+    assert inside & {id(t) for t in source.parameters()} or spec == "side", "the convolutions are the source's"
+    assert all(torch.equal(t, before[n]) for n, t in source.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_held_network_does_not_change_with_the_file_it_came_from():
+    source = source_of("resnet26", torch.contiguous_format)
+    network, stored = trained("piggyback", source)
+    hold_stored(network, stored)
+    x = torch.randn(2, 3, 32, 32)
+    wanted = network(x)
+    for t in stored.values():
+        t.zero_()
+    assert torch.equal(network(x), wanted)
