@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_named, stage_channels
 from benchmark.backbones.weights import read_weights
+from benchmark.malloc import give_back
 from benchmark.profiles import PROFILES, fitting
 from datasets.errors import BadInput
 from methods.layers.network import Network, merged, own_tensors, restore
@@ -112,6 +113,7 @@ class MultiDomain:
             raise BadInput(f"the backbone {self.path} {fault}; get the file again")
         layout = networks.memory_format(chosen, self.device)
         self.source.to(device=self.device, memory_format=layout).requires_grad_(False).eval()
+        give_back()
 
     def load(self, adapters: Path | str, name: str = "", merge: bool = False) -> str:
         """Hold the domain of this file under its own name, or under `name`; returns that. One held so is replaced.
@@ -149,6 +151,7 @@ class MultiDomain:
             hold_stored(network, tensors)
         name = name or head.domain
         self.held[name] = Held(head, network, source)
+        give_back()  # what was placed and then replaced by the file: up to ten times that
         return name
 
     def use(self, name: str) -> None:

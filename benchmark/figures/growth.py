@@ -294,7 +294,8 @@ def _domains(rows: Sequence[dict]) -> Drawn:
     caption = (
         "Domains on one backbone, each used once, as benchmark.serve holds them: all tensors of the process, a shared "
         "storage counted once, and its resident memory, both less what they were with the backbone alone, against "
-        "what the domains store. What is resident beside the tensors is mostly Python's modules. "
+        "what the domains store. Freed blocks that malloc keeps are given back before. What a further domain takes "
+        "beside its tensors is mostly Python's modules. "
         f"{_about(rows)} A further domain: {'; '.join(told)}."
     )
     return Drawn("growth-domains", figure, title, caption)

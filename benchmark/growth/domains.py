@@ -14,6 +14,7 @@ from benchmark.checkpoint import write_safetensors
 from benchmark.growth.child import printed
 from benchmark.growth.point import Point
 from benchmark.growth.resident import resident
+from benchmark.malloc import give_back
 from benchmark.perf import network as net
 from benchmark.serve import Head, MultiDomain
 from datasets.catalogue import DOMAINS
@@ -74,13 +75,19 @@ def held(backbone: Path, file: Path, counts: Sequence[int]) -> Iterator[tuple[fl
     shared, x = MultiDomain(backbone), torch.zeros(1, 3, net.SIZE, net.SIZE)
     with torch.no_grad():
         shared.source(x)  # what the first pass of all allocates is no domain's
-    tensors, process = alive(), resident()
+    tensors, process = alive(), needed()
     for count in range(1, max(counts) + 1):
         shared.use(shared.load(file, f"domain {count}"))
         shared(x)
         if count in counts:
             more = (alive() - tensors) / 1e6
-            yield more, None if process is None else resident() - process
+            yield more, None if process is None else needed() - process
+
+
+def needed() -> float | None:
+    """MB of resident memory, without the freed blocks that malloc keeps."""
+    give_back()
+    return resident()
 
 
 def alive() -> int:

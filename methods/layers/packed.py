@@ -22,8 +22,12 @@ class Packed(Adapter):
     def whole(self) -> Adapter:
         (bare,) = self.bare
         own, found = tensors_of(bare), bare.unpacked(dict(self.named_buffers()))
-        # In the strides of the tensors that they stand for, so that the same kernels give the same bits.
-        return copied(bare, {name: torch.empty_like(own[name], device=t.device).copy_(t) for name, t in found.items()})
+        # In the strides of the tensors that they stand for, so that the same kernels give the same bits. (empty_like
+        # of a meta tensor would import 480 modules, 38 MB.)
+        made = {
+            n: torch.empty_strided(t.shape, own[n].stride(), dtype=t.dtype, device=t.device) for n, t in found.items()
+        }
+        return copied(bare, {name: t.copy_(found[name]) for name, t in made.items()})
 
     def forward(self, x: Tensor) -> Tensor:
         return self.whole()(x)
@@ -33,8 +37,12 @@ class Packed(Adapter):
 
 
 def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:
-    """Let the adapters of a network that was restored from `stored` hold no more than that. It is trained no more."""
+    """Let the adapters of a network that was restored from `stored` hold no more than that. It is trained no more.
+
+    The tensors of `stored` are taken as they are where they are on its device: copies would lie behind the unpacked
+    ones that are freed here, and malloc would keep those blocks.
+    """
     device = network.head.weight.device
     for path, adapter in packers(network).items():
-        own = {name: t.to(device, copy=True) for name, t in below(path, stored).items()}
+        own = {name: t.to(device) for name, t in below(path, stored).items()}
         network.set_submodule(path, Packed(adapter, own).eval())
