@@ -72,7 +72,12 @@ def test_a_step_is_as_many_images_as_it_is_divided_by(monkeypatch: pytest.Monkey
     assert point.value == 1000 / 4
 
 
-@pytest.mark.parametrize("name", [e.name for e in entries() if e().alone and not e().refusal("resnet26")])
+ALONE = [e.name for e in entries() if e().alone and not e().refusal("resnet26")]
+SVD = "par_adapter_svd(rank=2)"  # at this width it stores factors from that rank down
+QUICK = [*domains.METHODS, "lora", "adalora", "piggyback", "ba2", "spottune", SVD]  # a case each
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in (*ALONE, SVD)])
 def test_a_further_domain_takes_no_more_than_its_own_parameters(name: str, tmp_path: Path):
     """All tensors of the process are counted, whoever holds them, after every domain was used."""
     (method,) = select(name)
@@ -80,10 +85,9 @@ def test_a_further_domain_takes_no_more_than_its_own_parameters(name: str, tmp_p
     backbone, file, stored = domains.write(method, tmp_path, width)
     counter = 8 if name == "spottune" else 0  # of the noise
     list(domains.held(backbone, file, [1]))  # what a process makes but once
-    counts = (1, 2, 4)
+    counts = (1, 3)
     tensors = [mb * 1e6 for mb, _ in domains.held(backbone, file, counts)]
-    further = [(b - a) / (n - m) for (m, a), (n, b) in itertools.pairwise(zip(counts, tensors))]
-    assert max(further[0], further[1], tensors[0]) <= stored + counter + 1  # the sums are of floats
+    assert max(tensors[0], (tensors[1] - tensors[0]) / 2) <= stored + counter + 1  # the sums are of floats
     header = int.from_bytes(file.read_bytes()[:8], "little")
     assert file.stat().st_size == 8 + header + stored, "and its own parameters are what the file holds"
     shapes = shapes_named("resnet26", width * method.widen, 64)

@@ -127,7 +127,7 @@ def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_pretraining_gives_it_again(tmp_path: Path, one_thread):
+def test_pretraining_gives_it_again(tmp_path: Path):
     """To the bit where it was made, on one kind of processor and torch; elsewhere it learns as well."""
     request = plan.Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
     (cell,) = plan.cells(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
