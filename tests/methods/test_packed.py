@@ -10,6 +10,9 @@ from methods.layers.packed import Packed, hold_stored
 from methods.registry import select
 
 SPECS = ["piggyback", "ba2", "par_adapter_svd(rank=2)", "side"]
+NCHW, NHWC = torch.contiguous_format, torch.channels_last
+CASES = [(spec, "resnet26", layout) for spec in SPECS for layout in (NCHW, NHWC)]
+CASES += [(spec, "timm/resnet18", NCHW) for spec in SPECS[1:]]
 
 
 def source_of(name: str, layout: torch.memory_format) -> Network:
@@ -31,9 +34,7 @@ def trained(spec: str, source: Network) -> tuple[Network, dict[str, torch.Tensor
     return network.eval(), stored
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
-@pytest.mark.parametrize("name", ["resnet26", "timm/resnet18"])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(("spec", "name", "layout"), CASES)
 @torch.no_grad()
 def test_the_same_bits_of_what_is_stored(spec, name, layout):
     source = source_of(name, layout)
