@@ -20,8 +20,9 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
     try:
         with path.open("rb") as file:
             head = file.read(9)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path} cannot be read ({why}): check the path and its rights.") from None
     # safetensors: the header's length as 8 bytes, then the header, a JSON object
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
         return _read_safetensors(path)
