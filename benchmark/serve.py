@@ -38,7 +38,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     method: Annotated[str, Meta(max_length=1000)]  # the method string with every option
     backbone: _Hash  # hash of the backbone that it was trained on
-    domain: str
+    domain: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
     classes: _Count
     mean: _Three  # a JSON list
     std: tuple[_Positive, _Positive, _Positive]  # a JSON list
@@ -84,9 +84,9 @@ class MultiDomain:
         net.use(net.load("results/runs/adapters/fedcba9876543210.safetensors"))
         logits = net(x)
 
-    A domain takes the memory of what its file holds, packed bits and factors included, which are unpacked for
-    every batch; the shared tensors are one storage and never written.
-    Nothing in a file is executed. `held` has each domain's `head`, which says how its images are shown.
+    A domain takes no more tensors than its file holds (SpotTune's a counter more): packed bits and factors are
+    unpacked for every batch. The shared tensors are one storage and never written. Nothing in a file is executed.
+    `held` has each domain's `head`, which says how its images are shown. One thread at a time may compute.
     """
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
@@ -141,14 +141,15 @@ class MultiDomain:
             else:
                 together = self._together(method, head, path)
                 source, network = together.trunk, together.place(head.classes)
-        if fault := restore(network, source, tensors) or networks.damage(network):
-            raise BadInput(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
-        network.aids = nn.ModuleDict()
-        network.eval()  # and no more: torch.matmul takes another path, to other bits, where nothing requires gradients
-        if merge:
-            network = merged(network)
-        else:
-            hold_stored(network, tensors)
+        with torch.autocast(self.device.type, enabled=False):  # as in the run that wrote it
+            if fault := restore(network, source, tensors) or networks.damage(network):
+                raise BadInput(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
+            network.aids = nn.ModuleDict()
+            network.eval()  # no more: torch.matmul takes another path, to other bits, where nothing requires gradients
+            if merge:
+                network = merged(network)
+            else:
+                hold_stored(network, tensors)
         name = name or head.domain
         self.held[name] = Held(head, network, source)
         give_back()  # what was placed and then replaced by the file: up to ten times that
@@ -159,6 +160,17 @@ class MultiDomain:
         if name not in self.held:
             raise BadInput(f"no domain is held as {name!r} (held: {self._names}); load its adapters first")
         self.name = name
+
+    def drop(self, name: str) -> None:
+        """Hold this domain no longer, nor what it alone shared. Raises BadInput where none is held under this name."""
+        if name not in self.held:
+            raise BadInput(f"no domain is held as {name!r} (held: {self._names}); name one of those")
+        del self.held[name]
+        if self.name == name:
+            self.name = ""
+        joint = {held.head.joint for held in self.held.values()}
+        self._trunks = {file: trunk for file, trunk in self._trunks.items() if file in joint}
+        give_back()
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:

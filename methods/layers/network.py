@@ -128,7 +128,11 @@ class Adapter(nn.Module):
         return None
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """This module's own tensors by name, as they were when `stored` gave these."""
+        """This module's own tensors by name, as they were when `stored` gave these.
+
+        A function of `stored` and of the shapes of this module's tensors: their values may be gone. A domain in use
+        asks for it at every batch.
+        """
         raise NotImplementedError
 
 
@@ -198,8 +202,8 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
         return f"{'lacks' if odd[0] in wanted else 'has the unknown'} {odd[0]}"
     for name, t in wanted.items():
         if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
-            mine, theirs = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
-            return f"has {name} of shape {mine} where {theirs} belongs"
+            theirs, mine = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
+            return f"has {name} of shape {theirs} where {mine} belongs"
     packing = packers(network)
     for path, adapter in packing.items():
         own = tensors_of(adapter)

@@ -9,7 +9,10 @@ from methods.layers.network import Adapter, Network, below, copied, packers, ten
 
 
 class Packed(Adapter):
-    """Computes what an adapter does, and holds what that stores: it is unpacked for every batch, and forgotten."""
+    """Computes what an adapter does, and holds what that stores: it is unpacked for every batch, and forgotten.
+
+    For inference where it was made: `.to()` reaches what is stored, and not the shared module inside.
+    """
 
     def __init__(self, adapter: Adapter, stored: Mapping[str, Tensor]):
         super().__init__()
@@ -21,7 +24,8 @@ class Packed(Adapter):
 
     def whole(self) -> Adapter:
         (bare,) = self.bare
-        own, found = tensors_of(bare), bare.unpacked(dict(self.named_buffers()))
+        with torch.autocast(next(self.buffers()).device.type, enabled=False):  # a run unpacks outside of it
+            own, found = tensors_of(bare), bare.unpacked(dict(self.named_buffers()))
         # In the strides of the tensors that they stand for, so that the same kernels give the same bits. (empty_like
         # of a meta tensor would import 480 modules, 38 MB.)
         made = {

@@ -1,7 +1,9 @@
 """Adapters out of their files: the same logits elsewhere, shared weights that stay, one sentence for the rest."""
 
+import gc
 import json
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,6 +230,37 @@ def test_a_domain_held_under_a_name_is_replaced(shop: Shop, plain: MultiDomain, 
     assert not torch.equal(plain(batch()), first)
 
 
+def test_a_dropped_domain_is_held_no_longer(shop: Shop, plain: MultiDomain, lora: Path):
+    for name in ("one", "two"):
+        plain.load(lora, name)
+    plain.use("one")
+    plain.drop("two")
+    assert list(plain.held) == ["one"] and plain(batch()).shape == (6, 5)
+    plain.drop("one")
+    with pytest.raises(BadInput, match="no domain is in use"):
+        plain(batch())
+    with pytest.raises(BadInput, match="no domain is held as 'one'"):
+        plain.drop("one")
+    net = MultiDomain(shop.backbone("series").path)
+    for path, _ in shop.together().values():
+        net.load(path)
+    trunk = weakref.ref(net.held["dtd"].source)
+    net.drop("dtd")
+    assert trunk() is net.held["svhn"].source
+    net.drop("svhn")
+    gc.collect()
+    assert trunk() is None
+
+
+def test_merged_under_autocast_it_is_the_same(plain: MultiDomain, shop: Shop):
+    path, x = shop.written("par_adapter_svd(rank=2)")[0], batch()
+    plain.use(plain.load(path, merge=True))
+    wanted = plain(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain.load(path, merge=True)
+    assert torch.equal(plain(x), wanted)
+
+
 def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
     with safe_open(lora, "pt") as file:
         about = file.metadata()
@@ -324,6 +357,9 @@ def refused(action: Callable, *words) -> str:
         ({"mean": "[" * 100_000}, "is no file of a domain's adapters"),
         ({"std": "[0.2, 0, 0.2]"}, "at `$.std[1]`"),
         ({"joint": "../../secret"}, "at `$.joint`"),
+        ({"domain": ""}, "at `$.domain`"),
+        ({"domain": "dtd\nand more"}, "at `$.domain`"),
+        ({"domain": "d" * 1000}, "at `$.domain`"),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -428,6 +464,22 @@ def test_a_backbone_that_is_none(about: dict, tensors: dict, told: str, plain: M
     save_file(kept[0], tmp_path / "odd.safetensors", kept[1])
     sentence = refused(MultiDomain, tmp_path / "odd.safetensors")
     assert told in sentence and str(tmp_path / "odd.safetensors") in sentence
+
+
+def test_a_header_that_says_nothing_of_itself(plain: MultiDomain, lora: Path, tmp_path: Path):
+    """`"__metadata__": null`, which safetensors reads."""
+    content = lora.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]) | {"__metadata__": None}).encode()
+    file = tmp_path / "null.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    assert load_file(file).keys() == load_file(lora).keys()
+    assert "missing required field" in refused(plain.load, file)
+    assert "missing required field" in refused(MultiDomain, file)
+
+
+def test_a_path_that_no_system_has(plain: MultiDomain):
+    assert "cannot be read (embedded null byte)" in refused(plain.load, "a\0b.safetensors")
 
 
 # --- out of a finished run ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from benchmark.checkpoint import Checkpoint
 from datasets.errors import BadInput
 from methods.layers.dora import DoraConv
 from methods.layers.network import Adapter, own_tensors, restore, stored_tensors
+from methods.layers.packed import hold_stored
 from methods.layers.series import SeriesConv, put_series
 from methods.method import Method
 from methods.registry import entries, select
@@ -224,6 +225,9 @@ def test_saved_and_loaded_to_the_bit(method, source):
     for name, t in load(file).items():
         if not name.startswith(tuple(f"{path}." for path in packed)):
             assert torch.equal(stored_tensors(fresh, source)[name], t), name
+    hold_stored(fresh, load(file))
+    with torch.no_grad():
+        assert torch.equal(fresh(x), wanted)
 
 
 @every

@@ -42,11 +42,15 @@ def test_the_same_bits_of_what_is_stored(spec, name, layout):
     before = {n: t.clone() for n, t in source.state_dict().items()}
     x = torch.randn(3, 3, 32, 32).to(memory_format=layout)
     wanted = network(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(x)
     whole = merged(network)(x) if spec != "side" else None
     paths = packers(network).keys()
     hold_stored(network, stored)
     assert paths and all(isinstance(network.get_submodule(path), Packed) for path in paths)
     assert torch.equal(network(x), wanted) and torch.equal(network(x), wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(x), half)
     if whole is not None:
         assert torch.equal(merged(network)(x), whole)
     own = own_tensors(network, source)
