@@ -20,7 +20,7 @@ from datasets.catalogue import DOMAINS, SOURCE
 from methods.method import Method
 from methods.registry import entries, select
 
-ROUNDS = 5
+ROUNDS, FEWER = 5, 3  # fewer for what has many ways and no goal of its own, so that all of it takes ten minutes
 THEIRS = "reference's way"
 
 
@@ -85,7 +85,7 @@ def changes(cache: Path) -> Iterator[Line]:
         net.training("NCHW", finetune, net.reference_way(net.placed(finetune)), inputs),
         net.training("channels_last", finetune, net.placed(finetune), inputs),
     ]
-    yield in_turn(ways, ROUNDS).line("changes", "finetune step", "channels_last", "NCHW")
+    yield in_turn(ways, FEWER).line("changes", "finetune step", "channels_last", "NCHW")
     for spec, fast, slow in (
         ("par_adapter", "centre tap", "1x1 beside"),
         ("res_adapter", "one 1x1", "norm, 1x1, sum"),
@@ -97,13 +97,13 @@ def changes(cache: Path) -> Iterator[Line]:
             net.training(slow, method, net.plain(net.placed(method)), inputs),
             net.training(fast, method, net.placed(method), inputs),
         ]
-        yield in_turn(ways, ROUNDS).line("changes", f"{spec} step", fast, slow)
+        yield in_turn(ways, FEWER).line("changes", f"{spec} step", fast, slow)
     (method,) = select("par_adapter")
     ways = [
         net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0]),
         net.evaluation("merged, folded", net.served(net.placed(method)), inputs[0]),
     ]
-    yield in_turn(ways, ROUNDS).line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
+    yield in_turn(ways, FEWER).line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
 
 
 def families(cache: Path) -> Iterator[Line]:
@@ -118,7 +118,7 @@ def families(cache: Path) -> Iterator[Line]:
     (finetune,) = select("finetune")
     baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
     peak = Peak(torch.device("cpu"))  # of all: beside what the process holds, one step's own is not seen
-    found = in_turn([baseline, *steps], 3)
+    found = in_turn([baseline, *steps], FEWER)
     most = peak.mb()
     for method, way in zip(methods, steps, strict=True):
         yield found.line("families", f"{method.family}: T_FFT / T", way.name, baseline.name, peak_mb=most)
@@ -129,7 +129,7 @@ def families(cache: Path) -> Iterator[Line]:
         else net.evaluation(f"{method.name}, as placed", network, inputs[0])
         for method, network in placed.items()
     }
-    found = in_turn([bare, *served.values()], 3)
+    found = in_turn([bare, *served.values()], FEWER)
     for family, way in served.items():
         yield found.line("families", f"{family}: inference", way.name, bare.name)
 
