@@ -170,8 +170,9 @@ def own_tensors(network: Network, source: Network) -> dict[str, Tensor]:
 
 
 def packers(network: Network) -> dict[str, Adapter]:
-    """By path, the adapters that store something else than the tensors they compute with."""
-    return {n: m for n, m in network.named_modules() if isinstance(m, Adapter) and m.stored() is not None}
+    """By path, the adapters that store something else than the tensors they compute with: those with an `unpacked`."""
+    adapters = {name: m for name, m in network.named_modules() if isinstance(m, Adapter)}
+    return {name: m for name, m in adapters.items() if type(m).unpacked is not Adapter.unpacked}
 
 
 def stored_tensors(network: Network, source: Network) -> dict[str, Tensor]:
