@@ -94,3 +94,14 @@ def to_rgb(image: Image.Image, path: Path, domain: str) -> Image.Image:
         return image.convert("RGB")
     except (ValueError, OSError) as error:
         raise BadInput(f"{domain}: {path} is of mode {mode} ({error}); save it as RGB") from None
+
+
+def resized(image: Image.Image, shorter: int) -> Image.Image:
+    """The image with a shorter side of so many pixels, by PIL's bicubic filter.
+
+    One within a pixel of it is kept as it is: a few of the release have 73 in place of 72.
+    """
+    side = min(image.size)
+    if shorter <= side <= shorter + 1:
+        return image
+    return image.resize([max(shorter, round(edge * shorter / side)) for edge in image.size], Image.Resampling.BICUBIC)

@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from datasets.annotations import Split
 from datasets.cores import cores
-from datasets.decode import decode_bytes, read_bytes
+from datasets.decode import decode_bytes, read_bytes, resized
 from datasets.errors import BadInput
 
-VERSION = 2
+VERSION = 3
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
 _ANY = {"errors": "surrogateescape"}  # a file's name may be any bytes: hash those
 SCHEMA = pa.schema(
@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("pixels", pa.large_binary(), nullable=False),  # (height, width, 3) uint8, RGB
+        pa.field("file", pa.binary(), nullable=False),  # its path below the release or the own folder, as bytes
     ]
 )
 
@@ -50,6 +51,7 @@ class Pack:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self._file = pa.memory_map(str(folder / "pixels.arrow"))
         table = pa.ipc.open_file(self._file).read_all()
+        self._names = table["file"]
         self.ids = table["image_id"].to_numpy()
         self.labels = None if table["label"].null_count else table["label"].to_numpy()
         self.sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
@@ -66,6 +68,10 @@ class Pack:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def files(self, index: np.ndarray) -> list[str]:
+        """The source files of the indices (n,), as POSIX paths below the release or the own folder."""
+        return [name.decode(**_ANY) for name in self._names.take(pa.array(index)).to_pylist()]
+
     def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
         """Those of the indices (n,), one after the other; looked up together, which costs a third of one by one."""
         places = self._which[index].tolist(), self._start[index].tolist(), self.sizes[index].tolist()
@@ -79,10 +85,9 @@ class Pack:
 def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], None] = lambda images: None) -> Pack:
     """The pack of `split` below `folder`, built if it is not there yet.
 
-    `shorter` is the shorter side in pixels; an image within one pixel of it is kept as it is (a few
-    of the release have 73 in place of 72). `progress` is called with the number of images done, and never
-    where the pack is there already. A damaged pack is built anew. Raises BadInput naming the image that does
-    not decode, or the full or read-only disk.
+    `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images
+    done, and never where the pack is there already. A damaged pack is built anew. Raises BadInput naming
+    the image that does not decode, or the full or read-only disk.
     """
     target = folder / f"{split.domain.name}-{split.name}-{shorter}-{_key(split, shorter)}"
     if (there := _whole(target)) is not None:
@@ -147,6 +152,7 @@ def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], Non
                 [image.shape[0] for image in images],
                 [image.shape[1] for image in images],
                 [image.tobytes() for image in images],
+                [name.encode(**_ANY) for name in split.files[first:last]],
             ]
             arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
@@ -161,13 +167,7 @@ def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, 
         path = split.root / name
         data = read_bytes(path, split.domain.name)
         image = decode_bytes(data, path, split.domain.name)
-        side = min(image.size)
-        if not shorter <= side <= shorter + 1:
-            from PIL.Image import Resampling
-
-            size = [max(shorter, round(edge * shorter / side)) for edge in image.size]
-            image = image.resize(size, Resampling.BICUBIC)
-        return hashlib.sha256(data).hexdigest(), np.asarray(image)
+        return hashlib.sha256(data).hexdigest(), np.asarray(resized(image, shorter))
 
     with ThreadPoolExecutor(cores()) as threads:
         for first in range(0, len(split), CHUNK):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from datasets import pack as packing
 from datasets.annotations import Split, read_split
+from datasets.batches import Batches
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from datasets.pack import Pack, _key, pack
@@ -97,6 +98,21 @@ def test_grey_and_alpha_become_rgb(tmp_path):
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "alpha.png")
     made = pack(split_of(tmp_path, ["grey.png", "alpha.png"]), tmp_path / "cache", 8)
     assert (made.image(0) == 77).all() and (made.image(1) == (1, 2, 3)).all()
+
+
+def test_it_knows_its_source_files(many, tmp_path, monkeypatch):
+    """By index, over chunks; a name may be any bytes."""
+    monkeypatch.setattr(packing, "CHUNK", 4)
+    odd = os.fsdecode(b"caf\xe9 \xc3\xa9\n.png")
+    os.rename(many.root / "9.png", many.root / odd)
+    made = pack(dataclasses.replace(many, files=[*many.files[:-1], odd]), tmp_path / "cache", 8)
+    assert made.files(np.arange(10)) == [*(f"{i}.png" for i in range(9)), odd]
+    assert made.files(np.array([9, 0, 5])) == [odd, "0.png", "5.png"] and made.files(np.arange(0)) == []
+    assert Batches([(made, np.array([8, 2])), (made, np.array([5]))], many.domain, 8, 4).files() == [
+        "8.png",
+        "2.png",
+        "5.png",
+    ]
 
 
 def test_one_chunk_is_many(many, tmp_path, monkeypatch):
