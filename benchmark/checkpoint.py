@@ -8,12 +8,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmark.records import write_bytes
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
-    """Write under a temporary name, then rename; returns the size in bytes. A full disk raises BadInput."""
+    """Write durably, whole or not at all; returns the size in bytes. A full disk raises BadInput."""
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
     write_bytes(content, path)
     return len(content)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmark.cells import Backbone
-from benchmark.records import write_bytes
+from datasets.io import write_bytes
 
 SUMS = "SHA256SUMS"  # as sha256sum -c takes it
 

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.measured import COMMON, before, now
-from benchmark.records import parquet, write_all
+from benchmark.records import parquet
 from benchmark.run_command import probe
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = (

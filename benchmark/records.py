@@ -1,15 +1,11 @@
 """The record of a run: its typed, versioned schema in one place, and how records are written and read.
 
-One record is one row in one Parquet file, written under another name and renamed, so a reader never
+One record is one row in one Parquet file, written whole or not at all (datasets/io.py), so a reader never
 sees half of one. What was not measured is null, never zero. Units stand in the comments.
 """
 
-import contextlib
-import errno
 import os
-import re
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +136,6 @@ _RANGES = {
     "multiplier": (1e-9, 1e9),
 }
 _CREATED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d"
-_HOST = re.sub(r"\W", "", os.uname().nodename)[:60]  # in temporary names: other machines may share the folder
 _CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
 
@@ -158,73 +154,6 @@ def parquet(table: pa.Table) -> pa.Buffer:
 def write_table(table: pa.Table, path: Path) -> Path:
     """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
     return write_bytes(parquet(table), path)
-
-
-def write_bytes(content: bytes | pa.Buffer, path: Path, named: str = "RESULTS") -> Path:
-    """Write under another name, then rename: a reader sees the old file or the new one, whole.
-
-    `named` is the variable that names the place. Raises BadInput where it cannot be written.
-    """
-    return write_all({path: content}, named)[0]
-
-
-def write_all(contents: Mapping[Path, bytes | pa.Buffer | None], named: str = "RESULTS") -> list[Path]:
-    """Write files that belong together, or none: all under other names first; None removes a file of before.
-
-    Returns those that were written. Raises BadInput as `write_bytes`.
-    """
-    written = {path: temporary_name(path) for path, content in contents.items() if content is not None}
-    path = Path()
-    try:
-        for path, temporary in written.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(contents[path])
-            if path.is_dir():
-                raise IsADirectoryError
-        for path, temporary in written.items():
-            os.replace(temporary, path)
-    except OSError as error:
-        for temporary in written.values():
-            with contextlib.suppress(OSError):  # the folder itself may be what is missing
-                temporary.unlink()
-        reason, mend = error.strerror or str(error), "see its rights"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mend = "free some space"
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            reason, mend = "a file stands where a folder is needed", "remove that"
-        if isinstance(error, IsADirectoryError):
-            reason, mend = "a folder stands there", "remove that"
-        named = "CACHE" if path.parent.name == "backbones" else named
-        raise BadInput(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=") from None
-    for path in contents.keys() - written.keys():
-        with contextlib.suppress(OSError):
-            path.unlink()
-    return list(written)
-
-
-def temporary_name(path: Path) -> Path:
-    """Beside `path`, hidden, of this machine, process and thread alone."""
-    return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}-{threading.get_ident()}")
-
-
-def clear(*folders: Path) -> None:
-    """Remove what writes of this machine left in the folders when they were killed: temporary files, no record."""
-    pattern = re.compile(rf"\..+\.{re.escape(_HOST)}\.(\d+)-\d+")
-    for folder in folders:
-        with contextlib.suppress(OSError):  # another command may be at it, too
-            for path in folder.iterdir():
-                if (left := pattern.fullmatch(path.name)) and not _alive(int(left[1])):
-                    path.unlink()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # another user's
-    return True
 
 
 def existing(source: Path | None) -> None:

@@ -20,11 +20,12 @@ from benchmark.methods_command import left_alone
 from benchmark.predictions import predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import clear, read_frame, temporary_name, write_all
+from benchmark.records import read_frame
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import clear, temporary_name, write_all
 from methods.registry import select, select_named
 
 SHIPPED = ROOT / "results" / "standin"
@@ -146,9 +147,8 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    clear(
-        results, *(results / name for name in ("records", "adapters", "unfinished", "predictions")), cache / "backbones"
-    )
+    below = ("records", "adapters", "unfinished", "predictions", "figures")
+    clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
 
 
 def probe(folder: Path) -> None:

@@ -16,10 +16,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from benchmark.records import write_bytes
 from datasets.annotations import Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 
 NAME = "results.json"
 LARGEST = 2**28  # bytes of results.json, 40 times a real one: what a ZIP of a few kB may unpack to is not read

@@ -15,11 +15,12 @@ from benchmark.cells import Cell
 from benchmark.jobs import work
 from benchmark.profiles import profile
 from benchmark.provenance import Provenance, commit, machine, versions
-from benchmark.records import read_records, write_bytes, write_table
+from benchmark.records import read_records, write_table
 from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 from methods.method import Method
 from methods.registry import select, select_named
 

@@ -38,7 +38,7 @@ TAKEN = {"mean", *(name for name, _ in ABOUT)}
 
 
 def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer | None]:
-    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv) for `records.write_all`.
+    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv) for `io.write_all`.
 
     None for a table without rows: what stands there is of other rows.
     """

@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, existing, read_frame, read_histories, read_records, write_all, write_table
+from benchmark.records import SCHEMA, existing, read_frame, read_histories, read_records, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.screen import Screen
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 
 def run(args: Namespace) -> int:

@@ -6,7 +6,6 @@ was. What an archive unpacks to appears all at once under its final name, or not
 
 import hashlib
 import http.client
-import os
 import re
 import shutil
 import tarfile
@@ -22,6 +21,7 @@ from typing import IO, BinaryIO
 
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
+from datasets.io import clear, make_folder, move, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`, in bytes of the archive."""
@@ -80,7 +80,8 @@ def download(
     """
     steps: list[str] = []
     with _sentences(dest):
-        dest.mkdir(parents=True, exist_ok=True)
+        make_folder(dest)
+        clear(dest)
         for archive in archives:
             if all(_there(dest / RELEASE / piece) for piece in archive.gives):
                 continue
@@ -153,7 +154,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
                 ) from None
             time.sleep(pause)
     _verify(part, archive, progress)
-    os.replace(part, path)
+    move(part, path)
 
 
 def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> None:
@@ -254,7 +255,7 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
     elif archive.by_hand:  # hours of the user's time, and maybe a download still running
         done = "fetch it anew or to its end"
     else:
-        os.replace(path, path.with_name(path.name + ".wrong"))
+        move(path, path.with_name(path.name + ".wrong"))
         done = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
     raise BadInput(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
 
@@ -264,8 +265,7 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
 
 def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> None:
     """Unpack into a folder beside decathlon-1.0/, then rename each piece it gives into place."""
-    temporary = dest / f".{archive.name}.unpacking"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary = temporary_name(dest / archive.name)
     temporary.mkdir()
     try:
         with open(path, "rb") as raw:
@@ -276,10 +276,10 @@ def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> Non
             target = dest / RELEASE / piece
             if _there(target):
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(_locate(temporary, piece, path), target)
+            make_folder(target.parent)
+            move(_locate(temporary, piece, path), target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
 
 
 def _locate(folder: Path, piece: str, path: Path) -> Path:

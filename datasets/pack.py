@@ -1,15 +1,13 @@
 """Decodes a split once into a memory-mapped Arrow file of ragged uint8 pixels, with ids and labels.
 
 A pack is a folder: `pixels.arrow`, then `manifest.json`, written last. It is built under another name
-and renamed whole, so a killed or failed build leaves nothing that is later believed. Memory stays
+and renamed whole (datasets/io.py), so a killed or failed build leaves nothing that is later believed. Memory stays
 bounded by the images in flight, however large the split.
 """
 
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +19,7 @@ from datasets.annotations import Split
 from datasets.cores import cores
 from datasets.decode import decode_bytes, read_bytes, resized
 from datasets.errors import BadInput
+from datasets.io import clear, make_folder, move, remove, temporary_name
 
 VERSION = 3
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
@@ -92,18 +91,17 @@ def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], Non
     target = folder / f"{split.domain.name}-{split.name}-{shorter}-{_key(split, shorter)}"
     if (there := _whole(target)) is not None:
         return there
-    building = folder / f".{target.name}.{uuid.uuid4().hex}"
+    building = temporary_name(target)
     try:
-        building.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        clear(folder)
+        building.mkdir()
         manifest = _write(split, building / "pixels.arrow", shorter, progress)
         about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
         (building / "manifest.json").write_text(json.dumps(about))
         if target.exists() and _whole(target) is None:  # damaged; a whole one is another process's, see below
-            shutil.rmtree(target)
-        building.rename(target)
-        for other in folder.iterdir():  # of builds that were killed, or are still at it and then find this pack, below
-            if other.name.startswith(f".{target.name}."):
-                shutil.rmtree(other, ignore_errors=True)
+            remove(target)
+        move(building, target)
     except OSError as error:
         if _whole(target) is None:  # else another process has finished the same pack
             raise BadInput(
@@ -111,7 +109,7 @@ def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], Non
                 "free some space or name another folder with CACHE="
             ) from None
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        remove(building)
     return Pack(target)
 
 

@@ -41,7 +41,7 @@ def contents(
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[Path, bytes | None]:
-    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `records.write_all`.
+    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
     left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from benchmark import table_files, tables
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_all, write_table
+from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_table
 from datasets.catalogue import DOMAINS
+from datasets.io import write_all
 
 _SETTINGS = json.dumps({"network": "resnet26", "width": 0.25, "crop": 32})
 _TEXTS = {

@@ -19,8 +19,9 @@ from benchmark import timing
 from benchmark.checkpoint import write_safetensors
 from benchmark.evaluate import evaluate
 from benchmark.profiles import profile
-from benchmark.records import read_records, write_bytes
+from benchmark.records import read_records
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 
 ROOT = Path(__file__).parents[2]
 FULL = OSError(errno.ENOSPC, "No space left on device")

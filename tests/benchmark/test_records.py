@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -18,18 +17,15 @@ from benchmark.records import (
     FIELDS,
     SCHEMA,
     SCHEMA_VERSION,
-    clear,
     read_frame,
     read_histories,
     read_record,
     read_records,
-    temporary_name,
-    write_all,
-    write_bytes,
     write_record,
     write_table,
 )
 from datasets.errors import BadInput
+from datasets.io import write_all, write_bytes
 
 VALUES = {pa.string(): "ü|x", pa.bool_(): True, pa.float64(): 0.1, pa.int32(): 2**31 - 1, pa.int64(): 2**40}
 
@@ -263,20 +259,6 @@ def test_a_full_disk_names_the_folder_that_helps(folder: str, variable: str, tmp
     (tmp_path / folder).write_text("")
     with pytest.raises(BadInput, match=rf"or name another place with {variable}"):
         write_bytes(b"", tmp_path / folder / "x")
-
-
-def test_what_a_killed_write_left_is_cleared(tmp_path: Path, monkeypatch):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    mine = temporary_name(tmp_path / "a.parquet")
-    dead = mine.with_name(mine.name.replace(f".{os.getpid()}-", f".{gone.pid}-"))
-    elsewhere = dead.with_name(dead.name.replace(records._HOST, "another"))
-    kept = [mine, elsewhere, tmp_path / ".hidden", tmp_path / "a.parquet"]
-    for path in (dead, *kept):
-        path.write_bytes(b"half")
-    assert len({dead, *kept}) == 5
-    clear(tmp_path, tmp_path / "nowhere")
-    assert set(tmp_path.iterdir()) == set(kept)
 
 
 IMPOSSIBLE = {

@@ -16,12 +16,13 @@ from benchmark.latex import latex
 from benchmark.perf.many import write_many
 from benchmark.published import published, published_baseline
 from benchmark.ranking import ranks
-from benchmark.records import read_frame, write_all
+from benchmark.records import read_frame
 from benchmark.score import ceilings, score
 from benchmark.tables import Table
 from benchmark.tables import tables as of_frames
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 
 def tables(records: list[dict], shipped: list[dict] = ()) -> list[Table]:

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import os
+import subprocess
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ import pytest
 from datasets import download as module
 from datasets.download import OFFICIAL, Archive, download
 from datasets.errors import BadInput
+from datasets.io import temporary_name
 
 
 def tar(*members, compress=False):
@@ -325,8 +328,11 @@ def test_damaged_archives(server, tmp_path, content):
 
 
 def test_a_killed_unpacking_is_begun_again(server, tmp_path):
-    (tmp_path / ".devkit.tar.gz.unpacking").mkdir()
-    (tmp_path / ".devkit.tar.gz.unpacking/old").touch()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    name = temporary_name(tmp_path / "devkit.tar.gz").name.replace(f".{os.getpid()}-", f".{gone.pid}-")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "old").touch()
     (tmp_path / "decathlon-1.0/annotations").mkdir(parents=True)  # empty: not there
     fetch(server, tmp_path)
     assert tree(tmp_path / "decathlon-1.0") == WHOLE
