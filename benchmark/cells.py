@@ -53,7 +53,7 @@ class Backbone:
     cache: Path
     widen: float = 1.0  # times the profile's width
     images: Images | None = None
-    content: str | None = None  # hash of the given file
+    content: str | None = None  # hash of the given weights
 
     @cached_property
     def hash(self) -> str:

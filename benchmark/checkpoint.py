@@ -11,12 +11,27 @@ from torch import Tensor
 from datasets.errors import BadInput
 from datasets.io import write_bytes
 
+_ALIGNED = 8  # bytes: of the length in front of the header, and what the format aligns to
+
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
     """Write durably, whole or not at all; returns the size in bytes. A full disk raises BadInput."""
-    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    content = safetensors_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
     write_bytes(content, path)
-    return len(content)
+    return sum(map(len, content))
+
+
+def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[bytes | memoryview]:
+    """The parts of a safetensors file, the same for the same tensors and metadata.
+
+    The library writes tensors in a fixed order, but metadata in a random one: they are put in here, sorted.
+    """
+    content = memoryview(save(tensors))
+    start = _ALIGNED + int.from_bytes(content[:_ALIGNED], "little")
+    about = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(bytes(content[_ALIGNED:start]))
+    header = json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % _ALIGNED)  # so that numbers begin at a multiple of 8
+    return [len(header).to_bytes(_ALIGNED, "little") + header, content[start:]]
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

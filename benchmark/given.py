@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.identity import digest, file_digest
+from benchmark.identity import digest, tensors_digest
 from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
 
@@ -16,7 +16,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
 
 @dataclass(frozen=True)
 class GivenBackbone:
-    """`contents`: structure -> hash of the file; `profile`: the profile with what the file says of itself."""
+    """`contents`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
 
     name: str
     contents: dict[str, str]
@@ -59,8 +59,6 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
         colours = _colours(about, file) or colours
-        content = file_digest(file)
-        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
         network = networks.build(adapted, structure, len(head))
         if fault := networks.fit(network, tensors):
             raise BadInput(
@@ -68,6 +66,10 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             )
         if fault := networks.damage(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
+        # Counters of batches are left out, as a network is the same with and without them: they decide nothing.
+        weights = {n: t for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
+        content = tensors_digest(weights)
+        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
         says = {"structure": structure, "file": file.name, "hash": target.stem, "network": adapted.network}
         says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}
         networks.write_safetensors(target, network.state_dict(), says)

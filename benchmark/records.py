@@ -60,7 +60,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
         pa.string(),
         "mean, std, flip and crop of the domain as shown, JSON; null in records before schema 3; hashed",
     ),
-    ("backbone", pa.string(), "hash of the backbone: its recipe, or its file's content; hashed"),
+    ("backbone", pa.string(), "hash of the backbone: its recipe, or the given weights; hashed"),
     ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name and hash"),
     ("structure", pa.string(), "backbone pretrained 'plain' or with 'series' adapters in it"),
     ("source_cell", pa.bool_(), "the pretrained network's own accuracy; its times are the pretraining's"),

@@ -25,7 +25,7 @@ _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 
 
 def write_bytes(content: Any, path: Path, named: str = "RESULTS") -> Path:
-    """Write one file, whole and durable or not at all; `content` is bytes or any buffer.
+    """Write one file, whole and durable or not at all; `content` is bytes or any buffer, or a list of these.
 
     `named` is the variable that names the place. Raises BadInput where it cannot be written.
     """
@@ -42,7 +42,7 @@ def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path
     try:
         for path, temporary in written.items():
             make_folder(path.parent)
-            temporary.write_bytes(contents[path])
+            _fill(temporary, contents[path])
             sync(temporary)
             if path.is_dir():
                 raise IsADirectoryError
@@ -60,6 +60,11 @@ def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path
             with contextlib.suppress(OSError):  # renamed, or the folder itself is missing
                 temporary.unlink()
     return list(written)
+
+
+def _fill(path: Path, content: Any) -> None:
+    with open(path, "wb") as file:
+        file.writelines(content if isinstance(content, list) else [content])
 
 
 def _unwritten(path: Path, error: OSError, named: str) -> BadInput:

@@ -20,6 +20,7 @@ from benchmark.checkpoint import write_safetensors
 from benchmark.evaluate import evaluate
 from benchmark.profiles import profile
 from benchmark.records import read_records
+from datasets import io
 from datasets.errors import BadInput
 from datasets.io import write_bytes
 
@@ -344,22 +345,22 @@ def test_results_that_cannot_be_written(number: int, here, tmp_path: Path, monke
         self.touch()
         raise OSError(number, "the disk says no")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)  # the probe before anything is trained
     sentence = here(method="feature", results=tmp_path / "results").sentence
     assert str(tmp_path / "results") in sentence and "the disk says no" in sentence and mends(sentence)
     assert list(tmp_path.rglob(".*")) == []
 
 
 def test_disk_full_while_a_record_is_written(here, finished: Path, tmp_path: Path, monkeypatch):
-    plain = Path.write_bytes
+    plain = io._fill
 
-    def fill(self: Path, content: bytes) -> None:
-        if self.parent.name == "records":
-            plain(self, bytes(content)[:10])
+    def fill(path: Path, content) -> None:
+        if path.parent.name == "records":
+            path.write_bytes(bytes(content)[:10])
             raise FULL
-        plain(self, content)
+        plain(path, content)
 
-    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(io, "_fill", fill)
     with pytest.raises(BadInput, match=r"cannot be written \(No space left on device\); free some space"):
         write_bytes(b"0" * 99, tmp_path / "records" / "x.parquet")
     assert list((tmp_path / "records").iterdir()) == []
@@ -370,13 +371,12 @@ def test_disk_full_while_a_record_is_written(here, finished: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("below_a_file", [False, True])
 def test_disk_full_while_tensors_are_written(below_a_file: bool, tmp_path: Path, monkeypatch):
-    plain = Path.write_bytes
 
-    def fill(self: Path, content) -> None:
-        plain(self, b"half")
+    def fill(path: Path, content) -> None:
+        path.write_bytes(b"half")
         raise FULL
 
-    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(io, "_fill", fill)
     (tmp_path / "file").write_text("")
     folder = tmp_path / ("file" if below_a_file else "folder")
     mend = "remove that" if below_a_file else "free some space"

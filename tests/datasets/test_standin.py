@@ -9,7 +9,6 @@ import threading
 from argparse import Namespace
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from PIL import Image
 
 from benchmark import plan
 from benchmark.data_command import run
+from datasets import io
 from datasets.annotations import read_split
 from datasets.catalogue import DOMAINS, SPLITS
 from datasets.errors import BadInput
@@ -228,7 +228,7 @@ def test_sheet_is_written_whole_or_not_at_all(release, tmp_path, monkeypatch):
 
     out = tmp_path / "sheet.webp"
     out.write_bytes(b"older")
-    for owner, name in ((Path, "write_bytes"), (os, "replace"), (Image.Image, "save")):
+    for owner, name in ((io, "_fill"), (os, "replace"), (Image.Image, "save")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, full)
             with pytest.raises(BadInput, match=r"sheet.webp cannot be (written|drawn) \(.*No space left.*SHEET="):
