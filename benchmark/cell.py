@@ -24,11 +24,12 @@ from benchmark.joint import load_together
 from benchmark.predictions import predictions_path, write_predictions
 from benchmark.provenance import Provenance, device_name, kernels
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
-from benchmark.serve import Head
+from benchmark.serving.head import Head
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
 from datasets.batches import Batches
 from datasets.errors import BadInput
+from datasets.pack import class_names
 from methods.layers.network import Network, own_tensors, restore, stored_tensors
 from methods.method import Method
 from methods.registry import select
@@ -130,7 +131,7 @@ def _predict_again(cell: Cell, results: Path, device: str) -> None:
         network = together.networks[cell.domain.name]
     bare, _ = _bare(network, method, images)
     result = evaluate(_served(bare, cell, method, together), images, cell.profile.precision)
-    write_predictions(results, cell.hash, cell.domain, cell.train.classes, images.ids, result.logits)
+    _write_predictions(cell, images, result.logits, results)
 
 
 def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Network:
@@ -185,8 +186,18 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         shorter=cell.profile.shorter,
         training=TRAINING_VERSION,
         joint=cell.joint.hash if cell.joint else None,
+        names=_class_names(cell),
     )
     return write_safetensors(_adapters_path(cell, results), stored, head.metadata())
+
+
+def _write_predictions(cell: Cell, images: Batches, logits: Tensor, results: Path) -> None:
+    write_predictions(results, cell.hash, cell.domain, _class_names(cell), images.files(), images.ids, logits)
+
+
+def _class_names(cell: Cell) -> tuple[str, ...] | None:
+    """Those of the head's classes, which are train's."""
+    return class_names(cell.train.packs[0]) if cell.train.packs else None
 
 
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
@@ -276,7 +287,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if cell.predictions:  # before the record: with it the run is finished
-        write_predictions(results, cell.hash, cell.domain, cell.train.classes, test_images.ids, result.logits)
+        _write_predictions(cell, test_images, result.logits, results)
     if (done := _record_path(cell, results)).is_file():
         record = read_record(done)  # another command was faster: its measurements stand
     else:

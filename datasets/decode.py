@@ -6,6 +6,7 @@ EXIF orientation is not applied), except that 16-bit greys are scaled and not cl
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,17 @@ def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
     """The fully decoded image in its own mode (RGB, L, P, CMYK, ...)."""
     if not data:
         raise BadInput(f"{domain}: {path} is empty (0 bytes); unpack the domain's images again")
+    return _loaded(lambda: Image.open(io.BytesIO(data), formats=FORMATS), path, domain)
+
+
+def decode_image(image: Image.Image, path: Path, domain: str) -> Image.Image:
+    """As `decode`, of an image that PIL has opened or made; `path` and `domain` are for the message only."""
+    return to_rgb(_loaded(lambda: image, path, domain), path, domain)
+
+
+def _loaded(opened: Callable[[], Image.Image], path: Path, domain: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = opened()
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         if max(image.size) > MAX_ASPECT * min(image.size):

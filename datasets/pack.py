@@ -20,6 +20,7 @@ from datasets.cores import cores
 from datasets.decode import decode_bytes, read_bytes, resized
 from datasets.errors import BadInput
 from datasets.io import clear, make_folder, move, remove, temporary_name
+from datasets.text import as_text
 
 VERSION = 3
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
@@ -79,6 +80,11 @@ class Pack:
 
     def image(self, i: int) -> np.ndarray:
         return next(self.images(np.array([i])))
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """A pack's class names by label, as text that can be shown; "" where the release leaves a gap."""
+    return tuple(as_text(name) for name in json.loads((folder / "manifest.json").read_text())["classes"])
 
 
 def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], None] = lambda images: None) -> Pack:

@@ -16,7 +16,8 @@ from benchmark.growth.point import Point
 from benchmark.growth.resident import resident
 from benchmark.malloc import give_back
 from benchmark.perf import network as net
-from benchmark.serve import Head, MultiDomain
+from benchmark.serve import MultiDomain
+from benchmark.serving.head import Head
 from datasets.catalogue import DOMAINS
 from methods.layers.network import stored_tensors
 from methods.method import Method
