@@ -22,6 +22,7 @@ from benchmark.identity import TRAINING_VERSION
 from benchmark.images import open_images
 from benchmark.joint import load_together
 from benchmark.predictions import predictions_path, write_predictions
+from benchmark.progress import Watched, hearing
 from benchmark.provenance import Provenance, device_name, kernels
 from benchmark.records import SCHEMA_VERSION, read_record, write_record
 from benchmark.serving.head import Head
@@ -45,7 +46,7 @@ def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, rep
         if (done := _record_path(cell, results)).is_file():
             record = read_record(done)
             if cell.predictions and not predictions_path(results, cell.hash).is_file():
-                _predict_again(cell, results, device)
+                _predict_again(cell, results, device, report)
             return record
         return _run(cell, results, provenance, device, report)
     except BadInput as error:
@@ -88,15 +89,18 @@ def _alone(
     if method.views:
         begin = time.perf_counter()
         frozen, trained = method.split(network)
-        batches = FeatureBatches(frozen, images, method.views, cell.seed)
+        batches = FeatureBatches(frozen, images, method.views, cell.seed, hearing(report))
+        hearing(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
         prepared = time.perf_counter() - begin
     checkpoint = _checkpoint(cell, results)
     resumed = checkpoint.is_file()
+    if cell.profile.compile:
+        hearing(report)("compiling the training step", 0, 0)
     history, clock = train(
         trained,
         method,
-        batches,
+        Watched(batches, report),
         cell.profile.adapt,
         lr=cell.lr,
         seed=cell.seed,
@@ -116,7 +120,7 @@ def _alone(
     return Ready(network, history, measured, _write(cell, method, stored, images.crop, results))
 
 
-def _predict_again(cell: Cell, results: Path, device: str) -> None:
+def _predict_again(cell: Cell, results: Path, device: str, report: Report) -> None:
     """Evaluate a finished run from what it stored, and keep its predictions. BadInput where that is gone or damaged."""
     (method,) = select(cell.method)
     source, _ = networks.load(cell.backbone, device)
@@ -130,7 +134,8 @@ def _predict_again(cell: Cell, results: Path, device: str) -> None:
     else:
         network = together.networks[cell.domain.name]
     bare, _ = _bare(network, method, images)
-    result = evaluate(_served(bare, cell, method, together), images, cell.profile.precision)
+    served = _served(bare, cell, method, together)
+    result = evaluate(served, Watched(images, report), cell.profile.precision)
     _write_predictions(cell, images, result.logits, results)
 
 
@@ -223,7 +228,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     bare, difference = _bare(network, method, test_images)
     served = _served(bare, cell, method, together)
     inference = conv_macs(served, test_images.crop)
-    result = evaluate(served, test_images, profile.precision)
+    result = evaluate(served, Watched(test_images, report), profile.precision)
     floats = bits = 0
     if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)

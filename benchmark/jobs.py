@@ -31,7 +31,10 @@ def work(
     running: set[Future] = set()
 
     def told(key: str, row: dict) -> None:
-        screen.epoch(key, row, per_epoch[key])
+        if "doing" in row:
+            screen.doing(key, row["doing"], row["done"], row["of"])
+        else:
+            screen.epoch(key, row, per_epoch[key])
 
     with Workers(workers, device) as pool:
 

@@ -11,6 +11,7 @@ from benchmark.cells import Backbone
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.profiles import Profile
+from benchmark.progress import Watched, hearing
 from benchmark.train import Report, train
 from datasets.errors import BadInput
 from methods.layers.network import Network
@@ -43,10 +44,12 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
     network = build(profile, backbone.structure, backbone.images.classes)
     network.to(device=device, memory_format=memory_format(profile, batches.device))
     checkpoint = backbone.path.with_suffix(".part")
+    if profile.compile:
+        hearing(report)("compiling the training step", 0, 0)
     history, clock = train(
         network,
         Method(),
-        batches,
+        Watched(batches, report),
         recipe,
         lr=recipe.lr,
         seed=profile.backbone_seed,

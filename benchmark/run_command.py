@@ -43,7 +43,8 @@ def run(args: Namespace) -> int:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
         asked = plan.cells(request, data, request.methods, request.seeds)
-        finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])
+        with screen.busy("reading the records"):
+            finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])
         helping, lent = _baseline(request, data, asked, pd.concat([finished, shipped]), screen)
         done = set(finished["hash"]) | {path.stem for path in (results / "records").glob("*.parquet")}
         todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in done}.values())
@@ -61,10 +62,11 @@ def run(args: Namespace) -> int:
                 data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
             )
             faults = work(todo, results, provenance, device, workers, screen)
-    frame = read_frame([results / "records"])
-    as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
-    found = tables.tables(frame[as_cut], lent)
-    paths = write_all(table_files.contents(found, results)) if found else []
+        with screen.busy("making the tables of all records"):
+            frame = read_frame([results / "records"])
+            as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
+            found = tables.tables(frame[as_cut], lent)
+            paths = write_all(table_files.contents(found, results)) if found else []
     for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
         screen.table(table)
     if any(predictions_path(results, cell.hash).is_file() for cell in asked if cell.predictions):

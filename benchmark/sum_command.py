@@ -71,8 +71,11 @@ def run(args: Namespace) -> int:
     cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(cells, args)
     rows = []
-    for seed in request.seeds:
-        rows += _sum([cell for cell in cells if cell.seed == seed], args.results, device)
+    with screen:
+        for i, seed in enumerate(request.seeds):
+            screen.doing("sums", "evaluating the sums", i, len(request.seeds))
+            rows += _sum([cell for cell in cells if cell.seed == seed], args.results, device)
+        screen.done("sums")
     about = {"commit": commit(), "versions": versions(), "machine": machine(), "command": command()}
     name = f"sum-{method.name}-{'-'.join(c.domain.name for c in cells[:: len(request.seeds)])}"
     path = args.results / f"{name}-{digest(runs=[c.hash for c in cells])[:8]}.parquet"

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sized
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,13 @@ def run(args: Namespace) -> int:
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
         return 0
-    frame = read_frame([source])
+    with Screen() as screen:
+        return _made(args, source, screen)
+
+
+def _made(args: Namespace, source: Path, screen: Screen) -> int:
+    with screen.busy("reading the records"):
+        frame = read_frame([source])
     _some(frame, source)
     if not args.limited:
         frame = frame[frame["limit"].isna()]
@@ -35,13 +42,17 @@ def run(args: Namespace) -> int:
             f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
             "show them with `python -m benchmark tables --limited`"
         )
-    found = tables.tables(frame, read_frame([SHIPPED]))
+    with screen.busy("making the tables"):
+        found = tables.tables(frame, read_frame([SHIPPED]))
     folder = args.results / "figures"
-    screen = Screen()
-    drawn = figures.contents(found, lambda hashes: read_histories([source], hashes), folder, args.only, screen.say)
-    made = table_files.contents(found, args.results) | published.contents(args.results)
-    made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
-    paths = write_all(made | drawn)
+    histories = lambda hashes: read_histories([source], hashes)
+    told = partial(screen.doing, "figures")
+    drawn = figures.contents(found, histories, folder, args.only, screen.say, told)
+    screen.done("figures")
+    with screen.busy("writing the tables and the page"):
+        made = table_files.contents(found, args.results) | published.contents(args.results)
+        made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
+        paths = write_all(made | drawn)
     for table in found:
         screen.table(table)
     screen.files(list(dict.fromkeys(path.parent if folder in path.parent.parents else path for path in paths)))

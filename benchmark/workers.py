@@ -39,6 +39,20 @@ def _tell(key: str, row: dict) -> None:
     _messages.put((key, row))
 
 
+class Home:
+    """A job's way home: its epochs as they end, and what it does beside them."""
+
+    def __init__(self, key: str):
+        self._key = key
+        self.doing("starting")  # before torch is loaded
+
+    def __call__(self, row: dict) -> None:
+        _tell(self._key, row)
+
+    def doing(self, what: str, done: float = 0, of: int = 0) -> None:
+        _tell(self._key, {"doing": what, "done": done, "of": of})
+
+
 def settle(precision: str) -> None:
     """One thread; and float32 is float32 on a GPU too, unless the precision asked for is tf32."""
     import torch
@@ -48,31 +62,34 @@ def settle(precision: str) -> None:
 
 
 def _pretrain(backbone: Backbone, device: str) -> None:
+    home = Home(backbone.hash)
     from benchmark.networks import pretrain
 
     settle(backbone.profile.precision)
     try:
-        pretrain(backbone, device, lambda row: _tell(backbone.hash, row))
+        pretrain(backbone, device, home)
     except BadInput as error:
         what = f"{backbone.images.domain.name}: pretraining the {backbone.structure} backbone"
         raise BadInput(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
 
 
 def _together(joint: Joint, device: str) -> None:
+    home = Home(joint.hash)
     from benchmark.joint import train_together
 
     settle(joint.backbone.profile.precision)
     try:
-        train_together(joint, device, lambda row: _tell(joint.hash, row))
+        train_together(joint, device, home)
     except BadInput as error:
         raise BadInput(f"{joint.method.partition('(')[0]}, over all domains: {error}") from None
 
 
 def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
+    home = Home(cell.hash)
     from benchmark.cell import run_cell
 
     settle(cell.profile.precision)
-    return run_cell(cell, results, provenance, device, lambda row: _tell(cell.hash, row))
+    return run_cell(cell, results, provenance, device, home)
 
 
 class Workers:
@@ -106,7 +123,7 @@ class Workers:
     def finished(self, jobs: set[Future], told: Callable[[str, dict], None]) -> Iterator[Future]:
         """Yield each job as it ends, and those added to `jobs` meanwhile.
 
-        `told(key, epoch row)` is called for every message in between.
+        `told(key, row)` is called for every message in between, of an epoch or of what is done beside them.
         """
         while jobs:
             done, _ = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)

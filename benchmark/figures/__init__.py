@@ -40,12 +40,13 @@ def contents(
     folder: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> dict[Path, bytes | None]:
     """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
     left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
-    these kinds that stand in the folder and are drawn no more are None.
+    these kinds that stand in the folder and are drawn no more are None. `told` hears how many are drawn.
     """
     check(only)
     kinds = [name for name in KINDS if name in only or not only]
@@ -55,7 +56,8 @@ def contents(
     with look.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
-            for group in found:
+            for i, group in enumerate(found):
+                told("drawing figures", kinds.index(kind) * len(found) + i, len(kinds) * len(found))
                 try:
                     for figure in KINDS[kind](group):
                         for ending, content in look.as_bytes(figure).items():
