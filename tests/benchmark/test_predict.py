@@ -116,7 +116,7 @@ def net(untrained: tuple[Path, Path], tmp_path: Path) -> MultiDomain:
 def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path):
     image, file = picture(1, 5).resize((80, 70)), tmp_path / "x.png"
     image.save(file)
-    pixels = np.asarray(image)
+    pixels = np.array(image)
     wanted = net.predict(file, "new")
     with pytest.raises(BadInput, match="no domain is in use"):
         net.predict(file)
