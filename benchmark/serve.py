@@ -29,6 +29,15 @@ _LOADING = threading.RLock()
 """One network is placed at a time: what is drawn for it comes out of the process's one generator."""
 
 
+class _Choice(threading.local):
+    """The domain that each thread chose; None where it chose none."""
+
+    name: str | None = None
+
+    def __reduce__(self):  # nothing is chosen of a copy
+        return _Choice, ()
+
+
 @dataclass(frozen=True)
 class Held:
     """One domain: its network, and the network whose tensors it shares."""
@@ -64,7 +73,7 @@ class MultiDomain:
         """Raises BadInput for a file that is no backbone out of this suite's cache, or a damaged one."""
         self.path, self.device = Path(backbone), torch.device(device)
         self.held: dict[str, Held] = {}
-        self._used, self._last = threading.local(), ""
+        self._used, self._last = _Choice(), ""
         self._trunks: dict[str, nn.Module] = {}
         tensors, about = read_weights(self.path)
         try:
@@ -134,7 +143,7 @@ class MultiDomain:
     @property
     def name(self) -> str:
         """The domain in use: what this thread chose last, or where it chose none what any thread did; "" for none."""
-        name = getattr(self._used, "name", self._last)
+        name = self._last if self._used.name is None else self._used.name
         return name if name in self.held else ""
 
     def use(self, name: str) -> None:
@@ -147,7 +156,7 @@ class MultiDomain:
         with _LOADING:
             self._held(name, "name one of those")
             del self.held[name]
-            if getattr(self._used, "name", "") == name:
+            if self._used.name == name:
                 self._used.name = ""
             if self._last == name:
                 self._last = ""

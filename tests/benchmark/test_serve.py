@@ -120,7 +120,8 @@ def plain(shop: Shop) -> MultiDomain:
 
 
 FRESH = """
-import json, sys
+import json, sys, threading
+import torch
 from safetensors.torch import load_file, save_file
 from benchmark.serve import MultiDomain
 job = json.load(open(sys.argv[1]))
@@ -132,6 +133,26 @@ for backbone, files in job["files"].items():
     for name in reversed(net.held):
         net.use(name)
         out[name] = net(x).contiguous()
+
+        # In the midst of a pass another thread's pass of other images runs through the same network.
+        other, calls, found = x[:3].flip(3), [], []
+        wanted = net(other)
+        def hook(*_):
+            if threading.current_thread() is threading.main_thread():
+                calls.append(1)
+                if len(calls) == half:
+                    thread = threading.Thread(target=lambda: found.append(net(other, name)))
+                    thread.start()
+                    thread.join()
+        half = 0
+        leaves = [m for m in net.held[name].network.modules() if not [*m.children()]]
+        hooks = [m.register_forward_hook(hook) for m in leaves]
+        net(x)
+        half, calls = len(calls) // 2, []
+        assert torch.equal(net(x), out[name]), name
+        assert half and torch.equal(found[0], wanted), name
+        for h in hooks:
+            h.remove()
 save_file(out, job["out"])
 """
 
