@@ -18,7 +18,7 @@ from benchmark.checkpoint import write_safetensors
 from benchmark.cost import conv_macs
 from benchmark.evaluate import evaluate, merge_checked
 from benchmark.features import FeatureBatches
-from benchmark.identity import TRAINING_VERSION
+from benchmark.identity import TRAINING_VERSION, network_digest, trunk_digest
 from benchmark.images import open_images
 from benchmark.joint import load_together
 from benchmark.predictions import predictions_path, write_predictions
@@ -143,9 +143,12 @@ def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Net
     path = _adapters_path(cell, results)
     mend = f"remove {_record_path(cell, results)}, and the run is trained again"
     try:
-        tensors, _ = read_weights(path)
+        tensors, about = read_weights(path)
+        head = Head.of(about, path)
     except BadInput:
         raise BadInput(f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}") from None
+    if head.weights not in (None, _weights(cell)):
+        raise BadInput(f"{path} was trained on other weights than {cell.backbone.path} holds now; {mend}")
     network = method.place(source, cell.train.classes)
     if fault := restore(network, source, tensors) or networks.damage(network):
         raise BadInput(f"{path} {fault}; {mend}")
@@ -192,12 +195,19 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         training=TRAINING_VERSION,
         joint=cell.joint.hash if cell.joint else None,
         names=_class_names(cell),
+        weights=_weights(cell),
+        joint_weights=None if method.alone else trunk_digest(read_weights(cell.joint.path)[0]),
     )
     return write_safetensors(_adapters_path(cell, results), stored, head.metadata())
 
 
 def _write_predictions(cell: Cell, images: Batches, logits: Tensor, results: Path) -> None:
     write_predictions(results, cell.hash, cell.domain, _class_names(cell), images.files(), images.ids, logits)
+
+
+def _weights(cell: Cell) -> str:
+    """What tells the backbone's weights: its hash names how they were made, and they differ between processors."""
+    return network_digest(read_weights(cell.backbone.path)[0])
 
 
 def _class_names(cell: Cell) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.identity import digest, tensors_digest
+from benchmark.identity import digest, network_digest
 from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
 
@@ -66,9 +66,7 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             )
         if fault := networks.damage(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
-        # Counters of batches are left out, as a network is the same with and without them: they decide nothing.
-        weights = {n: t for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
-        content = tensors_digest(weights)
+        content = network_digest(network.state_dict())
         target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
         says = {"structure": structure, "file": file.name, "hash": target.stem, "network": adapted.network}
         says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}

@@ -28,3 +28,13 @@ def tensors_digest(tensors: Mapping[str, "Tensor"]) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()[:16]
+
+
+def network_digest(tensors: Mapping[str, "Tensor"]) -> str:
+    """That of a network's weights. Counters of batches decide nothing, and are not always there: they are left out."""
+    return tensors_digest({name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")})
+
+
+def trunk_digest(tensors: Mapping[str, "Tensor"]) -> str:
+    """Of what a joint training's file holds, that of the weights that all domains share."""
+    return network_digest({name: t for name, t in tensors.items() if name.startswith("trunk.")})

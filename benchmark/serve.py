@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_named, stage_channels
 from benchmark.backbones.weights import read_weights
+from benchmark.identity import network_digest, trunk_digest
 from benchmark.malloc import give_back
 from benchmark.profiles import PROFILES, fitting
 from benchmark.serving.head import Hash, Head
@@ -25,6 +26,7 @@ from methods.layers.packed import hold_stored
 from methods.method import Method
 from methods.registry import select
 
+_OTHERS = "was trained on other weights than {} holds, which were made by the same recipe on another machine or anew"
 _LOADING = threading.RLock()
 """One network is placed at a time: what is drawn for it comes out of the process's one generator."""
 
@@ -74,7 +76,7 @@ class MultiDomain:
         self.path, self.device = Path(backbone), torch.device(device)
         self.held: dict[str, Held] = {}
         self._used, self._last = _Choice(), ""
-        self._trunks: dict[str, nn.Module] = {}
+        self._trunks: dict[str, tuple[nn.Module, str]] = {}
         tensors, about = read_weights(self.path)
         try:
             says = msgspec.convert(about, _Backbone, strict=False)
@@ -84,6 +86,7 @@ class MultiDomain:
                 f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
             ) from None
         self._says, fault = says, _misfit(says, tensors)
+        self._weights = network_digest(tensors)
         if not fault:
             with _LOADING, self._aside():
                 self._shapes = shapes_named(says.network, says.width)
@@ -118,6 +121,8 @@ class MultiDomain:
                 f"{path} holds adapters of the backbone {head.backbone}, and {self.path} is {self._says.hash}; "
                 "load each on its own"
             )
+        if head.weights not in (None, self._weights):
+            raise BadInput(f"{path} {_OTHERS.format(self.path)}; give the file from where it was trained")
         method = self._method(head, tensors, path)
         if merge and not method.mergeable:
             raise BadInput(f"{path}: {method.spec} does not merge; load it without merging")
@@ -240,20 +245,23 @@ class MultiDomain:
             raise BadInput(
                 f"{path} does not say of which joint training it is, as {method.name} needs it; get it again"
             )
+        file = self.path.with_name(f"{head.joint}.safetensors")
         if head.joint not in self._trunks:
-            file = self.path.with_name(f"{head.joint}.safetensors")
             if not file.is_file():
                 raise BadInput(
                     f"{path} stands on weights that {method.name} trained over all domains; put their file "
                     f"{file.name} beside {self.path}"
                 )
             tensors, _ = read_weights(file)
-            together = method.together(self.source, {})
             theirs = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
+            together = method.together(self.source, {})
             if fault := restore(together, self.source, theirs) or networks.damage(together):
                 raise BadInput(f"{file} {fault}; get the file again")
-            self._trunks[head.joint] = together
-        return self._trunks[head.joint]
+            self._trunks[head.joint] = together, trunk_digest(theirs)
+        together, weights = self._trunks[head.joint]
+        if head.joint_weights not in (None, weights):
+            raise BadInput(f"{path} {_OTHERS.format(file)}; give the file from where it was trained")
+        return together
 
 
 class _Backbone(msgspec.Struct, frozen=True):

@@ -37,6 +37,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     joint: Hash | None = None  # hash of the training over all domains; absent where the method has none
     # The classes' names in the order of the logits, a JSON list; "" for one without a name. Older files lack them.
     names: tuple[str, ...] | None = None
+    # Of the backbone's weights, and of the joint training's where a domain stands on those: a hash above says how they
+    # were made, and another processor makes others of it. Older files lack them.
+    weights: Hash | None = None
+    joint_weights: Hash | None = None
 
     def __post_init__(self):
         if self.names is not None and len(self.names) != self.classes:

@@ -141,6 +141,25 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         net.predict(file, "newt")
 
 
+def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, picture, tmp_path: Path, capsys):
+    section = (Path(__file__).parents[2] / "README.md").read_text().split("### A trained domain in use")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    picture(1, 5).save(tmp_path / "picture.jpg")
+    there = {
+        ".cache/backbones/0123456789abcdef.safetensors": untrained[0],
+        "results/runs/adapters/fedcba9876543210.safetensors": tmp_path / "new.safetensors",
+        "picture.jpg": tmp_path / "picture.jpg",
+    }
+    for name, path in there.items():
+        assert f'"{name}"' in code
+        code = code.replace(f'"{name}"', repr(str(path)))
+    values = {"x": torch.zeros(2, 3, 64, 64)}
+    exec(code, values)
+    found = net.predict(tmp_path / "picture.jpg", "new")
+    assert capsys.readouterr().out == f"{found.name} {found.probability} {found.names}\n"
+    assert torch.equal(values["logits"], net(values["x"], "new")) and values["net"].held == {}
+
+
 def test_files_without_names_are_read_as_before(net: MultiDomain, picture):
     assert net.classes("old") is None and net.classes("new")[7] == "class 7"
     before, now = (net.predict(picture(0, 1), name) for name in ("old", "new"))

@@ -12,6 +12,7 @@ import torch
 
 from benchmark import cell as cell_module
 from benchmark.__main__ import main
+from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.predictions import FIELDS, SCHEMA, predictions_path, read_predictions, write_predictions
 from benchmark.records import read_frame, read_records
 from benchmark.run_command import _baseline
@@ -137,6 +138,18 @@ def test_adapters_that_are_gone_or_cut_are_told(spoil, here, plain: Path, untrai
     done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
     assert "dtd" in done.err and "is gone or damaged; remove" in done.err and "is trained again" in done.err
     assert done.code == 2 and not predictions_path(plain, record["hash"]).exists()
+
+
+def test_adapters_of_other_weights_than_the_backbone_has_now_are_told(here, plain: Path, untrained):
+    """It was pretrained anew, elsewhere, by the same recipe: what is predicted would not be the record's."""
+    record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    tensors, about = read_safetensors(path)
+    for weights, code in (("0" * 16, 2), (None, 0)):
+        about = about | {"weights": weights} if weights else {k: v for k, v in about.items() if k != "weights"}
+        write_safetensors(path, tensors, about)
+        done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
+        assert done.code == code and ("was trained on other weights than" in done.err) == (code == 2), done.err
 
 
 def test_older_ones_without_names_and_files_are_read(predicted: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import sys
 import weakref
 from collections.abc import Callable
@@ -18,11 +19,12 @@ from benchmark.cell import _write
 from benchmark.cells import Backbone, Cell, Images, Joint
 from benchmark.checkpoint import write_safetensors
 from benchmark.given import read_given
-from benchmark.identity import TRAINING_VERSION
+from benchmark.identity import TRAINING_VERSION, network_digest
 from benchmark.images import open_images
 from benchmark.profiles import profile
 from benchmark.records import read_records
-from benchmark.serve import Head, MultiDomain
+from benchmark.serve import MultiDomain
+from benchmark.serving.head import Head
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.layers.network import Adapter, Network, own_tensors, restore, stored_tensors
@@ -296,12 +298,14 @@ def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
         "crop": "32",
         "shorter": "36",
         "training": str(TRAINING_VERSION),
+        "weights": network_digest(load_file(shop.backbone("plain").path)),
     }
     head = Head.of(about, lora)
     assert (head.mean, head.std, head.joint) == (domain.mean, domain.std, None) and head.metadata() == about
     path, _ = shop.together()["dtd"]
     with safe_open(path, "pt") as file:
-        assert Head.of(file.metadata(), path).metadata() == file.metadata() and "joint" in file.metadata()
+        assert Head.of(file.metadata(), path).metadata() == file.metadata()
+        assert {"joint", "joint_weights"} <= file.metadata().keys()
 
 
 def test_a_librarys_backbone(tmp_path: Path):
@@ -485,6 +489,35 @@ def test_a_backbone_that_is_none(about: dict, tensors: dict, told: str, plain: M
     save_file(kept[0], tmp_path / "odd.safetensors", kept[1])
     sentence = refused(MultiDomain, tmp_path / "odd.safetensors")
     assert told in sentence and str(tmp_path / "odd.safetensors") in sentence
+
+
+def with_other_weights(path: Path, out: Path) -> None:
+    """The same file as another processor would have trained it: the last bits of a weight are others."""
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    name = next(n for n in tensors if n.endswith("stem.conv.conv.weight") or n.endswith("stem.conv.weight"))
+    save_file(tensors | {name: tensors[name] * 1.0000002}, out, about)
+
+
+def test_weights_of_the_same_recipe_that_are_others(shop: Shop, lora: Path, altered, tmp_path: Path):
+    """A backbone is named by how it was made, and two processors make two of one name."""
+    (tmp_path / "cache").mkdir()
+    backbone = tmp_path / "cache" / shop.backbone("plain").path.name
+    with_other_weights(shop.backbone("plain").path, backbone)
+    net = MultiDomain(backbone)
+    assert f"{lora} was trained on other weights than {backbone} holds" in refused(net.load, lora)
+    net.load(altered({"weights": None}))  # an older file does not say of which
+    path, _ = shop.together()["dtd"]
+    with safe_open(path, "pt") as file:
+        joint = f"{file.metadata()['joint']}.safetensors"
+    series = shop.backbone("series").path
+    shutil.copy(series, tmp_path / "cache")
+    with_other_weights(series.with_name(joint), tmp_path / "cache" / joint)
+    net = MultiDomain(tmp_path / "cache" / series.name)
+    assert f"was trained on other weights than {tmp_path / 'cache' / joint} holds" in refused(net.load, path)
+    assert not net.held
+    MultiDomain(series).load(path)
 
 
 def test_a_header_that_says_nothing_of_itself(plain: MultiDomain, lora: Path, tmp_path: Path):
