@@ -36,7 +36,7 @@ def run(args: Namespace) -> int:
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
         ready(place, args.cache)
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
         cell = _anew(planned(record, request, data), place)
         new = place / "records" / f"{cell.hash}.parquet"
         new.unlink(missing_ok=True)  # of a rerun before

@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         request = able(request, select_named(args.method), screen)
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
         asked = plan.cells(request, data, request.methods, request.seeds)
         with screen.busy("reading the records"):
             finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])

@@ -67,7 +67,7 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     screen = Screen()
     with screen:
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
     cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(cells, args)
     rows = []

@@ -65,6 +65,7 @@ class Split:
     description: str
     source: Path  # the file (or folder) that says so, for messages
     sizes: np.ndarray | None = None
+    notes: tuple[str, ...] = ()  # sentences on what was taken otherwise than one may think
 
     def __len__(self) -> int:
         return len(self.files)
