@@ -137,8 +137,9 @@ def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Pr
             heights[:] = min(heights[0], height), max(heights[1], height)
             kinds = ["have a shorter side other than 72 or 73 pixels"] if min(width, height) not in (72, 73) else []
             kinds += [f"are of mode {mode}, read as RGB"] if mode not in ("RGB", "L") else []
-            stated = (width, height) if split.sizes is None else tuple(split.sizes[i])
-            kinds += [f"have another size than {split.source.name} says"] if stated != (width, height) else []
+            stated = (width, height) if split.sizes is None else split.sizes[i]
+            differ = any(there != said and said == said for there, said in zip((width, height), stated, strict=True))
+            kinds += [f"have another size than {split.source.name} says"] if differ else []
             for kind in kinds:
                 count, first = odd.get(kind, (0, f"{file}, {width}×{height}"))
                 odd[kind] = (count + 1, first)

@@ -106,14 +106,14 @@ def test_annotation_that_is_no_json(content: str, refused, broken: Path):
     assert sentence.startswith("dtd: ") and str(annotations(broken)) in sentence and mends(sentence)
 
 
-@pytest.mark.parametrize("key", ["images", "categories", "annotations", "info"])
+@pytest.mark.parametrize("key", ["images", "categories", "annotations"])
 def test_annotation_that_lacks_a_key(key: str, refused, broken: Path):
     change(annotations(broken), lambda content: content.pop(key))
     sentence = refused()
     assert key in sentence and "dtd" in sentence and str(annotations(broken)) in sentence and mends(sentence)
 
 
-@pytest.mark.parametrize("listed", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("listed", ["images", "categories"])
 def test_annotation_that_repeats_an_id(listed: str, refused, broken: Path):
     change(annotations(broken, "val"), lambda content: content[listed].append(content[listed][0]))
     sentence = refused()
