@@ -1,8 +1,9 @@
 """Trained domains in use: one shared backbone, and the adapters of any number of domains on it."""
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -209,9 +210,16 @@ class MultiDomain:
     def _names(self) -> str:
         return ", ".join([*self.held]) or "none"
 
-    def _aside(self):
-        """The caller's random numbers stay as they are."""
-        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Numbers as a run has them whatever torch's defaults are, and the caller's random numbers stay as they are."""
+        default = torch.get_default_dtype()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.device:
+            torch.set_default_dtype(torch.float32)
+            try:
+                yield
+            finally:
+                torch.set_default_dtype(default)
 
     def _method(self, head: Head, tensors: dict[str, Tensor], path: Path) -> Method:
         """The method of a file whose tensors may be its; nothing large is made for one whose are not."""

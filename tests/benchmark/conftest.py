@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shop import Shop
 
 from benchmark import plan, workers
 from benchmark.__main__ import main
 from benchmark.profiles import profile
+from benchmark.serve import MultiDomain
 from datasets.annotations import write_annotations
 from datasets.catalogue import DOMAINS
 from methods.registry import select
@@ -232,3 +234,21 @@ def planned(bench: Bench) -> Callable[..., tuple]:
         return request, data, plan.cells(request, data, request.methods, request.seeds)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Makes backbones and files of domains on them, nothing trained."""
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def lora(shop: Shop) -> Path:
+    """The file of a domain; nobody writes into it."""
+    return shop.written("lora(rank=2)")[0]
+
+
+@pytest.fixture
+def multi(shop: Shop) -> MultiDomain:
+    """The plain backbone, with no domain yet."""
+    return MultiDomain(shop.backbone("plain").path)

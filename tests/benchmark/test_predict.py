@@ -95,7 +95,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A backbone and the file of a domain on it, as versions before this wrote it: without class names."""
-    return write(select("bn_adapt")[0], tmp_path_factory.mktemp("untrained"), 0.125)[:2]
+    return write(select("ssf")[0], tmp_path_factory.mktemp("untrained"), 0.125)[:2]
 
 
 @pytest.fixture
@@ -165,6 +165,27 @@ def test_files_without_names_are_read_as_before(net: MultiDomain, picture):
     before, now = (net.predict(picture(0, 1), name) for name in ("old", "new"))
     assert before.name is before.names is None
     assert (before.labels, before.probabilities) == (now.labels, now.probabilities)
+
+
+def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, Path], picture):
+    """Those of number formats and devices are of the whole process, and are left as they were."""
+    wanted = net.predict(picture(0, 1), "old")
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        again = MultiDomain(untrained[0])
+        again.load(untrained[1], "old")
+        again.load(untrained[1], "merged", merge=True)
+        assert torch.get_default_dtype() is torch.float64 and torch.empty(1).is_meta
+        torch.set_default_device(None)
+        assert again.predict(picture(0, 1), "old") == wanted
+        assert again.predict(picture(0, 1), "merged").labels == wanted.labels
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    with torch.autocast("cpu", torch.bfloat16):
+        again.load(untrained[1], "again")
+    assert again.predict(picture(0, 1), "again") == wanted
 
 
 @pytest.mark.parametrize(
