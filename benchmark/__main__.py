@@ -242,7 +242,9 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = "begins anew" if args.command in ("perf", "growth") else "goes on where it was"
+        again = "goes on where it was"
+        if args.command in ("perf", "growth"):
+            again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
         print(f"stopped; the same command {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.progress import Counter, Told
+from benchmark.progress import Counter, Told, silent
 from datasets.batches import Batches
 from datasets.errors import BadInput
 
@@ -26,7 +26,7 @@ class FeatureBatches:
         batches: Batches,
         views: int,
         seed: int,
-        told: Told = lambda what, done, of: None,
+        told: Told = silent,
     ):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
         self.x, self.y = None, torch.from_numpy(batches.labels.copy()).to(self.device)

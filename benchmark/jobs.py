@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from benchmark.cells import Backbone, Cell, Joint
+from benchmark.precision import warning
 from benchmark.profiles import Profile
 from benchmark.provenance import Provenance
 from benchmark.screen import Screen
@@ -36,6 +37,8 @@ def work(
         else:
             screen.epoch(key, row, per_epoch[key])
 
+    if text := warning(todo[0].profile.precision, device):  # of one command, one profile
+        screen.say(text)
     with Workers(workers, device) as pool:
 
         def start_ready() -> None:

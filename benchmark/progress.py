@@ -18,7 +18,11 @@ Told = Callable[[str, float, int], None]
 
 def hearing(report: Callable) -> Told:
     """Where progress is told to: the report's `doing`, or nowhere."""
-    return getattr(report, "doing", lambda what, done=0, of=0: None)
+    return getattr(report, "doing", silent)
+
+
+def silent(what: str, done: float, of: int) -> None:
+    """Told to nobody."""
 
 
 class Counter:

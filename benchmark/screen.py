@@ -98,9 +98,9 @@ class Screen:
                 self.done(key)
                 return
             now, task = self._clock(), self._tasks.get(key)
-            if task is None or (task.name, task.of) != (again or text, of):
+            if task is None or task.name != (again or text) or done < task.done:
                 task = self._tasks[key] = Task(again or text, text, now, done, of, done)
-            task.text, task.done = text, done
+            task.text, task.done, task.of = text, done, of
             if self.live:
                 shown = job if text == EPOCHS else f"{job}: {text}" if job else text
                 self._bar(key, of or None, shown, task.left(now))

@@ -17,6 +17,7 @@ from benchmark.cells import Cell
 from benchmark.evaluate import evaluate
 from benchmark.identity import digest
 from benchmark.images import open_images
+from benchmark.precision import warning
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import SCHEMA, read_record, write_table
 from benchmark.run_command import command, device_of, requested
@@ -70,6 +71,8 @@ def run(args: Namespace) -> int:
         data = plan.open_data(request, screen.preparing, screen.say)
     cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(cells, args)
+    if text := warning(request.profile.precision, device):
+        screen.say(text)
     rows = []
     with screen:
         for i, seed in enumerate(request.seeds):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark.figures import curves, gap, look, steps, trade
 from benchmark.figures.groups import Group, grouped
+from benchmark.progress import Told, silent
 from benchmark.tables import Table
 from datasets.errors import BadInput
 
@@ -40,7 +41,7 @@ def contents(
     folder: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
-    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    told: Told = silent,
 ) -> dict[Path, bytes | None]:
     """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
