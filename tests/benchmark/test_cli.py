@@ -5,10 +5,8 @@ import os
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,20 +19,16 @@ HEAVY = ("torch", "torchvision", "pandas", "timm", "fvcore", "pyarrow", "numpy",
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in HOME)], ids=" ".join)
-def test_help_is_quick_and_loads_nothing_heavy(command: list[str]):
+def test_help_is_quick_and_loads_nothing_heavy(command: list[str], processes):
     code = (
         "import sys\nfrom benchmark.__main__ import main\n"
         f"try:\n    main({[*command, '--help']!r})\n"
-        f"finally:\n    sys.stderr.write(repr([m for m in {HEAVY!r} if m in sys.modules]))"
+        f"finally:\n    sys.stderr.write(repr(([m for m in {HEAVY!r} if m in sys.modules], len(sys.modules))))"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0 and done.stdout.startswith("usage: python -m benchmark")
-        assert ast.literal_eval(done.stderr) == []
-    assert statistics.median(seconds) < 1
+    done = processes.run([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m benchmark")
+    heavy, modules = ast.literal_eval(done.stderr)
+    assert heavy == [] and modules < 200, "what takes time is importing; a bare Python has about 60 modules"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +83,9 @@ def test_broken_option_through_the_real_command_line(command):
     )
 
 
-def test_methods_are_listed_without_torch():
+def test_methods_are_listed_without_torch(processes):
     code = "import sys\nfrom benchmark.__main__ import main\nmain(['methods'])\nassert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = processes.run([sys.executable, "-c", code], cwd=ROOT)
     assert done.returncode == 0 and "res_adapter" in done.stdout and "2.09" in done.stdout, done.stderr
 
 
@@ -101,7 +95,7 @@ def make(*words: str, **environment: str) -> str:
         pytest.skip("there is no make here")
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     command, env = ["make", *words], alone | environment
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
