@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.progress import Told, silent
 
-RETRYING = 60.0  # s of dropped rounds after which no further one is dropped
+RETRYING = 30.0  # s of dropped rounds after which no further one is dropped
 OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped
 _STAT = Path("/proc/stat")
 

@@ -49,13 +49,13 @@ def test_rounds_in_which_others_work_are_dropped_up_to_as_many_as_count(monkeypa
 
 
 def test_dropped_rounds_are_bounded_in_time_too(monkeypatch):
-    """A round takes 40 s: the second that is dropped passes a minute, so the third counts, whatever others do."""
-    ticks = itertools.accumulate([*[0, 0, 40, 0] * 9])
+    """A round takes 20 s: the second that is dropped passes half a minute, so the third counts, whatever others do."""
+    ticks = itertools.accumulate([*[0, 0, 20, 0] * 9])
     monkeypatch.setattr("benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
     rising = itertools.count(0, 1000)
     monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: next(rising))
     found = in_turn([Way("a", lambda: 1)], rounds=5)
-    assert found.dropped == 2 and found.speeds["a"] == [1 / 40] * 5
+    assert found.dropped == 2 and found.speeds["a"] == [1 / 20] * 5
 
 
 def test_it_is_told_which_way_and_round_it_is_at(monkeypatch):
