@@ -1,6 +1,8 @@
 """An unfinished run on disk: tensors and momentum as safetensors, written whole or not at all."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -8,8 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from benchmark.backbones.weights import LARGEST, LARGEST_HEADER
 from datasets.errors import BadInput
-from datasets.io import write_bytes
+from datasets.io import open_plain, write_bytes
 
 _ALIGNED = 8  # bytes: of the length in front of the header, and what the format aligns to
 
@@ -35,15 +38,28 @@ def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> l
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU by name, and the metadata. Raises SafetensorError, OSError, LookupError or ValueError.
+    """Tensors on the CPU by name, and the metadata. Raises SafetensorError, OSError or ValueError.
 
     All of one reading: safetensors' own readers open a path once for the header and once for the numbers, and mix
     two files where another command replaces it between.
     """
-    content = path.read_bytes()
-    tensors = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return tensors, header.get("__metadata__") or {}
+    with open_plain(path, LARGEST) as file:
+        length = file.read(_ALIGNED)
+        text = file.read(min(int.from_bytes(length, "little"), LARGEST_HEADER))
+        try:
+            header = json.loads(text)
+            about = header.pop("__metadata__", None) or {}
+            end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        except (LookupError, TypeError, AttributeError, RecursionError):
+            raise ValueError("its header is none of safetensors") from None
+        size = file.seek(0, os.SEEK_END)
+        if _ALIGNED + len(text) + end != size:  # told before all is read, which may be far more
+            raise ValueError(f"it has {size:,} bytes, its header tells of {_ALIGNED + len(text) + end:,}")
+        file.seek(0)
+        try:
+            return load(file.read()), about
+        except MemoryError:
+            raise OSError(errno.ENOMEM, f"there is no memory for its {size:,} bytes", str(path)) from None
 
 
 class Checkpoint:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from benchmark.parquet_file import open_parquet
 from benchmark.provenance import commit, machine, versions
 from datasets.errors import BadInput
 
@@ -25,7 +25,8 @@ def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict
     if not path.exists():
         return {}
     try:
-        table = pq.read_table(path)
+        with open_parquet(path) as file:
+            table = file.read()
     except (pa.ArrowException, OSError) as error:
         fault = " ".join(str(error).split())[:80]
         raise BadInput(f"{path} is no readable Parquet file ({fault}); remove it and measure again") from None

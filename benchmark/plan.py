@@ -15,10 +15,11 @@ from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
 from benchmark.score import BASELINE
-from datasets.annotations import Split, domains_in, read_split
+from datasets.annotations import LARGEST, Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
 from datasets.errors import BadImages, BadInput
 from datasets.folder import read_own
+from datasets.io import read_plain
 from datasets.pack import Pack, pack
 from datasets.repeated import Listed, repeated
 from datasets.standin import MARK
@@ -225,7 +226,11 @@ def _annotation_digest(root: Path, splits: Iterable[str]) -> str:
     """Of the splits in use: test labels that come later leave the rows of val in one table."""
     found = hashlib.sha256()
     for path in sorted(p for split in splits for p in (root / "annotations").glob(f"*_{split}.json")):
-        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        try:
+            content = read_plain(path, LARGEST)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({error.strerror}); restore or remove the file") from None
+        found.update(path.name.encode() + hashlib.sha256(content).digest())
     return found.hexdigest()[:16]
 
 

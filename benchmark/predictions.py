@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from benchmark.parquet_file import open_parquet
 from benchmark.records import write_table
 from datasets.catalogue import Domain, category_id
 from datasets.errors import BadInput
@@ -84,7 +84,8 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises BadInput for a file that `write_predictions` did not make, and for an image without a category.
     """
     try:
-        table = pq.read_table(path, columns=["image_id", "category_id"])
+        with open_parquet(path) as file:
+            table = file.read(["image_id", "category_id"])
         if table.schema.types != [pa.int64(), pa.int64()]:
             raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
     except (pa.ArrowException, OSError) as error:

@@ -17,6 +17,9 @@ import numpy as np
 from datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
+from datasets.io import read_plain
+
+LARGEST = 2**32  # bytes of an annotation file, about ten times imagenet12's
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,10 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
         return BadInput(f"{domain.name}: {path} {what}; {mend}")
 
     try:
-        content = read_content(path.read_bytes(), bad)
-    except OSError as error:
-        raise bad(f"cannot be read: {error.strerror}", "check its permissions") from None
+        content = read_content(read_plain(path, LARGEST), bad)
+    except (OSError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or "there is no memory for what it lists"
+        raise bad(f"cannot be read: {what}", "check the path and its rights") from None
     if not content.images:
         raise bad("lists no image: an empty split", "leave the domain out with DOMAINS= or restore the file")
     ids = np.array([image.id for image in content.images], dtype=np.int64)

@@ -21,7 +21,7 @@ from typing import IO, BinaryIO
 
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
-from datasets.io import clear, make_folder, move, remove, temporary_name
+from datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`, in bytes of the archive."""
@@ -141,6 +141,8 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
     """Fetch the archive to `path` through `path`.part, going on from what is there."""
     url = base_url.rstrip("/") + "/" + archive.name
     part = path.with_name(path.name + ".part")
+    if part.exists():
+        check_plain(part)
     for pause in (*_PAUSES, None):
         try:
             _fetch_rest(url, part, archive, progress)
@@ -238,11 +240,12 @@ def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> B
 
 def _verify(path: Path, archive: Archive, progress: Progress) -> None:
     """Refuse a file of the wrong length or sha256: a fetched one is removed, a user's own set aside."""
+    check_plain(path)
     length = path.stat().st_size
     found = f"{length:,} bytes, not {archive.bytes:,}"
     if length == archive.bytes:
         digest = hashlib.sha256()
-        with open(path, "rb") as file:
+        with open_plain(path, archive.bytes) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 progress(f"{archive.name}: sha256", file.tell(), archive.bytes)
@@ -268,7 +271,7 @@ def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> Non
     temporary = temporary_name(dest / archive.name)
     temporary.mkdir()
     try:
-        with open(path, "rb") as raw:
+        with open_plain(path, archive.bytes) as raw:
             what = f"{archive.name}: unpack"
             unpack(raw, temporary, path, lambda: progress(what, raw.tell(), archive.bytes))
         progress(what, archive.bytes, archive.bytes)
@@ -300,7 +303,7 @@ def unpack(raw: BinaryIO, folder: Path, path: Path, tick: Callable[[], None]) ->
     """
     try:
         _extract(raw, folder, _Budget(path), tick, inner=folder / "data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:  # a header may tell of any size
         raise BadInput(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
 
 

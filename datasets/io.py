@@ -1,4 +1,5 @@
-"""The one durable writer of files and folders, its temporary names, and the sweeping of what killed commands left.
+"""The one durable writer of files and folders, its temporary names, the sweeping of what killed commands left; and
+the opening of files from outside: plain ones only, of bounded size.
 
 What is written is first whole under a temporary name beside its place, its bytes are on the disk (fsync) before
 the rename, and the rename is on the disk after: neither a reader, nor a killed command, nor a power cut sees half
@@ -10,15 +11,18 @@ import errno
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from datasets.errors import BadInput
 
 LEFT = 24 * 3600  # s without a change: then what a command elsewhere was writing is taken for left behind
 _FEW = 64  # files synced one by one; more cost minutes (a commit of the journal each), and the whole disk is synced
+
+_OPENED = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe without a writer would block
 
 # Some network file systems and pipes know no fsync: there is no more to be done for the data.
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
@@ -104,7 +108,7 @@ def make_folder(folder: Path) -> None:
 def sync(path: Path) -> None:
     """Wait until a file's bytes, or a folder's entries, are on the disk. Raises OSError where the disk fails."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, _OPENED)
     except PermissionError:  # a folder that may be written, not read
         return
     try:
@@ -123,6 +127,52 @@ def _sync_tree(folder: Path) -> None:
         return
     for path in reversed(below):
         sync(path)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def open_plain(path: Path, most: int | None) -> BinaryIO:
+    """Open a file that a user named or a folder brought, of `most` bytes at the most (None: any).
+
+    Raises OSError, whose strerror stands in "FILE cannot be read (...)", where there is no file, or none that may be
+    read, or it is a folder, pipe or device (which may never end), or too large.
+    """
+    try:
+        descriptor = os.open(path, _OPENED)
+    except ValueError:  # a NUL
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    try:
+        _refuse(os.fstat(descriptor), path, most)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_plain(path: Path, most: int | None = None) -> None:
+    """As `open_plain`, for a file that a library opens. Raises OSError."""
+    _refuse(os.stat(path), path, most)
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The bytes of a file. Raises OSError as `open_plain`, and where there is no memory for them."""
+    with open_plain(path, most) as file:
+        size = os.fstat(file.fileno()).st_size  # no more is read, should it grow meanwhile
+        try:
+            return file.read(size)
+        except MemoryError:
+            raise OSError(errno.ENOMEM, f"there is no memory for its {size:,} bytes", str(path)) from None
+
+
+def _refuse(about: os.stat_result, path: Path, most: int | None) -> None:
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or device, not a plain file", str(path))
+    if most is not None and about.st_size > most:
+        told = f"it has {about.st_size:,} bytes, more than the {most:,} that such a file may have"
+        raise OSError(errno.EFBIG, told, str(path))
 
 
 # --- temporary names ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from benchmark.figures.groups import Group, grouped
 from benchmark.progress import Told, silent
 from benchmark.tables import Table
 from datasets.errors import BadInput
+from datasets.io import read_plain
 
 KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
     "pareto": trade.pareto,
@@ -110,5 +111,5 @@ def _kind(name: str) -> str:
 
 def _read(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_plain(path, most=2**26).decode(errors="replace")
     return ""

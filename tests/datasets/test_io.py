@@ -3,7 +3,9 @@
 import ast
 import errno
 import os
+import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,18 @@ import pytest
 
 from datasets import io
 from datasets.errors import BadInput
-from datasets.io import clear, make_folder, move, sync, temporary_name, write_all, write_bytes
+from datasets.io import (
+    check_plain,
+    clear,
+    make_folder,
+    move,
+    open_plain,
+    read_plain,
+    sync,
+    temporary_name,
+    write_all,
+    write_bytes,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,3 +257,58 @@ def test_folders_are_made_once(calls, tmp_path: Path):
     for _ in range(2):
         make_folder(tmp_path / "a" / "b")
     assert calls == [("fsync", tmp_path.name), ("fsync", "a")]
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 40_000_000_000)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+KINDS = {
+    "a pipe": (os.mkfifo, "it is a pipe or device, not a plain file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "it is a pipe or device, not a plain file"),
+    "a socket": (_socket, "(it is a pipe or device, not a plain file|No such device or address)"),
+    "a folder": (os.mkdir, "it is a folder, not a file"),
+    "too large": (_sparse, r"it has 40,000,000,000 bytes, more than the 1,000 that such a file may have"),
+    "not there": (lambda path: None, "No such file or directory"),
+    "a link to itself": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("read", [open_plain, read_plain, check_plain])
+def test_only_plain_files_of_bounded_size_are_opened(kind: str, read, tmp_path: Path):
+    make, told = KINDS[kind]
+    make(tmp_path / "x")
+    opened = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError) as caught:
+        read(tmp_path / "x", 1000)
+    assert re.fullmatch(told, caught.value.strerror)
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_plain_files_are_read(tmp_path: Path):
+    (tmp_path / "x").write_bytes(b"plain")
+    (tmp_path / "link").symlink_to("x")
+    for name in ("x", "link"):
+        assert read_plain(tmp_path / name, 5) == b"plain"
+        with open_plain(tmp_path / name, None) as file:
+            assert file.read() == b"plain"
+    with pytest.raises(OSError) as caught:
+        read_plain(tmp_path / "a\0b", 5)
+    assert caught.value.strerror == "no file can have this name"
+
+
+def test_a_pipe_is_no_place_to_write(tmp_path: Path):
+    """What lies there is replaced; the folder's own fsync and the probing of names never wait for a reader."""
+    os.mkfifo(tmp_path / "x")
+    sync(tmp_path / "x")
+    assert write_bytes(b"new", tmp_path / "x").read_bytes() == b"new"
