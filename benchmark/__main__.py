@@ -10,6 +10,7 @@ from pathlib import Path
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
 from benchmark.backbones.names import NAMES
 from datasets.errors import BadInput
+from datasets.text import printable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage in front of it."""
 
     def error(self, message: str):
-        self.exit(2, f"{message}; see `{self.prog} --help`\n")
+        self.exit(2, f"{printable(message)}; see `{self.prog} --help`\n")
 
 
 def parser() -> argparse.ArgumentParser:

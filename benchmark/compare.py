@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmark.grouping import GROUP, codes, newest
+from benchmark.shown import shown
 from datasets.catalogue import DOMAINS
 
 
@@ -36,7 +37,7 @@ def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Differ
     Seeds are paired within a domain. The last takes each domain's mean difference as one observation,
     for seeds of one domain are not independent of each other. The backbone's own cells are left out.
     """
-    frame = newest(frame[frame["method"].isin([a, b]) & ~frame["source_cell"].astype(bool)])
+    frame = newest(shown(frame[frame["method"].isin([a, b]) & ~frame["source_cell"].astype(bool)]))
     out = []
     group = codes(*(frame[name] for name in GROUP)) if len(frame) else []
     for code in sorted(set(group)):

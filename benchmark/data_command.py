@@ -12,9 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.console import PlainConsole
 from datasets.check import Row, check_release
 from datasets.download import RELEASE, download
 from datasets.errors import BadInput
+from datasets.text import printable
 
 _QUIET = 30.0  # s between two lines about one thing where the output is no terminal
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             "data: nothing to do; give DATA=<release to check>, DOWNLOAD=<folder to fetch it to> "
             "or SHEET=<picture to draw>"
         )
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     if args.sheet is not None:
         from benchmark.plan import standins
         from datasets.standin.sheet import contact_sheet, refuse_target
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         release = args.download / RELEASE
         console.print(f"{release} is unpacked. Check it with: make data DATA={release}", soft_wrap=True)
         for step in steps:
-            console.print(f"- {_printable(step)}", soft_wrap=not console.is_terminal)
+            console.print(f"- {printable(step)}", soft_wrap=not console.is_terminal)
     if args.data is None:
         return 0
     with _progress(console) as progress:
@@ -58,7 +60,7 @@ def _report(rows: list[Row], console: Console) -> int:
     faults = [fault for row in rows for fault in row.faults]
     console.print(_table(rows, gap=2 if console.width >= 90 else 1))
     for note in (note for row in rows for note in row.notes):
-        console.print(Text(f"note: {_printable(note)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
     differ = sum((row.images, row.classes) != row.official for row in rows if row.split)
     if differ:
         note = (
@@ -67,7 +69,7 @@ def _report(rows: list[Row], console: Console) -> int:
         console.print(Text(note, style="dim"), soft_wrap=True)
     sys.stdout.flush()
     for fault in faults:
-        print(_printable(fault), file=sys.stderr)
+        print(printable(fault), file=sys.stderr)
     sys.stderr.flush()
     what = f"{sum(row.images for row in rows):,} images of {len({row.domain for row in rows if row.split})} domains"
     if faults:
@@ -102,11 +104,6 @@ def _table(rows: list[Row], gap: int) -> Table:
                 Text(f"{len(row.faults):,}", style="bold red" if row.faults else "green"),
             )
     return table
-
-
-def _printable(sentence: str) -> str:
-    """File names may hold line breaks, terminal codes or no text at all."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmark.identity import digest, network_digest
 from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
+from datasets.text import printable
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
 
@@ -68,11 +69,11 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
         content = network_digest(network.state_dict())
         target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
-        says = {"structure": structure, "file": file.name, "hash": target.stem, "network": adapted.network}
+        says = {"structure": structure, "file": printable(file.name), "hash": target.stem, "network": adapted.network}
         says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}
         networks.write_safetensors(target, network.state_dict(), says)
         contents[structure] = content
-    return GivenBackbone(path.name, contents, adapted, colours)
+    return GivenBackbone(printable(path.name), contents, adapted, colours)
 
 
 def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None]:

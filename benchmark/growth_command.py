@@ -1,15 +1,14 @@
 """`python -m benchmark growth`: how cost grows, as tables and figures."""
 
 import dataclasses
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import get_type_hints
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 
+from benchmark.console import PlainConsole
 from benchmark.measured import COMMON, before, now
 from benchmark.records import parquet
 from benchmark.run_command import probe
@@ -39,7 +38,7 @@ def run(args: Namespace) -> int:
     found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())
     common = now() | {"cores": cores()}
-    screen = Screen(Console(highlight=False, width=None if sys.stdout.isatty() else 220))
+    screen = Screen(PlainConsole(wide=220))
     drawn, paths = {}, {}  # by growth; every file that was written, once
     with screen:
         for name in names:

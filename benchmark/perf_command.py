@@ -1,16 +1,15 @@
 """`python -m benchmark perf`: the measured ratios as a table, on the screen and as Parquet and Markdown."""
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 from typing import get_type_hints
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.console import PlainConsole
 from benchmark.measured import COMMON, before, now
 from benchmark.perf.apart import measured
 from benchmark.records import parquet
@@ -55,7 +54,7 @@ def run(args: Namespace) -> int:
     kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}
     common = now() | {"threads": cores()}
-    screen = Screen(Console(highlight=False, width=None if sys.stdout.isatty() else 220))
+    screen = Screen(PlainConsole(wide=220))
     with screen:
         for name in names:
             screen.console.print(f"measuring {name}", style="dim")

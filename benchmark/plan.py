@@ -23,6 +23,7 @@ from datasets.io import read_plain
 from datasets.pack import Pack, pack
 from datasets.repeated import Listed, repeated
 from datasets.standin import MARK
+from datasets.text import printable
 from methods.method import Method
 from methods.registry import select
 
@@ -107,7 +108,7 @@ def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda 
         root = standins(request.cache, told)
         name = data_id = root.name
     else:
-        name = root.resolve().name
+        name = printable(root.resolve().name)
     found = domains_in(root)
     annotated = _annotated(request, root, found, tuple(needed), told) | owned
     if request.data is not None:

@@ -26,6 +26,7 @@ from datasets.catalogue import DOMAINS
 from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import clear, temporary_name, write_all
+from datasets.text import printable
 from methods.registry import select, select_named
 
 SHIPPED = ROOT / "results" / "standin"
@@ -207,7 +208,7 @@ def device_of(wanted: str) -> str:
 def command() -> str:
     """What the user typed, as a shell takes it again, with no path of the interpreter."""
     made = shlex.split(os.environ.get("BENCH_COMMAND", ""))
-    return " ".join(map(_quoted, made or ["python", "-m", "benchmark", *sys.argv[1:]]))
+    return printable(" ".join(map(_quoted, made or ["python", "-m", "benchmark", *sys.argv[1:]])))
 
 
 def _quoted(word: str) -> str:

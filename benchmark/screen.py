@@ -1,6 +1,5 @@
 """The screen of a run: live bars on a terminal, plain lines elsewhere; tables at the end."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from benchmark import layout
+from benchmark.console import PlainConsole
 from benchmark.progress import EPOCHS, Task, time_left
 from benchmark.tables import Table
 
@@ -31,15 +31,15 @@ class Screen:
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         # Not a terminal: as wide as any table needs, so that nothing is cut in a log.
-        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+        self.console = console or PlainConsole(wide=400)
         self.live = self.console.is_terminal
         self._clock = clock
         self._start = self._told = clock()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
@@ -144,7 +144,7 @@ class Screen:
         """The whole work ahead, in images shown."""
         self._work, self._began = work, self._clock()
         if self.live:
-            self._bar("all", work, "[bold]all runs", "")
+            self._bar("all", work, "all runs", "")
 
     def begin(self, key: str, text: str, epochs: int) -> None:
         """A job is waiting: it gets its bar when it is heard of, so only what runs is seen."""

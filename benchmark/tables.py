@@ -14,6 +14,7 @@ from benchmark.costs import costs, times
 from benchmark.grouping import GROUP, codes, first, keys, named, newest
 from benchmark.published import published_baseline
 from benchmark.score import BASELINE, ceilings
+from benchmark.shown import shown
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 
@@ -77,6 +78,7 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
     """
     if not len(frame):
         return []
+    frame = shown(frame)
     _check(frame)
     frame = newest(frame)
     group = codes(*(frame[name] for name in GROUP))

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+from datasets.text import printable
+
 
 class BadInput(Exception):
     """Wrong input from outside: one clear sentence naming the file, the domain and the mend.
 
     The command line prints the sentence and exits with 2; nothing else in the suite turns an
-    exception into an exit code, so every other exception is a defect and keeps its traceback.
+    exception into an exit code, so every other exception is a defect and keeps its traceback. What it
+    quotes cannot steer a terminal.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadImage(BadInput):
@@ -47,4 +53,4 @@ class BadImages(BadInput):
         return f"{self.domain}: {self.total:,} images of {self.split} cannot be read: {named}{more}"
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}"
+        return printable(f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}")

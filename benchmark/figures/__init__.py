@@ -28,6 +28,7 @@ KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
 """What is drawn, by the name that ONLY= takes and that its files, or their folder, begin with."""
 
 CAPTIONS = "captions.md"
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 
 
 def check(only: Sequence[str]) -> None:
@@ -82,7 +83,7 @@ def _reasons(lacking: Counter[str], groups: int) -> str:
 
 def block(figure: look.Drawn) -> str:
     """The figure with its caption; markup in a method's name stays text."""
-    say = lambda text: html.escape(" ".join(text.split()), quote=False)
+    say = lambda text: html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
     return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
 
 
