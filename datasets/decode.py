@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets.errors import BadImage, BadInput
+from datasets.io import read_plain
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 """What is opened. Named, because PIL would try all it knows, and hand EPS to an outside program."""
@@ -26,6 +27,8 @@ if find_spec("PIL._avif"):  # Pillow 11.3 and later, where it was built with it
     FORMATS, SUFFIXES = (*FORMATS, "AVIF"), SUFFIXES | {".avif"}
 MAX_PIXELS = 80_000_000
 """Refused above this before any pixel is decoded: a decompression bomb, or no image for this suite."""
+MAX_BYTES = 2**29
+"""Of a file: more than any image of so many pixels has."""
 MAX_ASPECT = 50
 """Refused above this many times as long as wide: packing sets the shorter side, and 1 x 4000 pixels would grow huge."""
 
@@ -52,7 +55,7 @@ def read_bytes(path: Path, domain: str) -> bytes:
             if path.is_symlink() and not path.exists():
                 state = f"is a link to {os.readlink(path)}, which is missing"
             raise BadImage(domain, path, state, "restore or remove the file")
-        data = path.read_bytes()
+        data = read_plain(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadImage(domain, path, f"cannot be read ({reason})", "check the disk and its permissions") from None
@@ -88,8 +91,10 @@ def _loaded(opened: Callable[[], Image.Image], path: Path, domain: str) -> Image
         raise BadImage(domain, path, what, "restore or remove the file") from None
     except Image.DecompressionBombError:
         raise BadImage(domain, path, f"has more than {MAX_PIXELS:,} pixels", "make it smaller or remove it") from None
-    except (BadInput, MemoryError):
+    except BadInput:
         raise
+    except MemoryError:
+        raise BadImage(domain, path, "needs more memory than there is", "make it smaller or remove it") from None
     except Exception as error:
         raise BadImage(domain, path, f"is truncated or damaged ({error})", "restore the file") from None
 

@@ -15,6 +15,7 @@ from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dom
 from datasets.decode import SUFFIXES
 from datasets.errors import BadInput
 from datasets.image_files import ImageFolders, LeftOut
+from datasets.io import read_plain
 from datasets.own_layout import Layout, Reader
 
 _VAL_SHARE = 0.2
@@ -181,7 +182,7 @@ def _look(name: str, root: Path) -> _Look:
     if not path.exists():
         return _Look()
     try:
-        return msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_Look)
+        return msgspec.json.decode(read_plain(path, most=2**20).removeprefix(BOM_UTF8), type=_Look)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '

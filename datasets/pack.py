@@ -25,7 +25,7 @@ from datasets.annotations import Split
 from datasets.cores import cores
 from datasets.decode import decode_bytes, resized
 from datasets.errors import BadImage, BadImages, BadInput
-from datasets.io import clear, make_folder, move, remove, temporary_name, write_bytes
+from datasets.io import check_plain, clear, make_folder, move, read_plain, remove, temporary_name, write_bytes
 from datasets.stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
 from datasets.text import as_text
 
@@ -53,7 +53,8 @@ class Pack:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        about = json.loads((folder / "manifest.json").read_text())
+        about = _about(folder)
+        check_plain(folder / "pixels.arrow")
         self.manifest: str = about["manifest"]
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self._file = pa.memory_map(str(folder / "pixels.arrow"))
@@ -97,9 +98,13 @@ class Pack:
         return next(self.images(np.array([i])))
 
 
+def _about(folder: Path) -> dict:
+    return json.loads(read_plain(folder / "manifest.json", most=2**26))
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """A pack's class names by label, as text that can be shown; "" where the release leaves a gap."""
-    return tuple(as_text(name) for name in json.loads((folder / "manifest.json").read_text())["classes"])
+    return tuple(as_text(name) for name in _about(folder)["classes"])
 
 
 def pack(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -16,11 +17,31 @@ from safetensors.torch import save
 
 from benchmark import measured, submission
 from benchmark.backbones.weights import read_weights
+from benchmark.plan import _annotation_digest
 from benchmark.predictions import read_predictions
 from benchmark.serve import MultiDomain
 from datasets.annotations import read_file
 from datasets.catalogue import DOMAINS
+from datasets.decode import decode
 from datasets.errors import BadInput
+from datasets.folder import read_folder
+
+
+def _own(path: Path) -> None:
+    """An own domain whose domain.json is that file."""
+    for name in ("a/1.png", "b/1.png", "a/2.png", "b/2.png"):
+        (path.parent / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "own" / name).touch()
+    (path.parent / "own" / "domain.json").symlink_to(path)
+    read_folder("mine", path.parent / "own", "train")
+
+
+def _beside(path: Path) -> None:
+    """A release with that file as the annotations of a domain that nobody knows."""
+    (path.parent / "annotations").mkdir()
+    (path.parent / "annotations" / "other_val.json").symlink_to(path)
+    _annotation_digest(path.parent, ["val"])
+
 
 READERS: dict[str, Callable[[Path], object]] = {
     "submission": submission.read,
@@ -28,6 +49,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights": read_weights,
     "backbone": MultiDomain,
     "predictions": read_predictions,
+    "image": lambda path: decode(path, "mine"),
+    "domain.json": _own,
+    "annotations": _beside,
     "measurements": lambda path: measured.before(path, {"a": int}, "a", "table"),
 }
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -45,7 +69,9 @@ def test_what_is_no_plain_file_of_a_sensible_size_is_told(reader: str, kind: str
     with pytest.raises(BadInput) as caught:
         READERS[reader](tmp_path / "x")
     sentence = str(caught.value)
-    assert str(tmp_path / "x") in sentence and told in sentence and "\n" not in sentence
+    assert re.search(rf"{tmp_path}/\S+", sentence) and "\n" not in sentence
+    assert re.search("[;:] (check|see|restore|remove|get|name|give)", sentence), "says the mend"
+    assert told in sentence or "is not a plain file" in sentence
 
 
 @contextmanager

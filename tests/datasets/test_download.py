@@ -339,6 +339,15 @@ def test_a_killed_unpacking_is_begun_again(server, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("ending", ["", ".part"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_in_an_archives_place_is_told(make, ending: str, server, tmp_path):
+    make(place := tmp_path / f"devkit.tar.gz{ending}")
+    with pytest.raises(BadInput, match=rf"{place} cannot be .* \(it is a pipe or device, not a plain file\); see"):
+        fetch(server, tmp_path)
+    assert place.exists(), "as the user put it"
+
+
 def test_the_official_table():
     """Lengths and sums as the release's own description gives them."""
     devkit, data, imagenet = OFFICIAL
