@@ -150,7 +150,7 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    below = ("records", "adapters", "unfinished", "predictions", "figures")
+    below = ("records", "adapters", "unfinished", "predictions", "figures", "figures/curves")
     clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
 
 
