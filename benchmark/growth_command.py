@@ -72,7 +72,7 @@ def _write(path: Path, found: dict[str, list[dict]], drawn: dict) -> list[Path]:
     return write_all(made | {path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown})
 
 
-def _show(lines: list[list[str]], console: Console) -> None:
+def _show(lines: list[list[str]], console: PlainConsole) -> None:
     head, *rest = lines
     shown = Table(header_style="bold")
     for i, name in enumerate(head):
