@@ -18,13 +18,16 @@ from benchmark.checkpoint import write_safetensors
 from benchmark.cost import conv_macs
 from benchmark.evaluate import evaluate, merge_checked
 from benchmark.features import FeatureBatches
+from benchmark.finished import adapters_path, finished_record, own_record, record_path
 from benchmark.identity import TRAINING_VERSION, network_digest, trunk_digest
 from benchmark.images import open_images
 from benchmark.joint import load_together
-from benchmark.predictions import predictions_path, write_predictions
+from benchmark.known import known, on_device
+from benchmark.predictions import predicted, write_predictions
 from benchmark.progress import Watched, hearing
-from benchmark.provenance import Provenance, device_name, kernels
-from benchmark.records import SCHEMA_VERSION, read_record, write_record
+from benchmark.provenance import Provenance
+from benchmark.records import write_record
+from benchmark.schema import check
 from benchmark.serving.head import Head
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
@@ -39,13 +42,12 @@ from methods.registry import select
 def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     """Run `cell`, write its record and the domain's own tensors below `results`, return the record.
 
-    An unfinished run goes on from its last epoch; a finished one is read, and evaluated again where its
-    predictions are to be kept and are not there. Every BadInput names the domain.
+    An unfinished run goes on from its last epoch; a finished one (its record is whole, its adapters are there) is read,
+    and evaluated again where its predictions are to be kept and are not there. Every BadInput names the domain.
     """
     try:
-        if (done := _record_path(cell, results)).is_file():
-            record = read_record(done)
-            if cell.predictions and not predictions_path(results, cell.hash).is_file():
+        if (record := finished_record(results, cell.hash)) is not None:
+            if cell.predictions and not predicted(results, cell.hash, record["eval_images"]):
                 _predict_again(cell, results, device, report)
             return record
         return _run(cell, results, provenance, device, report)
@@ -140,8 +142,8 @@ def _predict_again(cell: Cell, results: Path, device: str, report: Report) -> No
 
 
 def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Network:
-    path = _adapters_path(cell, results)
-    mend = f"remove {_record_path(cell, results)}, and the run is trained again"
+    path = adapters_path(results, cell.hash)
+    mend = f"remove {record_path(results, cell.hash)}, and the run is trained again"
     try:
         tensors, about = read_weights(path)
         head = Head.of(about, path)
@@ -169,14 +171,6 @@ def _served(bare: Network, cell: Cell, method: Method, together: nn.Module | Non
     return method.served(bare, together, names.index(domain.name), domain.mean, domain.std, cell.profile.crop)
 
 
-def _record_path(cell: Cell, results: Path) -> Path:
-    return results / "records" / f"{cell.hash}.parquet"
-
-
-def _adapters_path(cell: Cell, results: Path) -> Path:
-    return results / "adapters" / f"{cell.hash}.safetensors"
-
-
 def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
@@ -198,7 +192,7 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         weights=_weights(cell),
         joint_weights=None if method.alone else trunk_digest(read_weights(cell.joint.path)[0]),
     )
-    return write_safetensors(_adapters_path(cell, results), stored, head.metadata())
+    return write_safetensors(adapters_path(results, cell.hash), stored, head.metadata())
 
 
 def _write_predictions(cell: Cell, images: Batches, logits: Tensor, results: Path) -> None:
@@ -218,6 +212,9 @@ def _class_names(cell: Cell) -> tuple[str, ...] | None:
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     (method,) = select(cell.method)
     profile = cell.profile
+    before = own_record(results, cell.hash)  # of a run whose adapters are gone
+    foretold = on_device(known(cell, provenance), device)
+    check([foretold], foretold)
     source, about = networks.load(cell.backbone, device)
     train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
     test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
@@ -242,43 +239,12 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     floats = bits = 0
     if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)
-    record = {
-        "schema": SCHEMA_VERSION,
-        "hash": cell.hash,
-        "method": method.spec,
-        "method_full": method.full_spec,
-        "label": method.label,
-        "family": method.family,
-        "fidelity": method.fidelity,
-        "domain": cell.domain.name,
-        "column": cell.domain.column,
-        "k": cell.domain.k,
-        "seed": cell.seed,
-        "split": cell.split,
-        "limit": cell.train.limit,
-        "profile": profile.name,
-        "settings": cell.settings,
-        "lr": cell.lr,
-        "data": provenance.data,
-        "data_id": provenance.data_id,
-        "standin": provenance.standin,
-        "train_manifest": cell.train.manifest,
-        "eval_manifest": cell.evaluate.manifest,
-        "presentation": cell.presentation,
-        "backbone": cell.backbone.hash,
-        "backbone_source": cell.backbone.source,
-        "structure": cell.backbone.structure,
-        "source_cell": cell.source_cell,
-        "together": [images.domain.name for images in cell.joint.images] if cell.joint else None,
-        "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
-        "training": TRAINING_VERSION,
-        "classes": cell.train.classes,
+    record = foretold | {
         "train_images": len(train_images),
         "eval_images": len(test_images),
         "correct": result.correct,
         "top1": None if result.correct is None else 100 * result.correct / len(test_images),
         "history": history,
-        "merged": method.mergeable,
         "merge_difference": difference,
         "floats": floats,
         "bits": bits,
@@ -291,20 +257,12 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "train_seconds": math.fsum(row["seconds"] for row in history),
         **measured,
         "eval_img_s": result.img_s,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "workers": provenance.workers,
-        "precision": profile.precision,
-        "commit": provenance.commit,
-        "versions": json.dumps(json.loads(provenance.versions) | kernels(device)),
-        "machine": provenance.machine,
-        "command": provenance.command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
     if cell.predictions:  # before the record: with it the run is finished
         _write_predictions(cell, test_images, result.logits, results)
-    if (done := _record_path(cell, results)).is_file():
-        record = read_record(done)  # another command was faster: its measurements stand
+    if (done := own_record(results, cell.hash)) not in (None, before):
+        record = done  # another command was faster: its measurements stand
     else:
         write_record(record, results / "records")
     if not cell.source_cell:

@@ -71,6 +71,11 @@ class Backbone:
         )
 
     @property
+    def manifest(self) -> str | None:
+        """Of the images it is pretrained on; None for a given one."""
+        return self.images and self.images.manifest
+
+    @property
     def network_profile(self) -> Profile:
         """The profile with the width that this network has."""
         return dataclasses.replace(self.profile, width=self.profile.width * self.widen)
@@ -96,11 +101,15 @@ class Joint:
     lr: float
     folder: Path | None = None  # where it is left, if not beside its backbone
 
+    @property
+    def _images(self) -> list[tuple]:
+        return [(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images]
+
     @cached_property
     def hash(self) -> str:
         return digest(
             method=self.method,
-            images=[(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images],
+            images=self._images,
             seed=self.seed,
             recipe=recipe_settings(self.backbone.profile.adapt),
             network=network_settings(self.backbone.profile),
@@ -108,6 +117,11 @@ class Joint:
             backbone=self.backbone.hash,
             training=TRAINING_VERSION,
         )
+
+    @property
+    def manifest(self) -> str:
+        """Hash of the images that it is over, whatever the seed."""
+        return digest(images=self._images)
 
     @property
     def work(self) -> int:

@@ -49,6 +49,19 @@ def likeliest(logits: "Tensor") -> "Tensor":
     return torch.cat([part.argsort(dim=1, descending=True, stable=True)[:, :5] for part in logits.split(4096)])
 
 
+def predicted(results: Path, hash: str, images: int) -> bool:
+    """Whether the run's predictions are there, of so many images."""
+    try:
+        about = pq.read_metadata(path) if (path := predictions_path(results, hash)).is_file() else None
+    except (pa.ArrowException, OSError):
+        return False
+    return (
+        about is not None
+        and about.num_rows == images
+        and set(SCHEMA.names) <= set(about.schema.to_arrow_schema().names)
+    )
+
+
 def write_predictions(
     results: Path,
     hash: str,

@@ -17,7 +17,7 @@ from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
 from benchmark.profiles import Profile, fitting
-from benchmark.provenance import Provenance, commit, machine, versions
+from benchmark.provenance import Provenance
 from benchmark.records import RERUNS, read_record, read_records
 from benchmark.run_command import command, device_of, ready
 from benchmark.screen import Screen
@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
         new.unlink(missing_ok=True)  # of a rerun before
         if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
-        provenance = Provenance(data.name, data.id, data.standin, 1, command(), commit(), versions(), machine())
+        provenance = Provenance.here(data, 1, command())
         faults = work([cell], place, provenance, device, 1, screen)
     if faults:
         print("\n".join(faults), file=sys.stderr)
@@ -219,7 +219,7 @@ def _elsewhere(was: dict, now: dict) -> tuple[str, str] | None:
 
     def about(record: dict) -> dict[str, str]:
         facts = {name: record[name] for name in ("machine", "device", "threads", "commit")}
-        return facts | json.loads(record["versions"] or "{}")
+        return facts | {name: str(found) for name, found in json.loads(record["versions"]).items() if found is not None}
 
     then, here = about(was), about(now)
     changed = [name for name in then if name in here and then[name] != here[name]]

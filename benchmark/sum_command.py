@@ -19,8 +19,9 @@ from benchmark.identity import digest
 from benchmark.images import open_images
 from benchmark.precision import warning
 from benchmark.provenance import commit, machine, versions
-from benchmark.records import SCHEMA, read_record, write_table
+from benchmark.records import read_record, write_table
 from benchmark.run_command import command, device_of, requested
+from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from benchmark.serve import MultiDomain
 from benchmark.workers import settle

@@ -14,7 +14,7 @@ from benchmark import plan
 from benchmark.cells import Cell
 from benchmark.jobs import work
 from benchmark.profiles import profile
-from benchmark.provenance import Provenance, commit, machine, versions
+from benchmark.provenance import Provenance
 from benchmark.records import read_records, write_table
 from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
@@ -67,7 +67,7 @@ def run(args: Namespace) -> int:
         cells = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
         finished = {record["hash"] for record in read_records([args.results / "records"])}
         todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
-        where = Provenance(data.name, data.id, data.standin, cores(), command(), commit(), versions(), machine())
+        where = Provenance.here(data, cores(), command())
         faults = work(todo, args.results, where, "cpu", cores(), screen) if todo else []
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
     rows = []

@@ -12,6 +12,7 @@ from benchmark import layout
 from benchmark.detail import DETAIL, detail
 from benchmark.latex import latex
 from benchmark.records import parquet
+from benchmark.superseded import SUPERSEDED, superseded
 from benchmark.tables import Table
 from datasets.catalogue import DOMAINS, fit_name
 from datasets.errors import BadInput
@@ -39,12 +40,13 @@ TAKEN = {"mean", *(name for name, _ in ABOUT)}
 
 
 def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer | None]:
-    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv) for `io.write_all`.
+    """table1, timing, cost (.parquet, .csv, .md, .tex), detail and superseded (.parquet, .csv) for `io.write_all`.
 
     None for a table without rows: what stands there is of other rows.
     """
     numbers = {"table1": _table1(found), "timing": _rows(found, "timing"), "cost": _rows(found, "cost")}
     numbers["detail"] = pa.concat_tables([DETAIL.empty_table(), *map(detail, found)])
+    numbers["superseded"] = pa.concat_tables([SUPERSEDED.empty_table(), *map(superseded, found)])
     sheets = {"table1": layout.table1, "timing": layout.timing, "cost": layout.cost}
     made: dict[Path, bytes | pa.Buffer | None] = {}
     for name, table in numbers.items():

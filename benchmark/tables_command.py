@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, existing, read_frame, read_histories, read_records, write_table
+from benchmark.records import existing, read_frame, read_histories, read_records, write_table
 from benchmark.run_command import SHIPPED
+from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from datasets.errors import BadInput
 from datasets.io import write_all

@@ -22,7 +22,8 @@ from benchmark.figures.groups import Group, file_names, grouped
 from benchmark.figures.look import NotDrawn, luminance
 from benchmark.figures.points import MOST, front, labels, measured
 from benchmark.published import published, published_baseline
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_histories, read_records, write_record
+from benchmark.records import read_histories, read_records, write_record
+from benchmark.schema import SCHEMA, SCHEMA_VERSION
 from benchmark.tables import Table, tables
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput

@@ -132,9 +132,40 @@ def test_what_is_there_is_not_made_again(here, predicted: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
-def test_adapters_that_are_gone_or_cut_are_told(spoil, here, plain: Path, untrained):
+def test_a_run_whose_adapters_are_gone_or_cut_is_trained_again(spoil, here, plain: Path):
     record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
-    spoil(plain / "adapters" / f"{record['hash']}.safetensors")
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    before = path.read_bytes()
+    spoil(path)
+    done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
+    assert done.code == 0, done.err
+    assert "1 have a record, but the file of their adapters is gone or cut off: trained again" in done.out
+    assert len(path.read_bytes()) == len(before) and predictions_path(plain, record["hash"]).is_file()
+    (again,) = (r for r in read_records([plain / "records"]) if r["hash"] == record["hash"])
+    assert again["created"] > record["created"] and again["correct"] == record["correct"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_predictions_that_are_none_are_made_again(content: bytes | None, here, predicted: Path, tmp_path: Path):
+    """An empty file, a damaged one and the predictions of another run under the name of the run's."""
+    results = Path(shutil.copytree(predicted, tmp_path / "r"))
+    record = next(r for r in read_records([results / "records"]) if (r["method"], r["domain"]) == ("feature", "dtd"))
+    path = predictions_path(results, record["hash"])
+    before = pq.read_table(path)
+    if content is None:
+        pq.write_table(before.slice(1), path)
+    else:
+        path.write_bytes(content)
+    done = here("--domains", "dtd", "--predictions", method="feature", results=results)
+    assert done.code == 0 and "1 of them: evaluated again for their predictions" in done.out
+    assert pq.read_table(path).equals(before)
+
+
+def test_adapters_that_are_damaged_within_are_told(here, plain: Path, untrained):
+    """Of the right size, so only reading them tells."""
+    record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    path.write_bytes(bytes(path.stat().st_size))
     done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
     assert "dtd" in done.err and "is gone or damaged; remove" in done.err and "is trained again" in done.err
     assert done.code == 2 and not predictions_path(plain, record["hash"]).exists()

@@ -279,7 +279,7 @@ def test_times_of_two_machines_have_no_best_and_a_method_of_both_names_both():
         {"settings": '{"network": "resnet26", "width": "x", "crop": 32}'},
         {"versions": "{nope"},
         {"versions": "[]"},
-        {"versions": '{"torch": 2}'},
+        {"versions": '{"torch": [2]}'},
     ],
 )
 def test_a_record_whose_json_is_none_is_told(wrong: dict):
