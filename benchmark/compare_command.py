@@ -9,6 +9,7 @@ from rich.text import Text
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
 from benchmark.layout import described
+from benchmark.record_files import tell_left_out
 from benchmark.records import existing, read_frame
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -30,9 +31,10 @@ def run(args: Namespace) -> int:
     if names[0] == names[1]:
         raise BadInput(f"A and B are both {names[0]}; give two methods")
     existing(args.source)
-    screen = Screen()
+    screen, faults = Screen(), []
     with screen, screen.busy("reading the records"):
-        frame = read_frame([source])
+        frame = read_frame([source], faults=faults)
+    tell_left_out(faults)
     if lacking := [name for name in names if name not in set(frame["method"])]:
         raise BadInput(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
     found = compare(frame, *names)

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,11 @@ def told(faults: Sequence[Fault], then: str = " and run again") -> str:
     return f"{', '.join(texts)}; {' or '.join(remedies)}{then}"
 
 
-def left_out(faults: Sequence[Fault]) -> str:
-    """That these are in nothing of what follows, in one sentence."""
-    return f"Left out, the rest counts: {told(faults, '')}; `make bench` as before trains such runs again."
+def tell_left_out(faults: Sequence[Fault]) -> None:
+    """Say on stderr, in one sentence, that these are in nothing of what is shown."""
+    if faults:
+        again = "; the same `make bench` as then trains what is gone again"
+        print(f"left out, the rest counts: {told(faults, again)}", file=sys.stderr)
 
 
 def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:

@@ -18,7 +18,8 @@ from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
 from benchmark.profiles import Profile, fitting
 from benchmark.provenance import Provenance
-from benchmark.records import RERUNS, read_record, read_records
+from benchmark.record_files import RERUNS, Fault, tell_left_out
+from benchmark.records import read_record, read_records
 from benchmark.run_command import command, device_of, ready
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
@@ -63,7 +64,10 @@ def run(args: Namespace) -> int:
 def recorded(start: str, results: Path) -> dict:
     """The one record, below `results` or of the shipped ones, whose hash begins so. BadInput for none or several."""
     places = [results, run_command.SHIPPED]
-    found = {r["hash"]: r for folder in reversed(places) for r in read_records([folder]) if r["hash"].startswith(start)}
+    faults: list[Fault] = []
+    read = (r for folder in reversed(places) for r in read_records([folder], faults))
+    found = {r["hash"]: r for r in read if r["hash"].startswith(start)}
+    tell_left_out(faults)
     if not found or not start:
         raise BadInput(
             f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmark import plan
 from benchmark.cells import Cell
 from benchmark.evaluate import evaluate
+from benchmark.finished import adapters_path, finished_record, record_path
 from benchmark.identity import digest
 from benchmark.images import open_images
 from benchmark.precision import warning
@@ -105,7 +106,7 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
     for cell in cells:
         if cell.source_cell:
             raise BadInput(f"{cell.domain.name} has the pretrained network itself, with no ΔW; name two other domains")
-    lacking = [cell.domain.name for cell in cells if not all(path.is_file() for path in _files(cell, args.results))]
+    lacking = [cell.domain.name for cell in cells if finished_record(args.results, cell.hash) is None]
     if lacking:
         first = command().replace("make sum", "make bench", 1).replace("benchmark sum", "benchmark run", 1)
         raise BadInput(
@@ -119,16 +120,11 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
         )
 
 
-def _files(cell: Cell, results: Path) -> tuple[Path, Path]:
-    """Its record and its adapters."""
-    return results / "records" / f"{cell.hash}.parquet", results / "adapters" / f"{cell.hash}.safetensors"
-
-
 def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     """One row a domain."""
     settle(pair[0].profile.precision)
     served = MultiDomain(pair[0].backbone.path, device)
-    held = [served.held[served.load(_files(cell, results)[1])] for cell in pair]
+    held = [served.held[served.load(adapters_path(results, cell.hash))] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]
     weights = [_weights(network) for network in bare]
     shared = _weights(merged(held[0].source, fuse=False))
@@ -138,7 +134,8 @@ def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     for i, cell in enumerate(pair):
         own, other = weights[i], weights[1 - i]
         batches = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device)
-        row = {name: value for name, value in read_record(_files(cell, results)[0]).items() if name in _OF_THE_RUN}
+        record = read_record(record_path(results, cell.hash))
+        row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
         row |= {"other": pair[1 - i].domain.name, "run": cell.hash, "other_run": pair[1 - i].hash}
         for name, wanted in (("alone", own), ("added", _added(own, other, shared)), ("frozen", shared)):
             found = evaluate(merged(_with(bare[i], wanted)), batches, cell.profile.precision)

@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from benchmark import plan
 from benchmark.cells import Cell
+from benchmark.finished import make_way, sound_records
 from benchmark.jobs import work
+from benchmark.known import check_known
 from benchmark.profiles import profile
 from benchmark.provenance import Provenance
 from benchmark.records import read_records, write_table
@@ -65,11 +67,15 @@ def run(args: Namespace) -> int:
         if not (swept := [m for m in request.methods if m.widen == 1]):
             raise BadInput(f"METHOD={args.method}: no method is left to sweep; name another")
         cells = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
-        finished = {record["hash"] for record in read_records([args.results / "records"])}
-        todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
+        finished = sound_records(args.results, screen.say)
+        done = set(finished["hash"][finished["stored"]])
+        todo = [cell for some in cells.values() for cell in some if cell.hash not in done]
+        for line in make_way(todo, args.results):
+            screen.say(line)
         where = Provenance.here(data, cores(), command())
+        check_known(todo, where)
         faults = work(todo, args.results, where, "cpu", cores(), screen) if todo else []
-    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
+    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
     rows = []
     for (method, rate), some in cells.items():
         top1 = statistics.fmean(found[cell.hash] for cell in some) if all(cell.hash in found for cell in some) else None

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
+from benchmark.record_files import Fault, tell_left_out
 from benchmark.records import existing, read_frame, read_histories, read_records, write_table
 from benchmark.run_command import SHIPPED
 from benchmark.schema import SCHEMA
@@ -23,7 +24,9 @@ def run(args: Namespace) -> int:
     figures.check(args.only)
     existing(args.source)
     if args.collect is not None:
-        records = read_records([source])
+        faults: list[Fault] = []
+        records = read_records([source], faults)
+        tell_left_out(faults)
         _some(records, source)
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
@@ -33,8 +36,11 @@ def run(args: Namespace) -> int:
 
 
 def _made(args: Namespace, source: Path, screen: Screen) -> int:
+    faults: list[Fault] = []
     with screen.busy("reading the records"):
-        frame = read_frame([source])
+        frame = read_frame([source], faults=faults)
+        shipped = read_frame([SHIPPED], faults=faults)
+    tell_left_out(list(dict.fromkeys(faults)))
     _some(frame, source)
     if not args.limited:
         frame = frame[frame["limit"].isna()]
@@ -44,12 +50,14 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
             "show them with `python -m benchmark tables --limited`"
         )
     with screen.busy("making the tables"):
-        found = tables.tables(frame, read_frame([SHIPPED]))
+        found = tables.tables(frame, shipped)
     folder = args.results / "figures"
-    histories = lambda hashes: read_histories([source], hashes)
+    broken: list[Fault] = []  # histories, which are read for curves alone
+    histories = lambda hashes: read_histories([source], hashes, broken)
     told = partial(screen.doing, "figures")
     drawn = figures.contents(found, histories, folder, args.only, screen.say, told)
     screen.done("figures")
+    tell_left_out([fault for fault in broken if fault not in faults])
     with screen.busy("writing the tables and the page"):
         made = table_files.contents(found, args.results) | published.contents(args.results)
         made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}

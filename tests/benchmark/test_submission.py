@@ -493,7 +493,7 @@ def test_runs_of_several_kinds_are_not_mixed(tested: Path, submit, tmp_path: Pat
     other = write_record(record | {"hash": "b" * 16, "training": 99}, results / "records")
     assert "differ in `training`, and a submission is of one kind" in sentence(*submit(results))
     other.unlink()
-    write_record(record | {"hash": "b" * 16, "profile": "decathlon", "settings": "{}"}, results / "records")
+    write_record(record | {"hash": "b" * 16, "profile": "decathlon", "lr": 0.5}, results / "records")
     assert "differ in `profile`" in (told := sentence(*submit(results))) and "PROFILE=" in told
     assert run(*submit(results, "--profile", "standin"))[0] == 0
 
