@@ -51,15 +51,14 @@ def likeliest(logits: "Tensor") -> "Tensor":
 
 def predicted(results: Path, hash: str, images: int) -> bool:
     """Whether the run's predictions are there, of so many images."""
+    path = predictions_path(results, hash)
     try:
-        about = pq.read_metadata(path) if (path := predictions_path(results, hash)).is_file() else None
-    except (pa.ArrowException, OSError):
+        if not path.is_file():
+            return False
+        with open_parquet(path) as file:
+            return file.metadata.num_rows == images and set(SCHEMA.names) <= set(file.schema_arrow.names)
+    except (pa.ArrowException, OSError, BadInput):
         return False
-    return (
-        about is not None
-        and about.num_rows == images
-        and set(SCHEMA.names) <= set(about.schema.to_arrow_schema().names)
-    )
 
 
 def write_predictions(
