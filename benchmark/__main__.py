@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -31,11 +32,37 @@ def _path(text: str) -> Path:
     return path
 
 
-def _own(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not equals or not name or not folder:
+def _own(text: str) -> list[tuple[str, Path]]:
+    """`name=folder`, or several with blanks between: a blank that no `name=` follows is the folder's own."""
+    name, equals, folder = text.strip().partition("=")
+    if not equals or not name or not folder or re.search(r"\s", name):
         raise argparse.ArgumentTypeError("give name=folder")
-    return name, _path(folder)
+    if (further := re.search(r"\s+(?=[^\s=/]+=)", folder)) and not os.path.exists(os.path.expanduser(folder)):
+        return [(name, _path(folder[: further.start()])), *_own(folder[further.end() :])]
+    return [(name, _path(folder))]
+
+
+def _paths(text: str) -> list[Path]:
+    """A path, or several with blanks between: each as long as there is one of that name."""
+    words, found = text.split(" "), []
+    while words:
+        ends = range(len(words), 0, -1)
+        end = next((n for n in ends if os.path.exists(os.path.expanduser(" ".join(words[:n])))), 1)
+        if name := " ".join(words[:end]):
+            found.append(_path(name))
+        words = words[end:]
+    return found
+
+
+def _add_own(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--own",
+        type=_own,
+        action="extend",
+        default=[],
+        metavar="NAME=DIR",
+        help="your own domain: a folder of class folders; several as 'a=one b=two'",
+    )
 
 
 class _Words(argparse.Action):
@@ -90,14 +117,7 @@ def parser() -> argparse.ArgumentParser:
     brought.add_argument(
         "--backbone", type=_path, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
     )
-    brought.add_argument(
-        "--own",
-        type=_own,
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="your own domain: a folder of class folders",
-    )
+    _add_own(brought)
     brought.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     runs = argparse.ArgumentParser(add_help=False, parents=[brought])  # which runs are meant
@@ -153,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_path, metavar="DIR", help="check this release")
+    _add_own(data)
     data.add_argument("--download", type=_path, metavar="DIR", help="fetch the two public archives into DIR")
     data.add_argument(
         "--sheet", type=_path, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
@@ -198,8 +219,8 @@ def parser() -> argparse.ArgumentParser:
     checked = scored.add_mutually_exclusive_group()
     checked.add_argument(
         "--labels",
-        type=_path,
-        action="append",
+        type=_paths,
+        action="extend",
         default=[],
         metavar="DIR|FILE",
         help="{domain}_test.json, or a folder of them; without it the file is only checked",

@@ -21,7 +21,7 @@ from datasets.errors import BadImages, BadInput
 from datasets.folder import read_own
 from datasets.io import read_plain
 from datasets.pack import Pack, pack
-from datasets.repeated import Listed, repeated
+from datasets.repeated import Listed, in_two_classes, overlap, within
 from datasets.standin import MARK
 from datasets.text import printable
 from methods.method import Method
@@ -184,11 +184,15 @@ def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) ->
 
 
 def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> list[str]:
+    name = splits[0].domain.name
     listed = {s.name: Listed(s.name, s.files, packs[s.name].contents, packs[s.name].labels) for s in splits}
-    (trained, _), (evaluated, part) = SPLITS[request.split]
-    within = part == "held"  # both sides of a holdout are of one split
-    other = None if within else listed.get(evaluated[0])
-    return repeated(splits[0].domain.name, [listed[name] for name in trained if name in listed], other, within)
+    (trained, _), ((evaluated,), part) = SPLITS[request.split]
+    notes = []
+    if part == "held":  # both sides of a holdout are of one split
+        notes = within(name, listed[evaluated])
+    elif evaluated in listed:
+        notes = overlap(name, [listed[split] for split in trained], listed[evaluated])
+    return notes + in_two_classes(name, list(listed.values()))
 
 
 class _Slowly:

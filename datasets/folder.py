@@ -40,8 +40,8 @@ def read_folder(name: str, root: Path, split: str) -> Split:
     return read_own(name, root, (split,))[0]
 
 
-def read_own(name: str, root: Path, splits: Sequence[str]) -> list[Split]:
-    """Read these splits of the domain `name` (a-z, 0-9, -) from the images below `root`.
+def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
+    """Read these splits, or all that have images, of the domain `name` (a-z, 0-9, -) from the images below `root`.
 
     `root` holds a folder for train, val and, where there is one, test, each with class folders; or the class folders
     themselves: then a seeded hash of each file's own name puts a fifth of every class into val, so that adding files
@@ -79,7 +79,19 @@ def read_own(name: str, root: Path, splits: Sequence[str]) -> list[Split]:
         paper_images="",
     )
     notes = tuple(filter(None, (layout.note, str(left) and f"{name}: left out of {root}: {left}")))
+    splits = splits or [split for split in SPLITS if found.get(split)]
     return [_split(domain, split, root, layout, found, classes, notes) for split in splits]
+
+
+def all_images(name: str, root: Path) -> list[Split]:
+    """What lies below `root`, however it is laid out, as one unlabelled split; none where there is nothing to read."""
+    try:
+        files = ImageFolders(root).images("", LeftOut())
+    except OSError:
+        return []
+    domain = Domain(name, name, 0, 0, (len(files), 0, 0), IMAGENET_MEAN, IMAGENET_STD, True, True, "")
+    ids = np.arange(1, len(files) + 1)
+    return [Split(domain, "all", root, files, ids, None, (), "a user's own folder of images", root)] if files else []
 
 
 _Found = dict[str, dict[str, list[str]]]
@@ -123,9 +135,9 @@ def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, 
         return layout, found
     found = {split: _class_files(folders, folder, left) for split, folder in layout.splits.items()}
     train = layout.splits["train"]
-    for folder in folders.look(train, LeftOut())[0]:
-        if folder.rpartition("/")[2] not in found["train"]:
-            raise BadInput(f"{name}: {root}/{folder} holds no image; put some there or remove the folder")
+    titles = folders.look(train, LeftOut())[0]
+    if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
+        raise BadInput(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
     return layout, found
 
 
@@ -168,13 +180,19 @@ def _classes(name: str, root: Path, layout: Layout, found: _Found, left: LeftOut
             f"{name}: {train} holds images of {len(classes)} class(es) to train on{aside}; "
             f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, two at least"
         )
-    for split, by_class in found.items():
-        if lacking := sorted(set(by_class) - set(classes)):
-            raise BadInput(
-                f"{name}: {root / layout.splits[split] / lacking[0]} is a class that train lacks; add it to {train} or "
-                "remove it"
-            )
+    lacking = [
+        f"{layout.splits[split]}/{title}"
+        for split, by_class in found.items()
+        for title in sorted(set(by_class) - set(classes))
+    ]
+    if lacking:
+        raise BadInput(f"{name}: {_some(root, lacking)} is a class that train lacks; add it to {train} or remove it")
     return classes
+
+
+def _some(root: Path, folders: list[str]) -> str:
+    more = f" (like {', '.join(folders[1:6])}{', …' if len(folders) > 6 else ''})" if len(folders) > 1 else ""
+    return f"{root / folders[0]}{more}"
 
 
 def _look(name: str, root: Path) -> _Look:

@@ -16,63 +16,67 @@ class Listed:
     labels: np.ndarray | None
 
 
-def repeated(domain: str, trained: Sequence[Listed], evaluated: Listed | None, within: bool = False) -> list[str]:
-    """A sentence for each way in which images of the domain are repeated; `within` train counts, too."""
-    notes = []
-    known = [_short(split) for split in trained]
-    everything = np.concatenate(known)
-    names = " and ".join(split.name for split in trained)
-    if evaluated is not None:
-        again = np.flatnonzero(np.isin(_short(evaluated), everything))
-        if len(again):
-            i = int(again[0])
-            notes.append(
-                f"{domain}: {len(again):,} of the {len(evaluated.files):,} images of {evaluated.name} are in {names} "
-                f"too, byte for byte (first: {evaluated.files[i]} is {_first(trained, known, _short(evaluated)[i])}); "
-                "a figure on images that were trained on is too good"
-            )
-    if within and (more := len(everything) - len(np.unique(everything))):
-        value = _more_than_once(everything)
-        notes.append(
-            f"{domain}: {more:,} images of {names} repeat another one byte for byte "
-            f"(first: {_first(trained, known, value)})"
-        )
-    splits = [
-        split for split in (*trained, *([evaluated] if evaluated is not None else [])) if split.labels is not None
-    ]
-    return notes + _in_two_classes(domain, splits)
-
-
-def _in_two_classes(domain: str, splits: Sequence[Listed]) -> list[str]:
-    values = np.concatenate([_short(split) for split in splits])
-    labels = np.concatenate([split.labels for split in splits])
-    order = np.lexsort((labels, values))
-    same = values[order][1:] == values[order][:-1]
-    differ = same & (labels[order][1:] != labels[order][:-1])
-    if not differ.any():
+def overlap(domain: str, trained: Sequence[Listed], evaluated: Listed, shown: int = 1) -> list[str]:
+    """At most one sentence: how many of the evaluated images are trained on, too, and the first `shown` of them."""
+    values, files = _together(trained)
+    theirs = _short(evaluated)
+    again = np.flatnonzero(np.isin(theirs, values))
+    if not len(again):
         return []
-    files = [file for split in splits for file in split.files]
-    place = int(np.flatnonzero(differ)[0])
-    one, other = files[order[place]], files[order[place + 1]]
-    images = len(np.unique(values[order][1:][differ]))
+    names = " and ".join(split.name for split in trained)
+    pairs = [(evaluated.files[i], files[int(np.flatnonzero(values == theirs[i])[0])]) for i in again[:shown].tolist()]
     return [
-        f"{domain}: {images:,} images stand in more than one class, byte for byte (first: {one} is {other}); "
-        "one of the labels is wrong"
+        f"{domain}: {len(again):,} of the {len(evaluated.files):,} images of {evaluated.name} are in {names} too, byte "
+        f"for byte ({_pairs(pairs, len(again))}); a figure on images that were trained on is too good"
     ]
+
+
+def within(domain: str, split: Listed, shown: int = 1) -> list[str]:
+    """At most one sentence: how many images of a split repeat another file of it."""
+    pairs = _neighbours(_short(split), np.zeros(len(split.files), int)).tolist()
+    named = [(split.files[other], split.files[one]) for one, other in pairs if split.files[one] != split.files[other]]
+    if not named:
+        return []
+    what = f"{len(named):,} image(s) of {split.name} repeat another, byte for byte"
+    return [f"{domain}: {what} ({_pairs(named[:shown], len(named))})"]
+
+
+def in_two_classes(domain: str, splits: Sequence[Listed], shown: int = 1) -> list[str]:
+    """At most one sentence: how many images have more than one label."""
+    splits = [split for split in splits if split.labels is not None]
+    if not splits:
+        return []
+    values, files = _together(splits)
+    labels = np.concatenate([split.labels for split in splits])
+    pairs = _neighbours(values, labels)
+    pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
+    if not len(pairs):
+        return []
+    named = [(files[one], files[other]) for one, other in pairs[:shown].tolist()]
+    images = len(np.unique(values[pairs[:, 0]]))
+    what = f"{images:,} image(s) stand in more than one class, byte for byte"
+    return [f"{domain}: {what} ({_pairs(named, len(pairs))}); one of the labels is wrong"]
+
+
+def _together(splits: Sequence[Listed]) -> tuple[np.ndarray, list[str]]:
+    return np.concatenate([_short(split) for split in splits]), [file for split in splits for file in split.files]
 
 
 def _short(split: Listed) -> np.ndarray:
-    """(N,) uint64 of the hashes: at a million images two share these bits once in 30 million releases."""
+    """(N,) uint64 of the hashes: of a million images two share these bits once in 30 million releases."""
     return np.ascontiguousarray(split.contents[:, :8]).view(np.uint64).ravel()
 
 
-def _more_than_once(values: np.ndarray) -> np.uint64:
-    unique, counts = np.unique(values, return_counts=True)
-    return unique[counts > 1][0]
+def _neighbours(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n, 2) indices of equal values, each with the next one in the order of labels; in the order of the first."""
+    order = np.lexsort((np.arange(len(values)), labels, values))
+    equal = values[order][1:] == values[order][:-1]
+    pairs = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
+    return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
-def _first(splits: Sequence[Listed], known: Sequence[np.ndarray], value: np.uint64) -> str:
-    for split, values in zip(splits, known, strict=True):
-        if len(at := np.flatnonzero(values == value)):
-            return split.files[int(at[0])]
-    raise KeyError(value)
+def _pairs(pairs: Sequence[tuple[str, str]], total: int) -> str:
+    named = "; ".join(f"{one} is {other}" for one, other in pairs)
+    if total == len(pairs):
+        return named
+    return f"first: {named}" if len(pairs) == 1 else f"{named}; and {total - len(pairs):,} more"
