@@ -218,7 +218,7 @@ def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, mon
     (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr(plan, "standins", lambda *_: pytest.fail("drawn for nothing"))
     with pytest.raises(BadInput, match=f"^SHEET=.*{words}"):
-        run(Namespace(sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
+        run(Namespace(own=[], sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
 
@@ -259,7 +259,7 @@ def test_sheet_shows_how_far_the_drawing_is(release, tmp_path, monkeypatch, capf
         return release
 
     monkeypatch.setattr(plan, "standins", standins)
-    assert run(Namespace(sheet=tmp_path / "sheet.png", data=None, download=None, cache=tmp_path)) == 0
+    assert run(Namespace(own=[], sheet=tmp_path / "sheet.png", data=None, download=None, cache=tmp_path)) == 0
     shown = capfd.readouterr().out.splitlines()
     assert shown == [
         "drawing the stand-in domains: 10 of 10",
