@@ -27,7 +27,7 @@ from benchmark.predictions import predicted, write_predictions
 from benchmark.progress import Watched, hearing
 from benchmark.provenance import Provenance
 from benchmark.records import write_record
-from benchmark.schema import check
+from benchmark.schema import check, plausible
 from benchmark.serving.head import Head
 from benchmark.timing import Energy, Peak
 from benchmark.train import Report, train
@@ -264,6 +264,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     if (done := own_record(results, cell.hash)) not in (None, before):
         record = done  # another command was faster: its measurements stand
     else:
+        record = plausible(record)
         write_record(record, results / "records")
     if not cell.source_cell:
         _checkpoint(cell, results).unlink(missing_ok=True)

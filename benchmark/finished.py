@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import safetensors
+
 from benchmark.cells import Cell
 from benchmark.grouping import current
 from benchmark.record_files import DAMAGED, Fault, set_aside, told
@@ -37,13 +39,23 @@ def own_record(results: Path, hash: str) -> dict | None:
 def finished_record(results: Path, hash: str) -> dict | None:
     """The same, None also where what the run stored beside it is gone."""
     record = own_record(results, hash)
-    return record if record is not None and stored(results, hash, record["source_cell"], record["bytes"]) else None
+    return record if record is not None and stored(results, hash, record["source_cell"]) else None
 
 
-def stored(results: Path, hash: str, source_cell: bool, size: float | None) -> bool:
-    """Whether the run's adapters are there in the size that its record says; the backbone's own cell has none."""
-    path = adapters_path(results, hash)
-    return source_cell or (path.is_file() and (size is None or size != size or path.stat().st_size == size))
+def stored(results: Path, hash: str, source_cell: bool) -> bool:
+    """Whether the run's adapters are there, and not cut off; the backbone's own cell has none."""
+    return source_cell or _whole(adapters_path(results, hash))
+
+
+def _whole(path: Path) -> bool:
+    """Whether the file is as long as its header says; its numbers are not read."""
+    if not path.is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="numpy"):
+            return True
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
@@ -61,7 +73,7 @@ def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
         say(_aside(gone, folder))
     if others := [fault for fault in faults if not fault.whole]:
         say(f"left out: {told(others, '')}")
-    columns = (frame[name].tolist() for name in ("hash", "source_cell", "bytes"))
+    columns = (frame[name].tolist() for name in ("hash", "source_cell"))
     return frame.assign(stored=[stored(results, *row) for row in zip(*columns, strict=True)])
 
 

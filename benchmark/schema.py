@@ -146,6 +146,8 @@ RANGES = {
     "top1": (0, 100),
     "multiplier": (1e-9, 1e9),
 }
+MEASURED = ("train_seconds", "prepare_seconds", "step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s")
+MEASURED += ("peak_mb", "joules", "cpu_seconds")
 _CREATED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d"
 CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
@@ -170,6 +172,16 @@ def check(records: Sequence[Mapping], fields: Iterable[str] | None = None) -> pa
         run = records[row].get("hash")
         raise BadInput(f"the record of the run {run} could not be read again, as it has a {field} that {what}")
     return table
+
+
+def plausible(record: Mapping) -> dict:
+    """The record with null for a time, a memory or an energy that is none.
+
+    An energy counter that was reset falls, steps shorter than the clock's tick give an infinite throughput: no
+    training is lost for that.
+    """
+    none = [n for n in MEASURED if (value := record.get(n)) is not None and not 0 <= value < 2**53]
+    return {**record, **dict.fromkeys(none)}
 
 
 def wrong(table: pa.Table) -> list[tuple[int, str, str]]:

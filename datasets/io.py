@@ -9,6 +9,7 @@ of it, or an empty file under a final name.
 import contextlib
 import errno
 import os
+import platform
 import re
 import shutil
 import stat
@@ -180,7 +181,7 @@ def _refuse(about: os.stat_result, path: Path, most: int | None) -> None:
 
 def _place() -> str:
     """Where a process number means something: this machine, and the container on it."""
-    host = re.sub(r"\W", "", os.uname().nodename, flags=re.ASCII)[:40]
+    host = re.sub(r"\W", "", platform.node(), flags=re.ASCII)[:40]
     try:
         return f"{host}_{os.stat('/proc/self/ns/pid').st_ino:x}"
     except OSError:  # no Linux
