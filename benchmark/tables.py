@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.costs import costs, times
+from benchmark.elsewhere import computed_elsewhere
 from benchmark.grouping import GROUP, agreeing, codes, current, first, keys, named
 from benchmark.published import published_baseline
 from benchmark.schema import is_profile, is_versions
@@ -156,7 +157,8 @@ def _limits(frame: pd.DataFrame, mine: np.ndarray, lent: pd.DataFrame | None) ->
         chosen = fine if own or lent is None or not len(lent) else lent
         reference, said = baseline_top1(chosen), "none"
         if len(chosen):
-            shipped = " (records of another run)" if chosen is lent else ""
+            where = computed_elsewhere(lent, frame[mine]) if chosen is lent else ""
+            shipped = f" (records of another run{where and ', ' + where})" if chosen is lent else ""
             said = f"fine-tune on the same data, split and profile, n = {chosen['seed'].nunique()}{shipped}"
     found = ceilings(reference)
     return np.array([found.get(name, np.nan) for name in DOMAINS]), said

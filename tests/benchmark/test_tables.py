@@ -107,6 +107,37 @@ def test_nine_domains_leave_mean_and_score_empty():
     assert "not all ten" in table.why_no_score
 
 
+VERSIONS = '{"python": "3.12", "torch": "2.15.0", "cpu": "AVX512"}'
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({}, ""),
+        ({"commit": "x", "created": "2027-01-01T00:00:00+00:00", "workers": 7}, ""),
+        ({"versions": VERSIONS.replace("3.12", "3.11")}, ""),  # Python adds nothing up
+        ({"machine": "Intel i7, Linux x86_64"}, "Intel i7, Linux x86_64, torch 2.15.0, cpu AVX512"),
+        ({"versions": VERSIONS.replace("AVX512", "AVX2")}, "mine, torch 2.15.0, cpu AVX2"),
+        ({"versions": VERSIONS.replace("2.15.0", "2.11.0")}, "mine, torch 2.11.0, cpu AVX512"),
+        (
+            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": "91900"}'},
+            "mine, NVIDIA H100, torch 2.15.0, cuda 13.0, cudnn 91900",
+        ),
+    ],
+    ids=str,
+)
+def test_a_shipped_baseline_from_another_processor_is_told_in_the_note(other: dict, told: str):
+    here = {"machine": "mine", "versions": VERSIONS, "device": "cpu"}
+    table = one(ten("f", 90.0, **here | other), ten(**here))
+    assert rows(table)["f"].S.mean == pytest.approx(5625), "it serves all the same"
+    assert "another run" in table.baseline
+    notes = " ".join(layout.table1(table).notes)
+    if told:
+        assert f"computed elsewhere: mine, torch 2.15.0, cpu AVX512; these rows: {told})" in notes
+    else:
+        assert "elsewhere" not in notes
+
+
 def test_perfect_baseline_leaves_the_score_empty_and_says_why():
     table = one(ten()[:-1] + [record(domain="ucf101", top1=100.0)] + ten("f", 90.0))
     assert all(row.S is None and row.mean is not None for row in table.rows)
