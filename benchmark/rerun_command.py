@@ -16,6 +16,7 @@ from benchmark.cells import Cell
 from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
+from benchmark.known import check_known
 from benchmark.profiles import Profile, fitting
 from benchmark.provenance import Provenance
 from benchmark.record_files import RERUNS, Fault, tell_left_out
@@ -44,6 +45,7 @@ def run(args: Namespace) -> int:
         if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
+        check_known([cell], provenance)
         faults = work([cell], place, provenance, device, 1, screen)
     if faults:
         print("\n".join(faults), file=sys.stderr)
