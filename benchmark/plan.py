@@ -23,6 +23,7 @@ from datasets.io import read_plain
 from datasets.pack import Pack, pack
 from datasets.repeated import Listed, in_two_classes, overlap, within
 from datasets.standin import MARK
+from datasets.standin.drawn import manifests_drawn
 from datasets.text import printable
 from methods.method import Method
 from methods.registry import select
@@ -167,6 +168,17 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
         told("decoding images once", "", done, done)  # ends the bar where the last packs were there
     if bad:
         raise _unread(request, root, bad)
+    noted = manifests_drawn(root) if request.data is None else {}
+    for domain, splits in annotated.items():
+        for split in splits:
+            if split.root == root and noted.get(f"{domain} {split.name}") not in (
+                None,
+                packs[domain][split.name].manifest,
+            ):
+                raise BadInput(
+                    f"{domain}: {split.name} of the stand-ins in {root} is not as it was drawn; remove the folder, and "
+                    "they are drawn again"
+                )
     return packs
 
 
