@@ -331,6 +331,11 @@ def refusal(request: Request, method: Method) -> str:
     given = request.given
     if request.profile.compile and (method.joint or not method.compiles):
         return f"SET=compile=true: the training step of {method.name} is none that torch.compile takes; leave it out"
+    if method.needs_head and given is not None and given.headless:
+        return (
+            f"{method.name} holds the network to the answers of its head, and BACKBONE={given.name} has none; "
+            "give weights with the head that they were trained with"
+        )
     if method.widen != 1 and given is not None:
         return (
             f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "

@@ -37,6 +37,8 @@ def run(args: Namespace) -> int:
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
+        for sentence in request.given.sentences if request.given else ():
+            screen.say(sentence)
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing, screen.say)
         cell = _anew(planned(record, request, data), place)
