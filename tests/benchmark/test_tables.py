@@ -120,7 +120,7 @@ VERSIONS = '{"python": "3.12", "torch": "2.15.0", "cpu": "AVX512"}'
         ({"versions": VERSIONS.replace("AVX512", "AVX2")}, "mine, torch 2.15.0, cpu AVX2"),
         ({"versions": VERSIONS.replace("2.15.0", "2.11.0")}, "mine, torch 2.11.0, cpu AVX512"),
         (
-            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": "91900"}'},
+            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": 91900}'},
             "mine, NVIDIA H100, torch 2.15.0, cuda 13.0, cudnn 91900",
         ),
     ],
