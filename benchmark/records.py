@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmark.parquet_file import open_parquet
 from benchmark.record_files import Fault, of_a_run, record_files, told
 from benchmark.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, wrong
 from datasets.errors import BadInput
@@ -196,14 +197,13 @@ def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None 
     """The whole records of a file, of this schema; None where there are none, or it is a table made from records."""
     names = columns or SCHEMA.names
     try:
-        there = pq.read_schema(path).names
-        if not {"schema", "hash", "method"} <= set(there):
-            if of_a_run(path):
-                fault(Fault(path, " holds no record"))
-            return None
-        kept = [name for name in names if name in there]
-        with pq.ParquetFile(path, read_dictionary=[n for n in CATEGORIES if n in kept] if columns else None) as file:
-            table = file.read(kept)
+        with open_parquet(path, CATEGORIES if columns else ()) as file:
+            there = file.schema_arrow.names
+            if not {"schema", "hash", "method"} <= set(there):
+                if of_a_run(path):
+                    fault(Fault(path, " holds no record"))
+                return None
+            table = file.read([name for name in names if name in there])
     except PermissionError:
         return fault(Fault(path, " cannot be read (Permission denied)", "see its rights"))
     except FileNotFoundError:

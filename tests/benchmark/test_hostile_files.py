@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save
 
-from benchmark import measured, submission
+from benchmark import measured, parquet_file, submission
 from benchmark.backbones.weights import read_weights
 from benchmark.plan import _annotation_digest
 from benchmark.predictions import read_predictions
+from benchmark.records import read_records
 from benchmark.serve import MultiDomain
 from datasets.annotations import read_file
 from datasets.catalogue import DOMAINS
@@ -148,3 +151,21 @@ def test_every_way_to_pack_by_default_is_read(tmp_path: Path):
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         (tmp_path / "x.zip").write_bytes(_zip(entries, method=method))
         assert submission.read(tmp_path / "x.zip").images.tolist() == [1]
+
+
+def test_a_small_parquet_file_that_holds_much_is_not_read(tmp_path: Path, monkeypatch):
+    """Values that repeat take no room: 200,000 of a list in a file of a few kB."""
+    many = pa.table({"schema": [1], "hash": ["x"], "method": ["x"], "history": [[0] * 200_000]})
+    pq.write_table(many, tmp_path / "x.parquet")
+    assert (tmp_path / "x.parquet").stat().st_size < 10_000
+    monkeypatch.setattr(parquet_file, "_VALUES", 10_000)
+    with pytest.raises(BadInput, match=r"x.parquet is no readable Parquet file \(.*it unpacks to 200,000 values"):
+        read_records([tmp_path])
+    with pytest.raises(BadInput, match=r"x.parquet holds no predictions \(.*it unpacks to 200,000 values"):
+        read_predictions(tmp_path / "x.parquet")
+
+
+def test_a_pipe_among_the_records_is_told(tmp_path: Path):
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"x.parquet is no plain file; remove it"):
+        read_records([tmp_path])

@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_told(read, what: str, tmp_path: Path, monkeypatc
     def refuse(*_, **__):
         raise refused
 
-    monkeypatch.setattr(*((os, "scandir") if what == "folder" else (records.pq, "read_schema")), refuse)
+    monkeypatch.setattr(*((os, "scandir") if what == "folder" else (records, "open_parquet")), refuse)
     place = path.parent if what == "folder" else path
     with pytest.raises(BadInput, match=rf"{place} cannot be read \(Permission denied\); see its rights"):
         read([tmp_path])
