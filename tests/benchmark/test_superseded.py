@@ -8,6 +8,7 @@ import pytest
 from drawn_records import record, ten
 
 from benchmark import layout, table_files
+from benchmark.__main__ import main
 from benchmark.cells import presentation
 from benchmark.compare import compare
 from benchmark.detail import detail
@@ -165,3 +166,38 @@ def test_nothing_is_superseded_where_nothing_changed():
     assert len(kept) == 12 and not len(older)
     assert "Superseded" not in layout.markdown([one(records)], layout.table1)
     assert len(one(ten() + ten(seed=1)).superseded) == 0
+
+
+def test_corrected_labels_through_the_bench(here, picture, tmp_path: Path, capsys):
+    """Three seeds with labels mixed up, one with them corrected, and the mixed ones again."""
+    own, mixed = tmp_path / "own", tmp_path / "mixed"
+    for root, shift in ((own, 0), (mixed, 1)):
+        for split, each in (("train", 6), ("val", 4)):
+            for i in range(3 * each):
+                kind = i // each
+                where = root / split / "abc"[(kind + shift * (i % 2)) % 3]
+                where.mkdir(parents=True, exist_ok=True)
+                picture(kind, 100 * (split == "val") + i).save(where / f"{i}.png", compress_level=1)
+
+    def shown(folder: Path, seeds: str) -> tuple:
+        results = tmp_path / "r"
+        words = ("--own", f"mine={folder}", "--domains", "mine", "--seeds", seeds)
+        done = here(*words, method="feature", results=results)
+        assert done.code == 0, done.err
+        table = pq.read_table(results / "table1.parquet").to_pylist()
+        (results / "table1.parquet").unlink()
+        assert main(["tables", "--results", str(results), "--only", "steps"]) == 0
+        capsys.readouterr()
+        again = pq.read_table(results / "table1.parquet").to_pylist()
+        assert again == table and len(table) == 1, "make results agrees with the bench"
+        row = table[0]
+        said = f"{row['mine']:.2f}" if row["mine sd"] is None else f"{row['mine']:.1f} ±{row['mine sd']:.1f}"
+        assert said in done.out, "and both with its screen"
+        assert row["seeds"] == len(row["records"].split())
+        return row["records"], row["seeds"], "Superseded" in (results / "table1.md").read_text()
+
+    first = shown(mixed, "3")
+    second = shown(own, "1")
+    third = shown(mixed, "3")
+    assert (first[1:], second[1:], third[1:]) == ((3, False), (1, True), (3, True))
+    assert first[0] == third[0] != second[0]
