@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from benchmark.cells import HELD, Backbone, Cell, Images, Joint
 from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
+from benchmark.progress import Slowly
 from benchmark.score import BASELINE
 from datasets.annotations import LARGEST, Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
@@ -132,7 +132,7 @@ def _annotated(
 ) -> dict[str, list[Split]]:
     """Every split that is needed of the official domains, read before any image is opened."""
     annotated, wanted = {}, _wanted(request, found)
-    slowly = _Slowly(told, "reading annotations")
+    slowly = Slowly(told, "reading annotations")
     for done, domain in enumerate(wanted):
         slowly(domain.name, done, len(wanted))
         only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
@@ -156,7 +156,7 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
     for splits in annotated.values():
         for split in splits:
             before, domain = done, split.domain.name
-            checking = partial(_Slowly(told, "looking for images that changed"), domain)
+            checking = partial(Slowly(told, "looking for images that changed"), domain)
             try:
                 made = pack(split, request.cache / "packs", request.profile.shorter, partial(count, domain), checking)
                 packs[domain][split.name] = made
@@ -205,20 +205,6 @@ def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> l
     elif evaluated in listed:
         notes = overlap(name, [listed[split] for split in trained], listed[evaluated])
     return notes + in_two_classes(name, list(listed.values()))
-
-
-class _Slowly:
-    """Tells of something that is quick on most machines only where it takes longer than a person waits."""
-
-    PATIENCE = 2.0  # s
-
-    def __init__(self, told: Told, what: str):
-        self.told, self.what, self.began, self.shown = told, what, time.monotonic(), False
-
-    def __call__(self, domain: str, done: int, of: int) -> None:
-        self.shown |= done < of and time.monotonic() - self.began > self.PATIENCE
-        if self.shown:
-            self.told(self.what, domain, done, of)
 
 
 def _wanted(request: Request, found: list[Domain]) -> list[Domain]:

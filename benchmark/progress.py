@@ -92,3 +92,17 @@ class Task:
 
 def time_left(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+
+class Slowly:
+    """Tells of something that is quick on most machines only where it takes longer than a person waits."""
+
+    PATIENCE = 2.0  # s
+
+    def __init__(self, told: Callable[[str, str, int, int], None], what: str):
+        self.told, self.what, self.began, self.shown = told, what, time.monotonic(), False
+
+    def __call__(self, domain: str, done: int, of: int) -> None:
+        self.shown |= done < of and time.monotonic() - self.began > self.PATIENCE
+        if self.shown:
+            self.told(self.what, domain, done, of)
