@@ -238,6 +238,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "standin": provenance.standin,
         "train_manifest": cell.train.manifest,
         "eval_manifest": cell.evaluate.manifest,
+        "presentation": cell.presentation,
         "backbone": cell.backbone.hash,
         "backbone_source": cell.backbone.source,
         "structure": cell.backbone.structure,

@@ -123,6 +123,11 @@ def _shown(domain: Domain) -> tuple:
     return domain.mean, domain.std, domain.flip, domain.crop
 
 
+def presentation(domain: Domain) -> str:
+    """The same as JSON, for a record."""
+    return json.dumps(dict(zip(("mean", "std", "flip", "crop"), _shown(domain), strict=True)))
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: a method on one domain with one seed. `source_cell` only evaluates the backbone itself."""
@@ -152,6 +157,11 @@ class Cell:
     def settings(self) -> str:
         """The profile as JSON: rows of one table share it."""
         return json.dumps(said(self.profile), sort_keys=True)
+
+    @property
+    def presentation(self) -> str:
+        """How the domain's images are shown, as JSON."""
+        return presentation(self.domain)
 
     @cached_property
     def hash(self) -> str:

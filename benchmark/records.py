@@ -23,9 +23,10 @@ from datasets.errors import BadInput
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
-_SINCE = {"together": 2}  # fields that older records lack: read as null
+# Fields that older records lack: read as null.
+_SINCE = {"together": 2, "presentation": 3, "runs_on_device": 3, "cpu_seconds": 3}
 
 _ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official number falls
 
@@ -57,6 +58,11 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("standin", pa.bool_(), "whether the data are drawn stand-ins: such a score is never a real one"),
     ("train_manifest", pa.string(), "content hash of the training images and labels; hashed"),
     ("eval_manifest", pa.string(), "content hash of the evaluated images and labels; hashed"),
+    (
+        "presentation",
+        pa.string(),
+        "mean, std, flip and crop of the domain as shown, JSON; null in records before schema 3; hashed",
+    ),
     ("backbone", pa.string(), "hash of the backbone: its recipe, or its file's content; hashed"),
     ("backbone_source", pa.string(), "'pretrained' on imagenet12 of the data, or the file's name and hash"),
     ("structure", pa.string(), "backbone pretrained 'plain' or with 'series' adapters in it"),
@@ -88,6 +94,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("macs_inference", pa.int64(), "the same after merging"),
     # how long it took
     ("train_seconds", pa.float64(), "training alone, evaluation outside the clock, s"),
+    ("cpu_seconds", pa.float64(), "processor time of the training, s; null in records before schema 3"),
     (
         "prepare_seconds",
         pa.float64(),
@@ -104,6 +111,11 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("device", pa.string(), "the device's name"),
     ("threads", pa.int32(), "threads of the process that trained"),
     ("workers", pa.int32(), "processes that trained side by side: their step times share the machine"),
+    (
+        "runs_on_device",
+        pa.int32(),
+        "runs that shared the device, at most, while this one trained; 1: it was alone; null before schema 3",
+    ),
     ("precision", pa.string(), "fp32, tf32 (a CPU computes it as fp32) or bf16"),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
     ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
@@ -118,11 +130,11 @@ SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, k
 _NULLABLE = {
     *("limit", "together", "correct", "top1", "history", "merge_difference", "bytes", "macs_train", "macs_inference"),
     *("train_seconds", "prepare_seconds", "step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s"),
-    *("peak_mb", "joules"),
+    *("peak_mb", "joules", "presentation", "runs_on_device", "cpu_seconds"),
 }
 _RANGES = {
     **{name: (0, 2**53) for name, kind, _ in FIELDS if pa.types.is_integer(kind) or pa.types.is_floating(kind)},
-    **dict.fromkeys(("eval_images", "train_images", "base_floats", "classes"), (1, 2**53)),
+    **dict.fromkeys(("eval_images", "train_images", "base_floats", "classes", "runs_on_device"), (1, 2**53)),
     "top1": (0, 100),
     "multiplier": (1e-9, 1e9),
 }
