@@ -9,6 +9,7 @@ from pathlib import Path
 
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
 from benchmark.backbones.names import NAMES
+from benchmark.stop import Stopped, show_cursor, stoppable
 from datasets.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,18 +237,20 @@ HOME = {
 
 def main(words: list[str] | None = None) -> int:
     args = parser().parse_args(words)
-    try:
-        return import_module(HOME[args.command]).run(args)
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = "begins anew" if args.command in ("perf", "growth") else "goes on where it was"
-        print(f"stopped; the same command {again}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with stoppable():
+        try:
+            return import_module(HOME[args.command]).run(args)
+        except BadInput as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as stop:
+            again = "begins anew" if args.command in ("perf", "growth") else "goes on where it was"
+            show_cursor()
+            print(f"stopped; the same command {again}", file=sys.stderr)
+            return stop.code if isinstance(stop, Stopped) else 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """`python -m benchmark perf`: the measured ratios as a table, on the screen and as Parquet and Markdown."""
 
 import dataclasses
-import multiprocessing
 import sys
 from argparse import Namespace
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
 
@@ -15,6 +14,8 @@ from rich.table import Table
 from benchmark.measured import COMMON, before, now
 from benchmark.records import parquet, write_all
 from benchmark.run_command import probe
+from benchmark.runs.job import Report
+from benchmark.workers import Workers
 from datasets.cores import cores
 from datasets.errors import BadInput
 
@@ -51,12 +52,15 @@ def run(args: Namespace) -> int:
     found = {name: rows for name, rows in kept.items() if name in PARTS}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     common = now() | {"threads": cores()}
-    # A process a part: what malloc keeps of one part's networks would make another's faster.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        for name in names:
-            console.print(f"measuring {name}", style="dim")
-            lines = pool.submit(_measured, name, args.cache).result()
-            found[name] = [line | common for line in lines]
+    for name in names:
+        console.print(f"measuring {name}", style="dim")
+        # A process a part: what malloc keeps of one part's networks would make another's faster.
+        with Workers(1, "cpu", environment={}) as pool:
+            pool.submit(Part(name, args.cache))
+            (end,) = pool.events()
+        if end.fault or end.death:
+            raise end.fault or BadInput(f"measuring {name}: {end.death}; run it again with more memory")
+        found[name] = [line | common for line in end.result]
     rows = [row for name in PARTS for row in found.get(name, [])]
     shown = Table(header_style="bold")
     for name in HEAD:
@@ -81,13 +85,23 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _measured(name: str, cache: Path) -> list[dict]:
-    import torch
+@dataclass(frozen=True)
+class Part:
+    """A part of what is measured, as a job."""
 
-    from benchmark.perf.parts import PARTS
+    key: str
+    cache: Path
 
-    torch.set_num_threads(cores())
-    return [dataclasses.asdict(line) for line in PARTS[name](cache)]
+    def describe(self) -> str:
+        return f"measuring {self.key}"
+
+    def execute(self, device: str, report: Report) -> list[dict]:
+        import torch
+
+        from benchmark.perf.parts import PARTS
+
+        torch.set_num_threads(cores())
+        return [dataclasses.asdict(line) for line in PARTS[self.key](self.cache)]
 
 
 def _text(line) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datasets.errors import BadInput
+from datasets.errors import BadInput, Unwritable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,8 @@ _ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official n
 _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
 )
+EPOCH = tuple(field.name for field in _EPOCH)
+"""What a record's history says of an epoch."""
 
 # (name, type, what it says). Those marked hashed decide the numbers.
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
@@ -195,7 +197,10 @@ def write_all(contents: Mapping[Path, bytes | pa.Buffer | None], named: str = "R
         if isinstance(error, IsADirectoryError):
             reason, mend = "a folder stands there", "remove that"
         named = "CACHE" if path.parent.name == "backbones" else named
-        raise BadInput(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=") from None
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError)
+        raise (BadInput if in_the_way else Unwritable)(
+            f"{path} cannot be written ({reason}); {mend}, or name another place with {named}="
+        ) from None
     for path in contents.keys() - written.keys():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -215,6 +220,11 @@ def clear(*folders: Path) -> None:
             for path in folder.iterdir():
                 if (left := pattern.fullmatch(path.name)) and not _alive(int(left[1])):
                     path.unlink()
+
+
+def sweep(results: Path, *backbones: Path) -> None:
+    """The same for a results folder and folders of backbones."""
+    clear(results, *(results / name for name in ("records", "adapters", "unfinished", "predictions")), *backbones)
 
 
 def _alive(process: int) -> bool:

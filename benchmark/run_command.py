@@ -13,6 +13,7 @@ import pandas as pd
 from benchmark import plan, table_files, tables
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
+from benchmark.faults import told_at_the_end
 from benchmark.given import read_given
 from benchmark.jobs import work
 from benchmark.lent import lend
@@ -20,7 +21,7 @@ from benchmark.methods_command import left_alone
 from benchmark.predictions import predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import clear, read_frame, temporary_name, write_all
+from benchmark.records import read_frame, sweep, temporary_name, write_all
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
@@ -34,8 +35,14 @@ def run(args: Namespace) -> int:
     """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
     device = device_of(args.device)
     request = dataclasses.replace(requested(args), predictions=args.predictions)
+    ready(args.results, request.cache)
+    with told_at_the_end() as faults:
+        _run(args, request, device, faults)
+        return 2 if faults else 0
+
+
+def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
-    ready(results, request.cache)
     with Screen() as screen:
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
@@ -52,14 +59,13 @@ def run(args: Namespace) -> int:
         if again := _unpredicted(asked, done, results):
             screen.say(f"{len(again)} of them: evaluated again for their predictions, not trained")
             todo += again
-        faults = []
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
             workers = args.workers or (1 if device.startswith("cuda") else cores())
             provenance = Provenance(
                 data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
             )
-            faults = work(todo, results, provenance, device, workers, screen)
+            work(todo, results, provenance, device, workers, screen, faults)
     frame = read_frame([results / "records"])
     as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
     found = tables.tables(frame[as_cut], lent)
@@ -76,9 +82,6 @@ def run(args: Namespace) -> int:
             f"Without labels, so predicted and in no table: the test split of {names}. `make submit` packs it.",
             markup=False,
         )
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 2 if faults else 0
 
 
 def _unpredicted(asked: list[Cell], finished: set[str], results: Path) -> list[Cell]:
@@ -146,9 +149,7 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    clear(
-        results, *(results / name for name in ("records", "adapters", "unfinished", "predictions")), cache / "backbones"
-    )
+    sweep(results, cache / "backbones")
 
 
 def probe(folder: Path) -> None:

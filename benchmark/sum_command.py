@@ -17,12 +17,12 @@ from benchmark.cells import Cell
 from benchmark.evaluate import evaluate
 from benchmark.identity import digest
 from benchmark.images import open_images
+from benchmark.numerics import settle
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import SCHEMA, read_record, write_table
 from benchmark.run_command import command, device_of, requested
 from benchmark.screen import Screen
 from benchmark.serve import MultiDomain
-from benchmark.workers import settle
 from datasets.errors import BadInput
 from methods.layers.network import Network, conv_like, merged
 from methods.method import Method
@@ -119,7 +119,7 @@ def _files(cell: Cell, results: Path) -> tuple[Path, Path]:
 
 def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     """One row a domain."""
-    settle(pair[0].profile.precision)
+    settle(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
     held = [served.held[served.load(_files(cell, results)[1])] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]

@@ -4,7 +4,6 @@ The recorded sweep is what the entries' `lr` come from: results/standin/sweep.pa
 """
 
 import statistics
-import sys
 from argparse import Namespace
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from benchmark import plan
 from benchmark.cells import Cell
+from benchmark.faults import told_at_the_end
 from benchmark.jobs import work
 from benchmark.profiles import profile
 from benchmark.provenance import Provenance, commit, machine, versions
@@ -56,6 +56,14 @@ def run(args: Namespace) -> int:
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
     request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
     ready(args.results, args.cache)
+    with told_at_the_end() as faults:
+        rows = _swept(args, request, faults)
+        return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
+
+
+def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[dict]:
+    """Train what is missing and write both files; the rows of the table."""
+    short = request.profile
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
@@ -67,7 +75,8 @@ def run(args: Namespace) -> int:
         finished = {record["hash"] for record in read_records([args.results / "records"])}
         todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
         where = Provenance(data.name, data.id, data.standin, cores(), command(), commit(), versions(), machine())
-        faults = work(todo, args.results, where, "cpu", cores(), screen) if todo else []
+        if todo:
+            work(todo, args.results, where, "cpu", cores(), screen, faults)
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
     rows = []
     for (method, rate), some in cells.items():
@@ -80,9 +89,7 @@ def run(args: Namespace) -> int:
         write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), args.results / "sweep.md"),
     ]
     screen.files(paths)
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
+    return rows
 
 
 def _rates(method: Method) -> list[tuple[Method, float]]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from datasets.annotations import annotation_path, read_split, write_annotations
 from datasets.catalogue import DOMAINS, SPLITS, Domain
+from datasets.children import end_with_parent, sheltered
 from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.standin import MARK
@@ -171,8 +172,11 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
     if workers == 1:
         collect(_draw_chunk(*job) for job in jobs)
     else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            collect(pool.map(_draw_chunk, *zip(*jobs, strict=True)))
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
+            with sheltered():  # processes are started as jobs come in
+                drawn = pool.map(_draw_chunk, *zip(*jobs, strict=True))
+            collect(drawn)
     for domain in domains:
         first = 1
         for split in SPLITS:
