@@ -96,12 +96,16 @@ class Part:
         return f"measuring {self.key}"
 
     def execute(self, device: str, report: Report) -> list[dict]:
-        import torch
+        return _measured(self.key, self.cache)
 
-        from benchmark.perf.parts import PARTS
 
-        torch.set_num_threads(cores())
-        return [dataclasses.asdict(line) for line in PARTS[self.key](self.cache)]
+def _measured(name: str, cache: Path) -> list[dict]:
+    import torch
+
+    from benchmark.perf.parts import PARTS
+
+    torch.set_num_threads(cores())
+    return [dataclasses.asdict(line) for line in PARTS[name](cache)]
 
 
 def _text(line) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -173,8 +174,9 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
         collect(_draw_chunk(*job) for job in jobs)
     else:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, spawn, end_with_parent) as pool:
+        with ExitStack() as stack:
             with sheltered():  # processes are started as jobs come in
+                pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, end_with_parent))
                 drawn = pool.map(_draw_chunk, *zip(*jobs, strict=True))
             collect(drawn)
     for domain in domains:

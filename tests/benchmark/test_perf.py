@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import os
 import time
-from concurrent.futures import Future
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ from benchmark.perf import network as net
 from benchmark.perf.network import reference_way
 from benchmark.perf.rounds import Line, Way, in_turn
 from benchmark.train import train
+from benchmark.workers import outcome
 from datasets.catalogue import DOMAINS
 from methods.registry import entries, select
 
@@ -146,7 +146,7 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     measured = {"gpu": 1.0, "tables": 2.0, "start": 3.0}
     line = lambda name: Line(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
     monkeypatch.setattr("benchmark.perf_command._measured", lambda name, cache: [dataclasses.asdict(line(name))])
-    monkeypatch.setattr("benchmark.perf_command.ProcessPoolExecutor", Here)
+    monkeypatch.setattr("benchmark.perf_command.Workers", Here)
     assert main([*at, "start,gpu"]) == 0
     measured["gpu"] = 9.0
     assert main([*at, "tables,gpu"]) == 0
@@ -170,7 +170,7 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
 
 
 class Here:
-    """In place of a process pool: at once, in this process."""
+    """In place of the worker processes: at once, in this one."""
 
     def __init__(self, *_, **__):
         pass
@@ -181,10 +181,11 @@ class Here:
     def __exit__(self, *_):
         pass
 
-    def submit(self, function, *arguments):
-        done = Future()
-        done.set_result(function(*arguments))
-        return done
+    def submit(self, job):
+        self.job = job
+
+    def events(self):
+        yield outcome(self.job, "cpu", lambda row: None)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
