@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import networks
-from benchmark.backbones.shapes import shapes_of
+from benchmark.backbones.shapes import shapes_named
 from benchmark.backbones.weights import read_weights
 from benchmark.cells import Cell
 from benchmark.checkpoint import write_safetensors
@@ -221,9 +221,8 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
     train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
     test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
     source.size = test_images.crop
-    base = shapes = shapes_of(networks.build(profile, "plain", 1), source.size)
-    if cell.backbone.widen != 1:
-        shapes = shapes_of(networks.build(cell.backbone.network_profile, "plain", 1), source.size)
+    base = shapes_named(profile.network, profile.width, source.size)
+    shapes = shapes_named(profile.network, cell.backbone.network_profile.width, source.size)
     together, joint, clock = load_together(cell.joint, device) if cell.joint else (None, [], {})
     if cell.source_cell:
         ready = _source(source, about)

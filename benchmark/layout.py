@@ -150,9 +150,7 @@ TIMING = (
     "T/T_FFT compares runs that shared the device alike, of the same seed, measured in the same hour, where there are "
     "such, and on a CPU their processor time, which other programs do not lengthen."
 )
-DISTURBED = (
-    "* Clock and processor time part by more than a tenth: other programs had the machine, and seconds tell little."
-)
+DISTURBED = "* Clock and processor time part by more than a tenth: others had the machine, and seconds tell little."
 COST = (
     "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image. "
     "#par. also counts what all domains share beside the plain backbone: a wider one, a judge."
