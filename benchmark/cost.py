@@ -1,5 +1,6 @@
 """What a method costs: multiply-adds of the convolutions, by fvcore; one multiply-add counts once."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -7,14 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-_KEPT: dict[tuple, int] = {}
+_KEPT: dict[str, int] = {}
 """By structure and size of image what was counted in this process: a trace takes as long as many steps."""
-_SIMPLE = (bool, int, float, str, tuple, type(None))
 
 
 def conv_macs(network: nn.Module, size: int) -> int:
     """Multiply-adds of the convolutions for one (3, size, size) image, the adapters as the network holds them."""
-    key = (size, *_structure(network))
+    key = hashlib.sha256(repr((size, *_structure(network))).encode()).hexdigest()
     if key not in _KEPT:
         _KEPT[key] = _counted(network, size)
     return _KEPT[key]
@@ -28,10 +28,16 @@ def _structure(network: nn.Module) -> Iterator[tuple]:
     for path, module in network.named_modules():
         if path.rpartition(".")[2] == "head" and isinstance(module, nn.Linear):
             continue
-        settings = [(n, v) for n, v in vars(module).items() if n != "training" and isinstance(v, _SIMPLE)]
+        settings = {name: value for name, value in vars(module).items() if name != "training" and _simple(value)}
         tensors = [*module._parameters.items(), *module._buffers.items()]
-        shapes = [(name, t.shape) for name, t in tensors if t is not None]
-        yield path, type(module), tuple(settings), tuple(shapes)
+        yield path, type(module), settings, [(name, tuple(t.shape)) for name, t in tensors if t is not None]
+
+
+def _simple(value: object) -> bool:
+    """A value whose text says all of it; modules that a method holds in a tuple stand at their own place."""
+    if isinstance(value, tuple):
+        return all(map(_simple, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _counted(network: nn.Module, size: int) -> int:
