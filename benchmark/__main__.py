@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,7 @@ import benchmark  # noqa: F401  refuses a foreign `datasets` first
 from benchmark.backbones.names import NAMES
 from benchmark.stop import Stopped, show_cursor, stoppable
 from datasets.errors import BadInput
+from datasets.text import printable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,11 +33,37 @@ def _path(text: str) -> Path:
     return path
 
 
-def _own(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not equals or not name or not folder:
+def _own(text: str) -> list[tuple[str, Path]]:
+    """`name=folder`, or several with blanks between: a blank that no `name=` follows is the folder's own."""
+    name, equals, folder = text.strip().partition("=")
+    if not equals or not name or not folder or re.search(r"\s", name):
         raise argparse.ArgumentTypeError("give name=folder")
-    return name, _path(folder)
+    if (further := re.search(r"\s+(?=[^\s=/]+=)", folder)) and not os.path.exists(os.path.expanduser(folder)):
+        return [(name, _path(folder[: further.start()])), *_own(folder[further.end() :])]
+    return [(name, _path(folder))]
+
+
+def _paths(text: str) -> list[Path]:
+    """A path, or several with blanks between: each as long as there is one of that name."""
+    words, found = text.split(" "), []
+    while words:
+        ends = range(len(words), 0, -1)
+        end = next((n for n in ends if os.path.exists(os.path.expanduser(" ".join(words[:n])))), 1)
+        if name := " ".join(words[:end]):
+            found.append(_path(name))
+        words = words[end:]
+    return found
+
+
+def _add_own(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--own",
+        type=_own,
+        action="extend",
+        default=[],
+        metavar="NAME=DIR",
+        help="your own domain: a folder of class folders; several as 'a=one b=two'",
+    )
 
 
 class _Words(argparse.Action):
@@ -65,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage in front of it."""
 
     def error(self, message: str):
-        self.exit(2, f"{message}; see `{self.prog} --help`\n")
+        self.exit(2, f"{printable(message)}; see `{self.prog} --help`\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,14 +118,7 @@ def parser() -> argparse.ArgumentParser:
     brought.add_argument(
         "--backbone", type=_path, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
     )
-    brought.add_argument(
-        "--own",
-        type=_own,
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="your own domain: a folder of class folders",
-    )
+    _add_own(brought)
     brought.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     runs = argparse.ArgumentParser(add_help=False, parents=[brought])  # which runs are meant
@@ -153,6 +174,7 @@ def parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_path, metavar="DIR", help="check this release")
+    _add_own(data)
     data.add_argument("--download", type=_path, metavar="DIR", help="fetch the two public archives into DIR")
     data.add_argument(
         "--sheet", type=_path, metavar="PNG", help="draw eight images a domain of the stand-ins, or of --data"
@@ -198,8 +220,8 @@ def parser() -> argparse.ArgumentParser:
     checked = scored.add_mutually_exclusive_group()
     checked.add_argument(
         "--labels",
-        type=_path,
-        action="append",
+        type=_paths,
+        action="extend",
         default=[],
         metavar="DIR|FILE",
         help="{domain}_test.json, or a folder of them; without it the file is only checked",
@@ -244,7 +266,9 @@ def main(words: list[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
         except KeyboardInterrupt as stop:
-            again = "begins anew" if args.command in ("perf", "growth") else "goes on where it was"
+            again = "goes on where it was"
+            if args.command in ("perf", "growth"):
+                again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)
             return stop.code if isinstance(stop, Stopped) else 130

@@ -19,18 +19,23 @@ from benchmark.checkpoint import write_safetensors
 from benchmark.cost import conv_macs
 from benchmark.evaluate import evaluate, merge_checked
 from benchmark.features import FeatureBatches
-from benchmark.identity import TRAINING_VERSION
+from benchmark.finished import adapters_path, finished_record, own_record, record_path
+from benchmark.identity import TRAINING_VERSION, network_digest, trunk_digest
 from benchmark.images import open_images
 from benchmark.joint import load_together
-from benchmark.predictions import predictions_path, write_predictions
-from benchmark.provenance import Provenance, device_name, kernels
-from benchmark.records import EPOCH, SCHEMA_VERSION, read_record, write_record
-from benchmark.serve import Head
+from benchmark.known import known, on_device
+from benchmark.predictions import predicted, write_predictions
+from benchmark.progress import Watched, hearing
+from benchmark.provenance import Provenance
+from benchmark.records import write_record
+from benchmark.schema import EPOCH, check, plausible
+from benchmark.serving.head import Head
 from benchmark.sharing import Shared, sharing
 from benchmark.timing import Energy, Peak, Processor
 from benchmark.train import Report, train
 from datasets.batches import Batches
 from datasets.errors import BadInput, Unwritable
+from datasets.pack import class_names
 from methods.layers.network import Network, own_tensors, restore, stored_tensors
 from methods.method import Method
 from methods.registry import select
@@ -39,14 +44,13 @@ from methods.registry import select
 def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
     """Run `cell`, write its record and the domain's own tensors below `results`, return the record.
 
-    An unfinished run goes on from its last epoch; a finished one is read, and evaluated again where its
-    predictions are to be kept and are not there. Every BadInput names the domain.
+    An unfinished run goes on from its last epoch; a finished one (its record is whole, its adapters are there) is read,
+    and evaluated again where its predictions are to be kept and are not there. Every BadInput names the domain.
     """
     try:
-        if (done := _record_path(cell, results)).is_file():
-            record = read_record(done)
-            if cell.predictions and not predictions_path(results, cell.hash).is_file():
-                _predict_again(cell, results, device)
+        if (record := finished_record(results, cell.hash)) is not None:
+            if cell.predictions and not predicted(results, cell.hash, record["eval_images"]):
+                _predict_again(cell, results, device, report)
             return record
         with sharing(device) as shared:
             return _run(cell, results, provenance, device, shared, report)
@@ -97,15 +101,18 @@ def _alone(
     if method.views:
         begin, counter = time.perf_counter(), Processor(torch.device(device))
         frozen, trained = method.split(network)
-        batches = FeatureBatches(frozen, images, method.views, cell.seed)
+        batches = FeatureBatches(frozen, images, method.views, cell.seed, hearing(report))
+        hearing(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
         prepared, processor = time.perf_counter() - begin, counter.seconds()
     checkpoint = _checkpoint(cell, results)
     resumed = checkpoint.is_file()
+    if cell.profile.compile:
+        hearing(report)("compiling the training step", 0, 0)
     history, clock = train(
         trained,
         method,
-        batches,
+        Watched(batches, report),
         cell.profile.adapt,
         lr=cell.lr,
         seed=cell.seed,
@@ -128,7 +135,7 @@ def _alone(
     return Ready(network, history, measured, _write(cell, method, stored, images.crop, results))
 
 
-def _predict_again(cell: Cell, results: Path, device: str) -> None:
+def _predict_again(cell: Cell, results: Path, device: str, report: Report) -> None:
     """Evaluate a finished run from what it stored, and keep its predictions. BadInput where that is gone or damaged."""
     (method,) = select(cell.method)
     source, _ = networks.load(cell.backbone, device)
@@ -142,17 +149,21 @@ def _predict_again(cell: Cell, results: Path, device: str) -> None:
     else:
         network = together.networks[cell.domain.name]
     bare, _ = _bare(network, method, images)
-    result = evaluate(_served(bare, cell, method, together), images, cell.profile.precision)
-    write_predictions(results, cell.hash, cell.domain, cell.train.classes, images.ids, result.logits)
+    served = _served(bare, cell, method, together)
+    result = evaluate(served, Watched(images, report), cell.profile.precision)
+    _write_predictions(cell, images, result.logits, results)
 
 
 def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Network:
-    path = _adapters_path(cell, results)
-    mend = f"remove {_record_path(cell, results)}, and the run is trained again"
+    path = adapters_path(results, cell.hash)
+    mend = f"remove {record_path(results, cell.hash)}, and the run is trained again"
     try:
-        tensors, _ = read_weights(path)
+        tensors, about = read_weights(path)
+        head = Head.of(about, path)
     except BadInput:
         raise BadInput(f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}") from None
+    if head.weights not in (None, _weights(cell)):
+        raise BadInput(f"{path} was trained on other weights than {cell.backbone.path} holds now; {mend}")
     network = method.place(source, cell.train.classes)
     if fault := restore(network, source, tensors) or networks.damage(network):
         raise BadInput(f"{path} {fault}; {mend}")
@@ -185,14 +196,6 @@ def most(counts: Iterable[int | None]) -> int | None:
     return None if None in counts else max(counts, default=None)
 
 
-def _record_path(cell: Cell, results: Path) -> Path:
-    return results / "records" / f"{cell.hash}.parquet"
-
-
-def _adapters_path(cell: Cell, results: Path) -> Path:
-    return results / "adapters" / f"{cell.hash}.safetensors"
-
-
 def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
@@ -210,13 +213,33 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         shorter=cell.profile.shorter,
         training=TRAINING_VERSION,
         joint=cell.joint.hash if cell.joint else None,
+        names=_class_names(cell),
+        weights=_weights(cell),
+        joint_weights=None if method.alone else trunk_digest(read_weights(cell.joint.path)[0]),
     )
-    return write_safetensors(_adapters_path(cell, results), stored, head.metadata())
+    return write_safetensors(adapters_path(results, cell.hash), stored, head.metadata())
+
+
+def _write_predictions(cell: Cell, images: Batches, logits: Tensor, results: Path) -> None:
+    write_predictions(results, cell.hash, cell.domain, _class_names(cell), images.files(), images.ids, logits)
+
+
+def _weights(cell: Cell) -> str:
+    """What tells the backbone's weights: its hash names how they were made, and they differ between processors."""
+    return network_digest(read_weights(cell.backbone.path)[0])
+
+
+def _class_names(cell: Cell) -> tuple[str, ...] | None:
+    """Those of the head's classes, which are train's."""
+    return class_names(cell.train.packs[0]) if cell.train.packs else None
 
 
 def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared: Shared, report: Report) -> dict:
     (method,) = select(cell.method)
     profile = cell.profile
+    before = own_record(results, cell.hash)  # of a run whose adapters are gone
+    foretold = on_device(known(cell, provenance), device)
+    check([foretold], foretold)
     source, about = networks.load(cell.backbone, device)
     train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
     test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
@@ -232,56 +255,25 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         ready = _part(cell, method, together, joint, clock, test_images.crop, results)
     network, history, measured, size = ready
     if together is not None and method.alone:
-        before = [row.get("cpu_seconds") for row in joint]
+        earlier = [row.get("cpu_seconds") for row in joint]
         measured = {
             **measured,
             "prepare_seconds": math.fsum(row["seconds"] for row in joint),
-            "cpu_seconds": total([measured["cpu_seconds"], *before]),
+            "cpu_seconds": total([measured["cpu_seconds"], *earlier]),
         }
     bare, difference = _bare(network, method, test_images)
     served = _served(bare, cell, method, together)
     inference = conv_macs(served, test_images.crop)
-    result = evaluate(served, test_images, profile.precision)
+    result = evaluate(served, Watched(test_images, report), profile.precision)
     floats = bits = 0
     if not cell.source_cell:
         floats, bits = method.floats(shapes), method.bits(shapes)
-    record = {
-        "schema": SCHEMA_VERSION,
-        "hash": cell.hash,
-        "method": method.spec,
-        "method_full": method.full_spec,
-        "label": method.label,
-        "family": method.family,
-        "fidelity": method.fidelity,
-        "domain": cell.domain.name,
-        "column": cell.domain.column,
-        "k": cell.domain.k,
-        "seed": cell.seed,
-        "split": cell.split,
-        "limit": cell.train.limit,
-        "profile": profile.name,
-        "settings": cell.settings,
-        "lr": cell.lr,
-        "data": provenance.data,
-        "data_id": provenance.data_id,
-        "standin": provenance.standin,
-        "train_manifest": cell.train.manifest,
-        "eval_manifest": cell.evaluate.manifest,
-        "presentation": cell.presentation,
-        "backbone": cell.backbone.hash,
-        "backbone_source": cell.backbone.source,
-        "structure": cell.backbone.structure,
-        "source_cell": cell.source_cell,
-        "together": [images.domain.name for images in cell.joint.images] if cell.joint else None,
-        "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
-        "training": TRAINING_VERSION,
-        "classes": cell.train.classes,
+    record = foretold | {
         "train_images": len(train_images),
         "eval_images": len(test_images),
         "correct": result.correct,
         "top1": None if result.correct is None else 100 * result.correct / len(test_images),
         "history": [{name: row[name] for name in EPOCH} for row in history],
-        "merged": method.mergeable,
         "merge_difference": difference,
         "floats": floats,
         "bits": bits,
@@ -296,21 +288,14 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         "runs_on_device": most(row.get("runs_on_device") for row in history),
         **measured,
         "eval_img_s": result.img_s,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "workers": provenance.workers,
-        "precision": profile.precision,
-        "commit": provenance.commit,
-        "versions": json.dumps(json.loads(provenance.versions) | kernels(device)),
-        "machine": provenance.machine,
-        "command": provenance.command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
     if cell.predictions:  # before the record: with it the run is finished
-        write_predictions(results, cell.hash, cell.domain, cell.train.classes, test_images.ids, result.logits)
-    if (done := _record_path(cell, results)).is_file():
-        record = read_record(done)  # another command was faster: its measurements stand
+        _write_predictions(cell, test_images, result.logits, results)
+    if (done := own_record(results, cell.hash)) not in (None, before):
+        record = done  # another command was faster: its measurements stand
     else:
+        record = plausible(record)
         write_record(record, results / "records")
     if not cell.source_cell:
         _checkpoint(cell, results).unlink(missing_ok=True)

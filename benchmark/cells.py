@@ -58,7 +58,7 @@ class Backbone:
     cache: Path
     widen: float = 1.0  # times the profile's width
     images: Images | None = None
-    content: str | None = None  # hash of the given file
+    content: str | None = None  # hash of the given weights
 
     @cached_property
     def hash(self) -> str:
@@ -74,6 +74,11 @@ class Backbone:
             limit=self.images.limit,
             training=TRAINING_VERSION,
         )
+
+    @property
+    def manifest(self) -> str | None:
+        """Of the images it is pretrained on; None for a given one."""
+        return self.images and self.images.manifest
 
     @property
     def network_profile(self) -> Profile:
@@ -101,11 +106,15 @@ class Joint:
     lr: float
     folder: Path | None = None  # where it is left, if not beside its backbone
 
+    @property
+    def _images(self) -> list[tuple]:
+        return [(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images]
+
     @cached_property
     def hash(self) -> str:
         return digest(
             method=self.method,
-            images=[(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images],
+            images=self._images,
             seed=self.seed,
             recipe=recipe_settings(self.backbone.profile.adapt),
             network=network_settings(self.backbone.profile),
@@ -113,6 +122,11 @@ class Joint:
             backbone=self.backbone.hash,
             training=TRAINING_VERSION,
         )
+
+    @property
+    def manifest(self) -> str:
+        """Hash of the images that it is over, whatever the seed."""
+        return digest(images=self._images)
 
     @property
     def work(self) -> int:

@@ -7,7 +7,8 @@ from statistics import fmean, stdev
 import pandas as pd
 from scipy.stats import t
 
-from benchmark.grouping import GROUP, codes, newest
+from benchmark.grouping import GROUP, codes, current
+from benchmark.shown import shown
 from datasets.catalogue import DOMAINS
 
 
@@ -33,10 +34,11 @@ class Difference:
 def compare(frame: pd.DataFrame, a: str, b: str) -> list[tuple[dict, list[Difference], Difference | None]]:
     """For each group of comparable records that holds both: (group, differences by domain, that over the official).
 
-    Seeds are paired within a domain. The last takes each domain's mean difference as one observation,
-    for seeds of one domain are not independent of each other. The backbone's own cells are left out.
+    Pairs are of the same data, the newest that either was run on: see `grouping.current`. Seeds are paired within a
+    domain. The last takes each domain's mean difference as one observation, for seeds of one domain are not independent
+    of each other. The backbone's own cells are left out.
     """
-    frame = newest(frame[frame["method"].isin([a, b]) & ~frame["source_cell"].astype(bool)])
+    frame, _ = current(shown(frame[frame["method"].isin([a, b]) & ~frame["source_cell"].astype(bool)]))
     out = []
     group = codes(*(frame[name] for name in GROUP)) if len(frame) else []
     for code in sorted(set(group)):

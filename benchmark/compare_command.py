@@ -9,6 +9,7 @@ from rich.text import Text
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
 from benchmark.layout import described
+from benchmark.record_files import tell_left_out
 from benchmark.records import existing, read_frame
 from benchmark.screen import Screen
 from datasets.errors import BadInput
@@ -30,7 +31,10 @@ def run(args: Namespace) -> int:
     if names[0] == names[1]:
         raise BadInput(f"A and B are both {names[0]}; give two methods")
     existing(args.source)
-    frame = read_frame([source])
+    screen, faults = Screen(), []
+    with screen, screen.busy("reading the records"):
+        frame = read_frame([source], faults=faults)
+    tell_left_out(faults)
     if lacking := [name for name in names if name not in set(frame["method"])]:
         raise BadInput(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
     found = compare(frame, *names)
@@ -39,7 +43,6 @@ def run(args: Namespace) -> int:
             f"{source} holds no run of {names[0]} and {names[1]} on one domain with one seed, data, split and "
             "profile; run both with the same settings"
         )
-    screen = Screen()
     for group, lines, over in found:
         group = {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in group.items() if n in GROUP}
         screen.console.print(f"\n{described(group)}", style="bold", markup=False)

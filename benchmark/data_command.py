@@ -12,24 +12,33 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.console import PlainConsole
+from benchmark.progress import time_left
 from datasets.check import Row, check_release
 from datasets.download import RELEASE, download
 from datasets.errors import BadInput
+from datasets.text import printable
 
-_QUIET = 30.0  # s between two lines about one thing where the output is no terminal
+_FAULTS = 200  # sentences shown
+_QUIET = 10.0  # s between two lines about one thing where the output is no terminal
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download to `args.download`, draw `args.sheet`, check `args.data`: each a Path or None.
+    """Download to `args.download`, draw `args.sheet`, check `args.data` and `args.own`: a Path or None each, a list.
 
     0, or 2 where the check found a fault. A sheet shows `args.data` and leaves it unchecked.
     """
-    if args.data is None and args.download is None and args.sheet is None:
+    if args.data is None and args.download is None and args.sheet is None and not args.own:
         raise BadInput(
-            "data: nothing to do; give DATA=<release to check>, DOWNLOAD=<folder to fetch it to> "
-            "or SHEET=<picture to draw>"
+            "data: nothing to do; give DATA=<release to check>, OWN=<name>=<folder of your own to check>, "
+            "DOWNLOAD=<folder to fetch the release to> or SHEET=<picture to draw>"
         )
-    console = Console(highlight=False, markup=False, emoji=False)
+    names = [name for name, _ in args.own]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise BadInput(f"OWN={twice[0]}=…: the name {twice[0]} is given twice; give each own domain its own")
+    if args.sheet is not None and args.own:
+        raise BadInput(f"SHEET={args.sheet} shows the ten domains alone; check OWN= by a command of its own")
+    console = PlainConsole()
     if args.sheet is not None:
         from benchmark.plan import standins
         from datasets.standin.sheet import contact_sheet, refuse_target
@@ -46,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
         release = args.download / RELEASE
         console.print(f"{release} is unpacked. Check it with: make data DATA={release}", soft_wrap=True)
         for step in steps:
-            console.print(f"- {_printable(step)}", soft_wrap=not console.is_terminal)
-    if args.data is None:
+            console.print(f"- {printable(step)}", soft_wrap=not console.is_terminal)
+    if args.data is None and not args.own:
         return 0
     with _progress(console) as progress:
-        rows = check_release(args.data, progress)
+        rows = check_release(args.data, progress, args.own)
     return _report(rows, console)
 
 
@@ -58,16 +67,17 @@ def _report(rows: list[Row], console: Console) -> int:
     faults = [fault for row in rows for fault in row.faults]
     console.print(_table(rows, gap=2 if console.width >= 90 else 1))
     for note in (note for row in rows for note in row.notes):
-        console.print(Text(f"note: {_printable(note)}", style="dim"), soft_wrap=True)
-    differ = sum((row.images, row.classes) != row.official for row in rows if row.split)
+        console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
+    official = [row for row in rows if row.official is not None]
+    differ = sum((row.images, row.classes) != row.official for row in official)
     if differ:
-        note = (
-            f"note: {differ} of {sum(bool(row.split) for row in rows)} splits differ from the official release's counts"
-        )
+        note = f"note: {differ} of {len(official)} splits differ from the official release's counts"
         console.print(Text(note, style="dim"), soft_wrap=True)
     sys.stdout.flush()
-    for fault in faults:
-        print(_printable(fault), file=sys.stderr)
+    for fault in faults[:_FAULTS]:
+        print(printable(fault), file=sys.stderr)
+    if len(faults) > _FAULTS:
+        print(f"and {len(faults) - _FAULTS:,} more", file=sys.stderr)
     sys.stderr.flush()
     what = f"{sum(row.images for row in rows):,} images of {len({row.domain for row in rows if row.split})} domains"
     if faults:
@@ -90,23 +100,18 @@ def _table(rows: list[Row], gap: int) -> Table:
     table.add_column("faults", justify="right", no_wrap=True)
     for domain, group in groupby((row for row in rows if row.split), key=lambda row: row.domain):
         for i, row in enumerate(group):
-            images, classes = row.official
+            images, classes = ("", "") if row.official is None else (f"{number:,}" for number in row.official)
             table.add_row(
                 "" if i else domain,
                 row.split,
                 Text(f"{row.images:,}", style="" if row.images else "red"),
-                f"{images:,}",
+                images,
                 f"{row.classes:,}",
-                f"{classes:,}",
+                classes,
                 " × ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in row.sizes or ()),
                 Text(f"{len(row.faults):,}", style="bold red" if row.faults else "green"),
             )
     return table
-
-
-def _printable(sentence: str) -> str:
-    """File names may hold line breaks, terminal codes or no text at all."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
 
 
 @contextmanager
@@ -131,12 +136,13 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 class _Lines:
     def __init__(self):
-        self.what, self.last, self.ended = "", 0.0, False
+        self.what, self.began, self.last, self.ended = "", 0.0, 0.0, False
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if what != self.what:
-            self.what, self.last, self.ended = what, now, False
+            self.what, self.began, self.last, self.ended = what, now, now, False
         if not self.ended and (done >= total or now - self.last > _QUIET):
             self.last, self.ended = now, done >= total
-            print(f"{what}: {done:,} of {total:,}", flush=True)
+            left = time_left((now - self.began) / done * (total - done)) if 0 < done < total else ""
+            print(f"{what}: {done:,} of {total:,}" + (f", {left}" if left else ""), flush=True)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.progress import Counter, Told, silent
 from datasets.batches import Batches
 from datasets.errors import BadInput
 
@@ -15,12 +16,21 @@ class FeatureBatches:
     """As Batches, but x are the outputs (n, dim) or (n, C, H, W) of a `frozen` part for `views` passes over the images.
 
     Each pass draws its own crops and flips (the first shows the centre); every training epoch then
-    shows each image once, in one of its views. Raises BadInput where they would not fit in memory.
+    shows each image once, in one of its views. `told` hears how far the passes are. Raises BadInput where they would
+    not fit in memory.
     """
 
-    def __init__(self, frozen: nn.Module, batches: Batches, views: int, seed: int):
+    def __init__(
+        self,
+        frozen: nn.Module,
+        batches: Batches,
+        views: int,
+        seed: int,
+        told: Told = silent,
+    ):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
         self.x, self.y = None, torch.from_numpy(batches.labels.copy()).to(self.device)
+        tell, read = Counter(told, "reading features", views * len(batches)), 0
         frozen.eval()
         with torch.no_grad():
             for view in range(views):
@@ -32,6 +42,8 @@ class FeatureBatches:
                     if self.x is None:
                         self.x = self._room(found[0], views, batches)
                     self.x[view, torch.from_numpy(index).to(self.device)] = found
+                    read += len(index)
+                    tell(read)
 
     def _room(self, one: Tensor, views: int, batches: Batches) -> Tensor:
         """(views, N, ...) unset, for outputs like `one`."""

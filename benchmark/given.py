@@ -7,16 +7,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.identity import digest, file_digest
+from benchmark.identity import digest, network_digest
 from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
+from datasets.text import printable
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
 
 
 @dataclass(frozen=True)
 class GivenBackbone:
-    """`contents`: structure -> hash of the file; `profile`: the profile with what the file says of itself."""
+    """`contents`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
 
     name: str
     contents: dict[str, str]
@@ -59,8 +60,6 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
         colours = _colours(about, file) or colours
-        content = file_digest(file)
-        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
         network = networks.build(adapted, structure, len(head))
         if fault := networks.fit(network, tensors):
             raise BadInput(
@@ -68,11 +67,13 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             )
         if fault := networks.damage(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
-        says = {"structure": structure, "file": file.name, "hash": target.stem, "network": adapted.network}
+        content = network_digest(network.state_dict())
+        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
+        says = {"structure": structure, "file": printable(file.name), "hash": target.stem, "network": adapted.network}
         says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}
         networks.write_safetensors(target, network.state_dict(), says)
         contents[structure] = content
-    return GivenBackbone(path.name, contents, adapted, colours)
+    return GivenBackbone(printable(path.name), contents, adapted, colours)
 
 
 def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmark.cells import Cell
+from benchmark.precision import warning
 from benchmark.provenance import Provenance
 from benchmark.records import sweep
 from benchmark.runs.job import Job, jobs_for
@@ -28,11 +29,14 @@ def work(
     """
     jobs = jobs_for(todo, results, provenance)
     screen.expect(sum(job.work for job in jobs))
+    if text := warning(todo[0].profile.precision, device):  # of one command, one profile
+        screen.say(text)
     try:
         with Workers(workers, device) as pool:
             _Schedule(jobs, pool, screen, faults).run()
     except BaseException:
-        sweep(results, *{cell.backbone.cache for cell in todo})  # of processes that were killed while they wrote
+        for cache in {cell.backbone.cache.parent for cell in todo}:  # of processes that were killed while they wrote
+            sweep(results, cache)
         raise
 
 
@@ -51,7 +55,7 @@ class _Schedule:
                 if isinstance(event, Ended):
                     self._end(event)
                 else:
-                    self.screen.epoch(event.job.key, event.row, event.job.work / event.job.epochs)
+                    self._tell(*event)
             if not self.again:
                 return
             self._begin(self.again.pop(0))
@@ -66,6 +70,12 @@ class _Schedule:
         self.pool.submit(job)
         self.screen.begin(job.key, job.describe(), job.epochs)
 
+    def _tell(self, job: Job, row: dict) -> None:
+        if "doing" in row:
+            self.screen.doing(job.key, row["doing"], row["done"], row["of"])
+        else:
+            self.screen.epoch(job.key, row, job.work / job.epochs)
+
     def _end(self, end: Ended) -> None:
         job = end.job
         if isinstance(end.fault, Unwritable):
@@ -75,6 +85,7 @@ class _Schedule:
             self.again.append(job)
             self.screen.end(job.key, f"{job.describe()}: {end.death}; it is tried once more after the others, alone")
         elif end.fault or end.death:
+            self.faults += [end.trace] if end.trace else []
             self.faults.append(str(end.fault) if end.fault else _dead(job, end.death))
             self.screen.end(job.key, f"{job.describe()}: not done")
         else:

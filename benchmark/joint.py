@@ -13,6 +13,7 @@ from benchmark import networks
 from benchmark.cells import Joint
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
+from benchmark.progress import Watched
 from benchmark.sharing import Shared, sharing
 from benchmark.train import Report, train
 from datasets.batches import Batches, Plan
@@ -90,7 +91,7 @@ def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
     history, clock = train(
         module,
         method,
-        batches,
+        Watched(batches, report),
         recipe,
         lr=joint.lr,
         seed=joint.seed,

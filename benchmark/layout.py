@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmark import superseded
 from benchmark.costs import PLACE, parted
 from benchmark.published import Published, published
 from benchmark.ranking import ranks
@@ -98,7 +99,7 @@ def notes(table: Table) -> list[str]:
         out.append("Bold: the best of a column; underlined: the second.")
     if table.why_no_score:
         out.append(table.why_no_score + ".")
-    return out
+    return out + superseded.note(table)
 
 
 APART = "Published, on the real test split: for orientation only, not comparable with the rows above."
@@ -198,7 +199,7 @@ def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) 
         marks=[list(line) for line in zip(*columns, strict=True)],
         above=[],
         below=[],
-        notes=[about],
+        notes=[about, *superseded.note(table)],
     )
 
 

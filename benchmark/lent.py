@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from benchmark.backbones.weights import LARGEST
 from benchmark.cells import Backbone
-from benchmark.records import write_bytes
+from datasets.io import read_plain, write_bytes
 
 SUMS = "SHA256SUMS"  # as sha256sum -c takes it
 
@@ -19,7 +20,7 @@ def lend(wanted: Iterable[Backbone], folder: Path, say: Callable[[str], None]) -
         ours = folder / backbone.path.name
         if backbone.path.is_file() or not ours.is_file():
             continue
-        content = ours.read_bytes()
+        content = read_plain(ours, LARGEST)
         if hashlib.sha256(content).hexdigest() != sums(folder).get(ours.name):
             say(f"{ours} is damaged, so the {backbone.structure} backbone is pretrained here; `git checkout` it")
             continue

@@ -1,15 +1,16 @@
 """What every measured row says beside its figures; and rows on disk, which measuring other parts leaves as they are."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from benchmark.parquet_file import open_parquet
 from benchmark.provenance import commit, machine, versions
-from datasets.errors import BadInput
+from benchmark.record_files import set_aside
 
 COMMON = {"load": float, "machine": str, "versions": str, "commit": str | None}
 """Of every row beside what was measured, with its type; `load` is that before the first round."""
@@ -17,26 +18,42 @@ COMMON = {"load": float, "machine": str, "versions": str, "commit": str | None}
 
 def now() -> dict:
     """The values of COMMON here and now."""
-    return {"load": os.getloadavg()[0], "machine": machine(), "versions": versions(), "commit": commit()}
+    return {"load": load(), "machine": machine(), "versions": versions(), "commit": commit()}
+
+
+def load() -> float:
+    """Of the last minute; 0 where the system tells none, as Windows."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:
-    """The rows at `path` by their `key`, {} where there is no file. BadInput where they are not of these columns."""
+    """The rows at `path` by their `key`, {} where there is no file.
+
+    One that cannot be read, or is not of these columns, is set aside, which is said on stderr: {} too.
+    """
     if not path.exists():
         return {}
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        fault = " ".join(str(error).split())[:80]
-        raise BadInput(f"{path} is no readable Parquet file ({fault}); remove it and measure again") from None
-    rows = table.to_pylist()
-    try:
+        with open_parquet(path) as file:
+            table = file.read()
+        rows = table.to_pylist()
         if set(table.column_names) != set(columns):
             raise msgspec.ValidationError("other columns")
         msgspec.convert(rows, list[msgspec.defstruct("Row", list(columns.items()))])
+    except (pa.ArrowException, OSError) as error:
+        return _aside(path, f"is no readable Parquet file ({' '.join(str(error).split())[:80]})")
     except msgspec.ValidationError as error:
-        raise BadInput(f"{path} is not of this version's {what} ({error}); remove it and measure again") from None
+        return _aside(path, f"is not of this version's {what} ({error})")
     found: dict[str, list[dict]] = {}
     for row in rows:
         found.setdefault(row[key], []).append(row)
     return found
+
+
+def _aside(path: Path, fault: str) -> dict:
+    where = ", ".join(map(str, set_aside([path])))
+    print(f"{path} {fault}; it is now {where}, and what was not asked for is to be measured again", file=sys.stderr)
+    return {}

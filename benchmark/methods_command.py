@@ -1,13 +1,12 @@
 """`python -m benchmark methods`: the registry as a table."""
 
 import dataclasses
-import sys
 from argparse import Namespace
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmark.backbones.shapes import shapes_named
+from benchmark.console import PlainConsole
 from datasets.errors import BadInput
 from methods.method import Method
 from methods.registry import GROUPS, entries
@@ -44,7 +43,7 @@ def run(args: Namespace) -> int:
             notes += left_alone(method, shapes)
         merges = "yes" if method.mergeable else "no"
         out.add_row(method.name, method.family, method.label, method.fidelity, method.start, merges, par, method.paper)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = PlainConsole(wide=200)
     console.print(out)
     several = " ".join(["all", *GROUPS])
     console.print(f"METHOD= takes names, comma lists, wildcards (lora*) and {several}; options as in lora(rank=4):")

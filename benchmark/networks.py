@@ -11,6 +11,7 @@ from benchmark.cells import Backbone
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.profiles import Profile
+from benchmark.progress import Watched, hearing
 from benchmark.sharing import Shared, sharing
 from benchmark.train import Report, train
 from datasets.errors import BadInput
@@ -49,10 +50,12 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     network = build(profile, backbone.structure, backbone.images.classes)
     network.to(device=device, memory_format=memory_format(profile, batches.device))
     checkpoint = backbone.path.with_suffix(".part")
+    if profile.compile:
+        hearing(report)("compiling the training step", 0, 0)
     history, clock = train(
         network,
         Method(),
-        batches,
+        Watched(batches, report),
         recipe,
         lr=recipe.lr,
         seed=profile.backbone_seed,

@@ -1,23 +1,23 @@
 """`python -m benchmark perf`: the measured ratios as a table, on the screen and as Parquet and Markdown."""
 
-import dataclasses
-import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import get_type_hints
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from benchmark.console import PlainConsole
 from benchmark.measured import COMMON, before, now
-from benchmark.records import parquet, write_all
+from benchmark.perf.apart import measured
+from benchmark.records import parquet
 from benchmark.run_command import probe
-from benchmark.runs.job import Report
-from benchmark.workers import Workers
+from benchmark.screen import Screen
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
 HEAD = (
@@ -38,7 +38,10 @@ HEAD = (
 
 
 def run(args: Namespace) -> int:
-    """Measure the parts asked for (all by default), a line a ratio with its spread; other parts stay beside them."""
+    """Measure the parts asked for (all by default), a line a ratio with its spread; other parts stay beside them.
+
+    What is measured is on disk at once: a command that is stopped keeps it.
+    """
     from benchmark.perf.parts import PARTS
     from benchmark.perf.rounds import Line
 
@@ -50,69 +53,69 @@ def run(args: Namespace) -> int:
     columns = get_type_hints(Line)
     kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 220)
     common = now() | {"threads": cores()}
-    for name in names:
-        console.print(f"measuring {name}", style="dim")
-        # A process a part: what malloc keeps of one part's networks would make another's faster.
-        with Workers(1, "cpu", environment={}) as pool:
-            pool.submit(Part(name, args.cache))
-            (end,) = pool.events()
-        if end.fault or end.death:
-            raise end.fault or BadInput(f"measuring {name}: {end.death}; run it again with more memory")
-        found[name] = [line | common for line in end.result]
-    rows = [row for name in PARTS for row in found.get(name, [])]
+    screen = Screen(PlainConsole(wide=220))
+    with screen:
+        for name in names:
+            screen.console.print(f"measuring {name}", style="dim")
+            told = lambda what, done, of, name=name: screen.doing("part", f"{name}: {what}", done, of, again=name)
+            new: list[dict] = []
+            with closing(measured(name, args.cache, told)) as lines:  # closed, the process is gone
+                for line in lines:
+                    new.append(line | common)
+                    found[name] = [*new, *_not_yet(found.get(name, []), new)]
+                    _write(path, found)
+                    if "left out" in line["ours"]:
+                        screen.say(f"{name}, {line['what']}: {line['ours']}")
+            found[name] = new
+            screen.done("part")
+    paths, about = _write(path, found)
     shown = Table(header_style="bold")
     for name in HEAD:
         shown.add_column(name, justify="left" if name in _WORDS else "right")
-    texts = [_text(Line(*(row[name] for name in columns))) for row in rows]
-    for row, text in zip(rows, texts, strict=True):
+    for row in _rows(found):
         if row["part"] in names:
-            shown.add_row(*text)
-    console.print(shown)
-    loads = {(row["machine"], row["threads"]): set() for row in rows}
+            shown.add_row(*map(Text, _text(row)))
+    screen.console.print(shown)
+    screen.console.print(about, style="dim", markup=False)
+    screen.files(paths)
+    return 0
+
+
+def _not_yet(old: list[dict], new: list[dict]) -> list[dict]:
+    """The rows of before that are not measured again yet."""
+    key = lambda row: (row["what"], row["ours"].partition(", left out")[0], row["other"])
+    return [row for row in old if key(row) not in set(map(key, new))]
+
+
+def _rows(found: dict[str, list[dict]]) -> list[dict]:
+    from benchmark.perf.parts import PARTS
+
+    return [row for name in PARTS for row in found.get(name, [])]
+
+
+def _write(path: Path, found: dict[str, list[dict]]) -> tuple[list[Path], str]:
+    """All rows as Parquet and Markdown; returns the files, and where the rows are from."""
+    rows = _rows(found)
+    loads: dict[tuple, set[str]] = {}
     for row in rows:
-        loads[row["machine"], row["threads"]].add(f"{row['load']:.1f}")
+        loads.setdefault((row["machine"], row["threads"]), set()).add(f"{row['load']:.1f}")
     about = "; ".join(
         f"{name}, {threads} threads, load {' and '.join(sorted(each))} before the first round"
         for (name, threads), each in loads.items()
     )
-    console.print(about, style="dim", markup=False)
     rule = ["---" if name in _WORDS else "---:" for name in HEAD]
-    markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *texts)) + f"\n\n{about}\n"
-    paths = write_all({path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown.encode()})
-    console.print("Files: " + "  ".join(map(str, paths)), markup=False)
-    return 0
+    markdown = "\n".join("| " + " | ".join(row) + " |" for row in (HEAD, rule, *map(_text, rows))) + f"\n\n{about}\n"
+    made = {path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown.encode()}
+    return write_all(made), about
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of what is measured, as a job."""
-
-    key: str
-    cache: Path
-
-    def describe(self) -> str:
-        return f"measuring {self.key}"
-
-    def execute(self, device: str, report: Report) -> list[dict]:
-        return _measured(self.key, self.cache)
-
-
-def _measured(name: str, cache: Path) -> list[dict]:
-    import torch
-
-    from benchmark.perf.parts import PARTS
-
-    torch.set_num_threads(cores())
-    return [dataclasses.asdict(line) for line in PARTS[name](cache)]
-
-
-def _text(line) -> list[str]:
+def _text(row: dict) -> list[str]:
     number = lambda value: "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     ratio = lambda value: "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
-    rounds = f"{line.rounds}" + f" ({line.dropped} dropped)" * bool(line.dropped)
-    ratios = [ratio(value) for value in (line.ratio, line.least, line.largest)]
-    ends = ["" if line.peak_mb is None else f"{line.peak_mb:,.0f}", "" if line.share is None else f"{line.share:.0%}"]
-    names = [line.part, line.what, line.ours, number(line.ours_value), line.other or "", number(line.other_value)]
-    return [*names, line.unit, *ratios, rounds, *ends]
+    rounds = f"{row['rounds']}" + f" ({row['dropped']} dropped)" * bool(row["dropped"])
+    peak, share = row["peak_mb"], row["share"]
+    ends = ["" if peak is None else f"{peak:,.0f}", "" if share is None else f"{share:.0%}"]
+    values = number(row["ours_value"]), number(row["other_value"])
+    names = [row["part"], row["what"], row["ours"], values[0], row["other"] or "", values[1], row["unit"]]
+    return [*names, *(ratio(row[name]) for name in ("ratio", "least", "largest")), rounds, *ends]

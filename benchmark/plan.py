@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from benchmark.given import GivenBackbone
 from benchmark.identity import digest
 from benchmark.profiles import Profile
 from benchmark.score import BASELINE
-from datasets.annotations import Split, domains_in, read_split
+from datasets.annotations import LARGEST, Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
-from datasets.errors import BadInput
-from datasets.folder import read_folder
+from datasets.errors import BadImages, BadInput
+from datasets.folder import read_own
+from datasets.io import read_plain
 from datasets.pack import Pack, pack
+from datasets.repeated import Listed, in_two_classes, overlap, within
 from datasets.standin import MARK
+from datasets.text import printable
 from methods.method import Method
 from methods.registry import select
 
@@ -87,34 +91,61 @@ def standins(cache: Path, told: Told = lambda *_: None) -> Path:
     return root
 
 
-def open_data(request: Request, told: Told) -> Data:
-    """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet."""
+def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda sentence: None) -> Data:
+    """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet.
+
+    `say` is given a sentence for what is taken otherwise than one may think: files left out, images that are there
+    twice. Raises BadInput; all images that cannot be read are named together.
+    """
     root, name, data_id, standin = request.data, "", "", True
     names = [*DOMAINS, *(name for name, _ in request.own)]
     for domain in request.domains:
         if domain not in names:
             raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
-    owned = {own: [read_folder(own, folder, split) for split in needed] for own, folder in request.owned}
+    owned = {own: read_own(own, folder, tuple(needed)) for own, folder in request.owned}
     if root is None:
         root = standins(request.cache, told)
         name = data_id = root.name
     else:
-        name = root.resolve().name
+        name = printable(root.resolve().name)
     found = domains_in(root)
-    wanted = _wanted(request, found)
-    annotated = {}  # every split that is needed, read before any image is opened
-    for domain in wanted:
-        only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
-        splits = ("train",) if only_source else needed
-        annotated[domain.name] = [read_split(root, domain, split) for split in splits]
-    annotated |= owned
+    annotated = _annotated(request, root, found, tuple(needed), told) | owned
     if request.data is not None:
         standin = any(MARK in split.description for splits in annotated.values() for split in splits)
         data_id = _annotation_digest(root, needed)
     data = Data(name, data_id, standin)
+    packs = _packs(request, root, annotated, told)
+    for domain, splits in annotated.items():
+        _add(data, request, splits, packs[domain])
+        for note in dict.fromkeys(note for split in splits for note in split.notes):
+            say(note)
+        if request.data is not None or domain in owned:  # stand-ins repeat no image that they were not meant to
+            for note in _repeats(request, splits, packs[domain]):
+                say(note)
+    return data
+
+
+def _annotated(
+    request: Request, root: Path, found: list[Domain], needed: tuple[str, ...], told: Told
+) -> dict[str, list[Split]]:
+    """Every split that is needed of the official domains, read before any image is opened."""
+    annotated, wanted = {}, _wanted(request, found)
+    slowly = _Slowly(told, "reading annotations")
+    for done, domain in enumerate(wanted):
+        slowly(domain.name, done, len(wanted))
+        only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
+        splits = ("train",) if only_source else needed
+        annotated[domain.name] = [read_split(root, domain, split) for split in splits]
+    slowly("", len(wanted), len(wanted))
+    return annotated
+
+
+def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told: Told) -> dict[str, dict[str, Pack]]:
+    """By domain and split. Raises BadInput that names what cannot be read of all of them."""
+    packs: dict[str, dict[str, Pack]] = {name: {} for name in annotated}
     images = sum(len(split) for splits in annotated.values() for split in splits)
-    done = 0
+    done, bad = 0, []
 
     def count(domain: str, more: int) -> None:
         nonlocal done
@@ -122,16 +153,60 @@ def open_data(request: Request, told: Told) -> Data:
         told("decoding images once", domain, done, images)
 
     for splits in annotated.values():
-        packs = {}
         for split in splits:
-            before, progress = done, partial(count, split.domain.name)
-            packs[split.name] = pack(split, request.cache / "packs", request.profile.shorter, progress)
+            before, domain = done, split.domain.name
+            checking = partial(_Slowly(told, "looking for images that changed"), domain)
+            try:
+                made = pack(split, request.cache / "packs", request.profile.shorter, partial(count, domain), checking)
+                packs[domain][split.name] = made
+            except BadImages as error:
+                bad.append((split, error))
             if done == before:  # it was there already
                 images -= len(split)
-        _add(data, request, splits, packs)
     if done:
         told("decoding images once", "", done, done)  # ends the bar where the last packs were there
-    return data
+    if bad:
+        raise _unread(request, root, bad)
+    return packs
+
+
+def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) -> BadInput:
+    what = "; ".join(error.what for _, error in bad)
+    if request.data is None and all(split.root == root for split, _ in bad):
+        return BadInput(f"{what}; remove {root}, and the stand-ins are drawn again")
+    if len(bad) == 1 and bad[0][1].total == 1:
+        return bad[0][1]
+    places = dict.fromkeys(
+        f"DATA={split.root}" if split.domain.official else f"OWN={split.domain.name}={split.root}" for split, _ in bad
+    )
+    commands = " and ".join(f'`make data "{place}"`' for place in places)
+    return BadInput(f"{what}; restore or remove them; {commands} shows every one")
+
+
+def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> list[str]:
+    name = splits[0].domain.name
+    listed = {s.name: Listed(s.name, s.files, packs[s.name].contents, packs[s.name].labels) for s in splits}
+    (trained, _), ((evaluated,), part) = SPLITS[request.split]
+    notes = []
+    if part == "held":  # both sides of a holdout are of one split
+        notes = within(name, listed[evaluated])
+    elif evaluated in listed:
+        notes = overlap(name, [listed[split] for split in trained], listed[evaluated])
+    return notes + in_two_classes(name, list(listed.values()))
+
+
+class _Slowly:
+    """Tells of something that is quick on most machines only where it takes longer than a person waits."""
+
+    PATIENCE = 2.0  # s
+
+    def __init__(self, told: Told, what: str):
+        self.told, self.what, self.began, self.shown = told, what, time.monotonic(), False
+
+    def __call__(self, domain: str, done: int, of: int) -> None:
+        self.shown |= done < of and time.monotonic() - self.began > self.PATIENCE
+        if self.shown:
+            self.told(self.what, domain, done, of)
 
 
 def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
@@ -156,7 +231,11 @@ def _annotation_digest(root: Path, splits: Iterable[str]) -> str:
     """Of the splits in use: test labels that come later leave the rows of val in one table."""
     found = hashlib.sha256()
     for path in sorted(p for split in splits for p in (root / "annotations").glob(f"*_{split}.json")):
-        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        try:
+            content = read_plain(path, LARGEST)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({error.strerror}); restore or remove the file") from None
+        found.update(path.name.encode() + hashlib.sha256(content).digest())
     return found.hexdigest()[:16]
 
 
@@ -168,7 +247,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
         if shared := set(train.files) & set(split.files):
             raise BadInput(
                 f"{domain.name}: {split.source} names {min(shared)}, which train has too ({len(shared)} in both); "
-                "a figure on images that were trained on is none: restore the file"
+                "a figure on images that were trained on is none: take them out of one of the two"
             )
         if split.labels is None and request.predictions:
             continue

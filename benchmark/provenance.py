@@ -1,13 +1,24 @@
 """Where a record comes from: commit, versions, machine, command."""
 
+import contextlib
 import importlib.metadata
 import json
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Opened(Protocol):
+    """What of opened data stands in a record."""
+
+    name: str
+    id: str
+    standin: bool
 
 
 @dataclass(frozen=True)
@@ -23,15 +34,17 @@ class Provenance:
     versions: str
     machine: str
 
+    @classmethod
+    def here(cls, data: Opened, workers: int, command: str) -> "Provenance":
+        return cls(data.name, data.id, data.standin, workers, command, commit(), versions(), machine())
+
 
 def commit() -> str:
     """The checkout's commit, `+` behind it where tracked files differ; empty outside git."""
     try:
-        run = lambda *words: subprocess.run(
-            ("git", "-C", str(ROOT), *words), capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = run("status", "--porcelain", "--untracked-files=no")
-        return run("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+        run = lambda *words: subprocess.run(("git", "-C", str(ROOT), *words), capture_output=True, check=True).stdout
+        changed = run("status", "--porcelain", "--untracked-files=no").strip()
+        return run("rev-parse", "--short=12", "HEAD").decode("ascii", "replace").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -40,33 +53,49 @@ def versions() -> str:
     """Python, what computes and decodes, and packages outside that register methods: name -> version, JSON."""
     packages = dict.fromkeys(("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow"))
     points = importlib.metadata.entry_points(group="visual_decathlon.methods")
-    packages |= dict.fromkeys(sorted(point.dist.name for point in points if point.dist))
-    return json.dumps({"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}})
+    packages |= dict.fromkeys(sorted(point.dist.name for point in points if point.dist and point.dist.name))
+    return json.dumps({"python": platform.python_version(), **{name: _version(name) for name in packages}})
+
+
+def _version(package: str) -> str:
+    """Of an installed package; one without metadata, as built from source, says it itself where it is loaded."""
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    return str(found or getattr(sys.modules.get(package), "__version__", None) or "unknown")
 
 
 def machine() -> str:
     """Processor and system, no host name."""
-    model = platform.processor() or platform.machine()
+    model = platform.processor() or platform.machine() or "unknown processor"
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except (OSError, StopIteration, IndexError):
         pass
-    return f"{model}, {platform.system()} {platform.machine()}"
+    return f"{model}, {platform.system()} {platform.machine()}".strip()
 
 
-def kernels(device: str) -> dict[str, str | int]:
-    """Which of torch's kernels computed: CUDA's and cuDNN's version, or the instruction set of the CPU's."""
+def kernels(device: str) -> dict[str, str]:
+    """Which of torch's kernels compute: the version of CUDA or ROCm and of cuDNN, or the CPU's instruction set.
+
+    cuDNN's is a number (91002 is 9.10.2), and None in a build without it; as all versions it is a text here, or not
+    there.
+    """
     import torch
 
-    if device.startswith("cuda"):
-        return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    return {"cpu": torch.backends.cpu.get_cpu_capability()}
+    if not device.startswith("cuda"):
+        return {"cpu": torch.backends.cpu.get_cpu_capability()}
+    said = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None)}
+    with contextlib.suppress(RuntimeError):  # a cuDNN that this torch does not fit
+        said["cudnn"] = torch.backends.cudnn.version()
+    return {name: str(version) for name, version in said.items() if version is not None}
 
 
 def device_name(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) or "cuda"
     return "cpu"

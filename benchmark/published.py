@@ -156,7 +156,7 @@ def _numbers(row: dict[str, str], schema: pa.Schema) -> dict:
 
 
 def contents(folder: Path) -> dict[Path, pa.Buffer]:
-    """published.parquet, chapter.parquet and compression.parquet in `folder`, for `records.write_all`."""
+    """published.parquet, chapter.parquet and compression.parquet in `folder`, for `io.write_all`."""
     try:
         made = {"published": decathlon(), "chapter": chapter(), "compression": compression()}
     except (OSError, KeyError, ValueError) as error:

@@ -17,8 +17,9 @@ from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
 from benchmark.profiles import Profile, fitting
-from benchmark.provenance import Provenance, commit, machine, versions
-from benchmark.records import RERUNS, read_record, read_records
+from benchmark.provenance import Provenance
+from benchmark.record_files import RERUNS, Fault, tell_left_out
+from benchmark.records import read_record, read_records
 from benchmark.run_command import command, device_of, ready
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
@@ -36,13 +37,13 @@ def run(args: Namespace) -> int:
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
         ready(place, args.cache)
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
         cell = _anew(planned(record, request, data), place)
         new = place / "records" / f"{cell.hash}.parquet"
         new.unlink(missing_ok=True)  # of a rerun before
         if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
-        provenance = Provenance(data.name, data.id, data.standin, 1, command(), commit(), versions(), machine())
+        provenance = Provenance.here(data, 1, command())
         work([cell], place, provenance, device, 1, screen, faults)
     if faults:
         return 2
@@ -62,7 +63,10 @@ def run(args: Namespace) -> int:
 def recorded(start: str, results: Path) -> dict:
     """The one record, below `results` or of the shipped ones, whose hash begins so. BadInput for none or several."""
     places = [results, run_command.SHIPPED]
-    found = {r["hash"]: r for folder in reversed(places) for r in read_records([folder]) if r["hash"].startswith(start)}
+    faults: list[Fault] = []
+    read = (r for folder in reversed(places) for r in read_records([folder], faults))
+    found = {r["hash"]: r for r in read if r["hash"].startswith(start)}
+    tell_left_out(faults)
     if not found or not start:
         raise BadInput(
             f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "
@@ -218,7 +222,7 @@ def _elsewhere(was: dict, now: dict) -> tuple[str, str] | None:
 
     def about(record: dict) -> dict[str, str]:
         facts = {name: record[name] for name in ("machine", "device", "threads", "commit")}
-        return facts | json.loads(record["versions"] or "{}")
+        return facts | {name: str(found) for name, found in json.loads(record["versions"]).items() if found is not None}
 
     then, here = about(was), about(now)
     changed = [name for name in then if name in here and then[name] != here[name]]

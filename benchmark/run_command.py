@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,18 +15,23 @@ from benchmark import plan, table_files, tables
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
+from benchmark.finished import make_way, shown_last, sound_records
 from benchmark.given import read_given
 from benchmark.jobs import work
+from benchmark.known import check_known
 from benchmark.lent import lend
 from benchmark.methods_command import left_alone
-from benchmark.predictions import predictions_path
+from benchmark.predictions import predicted, predictions_path
 from benchmark.profiles import profile
-from benchmark.provenance import ROOT, Provenance, commit, machine, versions
-from benchmark.records import read_frame, sweep, temporary_name, write_all
+from benchmark.provenance import ROOT, Provenance
+from benchmark.record_files import Fault, told
+from benchmark.records import read_frame, sweep
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import temporary_name, write_all
+from datasets.text import printable
 from methods.registry import select, select_named
 
 SHIPPED = ROOT / "results" / "standin"
@@ -47,30 +53,26 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         request = able(request, select_named(args.method), screen)
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
         asked = plan.cells(request, data, request.methods, request.seeds)
-        finished, shipped = read_frame([results / "records"]), read_frame([SHIPPED])
-        helping, lent = _baseline(request, data, asked, pd.concat([finished, shipped]), screen)
-        done = set(finished["hash"]) | {path.stem for path in (results / "records").glob("*.parquet")}
-        todo = list({cell.hash: cell for cell in asked + helping if cell.hash not in done}.values())
-        reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
-        if reused:
-            screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
-        if again := _unpredicted(asked, done, results):
-            screen.say(f"{len(again)} of them: evaluated again for their predictions, not trained")
-            todo += again
+        with screen.busy("reading the records"):
+            finished = sound_records(results, screen.say)
+            at_hand = pd.concat([finished[finished["top1"].notna()], shipped(screen.say)])
+        helping, lent = _baseline(request, data, asked, at_hand, screen)
+        todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
             workers = args.workers or (1 if device.startswith("cuda") else cores())
-            provenance = Provenance(
-                data.name, data.id, data.standin, workers, command(), commit(), versions(), machine()
-            )
+            provenance = Provenance.here(data, workers, command())
+            check_known(todo, provenance)
             work(todo, results, provenance, device, workers, screen, faults)
-    frame = read_frame([results / "records"])
-    as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
-    found = tables.tables(frame[as_cut], lent)
-    paths = write_all(table_files.contents(found, results)) if found else []
-    for table in tables.tables(frame[frame["hash"].isin([cell.hash for cell in asked + helping])], lent):
+        shown = [cell.hash for cell in asked + helping]
+        with screen.busy("making the tables of all records"):
+            frame = shown_last(results, shown)
+            as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
+            found = tables.tables(frame[as_cut], lent)
+            paths = write_all(table_files.contents(found, results)) if found else []
+    for table in tables.tables(frame[frame["hash"].isin(shown)], lent):
         screen.table(table)
     if any(predictions_path(results, cell.hash).is_file() for cell in asked if cell.predictions):
         paths.append(results / "predictions")
@@ -84,14 +86,37 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         )
 
 
-def _unpredicted(asked: list[Cell], finished: set[str], results: Path) -> list[Cell]:
-    """The finished cells whose predictions are asked for and are not there."""
+def shipped(say: Callable[[str], None]) -> pd.DataFrame:
+    """The records that come with the suite; one that cannot be read is told and left out."""
+    faults: list[Fault] = []
+    frame = read_frame([SHIPPED], faults=faults)
+    if faults:
+        say(f"left out: {told(faults, ' (`git checkout` brings it back)')}")
+    return frame
+
+
+def _unfinished(
+    asked: list[Cell], cells: list[Cell], finished: pd.DataFrame, results: Path, screen: Screen
+) -> list[Cell]:
+    """The cells to train, and the finished ones to evaluate again for their predictions; says which are reused."""
+    done = dict(zip(finished["hash"], finished["eval_images"], strict=True))
+    lost = {name for name, there in zip(finished["hash"], finished["stored"], strict=True) if not there}
+    todo = list({cell.hash: cell for cell in cells if cell.hash not in done or cell.hash in lost}.values())
+    reused = len({cell.hash for cell in asked} - {cell.hash for cell in todo})
+    if reused:
+        screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
+    if again := sum(cell.hash in lost for cell in todo):
+        screen.say(f"{again} have a record, but the file of their adapters is gone or cut off: trained again")
+    for line in make_way(todo, results):
+        screen.say(line)
     lacking = {
         cell.hash: dataclasses.replace(cell, finished=True)
         for cell in asked
-        if cell.predictions and cell.hash in finished and not predictions_path(results, cell.hash).is_file()
+        if cell.predictions and cell.hash in done.keys() - lost and not predicted(results, cell.hash, done[cell.hash])
     }
-    return list(lacking.values())
+    if lacking:
+        screen.say(f"{len(lacking)} of them: evaluated again for their predictions, not trained")
+    return [*todo, *lacking.values()]
 
 
 def requested(args: Namespace) -> plan.Request:
@@ -149,7 +174,7 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    sweep(results, cache / "backbones")
+    sweep(results, cache)
 
 
 def probe(folder: Path) -> None:
@@ -206,7 +231,7 @@ def device_of(wanted: str) -> str:
 def command() -> str:
     """What the user typed, as a shell takes it again, with no path of the interpreter."""
     made = shlex.split(os.environ.get("BENCH_COMMAND", ""))
-    return " ".join(map(_quoted, made or ["python", "-m", "benchmark", *sys.argv[1:]]))
+    return printable(" ".join(map(_quoted, made or ["python", "-m", "benchmark", *sys.argv[1:]])))
 
 
 def _quoted(word: str) -> str:

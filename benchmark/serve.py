@@ -1,66 +1,44 @@
 """Trained domains in use: one shared backbone, and the adapters of any number of domains on it."""
 
+import contextlib
 import dataclasses
-import json
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_named, stage_channels
 from benchmark.backbones.weights import read_weights
+from benchmark.identity import network_digest, trunk_digest
 from benchmark.malloc import give_back
 from benchmark.profiles import PROFILES, fitting
+from benchmark.serving.head import Hash, Head
+from benchmark.serving.predict import Prediction, predictions
 from datasets.errors import BadInput
+from datasets.in_hand import InHand, several
 from methods.layers.network import Network, merged, own_tensors, restore
 from methods.layers.packed import hold_stored
 from methods.method import Method
 from methods.registry import select
 
-_Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]  # names a file
-_Count = Annotated[int, Meta(ge=1, lt=2**31)]
-_Side = Annotated[int, Meta(ge=1, lt=10_000)]
-_Three = tuple[float, float, float]
-_Positive = Annotated[float, Meta(gt=0)]
+_OTHERS = "was trained on other weights than {} holds, which were made by the same recipe on another machine or anew"
+_LOADING = threading.RLock()
+"""One network is placed at a time: what is drawn for it comes out of the process's one generator."""
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file of a domain's adapters says of itself: the metadata of a safetensors file, all of them strings.
+class _Choice(threading.local):
+    """The domain that each thread chose; None where it chose none."""
 
-    An image is shown as in the evaluation: RGB in 0 to 1, its shorter side resized to `shorter` pixels (bicubic),
-    the centre square of `crop` pixels cut out, less `mean` and divided by `std`.
-    """
+    name: str | None = None
 
-    method: Annotated[str, Meta(max_length=1000)]  # the method string with every option
-    backbone: _Hash  # hash of the backbone that it was trained on
-    domain: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
-    classes: _Count
-    mean: _Three  # a JSON list
-    std: tuple[_Positive, _Positive, _Positive]  # a JSON list
-    crop: _Side
-    shorter: _Side
-    training: int  # version of the suite's training code
-    joint: _Hash | None = None  # hash of the training over all domains; absent where the method has none
-
-    def metadata(self) -> dict[str, str]:
-        said = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
-
-    @classmethod
-    def of(cls, about: dict[str, str], path: Path) -> "Head":
-        """That of a file with these metadata. Raises BadInput where they are no such head."""
-        try:
-            lists = {name: msgspec.json.decode(about[name]) for name in ("mean", "std") if name in about}
-            return msgspec.convert(about | lists, cls, strict=False)  # numbers stand in strings
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise BadInput(
-                f"{path} is no file of a domain's adapters ({error}); give one that this version wrote to RESULTS="
-            ) from None
+    def __reduce__(self):  # nothing is chosen of a copy
+        return _Choice, ()
 
 
 @dataclass(frozen=True)
@@ -81,20 +59,25 @@ class MultiDomain:
     """One frozen backbone with the adapters of several domains, switched by name.
 
         net = MultiDomain(".cache/backbones/0123456789abcdef.safetensors")
-        net.use(net.load("results/runs/adapters/fedcba9876543210.safetensors"))
-        logits = net(x)
+        name = net.load("results/runs/adapters/fedcba9876543210.safetensors")
+        print(net.predict("a picture.jpg", name).name)
+        logits = net(x, name)
 
     A domain takes no more tensors than its file holds (SpotTune's a counter more): packed bits and factors are
     unpacked for every batch. The shared tensors are one storage and never written. Nothing in a file is executed.
-    `held` has each domain's `head`, which says how its images are shown. One thread at a time may compute.
+    `held` has each domain's `head`, which says how its images are shown.
+
+    Threads may share it: each call computes on one domain from beginning to end, whatever others load, use or drop
+    meanwhile, and `use` chooses for the thread that calls it. Only random numbers that other threads draw from torch's
+    default generator while a file is loaded may come twice.
     """
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
         """Raises BadInput for a file that is no backbone out of this suite's cache, or a damaged one."""
         self.path, self.device = Path(backbone), torch.device(device)
         self.held: dict[str, Held] = {}
-        self.name = ""  # of the domain in use
-        self._trunks: dict[str, nn.Module] = {}
+        self._used, self._last = _Choice(), ""
+        self._trunks: dict[str, tuple[nn.Module, str]] = {}
         tensors, about = read_weights(self.path)
         try:
             says = msgspec.convert(about, _Backbone, strict=False)
@@ -104,8 +87,9 @@ class MultiDomain:
                 f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
             ) from None
         self._says, fault = says, _misfit(says, tensors)
+        self._weights = network_digest(tensors)
         if not fault:
-            with self._aside():
+            with _LOADING, self._aside():
                 self._shapes = shapes_named(says.network, says.width)
                 self.source = networks.build(chosen, says.structure, len(tensors["head.weight"]))
             fault = networks.fit(self.source, tensors) or networks.damage(self.source)
@@ -125,11 +109,21 @@ class MultiDomain:
         path = Path(adapters)
         tensors, about = read_weights(path)
         head = Head.of(about, path)
+        with _LOADING:
+            held = self._placed(head, tensors, path, merge)
+            name = name or head.domain
+            self.held[name] = held
+        give_back()  # what was placed and then replaced by the file: up to ten times that
+        return name
+
+    def _placed(self, head: Head, tensors: dict[str, Tensor], path: Path, merge: bool) -> Held:
         if head.backbone != self._says.hash:
             raise BadInput(
                 f"{path} holds adapters of the backbone {head.backbone}, and {self.path} is {self._says.hash}; "
                 "load each on its own"
             )
+        if head.weights not in (None, self._weights):
+            raise BadInput(f"{path} {_OTHERS.format(self.path)}; give the file from where it was trained")
         method = self._method(head, tensors, path)
         if merge and not method.mergeable:
             raise BadInput(f"{path}: {method.spec} does not merge; load it without merging")
@@ -150,42 +144,82 @@ class MultiDomain:
                 network = merged(network)
             else:
                 hold_stored(network, tensors)
-        name = name or head.domain
-        self.held[name] = Held(head, network, source)
-        give_back()  # what was placed and then replaced by the file: up to ten times that
-        return name
+        return Held(head, network, source)
+
+    @property
+    def name(self) -> str:
+        """The domain in use: what this thread chose last, or where it chose none what any thread did; "" for none."""
+        name = self._last if self._used.name is None else self._used.name
+        return name if name in self.held else ""
 
     def use(self, name: str) -> None:
         """The domain that is computed from now on. Raises BadInput where none is held under this name."""
-        if name not in self.held:
-            raise BadInput(f"no domain is held as {name!r} (held: {self._names}); load its adapters first")
-        self.name = name
+        self._held(name)
+        self._used.name = self._last = name
 
     def drop(self, name: str) -> None:
         """Hold this domain no longer, nor what it alone shared. Raises BadInput where none is held under this name."""
-        if name not in self.held:
-            raise BadInput(f"no domain is held as {name!r} (held: {self._names}); name one of those")
-        del self.held[name]
-        if self.name == name:
-            self.name = ""
-        joint = {held.head.joint for held in self.held.values()}
-        self._trunks = {file: trunk for file, trunk in self._trunks.items() if file in joint}
+        with _LOADING:
+            self._held(name, "name one of those")
+            del self.held[name]
+            if self._used.name == name:
+                self._used.name = ""
+            if self._last == name:
+                self._last = ""
+            joint = {held.head.joint for held in self.held.values()}
+            self._trunks = {file: trunk for file, trunk in self._trunks.items() if file in joint}
         give_back()
 
+    def classes(self, name: str = "") -> tuple[str, ...] | None:
+        """The class names of this domain, or of the one in use, in the order of the logits; None in older files."""
+        return self._held(name or self._in_use()).head.names
+
+    def predict(self, images: InHand | Iterable[InHand], name: str = "") -> Prediction | list[Prediction]:
+        """What the domain of this name, or the one in use, takes an image for, or each of several.
+
+        An image is a path, a PIL image, an array or a tensor, see `datasets.in_hand.rgb`; several are an iterable of
+        those, or an array or a tensor of four dimensions. Each is resized, cropped and normalised as the run's
+        evaluation did it, and computed in fp32 where the caller does not compute under autocast. A judge of domains
+        is not asked: the caller names the domain. Raises BadInput for what is no image.
+        """
+        held = self._held(name or self._in_use())
+        found = several(images)
+        out = predictions(held.network, [images] if found is None else found, held.head, self.device)
+        return out[0] if found is None else out
+
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) images, shown as the domain's head says -> (N, classes) logits of the domain in use."""
-        if not self.name:
+    def __call__(self, x: Tensor, name: str = "") -> Tensor:
+        """(N, 3, H, W) images, shown as the domain's head says -> (N, classes) logits.
+
+        Of the domain of this name, or the one in use. Raises BadInput where there is none.
+        """
+        return self._held(name or self._in_use()).network(x.to(self.device))
+
+    def _held(self, name: str, mend: str = "load its adapters first") -> Held:
+        try:
+            return self.held[name]  # read once: another thread may drop or replace it
+        except KeyError:
+            raise BadInput(f"no domain is held as {name!r} (held: {self._names}); {mend}") from None
+
+    def _in_use(self) -> str:
+        if not (name := self.name):
             raise BadInput(f"no domain is in use (held: {self._names}); choose one with use()")
-        return self.held[self.name].network(x.to(self.device))
+        return name
 
     @property
     def _names(self) -> str:
-        return ", ".join(self.held) or "none"
+        return ", ".join([*self.held]) or "none"
 
-    def _aside(self):
-        """The caller's random numbers stay as they are."""
-        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Numbers as a run has them whatever torch's defaults are, and the caller's random numbers stay as they are."""
+        default = torch.get_default_dtype()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.device:
+            torch.set_default_dtype(torch.float32)
+            try:
+                yield
+            finally:
+                torch.set_default_dtype(default)
 
     def _method(self, head: Head, tensors: dict[str, Tensor], path: Path) -> Method:
         """The method of a file whose tensors may be its; nothing large is made for one whose are not."""
@@ -219,26 +253,29 @@ class MultiDomain:
             raise BadInput(
                 f"{path} does not say of which joint training it is, as {method.name} needs it; get it again"
             )
+        file = self.path.with_name(f"{head.joint}.safetensors")
         if head.joint not in self._trunks:
-            file = self.path.with_name(f"{head.joint}.safetensors")
             if not file.is_file():
                 raise BadInput(
                     f"{path} stands on weights that {method.name} trained over all domains; put their file "
                     f"{file.name} beside {self.path}"
                 )
             tensors, _ = read_weights(file)
-            together = method.together(self.source, {})
             theirs = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
+            together = method.together(self.source, {})
             if fault := restore(together, self.source, theirs) or networks.damage(together):
                 raise BadInput(f"{file} {fault}; get the file again")
-            self._trunks[head.joint] = together
-        return self._trunks[head.joint]
+            self._trunks[head.joint] = together, trunk_digest(theirs)
+        together, weights = self._trunks[head.joint]
+        if head.joint_weights not in (None, weights):
+            raise BadInput(f"{path} {_OTHERS.format(file)}; give the file from where it was trained")
+        return together
 
 
 class _Backbone(msgspec.Struct, frozen=True):
     """What the metadata of a backbone's file must say."""
 
-    hash: _Hash
+    hash: Hash
     network: str
     width: float
     structure: Literal["plain", "series"]

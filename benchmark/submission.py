@@ -16,13 +16,17 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from benchmark.records import write_bytes
 from datasets.annotations import Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
+from datasets.io import read_plain, write_bytes
+from datasets.zip_file import open_zip
 
 NAME = "results.json"
-LARGEST = 2**28  # bytes of results.json, 40 times a real one: what a ZIP of a few kB may unpack to is not read
+LARGEST = 2**28  # bytes of results.json, 40 times a real one, and of its ZIP
+_INDEX = 2**20  # bytes of its list of members: some ten thousand
+_PIECE = 2**16  # bytes unpacked at once
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, MemoryError)
 _BY_NUMBER = {domain.k: domain for domain in DOMAINS.values()}
 _PER_DOMAIN = 10**7  # ids
 
@@ -99,7 +103,7 @@ def read(path: Path) -> Submission:
     one twice.
     """
     try:
-        content = path.read_bytes()
+        content = read_plain(path, LARGEST)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error}); name a submission with FILE=") from None
     if content.startswith(b"PK"):
@@ -112,6 +116,8 @@ def read(path: Path) -> Submission:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} holds no JSON ({error}); give a ZIP with {NAME} in it, or that file") from None
+    except MemoryError:
+        raise BadInput(f"there is no memory for the entries of {path}; give one a test image") from None
     if not entries:
         raise BadInput(f"{path} has no entry; a submission has one for every test image")
     images = np.fromiter((e.image_id for e in entries), np.int64, len(entries))
@@ -123,15 +129,23 @@ def read(path: Path) -> Submission:
 
 
 def _unpacked(content: bytes, path: Path) -> bytes:
+    """results.json of a ZIP; no more is unpacked than it may hold, whatever the ZIP says of itself."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_zip(io.BytesIO(content), _INDEX) as archive:
             if NAME not in archive.namelist():
                 there = ", ".join(archive.namelist()[:3]) or "nothing"
                 raise BadInput(f"{path} holds no {NAME} at its top (it has {there}); pack that file alone")
-            if (size := archive.getinfo(NAME).file_size) > LARGEST:
-                raise BadInput(f"{path}: its {NAME} unpacks to {size:,} bytes, which is no submission; pack it anew")
-            return archive.read(NAME)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+            about = archive.getinfo(NAME)
+            if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+                raise BadInput(f"{path} is packed as zip does not by default; pack {NAME} with Deflate")
+            out, size = io.BytesIO(), about.file_size
+            with archive.open(about) as member:
+                while size <= LARGEST and (piece := member.read(_PIECE)):
+                    size = max(size, out.tell() + out.write(piece))
+            if size > LARGEST:
+                raise BadInput(f"{path}: its {NAME} unpacks to over {LARGEST:,} bytes, no submission; pack it anew")
+            return out.getvalue()
+    except _ZIP_DAMAGE as error:
         what = " ".join(str(error).split())[:80]
         raise BadInput(f"{path} is a ZIP that cannot be read ({what}); pack or fetch it again") from None
 

@@ -4,13 +4,15 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 
 from benchmark import submission
-from benchmark.grouping import GROUP
+from benchmark.grouping import GROUP, current
 from benchmark.layout import described
 from benchmark.predictions import predictions_path, read_predictions
-from benchmark.records import existing, read_records
+from benchmark.record_files import Fault, tell_left_out
+from benchmark.records import existing, read_records, when
 from benchmark.screen import Screen
 from benchmark.submission import Submission
 from datasets.catalogue import DOMAINS
@@ -47,12 +49,16 @@ def run(args: Namespace) -> int:
 
 
 def _runs(source: Path, method: Method, profile: str | None, seed: int | None, names: list[str]) -> dict[str, dict]:
-    """The newest record of each domain in `names`; BadInput where one is not there, or they are of several kinds."""
+    """The current record of each domain in `names`; BadInput where one is not there, or they are of several kinds."""
+    faults: list[Fault] = []
     records = [
         r
-        for r in read_records([source / "records"])
+        for r in read_records([source / "records"], faults)
         if r["split"] == "test" and r["limit"] is None and r["domain"] in names
     ]
+    tell_left_out(faults)
+    counts = set(current(pd.DataFrame(records))[0]["hash"]) if records else set()
+    records = [r for r in records if r["hash"] in counts]
     found = [r for r in records if r["method_full"] == method.full_spec and profile in (None, r["profile"])]
     if seed is None:
         seed = min((r["seed"] for r in found), default=0)
@@ -66,7 +72,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
                 f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
                 f"is of one kind; {mend}"
             )
-    runs = {r["domain"]: r for r in sorted(found, key=lambda r: r["created"])}
+    runs = {r["domain"]: r for r in sorted(found, key=when)}
     bench = f'`make bench METHOD="{method.spec}" SPLIT=test PREDICTIONS=1`'
     if lacking := [name for name in names if name not in runs]:
         there = ", ".join(sorted({r["method"] for r in records})) or "none"
@@ -74,7 +80,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
             f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
             f"{there}); run {bench} with the DATA= and settings that are wanted"
         )
-    if lacking := [name for name in names if not predictions_path(source, runs[name]["hash"]).is_file()]:
+    if lacking := [n for n in names if not predictions_path(source, runs[n]["hash"]).is_file()]:
         raise BadInput(
             f"{source} has test runs of {method.spec} without their predictions ({', '.join(lacking)}); run {bench} as "
             "before: what is trained is only evaluated"

@@ -15,12 +15,15 @@ from torch import Tensor
 from benchmark import plan
 from benchmark.cells import Cell
 from benchmark.evaluate import evaluate
+from benchmark.finished import adapters_path, finished_record, record_path
 from benchmark.identity import digest
 from benchmark.images import open_images
 from benchmark.numerics import settle
+from benchmark.precision import warning
 from benchmark.provenance import commit, machine, versions
-from benchmark.records import SCHEMA, read_record, write_table
+from benchmark.records import read_record, write_table
 from benchmark.run_command import command, device_of, requested
+from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from benchmark.serve import MultiDomain
 from datasets.errors import BadInput
@@ -67,12 +70,17 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     screen = Screen()
     with screen:
-        data = plan.open_data(request, screen.preparing)
+        data = plan.open_data(request, screen.preparing, screen.say)
     cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(cells, args)
+    if text := warning(request.profile.precision, device):
+        screen.say(text)
     rows = []
-    for seed in request.seeds:
-        rows += _sum([cell for cell in cells if cell.seed == seed], args.results, device)
+    with screen:
+        for i, seed in enumerate(request.seeds):
+            screen.doing("sums", "evaluating the sums", i, len(request.seeds))
+            rows += _sum([cell for cell in cells if cell.seed == seed], args.results, device)
+        screen.done("sums")
     about = {"commit": commit(), "versions": versions(), "machine": machine(), "command": command()}
     name = f"sum-{method.name}-{'-'.join(c.domain.name for c in cells[:: len(request.seeds)])}"
     path = args.results / f"{name}-{digest(runs=[c.hash for c in cells])[:8]}.parquet"
@@ -98,7 +106,7 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
     for cell in cells:
         if cell.source_cell:
             raise BadInput(f"{cell.domain.name} has the pretrained network itself, with no ΔW; name two other domains")
-    lacking = [cell.domain.name for cell in cells if not all(path.is_file() for path in _files(cell, args.results))]
+    lacking = [cell.domain.name for cell in cells if finished_record(args.results, cell.hash) is None]
     if lacking:
         first = command().replace("make sum", "make bench", 1).replace("benchmark sum", "benchmark run", 1)
         raise BadInput(
@@ -112,16 +120,11 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
         )
 
 
-def _files(cell: Cell, results: Path) -> tuple[Path, Path]:
-    """Its record and its adapters."""
-    return results / "records" / f"{cell.hash}.parquet", results / "adapters" / f"{cell.hash}.safetensors"
-
-
 def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     """One row a domain."""
     settle(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
-    held = [served.held[served.load(_files(cell, results)[1])] for cell in pair]
+    held = [served.held[served.load(adapters_path(results, cell.hash))] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]
     weights = [_weights(network) for network in bare]
     shared = _weights(merged(held[0].source, fuse=False))
@@ -131,7 +134,8 @@ def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     for i, cell in enumerate(pair):
         own, other = weights[i], weights[1 - i]
         batches = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device)
-        row = {name: value for name, value in read_record(_files(cell, results)[0]).items() if name in _OF_THE_RUN}
+        record = read_record(record_path(results, cell.hash))
+        row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
         row |= {"other": pair[1 - i].domain.name, "run": cell.hash, "other_run": pair[1 - i].hash}
         for name, wanted in (("alone", own), ("added", _added(own, other, shared)), ("frozen", shared)):
             found = evaluate(merged(_with(bare[i], wanted)), batches, cell.profile.precision)

@@ -12,14 +12,17 @@ import pyarrow as pa
 from benchmark import plan
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
+from benchmark.finished import make_way, sound_records
 from benchmark.jobs import work
+from benchmark.known import check_known
 from benchmark.profiles import profile
-from benchmark.provenance import Provenance, commit, machine, versions
-from benchmark.records import read_records, write_bytes, write_table
+from benchmark.provenance import Provenance
+from benchmark.records import read_records, write_table
 from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 from methods.method import Method
 from methods.registry import select, select_named
 
@@ -72,12 +75,16 @@ def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[di
         if not (swept := [m for m in request.methods if m.widen == 1]):
             raise BadInput(f"METHOD={args.method}: no method is left to sweep; name another")
         cells = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
-        finished = {record["hash"] for record in read_records([args.results / "records"])}
-        todo = [cell for some in cells.values() for cell in some if cell.hash not in finished]
-        where = Provenance(data.name, data.id, data.standin, cores(), command(), commit(), versions(), machine())
+        finished = sound_records(args.results, screen.say)
+        done = set(finished["hash"][finished["stored"]])
+        todo = [cell for some in cells.values() for cell in some if cell.hash not in done]
+        for line in make_way(todo, args.results):
+            screen.say(line)
+        where = Provenance.here(data, cores(), command())
+        check_known(todo, where)
         if todo:
             work(todo, args.results, where, "cpu", cores(), screen, faults)
-    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"])}
+    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
     rows = []
     for (method, rate), some in cells.items():
         top1 = statistics.fmean(found[cell.hash] for cell in some) if all(cell.hash in found for cell in some) else None

@@ -5,12 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from benchmark import layout
 from benchmark.detail import DETAIL, detail
 from benchmark.latex import latex
 from benchmark.records import parquet
+from benchmark.superseded import SUPERSEDED, superseded
 from benchmark.tables import Table
 from datasets.catalogue import DOMAINS, fit_name
 from datasets.errors import BadInput
@@ -38,16 +40,17 @@ TAKEN = {"mean", *(name for name, _ in ABOUT)}
 
 
 def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer | None]:
-    """table1, timing, cost (.parquet, .csv, .md, .tex) and detail (.parquet, .csv) for `records.write_all`.
+    """table1, timing, cost (.parquet, .csv, .md, .tex), detail and superseded (.parquet, .csv) for `io.write_all`.
 
     None for a table without rows: what stands there is of other rows.
     """
     numbers = {"table1": _table1(found), "timing": _rows(found, "timing"), "cost": _rows(found, "cost")}
     numbers["detail"] = pa.concat_tables([DETAIL.empty_table(), *map(detail, found)])
+    numbers["superseded"] = pa.concat_tables([SUPERSEDED.empty_table(), *map(superseded, found)])
     sheets = {"table1": layout.table1, "timing": layout.timing, "cost": layout.cost}
     made: dict[Path, bytes | pa.Buffer | None] = {}
     for name, table in numbers.items():
-        forms: dict[str, Callable] = {"parquet": partial(parquet, table), "csv": partial(_csv, table)}
+        forms: dict[str, Callable] = {"parquet": partial(parquet, table), "csv": partial(csv, table)}
         if name in sheets:
             forms |= {"md": partial(_text, layout.markdown, found, sheets[name])}
             forms |= {"tex": partial(_text, latex, found, sheets[name])}
@@ -55,9 +58,21 @@ def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer |
     return made
 
 
-def _csv(table: pa.Table) -> pa.Buffer:
+# What a spreadsheet takes for a formula, in any width of letters; a number with a sign is a number.
+_FORMULA, _NUMBER = "^[=+\\-@\t\r＝＋－＠]", r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+
+
+def csv(table: pa.Table) -> pa.Buffer:
+    """The table as CSV; a text that a spreadsheet would compute has ' before it, which makes it a text there."""
+
+    def inert(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+        formula = pc.and_not(pc.match_substring_regex(texts, _FORMULA), pc.match_substring_regex(texts, _NUMBER))
+        return pc.if_else(formula, pc.binary_join_element_wise("'", texts, ""), texts)
+
+    columns = [inert(column) if pa.types.is_string(column.type) else column for column in table.columns]
+    names = inert(pa.array(table.column_names, pa.string())).to_pylist()
     sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(table, sink)
+    pyarrow.csv.write_csv(pa.Table.from_arrays(columns, names), sink)
     return sink.getvalue()
 
 

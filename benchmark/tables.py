@@ -3,7 +3,6 @@
 Columns throughout, no loop over records: a hundred thousand of them take a second.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,9 +10,12 @@ import numpy as np
 import pandas as pd
 
 from benchmark.costs import costs, times
-from benchmark.grouping import GROUP, codes, first, keys, named, newest
+from benchmark.elsewhere import computed_elsewhere
+from benchmark.grouping import GROUP, agreeing, codes, current, first, keys, named
 from benchmark.published import published_baseline
+from benchmark.schema import is_profile, is_versions
 from benchmark.score import BASELINE, ceilings
+from benchmark.shown import shown
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 
@@ -66,21 +68,24 @@ class Table:
     why_no_score: str
     timing: list[dict]
     cost: list[dict]
-    runs: pd.DataFrame  # the records, the newest of each cell
+    runs: pd.DataFrame  # the records, of each kind the current ones
+    superseded: pd.DataFrame  # records that newer ones supersede, and `why`: see `grouping.current`
 
 
 def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Table]:
     """One table a group of comparable records, the largest first. `shipped` records only serve as the baseline of S.
 
-    Frames as `records.read_frame` gives them. Of several records of one cell (a default or an image
-    was changed) the newest counts.
+    Frames as `records.read_frame` gives them. Where data, a default or a backbone was changed, only records of the
+    newest kind count: no cell is a mean over two kinds.
     """
     if not len(frame):
         return []
+    frame = shown(frame)
     _check(frame)
-    frame = newest(frame)
+    frame, superseded = current(frame)
     group = codes(*(frame[name] for name in GROUP))
     found = keys(frame.iloc[first(group)])
+    older = keys(superseded)
     lent = _lent(shipped)
     row = codes(group, frame["method"])
     limits, baselines = zip(*(_limits(frame, group == i, lent.get(found[i])) for i in range(len(found))))
@@ -111,6 +116,7 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
                     (_cost(rows[j], cost[j]) for j in mine if j in cost), key=lambda c: (c["#par."], c["method"])
                 ),
                 runs=runs,
+                superseded=superseded[np.array([key == found[i] for key in older], bool)].reset_index(drop=True),
             )
         )
     return out
@@ -118,38 +124,21 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
 
 def _check(frame: pd.DataFrame) -> None:
     """BadInput for a record whose JSON is none."""
-    for name, fits, what in (("settings", _profile, "no profile"), ("versions", _names, "no list of versions")):
+    for name, fits, what in (
+        ("settings", is_profile, "no profile"),
+        ("versions", is_versions, "no list of versions"),
+    ):
         for text in frame[name].unique() if name in frame else ():
             if not fits(text):
                 wrong = frame["hash"][frame[name] == text].iloc[0]
                 raise BadInput(f"the record of the run {wrong} has {name} that are {what}; remove it and run again")
 
 
-def _profile(text: str) -> bool:
-    settings = _json(text)
-    return isinstance(settings.get("network"), str) and all(
-        isinstance(settings.get(name), int | float) for name in ("width", "crop")
-    )
-
-
-def _names(text: str) -> bool:
-    found = _json(text)
-    return bool(found) and all(isinstance(value, str) for value in found.values())
-
-
-def _json(text: str) -> dict:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _lent(shipped: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
     """The shipped fine-tune records by group."""
     if shipped is None or not len(mine := shipped[shipped["method"] == BASELINE]):
         return {}
-    mine = newest(mine)
+    mine, _ = current(mine)
     group = codes(*(mine[name] for name in GROUP))
     return {key: mine[group == i] for i, key in enumerate(keys(mine.iloc[first(group)]))}
 
@@ -157,16 +146,19 @@ def _lent(shipped: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:
 def _limits(frame: pd.DataFrame, mine: np.ndarray, lent: pd.DataFrame | None) -> tuple[np.ndarray, str]:
     """((10,) E_max in %, NaN where there is none; what it is from), of one group's records."""
     fine = frame[mine & (frame["method"] == BASELINE).to_numpy()]
+    if lent is not None:
+        lent = agreeing(lent, frame[mine])
     if real_test(frame, mine):
         reference, said = published_baseline(), "the published fine-tune row"
     else:
         # Never both: another run's records may be of another rate. Without one error on a domain, as one seed may
         # be, there is no S: then the shipped ones, which have more seeds.
         own = len(fine) and all(ceilings(baseline_top1(fine)).values())
-        chosen = fine if own or lent is None else lent
+        chosen = fine if own or lent is None or not len(lent) else lent
         reference, said = baseline_top1(chosen), "none"
         if len(chosen):
-            shipped = " (records of another run)" if chosen is lent else ""
+            where = computed_elsewhere(lent, frame[mine]) if chosen is lent else ""
+            shipped = f" (records of another run{where and ', ' + where})" if chosen is lent else ""
             said = f"fine-tune on the same data, split and profile, n = {chosen['seed'].nunique()}{shipped}"
     found = ceilings(reference)
     return np.array([found.get(name, np.nan) for name in DOMAINS]), said

@@ -2,16 +2,20 @@
 
 from argparse import Namespace
 from collections.abc import Sized
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from benchmark import figures, published, table_files, tables
 from benchmark.page import page
-from benchmark.records import SCHEMA, existing, read_frame, read_histories, read_records, write_all, write_table
+from benchmark.record_files import Fault, tell_left_out
+from benchmark.records import existing, read_frame, read_histories, read_records, write_table
 from benchmark.run_command import SHIPPED
+from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 
 def run(args: Namespace) -> int:
@@ -20,12 +24,23 @@ def run(args: Namespace) -> int:
     figures.check(args.only)
     existing(args.source)
     if args.collect is not None:
-        records = read_records([source])
+        faults: list[Fault] = []
+        records = read_records([source], faults)
+        tell_left_out(faults)
         _some(records, source)
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
         return 0
-    frame = read_frame([source])
+    with Screen() as screen:
+        return _made(args, source, screen)
+
+
+def _made(args: Namespace, source: Path, screen: Screen) -> int:
+    faults: list[Fault] = []
+    with screen.busy("reading the records"):
+        frame = read_frame([source], faults=faults)
+        shipped = read_frame([SHIPPED], faults=faults)
+    tell_left_out(list(dict.fromkeys(faults)))
     _some(frame, source)
     if not args.limited:
         frame = frame[frame["limit"].isna()]
@@ -34,13 +49,19 @@ def run(args: Namespace) -> int:
             f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
             "show them with `python -m benchmark tables --limited`"
         )
-    found = tables.tables(frame, read_frame([SHIPPED]))
+    with screen.busy("making the tables"):
+        found = tables.tables(frame, shipped)
     folder = args.results / "figures"
-    screen = Screen()
-    drawn = figures.contents(found, lambda hashes: read_histories([source], hashes), folder, args.only, screen.say)
-    made = table_files.contents(found, args.results) | published.contents(args.results)
-    made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
-    paths = write_all(made | drawn)
+    broken: list[Fault] = []  # histories, which are read for curves alone
+    histories = lambda hashes: read_histories([source], hashes, broken)
+    told = partial(screen.doing, "figures")
+    drawn = figures.contents(found, histories, folder, args.only, screen.say, told)
+    screen.done("figures")
+    tell_left_out([fault for fault in broken if fault not in faults])
+    with screen.busy("writing the tables and the page"):
+        made = table_files.contents(found, args.results) | published.contents(args.results)
+        made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
+        paths = write_all(made | drawn)
     for table in found:
         screen.table(table)
     screen.files(list(dict.fromkeys(path.parent if folder in path.parent.parents else path for path in paths)))

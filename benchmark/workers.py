@@ -11,7 +11,7 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -19,26 +19,42 @@ from benchmark.numerics import offender
 from benchmark.runs.job import Job, Report
 from datasets.children import end_with_parent, sheltered
 from datasets.errors import BadInput, Unwritable
+from datasets.text import printable
 
 # glibc gives large blocks back to the system at once and fetches them again at every step; told to keep
 # them, a step is about 7 % faster (measured: width 0.25 and 0.5, batch 32). Read when a process starts.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32), "OMP_NUM_THREADS": "1"}
 
 
-class Epoch(NamedTuple):
-    """An epoch of a job ended."""
+class Told(NamedTuple):
+    """What a job tells on its way: an epoch that ended, or what it is doing and how far that is."""
 
     job: Job
     row: dict
 
 
 class Ended(NamedTuple):
-    """A job ended: with a result; a fault, which is a sentence; or the death of its process, which says how."""
+    """A job ended: with a result; a fault; or the death of its process, which says how. A defect has its trace."""
 
     job: Job
     result: Any = None
     fault: BadInput | None = None
     death: str | None = None
+    trace: str | None = None
+
+
+class Home:
+    """A job's way home: its epochs as they end, and what it does beside them."""
+
+    def __init__(self, send: Callable[[dict], None]):
+        self._send = send
+        self.doing("starting")  # before torch is loaded
+
+    def __call__(self, row: dict) -> None:
+        self._send(row)
+
+    def doing(self, what: str, done: float = 0, of: int = 0) -> None:
+        self._send({"doing": what, "done": done, "of": of})
 
 
 def outcome(job: Job, device: str, report: Report) -> Ended:
@@ -55,9 +71,9 @@ def outcome(job: Job, device: str, report: Report) -> Ended:
         if isinstance(error, RuntimeError) and (operation := offender(error)):
             sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
             return Ended(job, fault=BadInput(f"{job.describe()}: {sentence}"))
-        trace = "".join(traceback.format_exception(error)).rstrip()
+        trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))
         sentence = f"{job.describe()}: ended by a defect, whose trace stands above; the other runs went on"
-        return Ended(job, fault=BadInput(f"{trace}\n{sentence}"))
+        return Ended(job, fault=BadInput(sentence), trace=trace)
 
 
 def memory_is_out(error: Exception) -> bool:
@@ -77,7 +93,7 @@ def _serve(pipe: connection.Connection, device: str) -> None:
             job = pipe.recv()
         except EOFError:
             return
-        end = outcome(job, device, lambda row: pipe.send(row))
+        end = outcome(job, device, Home(pipe.send))
         pipe.send(end._replace(job=None))
         if end.death:  # what it still holds would be the next one's want
             return
@@ -104,7 +120,7 @@ class _Worker:
         self.job = job
         return True
 
-    def next(self) -> Epoch | Ended:
+    def next(self) -> Told | Ended:
         """What it has to say; its death is the end of its job."""
         job = self.job
         try:
@@ -112,7 +128,7 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             return Ended(job, death=how_it_died(self.process.exitcode))
-        return message._replace(job=job) if isinstance(message, Ended) else Epoch(job, message)
+        return message._replace(job=job) if isinstance(message, Ended) else Told(job, message)
 
     def end(self, now: bool) -> None:
         """Let it go, or kill it `now`: what is unfinished is on disk up to its last epoch."""
@@ -135,12 +151,12 @@ def how_it_died(code: int) -> str:
 class Workers:
     """Up to `count` processes, started as they are needed; used as a context manager."""
 
-    def __init__(self, count: int, device: str, environment: Mapping[str, str] = ENVIRONMENT):
+    def __init__(self, count: int, device: str):
         self._count, self._device = count, device
         self._queue: deque[Job] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[connection.Connection, _Worker] = {}
-        os.environ.update({name: os.environ.get(name, value) for name, value in environment.items()})
+        os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
     def __enter__(self) -> "Workers":
         return self
@@ -153,7 +169,7 @@ class Workers:
         """Jobs begin in this order."""
         self._queue.append(job)
 
-    def events(self) -> Iterator[Epoch | Ended]:
+    def events(self) -> Iterator[Told | Ended]:
         """What happens, as it happens, until all jobs ended, those submitted meanwhile too."""
         while self._queue or self._busy:
             while self._queue and len(self._busy) < self._count:

@@ -5,45 +5,21 @@
 category id, never by folder or by name: names sort as strings.
 """
 
-from codecs import BOM_UTF8
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
+from datasets.io import read_plain
 
-_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64
-
-
-class _Image(msgspec.Struct):
-    id: _Id
-    file_name: str
-    width: int
-    height: int
-
-
-class _Annotation(msgspec.Struct):
-    image_id: _Id
-    category_id: _Id
-
-
-class _Category(msgspec.Struct):
-    id: _Id
-    name: str
-    supercategory: str = ""
-
-
-class _File(msgspec.Struct):
-    info: dict[str, Any]
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Annotation] | None = None  # absent in test_stripped
-    licenses: Any = None  # a list in train and val, one object in test_stripped
+LARGEST = 2**32  # bytes of an annotation file, about ten times imagenet12's
 
 
 @dataclass(frozen=True)
@@ -52,7 +28,7 @@ class Split:
 
     `files` are POSIX paths below `root`; `ids` (N,) int64; `labels` (N,) int64 class indices from
     0, or None where the release keeps them back; `classes` the class names, by class index; `sizes`
-    (N, 2) width and height in pixels, where a file states them.
+    (N, 2) width and height in pixels, NaN where the file states none.
     """
 
     domain: Domain
@@ -65,6 +41,7 @@ class Split:
     description: str
     source: Path  # the file (or folder) that says so, for messages
     sizes: np.ndarray | None = None
+    notes: tuple[str, ...] = ()  # sentences on what was taken otherwise than one may think
 
     def __len__(self) -> int:
         return len(self.files)
@@ -97,50 +74,82 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
     names an unknown class or an image path outside the release, or is empty; and where a train split
     has images of one class only: every method would score 100 % on it.
     """
-    try:
-        content = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_File)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{domain.name}: {path} is not a decathlon annotation file: {error}; restore the file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"{domain.name}: {path} is no JSON ({error}); restore the file from the devkit") from None
-    except OSError as error:
-        raise BadInput(f"{domain.name}: {path} cannot be read: {error.strerror}; check its permissions") from None
 
-    def bad(what: str, mend: str = "restore the file from the devkit") -> BadInput:
+    def bad(what: str, mend: str) -> BadInput:
         return BadInput(f"{domain.name}: {path} {what}; {mend}")
 
+    try:
+        content = read_content(read_plain(path, LARGEST), bad)
+    except (OSError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or "there is no memory for what it lists"
+        raise bad(f"cannot be read: {what}", "check the path and its rights") from None
     if not content.images:
         raise bad("lists no image: an empty split", "leave the domain out with DOMAINS= or restore the file")
     ids = np.array([image.id for image in content.images], dtype=np.int64)
     if (twice := _repeated(ids)) is not None:
-        raise bad(f"repeats the image id {twice}")
-    for image in content.images:
-        if not image.file_name or "\0" in image.file_name:
-            raise bad(f"gives the image {image.id} the file name {image.file_name!r}, which no file can have")
-        parts = PurePosixPath(image.file_name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in image.file_name:
-            raise bad(f"names an image outside the release: {image.file_name!r}")
+        raise bad(f"repeats the image id {twice}", "give each image an `id` of its own")
+    files = _files(content.images, root, domain, split, bad)
     classes = _classes(content.categories, domain, bad)
     labels = None
-    if content.annotations is not None:
+    if content.annotations or (content.annotations is not None and split != "test"):
         labels = _labels(content.annotations, ids, classes, domain, bad)
         if split == "train" and len(shown := np.unique(labels)) < 2:
             only = category_id(domain.k, int(shown[0]))
-            raise bad(f"has images of one class only (category id {only}), so there is nothing to tell apart")
+            raise bad(
+                f"has images of one class only (category id {only}), so there is nothing to tell apart",
+                "add images of another class or leave the domain out with DOMAINS=",
+            )
     elif split != "test":
-        raise bad("lacks the key `annotations`")
+        raise bad("lacks the key `annotations`", "write a list of {image_id, category_id}")
+    described = content.info.get("description", "") if isinstance(content.info, dict) else ""
     return Split(
         domain=domain,
         name=split,
         root=root,
-        files=[image.file_name for image in content.images],
+        files=files,
         ids=ids,
         labels=labels,
         classes=tuple(name or "" for name in classes),
-        description=str(content.info.get("description", "")),
+        description=str(described),
         source=path,
-        sizes=np.array([(image.width, image.height) for image in content.images]),
+        sizes=_sizes(content.images),
     )
+
+
+def _files(images: list[ListedImage], root: Path, domain: Domain, split: str, bad: Bad) -> list[str]:
+    """POSIX paths below `root`, with the folders before a name that a person left out."""
+    files = [image.file_name.replace("\\", "/") for image in images]
+    for image, file in zip(images, files, strict=True):
+        if not file or "\0" in file:
+            what = f"gives the image {image.id} the `file_name` {image.file_name!r}, which no file can have"
+            raise bad(what, "write the image's path below the release")
+        if file.startswith("/") or ":" in file[1:2] or ".." in file.split("/"):
+            what = f"names an image outside the release: the `file_name` {image.file_name!r}"
+            raise bad(what, f"write its path below {root}, such as data/{domain.name}/{split}/0001/000001.jpg")
+    if all(file.startswith("data/") for file in files):
+        return files
+    first = next(file for file in files if not file.startswith("data/"))
+    for folder in ("", "data/", f"data/{domain.name}/", f"data/{domain.name}/{split}/"):
+        with contextlib.suppress(OSError):  # a name that is too long
+            if (root / (folder + first)).is_file():
+                return [file if file.startswith("data/") else folder + file for file in files]
+    return files
+
+
+def _sizes(images: list[ListedImage]) -> np.ndarray:
+    """(N, 2) width and height, NaN where the file states none."""
+    stated = [(image.width, image.height) for image in images]
+    try:
+        return np.array(stated, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        return np.array([[_number(width), _number(height)] for width, height in stated])
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def _repeated(values: np.ndarray) -> int | None:
@@ -148,42 +157,57 @@ def _repeated(values: np.ndarray) -> int | None:
     return int(unique[counts > 1][0]) if len(unique) < len(values) else None
 
 
-def _classes(categories: list[_Category], domain: Domain, bad) -> list[str | None]:
+def _classes(categories: list[Category], domain: Domain, bad: Bad) -> list[str | None]:
     """Class names by class index; a subset release may leave gaps: None, which no label may name."""
     numbers = np.array([category.id for category in categories], dtype=np.int64) - category_id(domain.k, 0)
     if len(numbers) == 0:
-        raise bad("lists no category")
+        raise bad("lists no category", "write a list of {id, name} as `categories`")
     if (twice := _repeated(numbers)) is not None:
-        raise bad(f"repeats the category id {category_id(domain.k, twice)}")
+        raise bad(f"repeats the category id {category_id(domain.k, twice)}", "give each category an `id` of its own")
     if numbers.min() < 0 or numbers.max() >= 10**7 - 1:
         wrong = numbers[(numbers < 0) | (numbers >= 10**7 - 1)][0]
         raise bad(
             f"holds the category id {category_id(domain.k, int(wrong))}, which is not of domain number {domain.k}",
-            "put each domain's own annotation file there",
+            f"number its categories from {category_id(domain.k, 0)}, or put each domain's own annotation file there",
         )
     if numbers.max() >= 100_000:
-        raise bad(f"holds the category id {category_id(domain.k, int(numbers.max()))}, far beyond any class count")
+        far = category_id(domain.k, int(numbers.max()))
+        what = f"holds the category id {far}, far beyond any class count"
+        raise bad(what, f"number its categories from {category_id(domain.k, 0)} without gaps")
     names: list[str | None] = [None] * (int(numbers.max()) + 1)
     for number, category in zip(numbers, categories, strict=True):
-        names[number] = category.name
+        names[number] = str(category.id if category.name is None else category.name)
     return names
 
 
-def _labels(annotations: list[_Annotation], ids: np.ndarray, classes: list, domain: Domain, bad) -> np.ndarray:
-    """(N,) class indices in the order of `ids`, joined on the image id."""
+def _labels(annotations: list[Annotation], ids: np.ndarray, classes: list, domain: Domain, bad: Bad) -> np.ndarray:
+    """(N,) class indices in the order of `ids`, joined on the image id; the same label twice counts once."""
     images = np.array([a.image_id for a in annotations], dtype=np.int64)
     labels = np.array([a.category_id for a in annotations], dtype=np.int64) - category_id(domain.k, 0)
-    if (twice := _repeated(images)) is not None:
-        raise bad(f"labels the image id {twice} twice")
+    order = np.lexsort((labels, images))
+    images, labels = images[order], labels[order]
+    again = images[1:] == images[:-1]
+    if (differ := again & (labels[1:] != labels[:-1])).any():
+        i = int(np.flatnonzero(differ)[0])
+        one, other = (category_id(domain.k, int(label)) for label in labels[i : i + 2])
+        what = f"labels the image id {images[i]} twice, with the category ids {one} and {other}"
+        raise bad(what, "keep one `category_id` for each image")
+    images, labels = (values[np.append(True, ~again)[: len(values)]] for values in (images, labels))
     if len(foreign := np.setdiff1d(images, ids)):
-        raise bad(f"labels the image id {foreign[0]}, which it does not list")
+        what = f"labels the image id {foreign[0]}, which it does not list{_more(foreign)}"
+        raise bad(what, "add the image to `images` or take its annotation out")
     if len(missing := np.setdiff1d(ids, images)):
-        raise bad(f"gives no label for the image id {missing[0]}")
+        what = f"gives no label for the image id {missing[0]}{_more(missing)}"
+        raise bad(what, "add its annotation or take the image out of `images`")
     unknown = ~np.isin(labels, [label for label, name in enumerate(classes) if name is not None])
     if unknown.any():
-        raise bad(f"names an unknown class: category id {category_id(domain.k, int(labels[unknown][0]))}")
-    order = np.argsort(images)
-    return labels[order][np.searchsorted(images[order], ids)]
+        what = f"names an unknown class: category id {category_id(domain.k, int(labels[unknown][0]))}"
+        raise bad(what, "add it to `categories` or correct the annotation's `category_id`")
+    return labels[np.searchsorted(images, ids)]
+
+
+def _more(values: np.ndarray) -> str:
+    return f" (nor {len(values) - 1:,} others)" if len(values) > 1 else ""
 
 
 def write_annotations(

@@ -82,6 +82,15 @@ class Batches:
         """Images."""
         return len(self.sizes)
 
+    def files(self) -> list[str]:
+        """The source file of every image, in order, as a path below the release or the own folder."""
+        found = [""] * len(self)
+        for number, pack in enumerate(self.packs):
+            places = np.flatnonzero(self._which == number)
+            for place, file in zip(places.tolist(), pack.files(self._within[places]), strict=True):
+                found[place] = file
+        return found
+
     @property
     def steps(self) -> int:
         """Batches an epoch."""

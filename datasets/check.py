@@ -5,10 +5,11 @@ stops at a fault.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
 from datasets.cores import cores
 from datasets.decode import load_bytes, read_bytes, to_rgb
 from datasets.errors import BadInput
+from datasets.folder import all_images, read_own
+from datasets.repeated import Listed, in_two_classes, overlap, within
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called often, from one thread only."""
 
 _BATCH = 64  # images a thread takes at a time: 72-pixel images are too quick to hand over singly
+_SHOWN = 10  # repeated images that are named
 _THREADS = min(16, 2 * cores())  # two for a core: one reads while the other decodes
 
 
@@ -31,13 +35,13 @@ class Row:
     """What the check found of one split.
 
     `images` are those that decode; `classes` those that have images (those named, where the
-    release keeps the labels back). `official` holds the catalogue's images and classes, `sizes`
-    the (least, greatest) width and height in pixels.
+    release keeps the labels back). `official` holds the catalogue's images and classes, None for a
+    domain of one's own; `sizes` the (least, greatest) width and height in pixels.
     """
 
     domain: str
     split: str
-    official: tuple[int, int] = (0, 0)
+    official: tuple[int, int] | None = None
     images: int = 0
     classes: int = 0
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
@@ -45,25 +49,52 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
 
-def check_release(root: Path, progress: Progress) -> list[Row]:
-    """Check every domain and split that `root` holds annotations of, in table order.
+def check_release(root: Path | None, progress: Progress, own: Sequence[tuple[str, Path]] = ()) -> list[Row]:
+    """Check every domain and split that the release `root` holds annotations of, in table order, then the own domains.
 
     A last row of domain "other" appears only where `root` holds what belongs to no domain. Raises
     BadInput where `root` is no release at all.
     """
     rows: list[Row] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for domain in DOMAINS.values():
+        for domain in DOMAINS.values() if root is not None else ():
             rows += _check_domain(root, domain, pool, progress)
-    if not rows:
-        domains_in(root)  # says in a sentence why this is no release
-    strays = _strays(root)
+        if not rows and root is not None:
+            domains_in(root)  # says in a sentence why this is no release
+        for name, folder in own:
+            rows += _check_own(name, folder, pool, progress)
+    strays = [] if root is None else _strays(root)
     return rows + ([Row("other", "", notes=strays)] if strays else [])
+
+
+def _check_own(name: str, root: Path, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
+    try:
+        splits, faults = read_own(name, root), []
+    except BadInput as error:  # its images are looked at all the same: all faults come in one list
+        splits, faults = all_images(name, root), [str(error)]
+    if not splits:
+        return [Row(name, "-", faults=faults)]
+    rows = [Row(name, split.name, classes=0 if faults else len(np.unique(split.labels))) for split in splits]
+    listed = [_check_images(split, row, pool, progress) for split, row in zip(splits, rows, strict=True)]
+    rows[0].faults[:0] = faults
+    rows[0].notes[:0] = splits[0].notes
+    if not faults:
+        _check_repeats(name, listed, rows[-1])
+    return rows
+
+
+def _check_repeats(domain: str, listed: list[Listed], row: Row) -> None:
+    for i, split in enumerate(listed):
+        row.notes += within(domain, split, _SHOWN)
+        if i:
+            row.notes += overlap(domain, listed[:i], split, _SHOWN)
+    row.notes += in_two_classes(domain, listed, _SHOWN)
 
 
 def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
     rows: dict[str, Row] = {}
     splits: dict[str, Split] = {}
+    listed: list[Listed] = []
     for position, name in enumerate(SPLITS):
         if annotation_path(root, domain.name, name) is None:
             continue
@@ -75,9 +106,11 @@ def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress
             continue
         named = sum(bool(title) for title in split.classes)
         row.classes = named if split.labels is None else len(np.unique(split.labels))
-        _check_images(split, row, pool, progress)
+        listed.append(_check_images(split, row, pool, progress))
         _check_ids(split, row)
     _compare(splits, rows)
+    if listed:
+        _check_repeats(domain.name, listed, rows[listed[-1].name])
     if rows and "train" not in rows:
         missing = root / "annotations" / f"{domain.name}_train.json"
         first = next(iter(rows.values()))
@@ -92,21 +125,26 @@ def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress
 # --- images -------------------------------------------------------------------------------------
 
 
-def _examine(root: Path, domain: str, files: list[str]) -> list[tuple[int, int, str] | str]:
-    """(width, height, mode) of each file, or the sentence of its fault."""
-    facts: list[tuple[int, int, str] | str] = []
+_Fact = tuple[int, int, str, bytes]
+"""width, height, mode and the sha256 of the file"""
+
+
+def _examine(root: Path, domain: str, files: list[str]) -> list[_Fact | str]:
+    """The facts of each file, or the sentence of its fault."""
+    facts: list[_Fact | str] = []
     for file in files:
         path = root / file
         try:
-            image = load_bytes(read_bytes(path, domain), path, domain)
+            data = read_bytes(path, domain)
+            image = load_bytes(data, path, domain)
             to_rgb(image, path, domain)
-            facts.append((*image.size, image.mode))
+            facts.append((*image.size, image.mode, sha256(data).digest()))
         except BadInput as error:
             facts.append(str(error))
     return facts
 
 
-def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[tuple[int, int, str] | str]]:
+def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[_Fact | str]]:
     """The facts of a split's images in order, a batch at a time; few batches are in flight at once."""
     window = _BATCH * _THREADS * 4
     for start in range(0, len(split), window):
@@ -115,12 +153,14 @@ def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[tuple[int, i
         yield from pool.map(partial(_examine, split.root, split.domain.name), batches)
 
 
-def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Progress) -> None:
+def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Progress) -> Listed:
+    """Look at every image; what tells whether any is repeated, of those that decode."""
     what = f"{row.domain} {row.split}"
+    kept, contents = np.zeros(len(split), bool), np.zeros((len(split), 32), np.uint8)
     if (lost := _all_missing(split)) is not None:
         row.faults.append(lost)
         progress(what, len(split), len(split))
-        return
+        return _listed(split, kept, contents)
     odd: dict[str, tuple[int, str]] = {}  # kind of oddity -> how many show it, and the first
     widths, heights = [10**9, 0], [10**9, 0]
     done = 0
@@ -130,29 +170,43 @@ def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Pr
             if isinstance(fact, str):
                 row.faults.append(fact)
                 continue
-            width, height, mode = fact
-            file = split.files[i]
-            row.images += 1
+            width, height, mode, digest = fact
+            kept[i], contents[i] = True, np.frombuffer(digest, np.uint8)
             widths[:] = min(widths[0], width), max(widths[1], width)
             heights[:] = min(heights[0], height), max(heights[1], height)
-            kinds = ["have a shorter side other than 72 or 73 pixels"] if min(width, height) not in (72, 73) else []
-            kinds += [f"are of mode {mode}, read as RGB"] if mode not in ("RGB", "L") else []
-            stated = (width, height) if split.sizes is None else tuple(split.sizes[i])
-            kinds += [f"have another size than {split.source.name} says"] if stated != (width, height) else []
-            for kind in kinds:
-                count, first = odd.get(kind, (0, f"{file}, {width}×{height}"))
+            for kind in _oddities(split, i, width, height, mode):
+                count, first = odd.get(kind, (0, f"{split.files[i]}, {width}×{height}"))
                 odd[kind] = (count + 1, first)
         done += len(batch)
         progress(what, done, len(split))
+    row.images = int(kept.sum())
     if row.images:
         row.sizes = ((widths[0], widths[1]), (heights[0], heights[1]))
     row.notes += [f"{what}: {count:,} image(s) {kind} (first: {first})" for kind, (count, first) in odd.items()]
+    return _listed(split, kept, contents)
+
+
+def _listed(split: Split, kept: np.ndarray, contents: np.ndarray) -> Listed:
+    files = [split.files[i] for i in np.flatnonzero(kept)]
+    return Listed(split.name, files, contents[kept], None if split.labels is None else split.labels[kept])
+
+
+def _oddities(split: Split, i: int, width: int, height: int, mode: str) -> Iterator[str]:
+    if split.domain.official and min(width, height) not in (72, 73):
+        yield "have a shorter side other than 72 or 73 pixels"
+    if mode not in ("RGB", "L"):
+        yield f"are of mode {mode}, read as RGB"
+    stated = (width, height) if split.sizes is None else split.sizes[i]
+    if any(there != said and said == said for there, said in zip((width, height), stated, strict=True)):
+        yield f"have another size than {split.source.name} says"  # which decides nothing
 
 
 def _all_missing(split: Split) -> str | None:
     """One sentence where no folder of the split is there: a domain not unpacked, not a million faults."""
     folders = dict.fromkeys(file.rpartition("/")[0] for file in split.files)
     name = split.domain.name
+    if not split.domain.official:
+        return None
     try:
         if any((split.root / folder).is_dir() for folder in folders):
             return None

@@ -6,7 +6,6 @@ was. What an archive unpacks to appears all at once under its final name, or not
 
 import hashlib
 import http.client
-import os
 import re
 import shutil
 import tarfile
@@ -22,6 +21,7 @@ from typing import IO, BinaryIO
 
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
+from datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`, in bytes of the archive."""
@@ -80,7 +80,8 @@ def download(
     """
     steps: list[str] = []
     with _sentences(dest):
-        dest.mkdir(parents=True, exist_ok=True)
+        make_folder(dest)
+        clear(dest)
         for archive in archives:
             if all(_there(dest / RELEASE / piece) for piece in archive.gives):
                 continue
@@ -140,6 +141,8 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
     """Fetch the archive to `path` through `path`.part, going on from what is there."""
     url = base_url.rstrip("/") + "/" + archive.name
     part = path.with_name(path.name + ".part")
+    if part.exists():
+        check_plain(part)
     for pause in (*_PAUSES, None):
         try:
             _fetch_rest(url, part, archive, progress)
@@ -153,7 +156,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
                 ) from None
             time.sleep(pause)
     _verify(part, archive, progress)
-    os.replace(part, path)
+    move(part, path)
 
 
 def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> None:
@@ -237,11 +240,12 @@ def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> B
 
 def _verify(path: Path, archive: Archive, progress: Progress) -> None:
     """Refuse a file of the wrong length or sha256: a fetched one is removed, a user's own set aside."""
+    check_plain(path)
     length = path.stat().st_size
     found = f"{length:,} bytes, not {archive.bytes:,}"
     if length == archive.bytes:
         digest = hashlib.sha256()
-        with open(path, "rb") as file:
+        with open_plain(path, archive.bytes) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 progress(f"{archive.name}: sha256", file.tell(), archive.bytes)
@@ -254,7 +258,7 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
     elif archive.by_hand:  # hours of the user's time, and maybe a download still running
         done = "fetch it anew or to its end"
     else:
-        os.replace(path, path.with_name(path.name + ".wrong"))
+        move(path, path.with_name(path.name + ".wrong"))
         done = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
     raise BadInput(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
 
@@ -264,11 +268,10 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
 
 def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> None:
     """Unpack into a folder beside decathlon-1.0/, then rename each piece it gives into place."""
-    temporary = dest / f".{archive.name}.unpacking"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary = temporary_name(dest / archive.name)
     temporary.mkdir()
     try:
-        with open(path, "rb") as raw:
+        with open_plain(path, archive.bytes) as raw:
             what = f"{archive.name}: unpack"
             unpack(raw, temporary, path, lambda: progress(what, raw.tell(), archive.bytes))
         progress(what, archive.bytes, archive.bytes)
@@ -276,10 +279,10 @@ def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> Non
             target = dest / RELEASE / piece
             if _there(target):
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(_locate(temporary, piece, path), target)
+            make_folder(target.parent)
+            move(_locate(temporary, piece, path), target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
 
 
 def _locate(folder: Path, piece: str, path: Path) -> Path:
@@ -300,7 +303,7 @@ def unpack(raw: BinaryIO, folder: Path, path: Path, tick: Callable[[], None]) ->
     """
     try:
         _extract(raw, folder, _Budget(path), tick, inner=folder / "data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:  # a header may tell of any size
         raise BadInput(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
 
 

@@ -1,12 +1,59 @@
-"""The one exception that means: the input is wrong, and here is how to mend it."""
+"""The exceptions that mean: the input is wrong, and here is how to mend it."""
+
+from pathlib import Path
+
+from datasets.text import printable
 
 
 class BadInput(Exception):
     """Wrong input from outside: one clear sentence naming the file, the domain and the mend.
 
     The command line prints the sentence and exits with 2; nothing else in the suite turns an
-    exception into an exit code, so every other exception is a defect and keeps its traceback.
+    exception into an exit code, so every other exception is a defect and keeps its traceback. What it
+    quotes cannot steer a terminal.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class BadImage(BadInput):
+    """One image file that cannot be taken: where it is, what is wrong with it, and the mend."""
+
+    def __init__(self, domain: str, path: Path, what: str, mend: str):
+        super().__init__(f"{domain}: {path} {what}; {mend}")
+        self.domain, self.path, self.what, self.mend = domain, path, what, mend
+
+    def __reduce__(self):
+        return BadImage, (self.domain, self.path, self.what, self.mend)
+
+
+class BadImages(BadInput):
+    """All images of a split that cannot be taken: how many, the first of them, and the mend."""
+
+    NAMED = 5
+
+    def __init__(self, domain: str, split: str):
+        super().__init__()
+        self.domain, self.split, self.total, self.first = domain, split, 0, []
+
+    def add(self, image: BadImage) -> None:
+        self.total += 1
+        if len(self.first) < self.NAMED:
+            self.first.append(image)
+
+    @property
+    def what(self) -> str:
+        """What is wrong, without the mend."""
+        if self.total == 1:
+            (image,) = self.first
+            return f"{self.domain}: {image.path} {image.what}"
+        named = ", ".join(f"{image.path} {image.what}" for image in self.first)
+        more = f", and {self.total - self.NAMED:,} more" if self.total > self.NAMED else ""
+        return f"{self.domain}: {self.total:,} images of {self.split} cannot be read: {named}{more}"
+
+    def __str__(self) -> str:
+        return printable(f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}")
 
 
 class Unwritable(BadInput):

@@ -2,6 +2,7 @@
 
 import os
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,9 @@ from datasets.annotations import Split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
 from datasets.decode import SUFFIXES
 from datasets.errors import BadInput
+from datasets.image_files import ImageFolders, LeftOut
+from datasets.io import read_plain
+from datasets.own_layout import Layout, Reader
 
 _VAL_SHARE = 0.2
 _SEED = b"decathlon/1"  # changing it moves every user's images between train and val
@@ -28,49 +32,85 @@ class _Look(msgspec.Struct, forbid_unknown_fields=True):
     std: tuple[_Deviation, _Deviation, _Deviation] = IMAGENET_STD
     flip: bool = True
     crop: bool = True
+    splits: bool = True  # false: folders named like splits are classes
 
 
 def read_folder(name: str, root: Path, split: str) -> Split:
-    """Read one split of the domain `name` (a-z, 0-9, -) from the images below `root`.
+    """Read one split, see `read_own`."""
+    return read_own(name, root, (split,))[0]
 
-    `root` holds train/, val/ and, where there is one, test/, each with class folders; or the class
-    folders themselves: then a seeded hash of each file's own name puts a fifth of every class into
-    val, so that adding files moves no other. (One may move where a class would else have no image
-    on one side.) Classes are train's folders, sorted; ids run from 1 over train, val and test.
-    `root`/domain.json may give mean, std (RGB, 0..1), flip and crop. Raises BadInput.
+
+def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
+    """Read these splits, or all that have images, of the domain `name` (a-z, 0-9, -) from the images below `root`.
+
+    `root` holds a folder for train, val and, where there is one, test, each with class folders; or the class folders
+    themselves: then a seeded hash of each file's own name puts a fifth of every class into val, so that adding files
+    moves no other. (One may move where a class would else have no image on one side.) Which it is: see `own_layout`.
+    Classes are train's folders, sorted; ids run from 1 over train, val and test. `root`/domain.json may give mean,
+    std (RGB, 0..1), flip, crop and splits (false: all folders are classes). Raises BadInput.
     """
     if not fit_name(name):
         raise BadInput(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
         raise BadInput(f"{name} ({root}) is the name of an official domain; choose another for your own images")
-    if split not in SPLITS:
-        raise BadInput(f"{name}: {root} has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise BadInput(f"{name}: {root} has no split {unknown[0]!r}; choose one of {', '.join(SPLITS)}")
+    left = LeftOut()
     try:
-        found = _splits(name, root)
+        if not root.is_dir():
+            raise BadInput(
+                f"{name}: {root} is no folder; give the one that holds train/ and val/, or the class folders"
+            )
         look = _look(name, root)
+        layout, found = _found(name, root, look.splits, left)
     except OSError as error:
         raise BadInput(f"{name}: {error.filename or root} cannot be read ({error.strerror}); see its rights") from None
-    classes = _classes(name, root, found)
-    if not found.get(split):
-        raise BadInput(f"{name}: {root} holds no images for {split}; make the folder {split}/<class>/ or use another")
+    classes = _classes(name, root, layout, found, left)
+    domain = Domain(
+        name=name,
+        column=name,
+        k=0,
+        classes=len(classes),
+        counts=tuple(sum(map(len, found.get(s, {}).values())) for s in SPLITS),
+        mean=look.mean,
+        std=look.std,
+        flip=look.flip,
+        crop=look.crop,
+        paper_images="",
+    )
+    notes = tuple(filter(None, (layout.note, str(left) and f"{name}: left out of {root}: {left}")))
+    splits = splits or [split for split in SPLITS if found.get(split)]
+    return [_split(domain, split, root, layout, found, classes, notes) for split in splits]
 
-    counts = tuple(sum(map(len, found.get(s, {}).values())) for s in SPLITS)
-    first = 1 + sum(counts[: SPLITS.index(split)])
+
+def all_images(name: str, root: Path) -> list[Split]:
+    """What lies below `root`, however it is laid out, as one unlabelled split; none where there is nothing to read."""
+    try:
+        files = ImageFolders(root).images("", LeftOut())
+    except OSError:
+        return []
+    domain = Domain(name, name, 0, 0, (len(files), 0, 0), IMAGENET_MEAN, IMAGENET_STD, True, True, "")
+    ids = np.arange(1, len(files) + 1)
+    return [Split(domain, "all", root, files, ids, None, (), "a user's own folder of images", root)] if files else []
+
+
+_Found = dict[str, dict[str, list[str]]]
+"""split -> class -> its files, sorted, as POSIX paths below the root; only what holds images."""
+
+
+def _split(
+    domain: Domain, split: str, root: Path, layout: Layout, found: _Found, classes: tuple[str, ...], notes: tuple
+) -> Split:
+    if not found.get(split):
+        folder = layout.splits.get(split, split)
+        mend = f"put them into {folder}/<class>/, or take another SPLIT="
+        what = f"{domain.name}: {root} holds no images for {split} in class folders; {mend}"
+        raise BadInput("; ".join((what, *notes)))
+    first = 1 + sum(domain.counts[: SPLITS.index(split)])
     index = {title: label for label, title in enumerate(classes)}
     rows = [(file, index[title]) for title, files in sorted(found[split].items()) for file in files]
     return Split(
-        domain=Domain(
-            name=name,
-            column=name,
-            k=0,
-            classes=len(classes),
-            counts=counts,
-            mean=look.mean,
-            std=look.std,
-            flip=look.flip,
-            crop=look.crop,
-            paper_images="",
-        ),
+        domain=domain,
         name=split,
         root=root,
         files=[file for file, _ in rows],
@@ -78,51 +118,41 @@ def read_folder(name: str, root: Path, split: str) -> Split:
         labels=np.array([label for _, label in rows], dtype=np.int64),
         classes=classes,
         description="a user's own folder of images",
-        source=root / split if (root / split).is_dir() else root,
+        source=root / layout.splits.get(split, layout.base),
+        notes=notes,
     )
 
 
-_Found = dict[str, dict[str, list[str]]]
-"""split -> class -> its files, sorted, as POSIX paths below the root; only what holds images."""
+def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, _Found]:
+    folders = ImageFolders(root, fine=frozenset({"domain.json"}))
+    layout = Reader(name, root, folders).layout(left) if splits else Layout("", {})
+    if not layout.splits:
+        found = {"train": {}, "val": {}}
+        for title, files in _class_files(folders, layout.base, left).items():
+            for split, part in zip(("train", "val"), _divide(files), strict=True):
+                if part:
+                    found[split][title] = part
+        return layout, found
+    found = {split: _class_files(folders, folder, left) for split, folder in layout.splits.items()}
+    train = layout.splits["train"]
+    titles = folders.look(train, LeftOut())[0]
+    if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
+        raise BadInput(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
+    return layout, found
 
 
-def _splits(name: str, root: Path) -> _Found:
-    if not root.is_dir():
-        raise BadInput(f"{name}: {root} is no folder; give the one that holds train/ and val/, or the class folders")
-    if (root / "train").is_dir():
-        found = {split: _class_files(root, split + "/") for split in SPLITS if (root / split).is_dir()}
-        if empty := [title for title in _folders(root / "train") if title not in found["train"]]:
-            raise BadInput(f"{name}: {root}/train/{empty[0]} holds no image; put some there or remove the folder")
-        return found
-    found = {"train": {}, "val": {}}
-    for title, files in _class_files(root, "").items():
-        for split, part in zip(("train", "val"), _divide(files), strict=True):
-            if part:
-                found[split][title] = part
-    return found
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _class_files(root: Path, below: str) -> dict[str, list[str]]:
-    """Class -> its image files at any depth; hidden files and folders are no images."""
+def _class_files(folders: ImageFolders, below: str, left: LeftOut) -> dict[str, list[str]]:
+    """Class -> its image files at any depth."""
+    titles, loose = folders.look(below, left)
+    for image in loose:
+        left.add("image(s) that lie in no class folder", image)
     classes = {}
-    for title in _folders(root / below):
-        files = []
-        for base, folders, names in os.walk(root / below / title, onerror=_raise):
-            folders[:] = [folder for folder in folders if not folder.startswith(".")]
-            place = Path(base).relative_to(root).as_posix()
-            images = (n for n in names if not n.startswith(".") and os.path.splitext(n)[1].lower() in SUFFIXES)
-            files += [f"{place}/{image}" for image in images]
-        if files:
-            classes[title] = sorted(files)
+    for folder in titles:
+        if files := folders.images(folder, left):
+            classes[folder.rpartition("/")[2]] = files
+        else:
+            left.add("folder(s) without an image", folder)
     return classes
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _divide(files: list[str]) -> tuple[list[str], list[str]]:
@@ -141,20 +171,28 @@ def _draw(file: str) -> float:
     return int.from_bytes(blake2b(os.fsencode(file), key=_SEED, digest_size=8).digest(), "big") / 2**64
 
 
-def _classes(name: str, root: Path, found: _Found) -> tuple[str, ...]:
+def _classes(name: str, root: Path, layout: Layout, found: _Found, left: LeftOut) -> tuple[str, ...]:
     classes = tuple(sorted(found["train"]))
+    train = root / layout.splits.get("train", layout.base)
     if len(classes) < 2:
+        aside = f"; left out: {left}" if str(left) else ""
         raise BadInput(
-            f"{name}: {root} holds images of {len(classes)} class(es) to train on; put each class's images "
-            f"({', '.join(sorted(SUFFIXES))}) into a folder of its own below {root} or {root / 'train'}, two at least"
+            f"{name}: {train} holds images of {len(classes)} class(es) to train on{aside}; "
+            f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, two at least"
         )
-    for split, by_class in found.items():
-        if lacking := sorted(set(by_class) - set(classes)):
-            raise BadInput(
-                f"{name}: {root / split / lacking[0]} is a class that train lacks; add it to {root / 'train'} or "
-                "remove it"
-            )
+    lacking = [
+        f"{layout.splits[split]}/{title}"
+        for split, by_class in found.items()
+        for title in sorted(set(by_class) - set(classes))
+    ]
+    if lacking:
+        raise BadInput(f"{name}: {_some(root, lacking)} is a class that train lacks; add it to {train} or remove it")
     return classes
+
+
+def _some(root: Path, folders: list[str]) -> str:
+    more = f" (like {', '.join(folders[1:6])}{', …' if len(folders) > 6 else ''})" if len(folders) > 1 else ""
+    return f"{root / folders[0]}{more}"
 
 
 def _look(name: str, root: Path) -> _Look:
@@ -162,9 +200,9 @@ def _look(name: str, root: Path) -> _Look:
     if not path.exists():
         return _Look()
     try:
-        return msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_Look)
+        return msgspec.json.decode(read_plain(path, most=2**20).removeprefix(BOM_UTF8), type=_Look)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '
-            '"crop": true} with mean and std in 0..1, or remove the file'
+            '"crop": true, "splits": true} with mean and std in 0..1, or remove the file'
         ) from None

@@ -1,17 +1,21 @@
 """Decodes a split once into a memory-mapped Arrow file of ragged uint8 pixels, with ids and labels.
 
-A pack is a folder: `pixels.arrow`, then `manifest.json`, written last. It is built under another name
-and renamed whole, so a killed or failed build leaves nothing that is later believed. Memory stays
-bounded by the images in flight, however large the split.
+A pack is a folder: `pixels.arrow`, `contents.npy` (the hash of each file), then `manifest.json`, written last. It is
+built under another name and renamed whole (datasets/io.py), so a killed or failed build leaves nothing that is later
+believed. Memory stays bounded by the images in flight, however large the split.
+
+What was packed is known by its content: the pack's name is a hash of names, contents, labels and ids, so the same
+images at another place are found again, and others never are. `stamps-<place>.npy` beside the pixels spares reading
+all files each time, see `datasets.stamps`.
 """
 
+import contextlib
 import hashlib
+import io
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +23,13 @@ import pyarrow as pa
 
 from datasets.annotations import Split
 from datasets.cores import cores
-from datasets.decode import decode_bytes, read_bytes
-from datasets.errors import BadInput
+from datasets.decode import decode_bytes, resized
+from datasets.errors import BadImage, BadImages, BadInput
+from datasets.io import check_plain, clear, make_folder, move, read_plain, remove, temporary_name, write_bytes
+from datasets.stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
+from datasets.text import as_text
 
-VERSION = 2
+VERSION = 4
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
 _ANY = {"errors": "surrogateescape"}  # a file's name may be any bytes: hash those
 SCHEMA = pa.schema(
@@ -32,6 +39,7 @@ SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("pixels", pa.large_binary(), nullable=False),  # (height, width, 3) uint8, RGB
+        pa.field("file", pa.binary(), nullable=False),  # its path below the release or the own folder, as bytes
     ]
 )
 
@@ -45,11 +53,13 @@ class Pack:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        about = json.loads((folder / "manifest.json").read_text())
+        about = _about(folder)
+        check_plain(folder / "pixels.arrow")
         self.manifest: str = about["manifest"]
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self._file = pa.memory_map(str(folder / "pixels.arrow"))
         table = pa.ipc.open_file(self._file).read_all()
+        self._names = table["file"]
         self.ids = table["image_id"].to_numpy()
         self.labels = None if table["label"].null_count else table["label"].to_numpy()
         self.sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1)
@@ -63,8 +73,20 @@ class Pack:
             which.append(np.full(len(column), number))
         self._start, self._which = np.concatenate(starts), np.concatenate(which)
 
+    @cached_property
+    def contents(self) -> np.ndarray:
+        """(N, 32) uint8: the sha256 of each image's file."""
+        found = np.load(self.folder / "contents.npy", mmap_mode="r")
+        if found.shape != (len(self), 32):
+            raise ValueError(f"contents.npy is of shape {found.shape}")
+        return found
+
     def __len__(self) -> int:
         return len(self.ids)
+
+    def files(self, index: np.ndarray) -> list[str]:
+        """The source files of the indices (n,), as POSIX paths below the release or the own folder."""
+        return [name.decode(**_ANY) for name in self._names.take(pa.array(index)).to_pylist()]
 
     def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
         """Those of the indices (n,), one after the other; looked up together, which costs a third of one by one."""
@@ -76,98 +98,177 @@ class Pack:
         return next(self.images(np.array([i])))
 
 
-def pack(split: Split, folder: Path, shorter: int, progress: Callable[[int], None] = lambda images: None) -> Pack:
+def _about(folder: Path) -> dict:
+    return json.loads(read_plain(folder / "manifest.json", most=2**26))
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """A pack's class names by label, as text that can be shown; "" where the release leaves a gap."""
+    return tuple(as_text(name) for name in _about(folder)["classes"])
+
+
+def pack(
+    split: Split,
+    folder: Path,
+    shorter: int,
+    progress: Callable[[int], None] = lambda images: None,
+    checking: Counted = lambda done, of: None,
+) -> Pack:
     """The pack of `split` below `folder`, built if it is not there yet.
 
-    `shorter` is the shorter side in pixels; an image within one pixel of it is kept as it is (a few
-    of the release have 73 in place of 72). `progress` is called with the number of images done, and never
-    where the pack is there already. A damaged pack is built anew. Raises BadInput naming the image that does
-    not decode, or the full or read-only disk.
+    `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images
+    done, and never where the pack is there already; `checking` while files are looked at for changes.
+    A damaged pack is built anew. Raises BadImages naming the images that do not decode, BadInput for a
+    full or read-only disk.
     """
-    target = folder / f"{split.domain.name}-{split.name}-{shorter}-{_key(split, shorter)}"
-    if (there := _whole(target)) is not None:
+    stem = f"{split.domain.name}-{split.name}-{shorter}"
+    place = f"stamps-{_place(split)}.npy"
+    if (there := _find(split, folder, stem, place, checking)) is not None:
         return there
-    building = folder / f".{target.name}.{uuid.uuid4().hex}"
+    building, target = temporary_name(folder / stem), None
     try:
-        building.mkdir(parents=True, exist_ok=True)
-        manifest = _write(split, building / "pixels.arrow", shorter, progress)
+        make_folder(folder)
+        clear(folder)
+        building.mkdir()
+        contents, marks = _write(split, building / "pixels.arrow", shorter, progress)
+        np.save(building / "contents.npy", contents)
+        np.save(building / place, marks)
+        manifest = _manifest(split, contents)
         about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
         (building / "manifest.json").write_text(json.dumps(about))
+        target = folder / f"{stem}-{_key(split, manifest)}"
         if target.exists() and _whole(target) is None:  # damaged; a whole one is another process's, see below
-            shutil.rmtree(target)
-        building.rename(target)
-        for other in folder.iterdir():  # of builds that were killed, or are still at it and then find this pack, below
-            if other.name.startswith(f".{target.name}."):
-                shutil.rmtree(other, ignore_errors=True)
+            remove(target)
+        move(building, target)
     except OSError as error:
-        if _whole(target) is None:  # else another process has finished the same pack
+        if target is None or _whole(target) is None:  # else another process has finished the same pack
             raise BadInput(
                 f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
                 "free some space or name another folder with CACHE="
             ) from None
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        remove(building)
     return Pack(target)
+
+
+def _find(split: Split, folder: Path, stem: str, place: str, checking: Counted) -> Pack | None:
+    """The pack of these very images, wherever they lay when it was made; None where there is none.
+
+    Only files whose stamp is no longer the one they were hashed under are read.
+    """
+    packs = [path for path in folder.glob(f"{stem}-*") if path.is_dir()]
+    stamped = [marks for path in packs if (marks := _stamped(path, place, len(split))) is not None]
+    if not stamped and not any(len(there) == len(split) for path in packs if (there := _whole(path)) is not None):
+        return None  # decoding will read them all
+    now = stamps(split.root, split.files, checking)
+    contents, known = np.zeros((len(split), 32), np.uint8), np.zeros(len(split), bool)
+    for marks, of in stamped:
+        same = ~known & (marks == now).all(axis=1) & (now != NONE).any(axis=1)
+        contents[same] = of[same]
+        known |= same
+    changed = np.flatnonzero(~known)
+    try:
+        contents[changed], now[changed] = hashes(
+            split.root, [split.files[i] for i in changed], split.domain.name, checking
+        )
+    except BadInput:
+        return None  # decoding names every such file
+    there = _whole(folder / f"{stem}-{_key(split, _manifest(split, contents))}")
+    if there is not None and (len(changed) or not (there.folder / place).is_file()):
+        _renew(there.folder / place, now)
+    return there
+
+
+def _stamped(pack: Path, place: str, images: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(stamps, contents) of the files of a place as a pack has them; None where it has none that can be read."""
+    try:
+        marks, contents = np.load(pack / place), np.load(pack / "contents.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return (marks, contents) if marks.shape == (images, 4) and contents.shape == (images, 32) else None
+
+
+def _renew(path: Path, marks: np.ndarray) -> None:
+    """Put new stamps in place of old ones. Where that cannot be, the files are only read again the next time."""
+    content = io.BytesIO()
+    np.save(content, marks)
+    with contextlib.suppress(BadInput):
+        write_bytes(content.getvalue(), path)
 
 
 def _whole(target: Path) -> Pack | None:
     """The pack at `target`; None where there is none, or what is there was cut, emptied or partly removed."""
     try:
-        return Pack(target)
+        there = Pack(target)
+        there.contents  # noqa: B018  raises where it is damaged
+        return there
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _key(split: Split, shorter: int) -> str:
-    """Changes when the annotations, any file's size or time of change, or the way of packing do."""
-    digest = hashlib.sha256(f"{VERSION} {shorter} {split.root.resolve()} {split.classes}".encode(**_ANY))
-    for name in split.files:
-        try:
-            stat = os.stat(split.root / name)
-            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode(**_ANY))
-        except OSError:
-            digest.update(f"{name} absent\n".encode(**_ANY))  # decoding it tells the user so
-    digest.update(split.ids.tobytes())
-    digest.update(b"" if split.labels is None else split.labels.tobytes())
-    return digest.hexdigest()[:16]
+def _place(split: Split) -> str:
+    """Of which files, and where."""
+    files = "\n".join([str(split.root.resolve()), *split.files])
+    return hashlib.sha256(files.encode(**_ANY)).hexdigest()[:16]
 
 
-def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> str:
+def _manifest(split: Split, contents: np.ndarray) -> str:
+    """What decides a run's numbers: names, contents (N, 32), labels and classes."""
     digest = hashlib.sha256(repr(split.classes).encode())
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for first, rows in _decoded(split, shorter):
-            hashes, images = zip(*rows, strict=True)
-            last = first + len(rows)
-            labels = [None] * len(rows) if split.labels is None else split.labels[first:last].tolist()
-            for name, content, label in zip(split.files[first:last], hashes, labels, strict=True):
-                digest.update(f"{name} {content} {label}\n".encode(**_ANY))
-            columns = [
-                split.ids[first:last],
-                labels,
-                [image.shape[0] for image in images],
-                [image.shape[1] for image in images],
-                [image.tobytes() for image in images],
-            ]
-            arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-            progress(len(rows))
+    for first in range(0, len(split), CHUNK):
+        some = slice(first, first + CHUNK)
+        labels = [None] * CHUNK if split.labels is None else split.labels[some].tolist()
+        rows = zip(split.files[some], contents[some], labels, strict=False)
+        digest.update("".join(f"{name} {of.tobytes().hex()} {label}\n" for name, of, label in rows).encode(**_ANY))
     return digest.hexdigest()
 
 
-def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[str, np.ndarray]]]]:
-    """(index of the first, [(sha256 of the file, pixels)]) chunk by chunk; Pillow decodes outside the GIL."""
+def _key(split: Split, manifest: str) -> str:
+    return hashlib.sha256(f"{VERSION} {manifest} ".encode() + split.ids.tobytes()).hexdigest()[:16]
 
-    def one(name: str) -> tuple[str, np.ndarray]:
+
+def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Write the pixels; (contents, stamps) of the files. Raises BadImages, once all were looked at."""
+    contents, marks = np.zeros((len(split), 32), np.uint8), np.zeros((len(split), 4), np.int64)
+    bad = BadImages(split.domain.name, split.name)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for first, rows in _decoded(split, shorter):
+            last = first + len(rows)
+            progress(len(rows))
+            for row in rows:
+                if isinstance(row, BadImage):
+                    bad.add(row)
+            if bad.total:
+                continue
+            digests, of, images = zip(*rows, strict=True)
+            contents[first:last], marks[first:last] = digests, of
+            columns = [
+                split.ids[first:last],
+                [None] * len(rows) if split.labels is None else split.labels[first:last].tolist(),
+                [image.shape[0] for image in images],
+                [image.shape[1] for image in images],
+                [image.tobytes() for image in images],
+                [name.encode(**_ANY) for name in split.files[first:last]],
+            ]
+            arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+    if bad.total:
+        raise bad
+    return contents, marks
+
+
+def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[np.ndarray, Stamp, np.ndarray] | BadImage]]]:
+    """(index of the first, [(sha256 of the file, its stamp, pixels)]) by chunks; Pillow decodes outside the GIL."""
+
+    def one(name: str) -> tuple[np.ndarray, Stamp, np.ndarray] | BadImage:
         path = split.root / name
-        data = read_bytes(path, split.domain.name)
-        image = decode_bytes(data, path, split.domain.name)
-        side = min(image.size)
-        if not shorter <= side <= shorter + 1:
-            from PIL.Image import Resampling
-
-            size = [max(shorter, round(edge * shorter / side)) for edge in image.size]
-            image = image.resize(size, Resampling.BICUBIC)
-        return hashlib.sha256(data).hexdigest(), np.asarray(image)
+        try:
+            data, mark = read_stamped(path, split.domain.name)
+            image = decode_bytes(data, path, split.domain.name)
+        except BadImage as error:
+            return error
+        digest = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+        return digest, mark, np.asarray(resized(image, shorter))
 
     with ThreadPoolExecutor(cores()) as threads:
         for first in range(0, len(split), CHUNK):

@@ -1,9 +1,15 @@
-"""What all tests share: one thread, and the folder of official files where a checkout has it beside it."""
+"""What all tests share: one thread, no process that stays, and the folder of official files where there is one."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.processes import Processes
+
+HUNG = 1800  # s: no limit of anything, but the end of a test that would never end
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -13,6 +19,36 @@ def pytest_runtest_setup():
     Before every test and what it sets up, because a command that measures takes all cores and leaves it so.
     """
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """A test that hangs fails in the end, so that its processes are ended like any other's."""
+
+    def hung(*_):
+        raise RuntimeError(f"{item.nodeid} hangs: it has not ended after {HUNG} s")
+
+    before = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(HUNG)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """`processes.start(command)` and `processes.run(command)`; none outlives its test."""
+    found = Processes()
+    yield found
+    found.end()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays(processes: Processes) -> Iterator[None]:
+    yield
+    processes.end()
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from datasets.errors import BadInput
+from datasets.io import open_plain, read_plain
+from datasets.zip_file import open_zip
 
 if TYPE_CHECKING:
     import torch
 
+LARGEST = 2**32  # bytes of a file of weights: several times a ResNet-152 with its optimiser's state
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_STEPS = 1_000_000  # instructions of a pickle, each below 300 bytes of memory; RA's ten tasks need some 250,000
 _MOST_VISITS = 300_000  # modules, parameters and buffers of a network, shared ones counted at each place
@@ -356,7 +359,7 @@ def _little_endian(little: bool) -> None:
 
 def _from_zip(path: Path) -> "dict[str, torch.Tensor]":
     left = path.stat().st_size  # what may still be read: entries that lie over one another cannot multiply
-    with zipfile.ZipFile(path) as archive:
+    with open_plain(path, LARGEST) as file, open_zip(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
 
         def read(name: str, size: int | None = None) -> bytearray:
@@ -380,7 +383,7 @@ def _from_zip(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def _from_legacy(path: Path) -> "dict[str, torch.Tensor]":
-    whole = path.read_bytes()
+    whole = read_plain(path, LARGEST)
     stream = io.BytesIO(whole)
     storages: dict[str, _Storage] = {}
     if follow(stream, {}) != _LEGACY_MAGIC:
@@ -418,7 +421,7 @@ def read_pickled(path: Path) -> "dict[str, torch.Tensor]":
     `module.` before every name (DataParallel) is taken off. Raises BadInput for anything else.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path, LARGEST) as file:
             head = file.read(4)
         if head.startswith(b"PK"):
             return _from_zip(path)
@@ -433,5 +436,7 @@ def read_pickled(path: Path) -> "dict[str, torch.Tensor]":
         raise BadInput(f"{path} {refusal}") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+    except MemoryError:
+        raise BadInput(f"{path} needs more memory than there is: give a checkpoint of the weights alone.") from None
     except (*_DAMAGE, *_ZIP_DAMAGE):
         raise BadInput(f"{path} is cut off or damaged as a PyTorch checkpoint: get it again.") from None

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from benchmark.figures import curves, gap, look, steps, trade
 from benchmark.figures.groups import Group, grouped
+from benchmark.progress import Told, silent
 from benchmark.tables import Table
 from datasets.errors import BadInput
+from datasets.io import read_plain
 
 KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
     "pareto": trade.pareto,
@@ -26,6 +28,7 @@ KINDS: dict[str, Callable[[Group], Iterable[look.Drawn]]] = {
 """What is drawn, by the name that ONLY= takes and that its files, or their folder, begin with."""
 
 CAPTIONS = "captions.md"
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 
 
 def check(only: Sequence[str]) -> None:
@@ -40,12 +43,13 @@ def contents(
     folder: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
+    told: Told = silent,
 ) -> dict[Path, bytes | None]:
-    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `records.write_all`.
+    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
     left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
-    these kinds that stand in the folder and are drawn no more are None.
+    these kinds that stand in the folder and are drawn no more are None. `told` hears how many are drawn.
     """
     check(only)
     kinds = [name for name in KINDS if name in only or not only]
@@ -55,7 +59,8 @@ def contents(
     with look.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
-            for group in found:
+            for i, group in enumerate(found):
+                told("drawing figures", kinds.index(kind) * len(found) + i, len(kinds) * len(found))
                 try:
                     for figure in KINDS[kind](group):
                         for ending, content in look.as_bytes(figure).items():
@@ -78,7 +83,7 @@ def _reasons(lacking: Counter[str], groups: int) -> str:
 
 def block(figure: look.Drawn) -> str:
     """The figure with its caption; markup in a method's name stays text."""
-    say = lambda text: html.escape(" ".join(text.split()), quote=False)
+    say = lambda text: html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
     return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
 
 
@@ -107,5 +112,5 @@ def _kind(name: str) -> str:
 
 def _read(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_plain(path, most=2**26).decode(errors="replace")
     return ""

@@ -9,6 +9,7 @@ from benchmark.costs import spent
 from benchmark.growth.child import printed
 from benchmark.growth.point import Point
 from benchmark.perf.rounds import Way, in_turn
+from benchmark.progress import Told, silent
 from benchmark.records import read_frame
 
 # Of nearly one cost, each of another file, so that their number grows and little else.
@@ -16,7 +17,9 @@ METHODS = ("par_adapter", "lora", "houlsby", "dora", "hira", "finetune", "loha",
 TINY = ("--domains", "svhn", "dtd", "--set", "width=0.125", "epochs=1", "pretrain.epochs=1", "--device", "cpu")
 
 
-def measured(counts: Sequence[int], cache: Path, words: Sequence[str] = TINY, rounds: int = 2) -> list[Point]:
+def measured(
+    counts: Sequence[int], cache: Path, words: Sequence[str] = TINY, rounds: int = 2, told: Told = silent
+) -> list[Point]:
     """Seconds of `python -m benchmark run` with the first so many METHODS, from nothing but the cache.
 
     Beside it the training in their records, shared by the processes that did it. The first round, which counts
@@ -32,7 +35,7 @@ def measured(counts: Sequence[int], cache: Path, words: Sequence[str] = TINY, ro
         training[count].append(spent(runs).sum() / runs["workers"].max())
         return 1
 
-    found = in_turn([Way(str(count), partial(work, count)) for count in counts], rounds)
+    found = in_turn([Way(str(count), partial(work, count)) for count in counts], rounds, told, "methods")
     points = []
     for count in counts:
         of = {"grows": "methods", "setting": " ".join(words), "at": count, "series": ""}

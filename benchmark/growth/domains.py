@@ -16,7 +16,9 @@ from benchmark.growth.point import Point
 from benchmark.growth.resident import resident
 from benchmark.malloc import give_back
 from benchmark.perf import network as net
-from benchmark.serve import Head, MultiDomain
+from benchmark.progress import Told, silent
+from benchmark.serve import MultiDomain
+from benchmark.serving.head import Head
 from datasets.catalogue import DOMAINS
 from methods.layers.network import stored_tensors
 from methods.method import Method
@@ -28,7 +30,11 @@ _DOMAIN = DOMAINS["cifar100"]
 
 
 def measured(
-    counts: Sequence[int], methods: Sequence[str] = METHODS, width: float = 1.0, rounds: int = 3
+    counts: Sequence[int],
+    methods: Sequence[str] = METHODS,
+    width: float = 1.0,
+    rounds: int = 3,
+    told: Told = silent,
 ) -> list[Point]:
     """MB beside the backbone's of so many domains: what they store, their tensors, and the process's resident memory.
 
@@ -36,13 +42,16 @@ def measured(
     """
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for (method,) in map(select, methods):
+        for i, (method,) in enumerate(map(select, methods)):
             backbone, file, stored = write(method, Path(folder), width)
             words = ["benchmark.growth.domains", str(backbone), str(file), *map(str, counts)]
-            runs = [json.loads(printed(words)) for _ in range(rounds)]
+            runs = []
+            for j in range(rounds):
+                told(f"{method.name}, round {j + 1} of {rounds}", i * rounds + j, len(methods) * rounds)
+                runs.append(json.loads(printed(words)))
             of = {"grows": "domains", "setting": f"width {width:g}, {net.CLASSES} classes", "series": method.name}
-            for i, count in enumerate(counts):
-                tensors, process = zip(*(run[i] for run in runs), strict=True)
+            for j, count in enumerate(counts):
+                tensors, process = zip(*(run[j] for run in runs), strict=True)
                 values = {"stored": [count * stored / 1e6] * rounds, "tensors": tensors, "resident": process}
                 found += [Point.of(what, "MB", v, at=count, **of) for what, v in values.items() if None not in v]
     return found

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from benchmark.growth import bench, domains, packing, step
 from benchmark.growth.point import Point
+from benchmark.progress import Told
 
-GROWTHS: dict[str, Callable[[Path], list[Point]]] = {
-    "width": lambda cache: step.measured("width", (0.125, 0.25, 0.5, 1.0)),
-    "size": lambda cache: step.measured("size", (16, 32, 64, 96)),
-    "batch": lambda cache: step.measured("batch", (4, 8, 16, 32, 64, 128)),
-    "classes": lambda cache: step.measured("classes", (10, 100, 1000, 1623)),  # 1,623: omniglot's
-    "domains": lambda cache: domains.measured((1, 2, 4, 8, 16)),
-    "packing": lambda cache: packing.measured((1000, 2000, 4000, 8000)),  # two chunks and more
-    "methods": lambda cache: bench.measured((1, 2, 4, 8), cache),
+GROWTHS: dict[str, Callable[[Path, Told], list[Point]]] = {
+    "width": lambda cache, told: step.measured("width", (0.125, 0.25, 0.5, 1.0), told=told),
+    "size": lambda cache, told: step.measured("size", (16, 32, 64, 96), told=told),
+    "batch": lambda cache, told: step.measured("batch", (4, 8, 16, 32, 64, 128), told=told),
+    "classes": lambda cache, told: step.measured("classes", (10, 100, 1000, 1623), told=told),  # 1,623: omniglot's
+    "domains": lambda cache, told: domains.measured((1, 2, 4, 8, 16), told=told),
+    "packing": lambda cache, told: packing.measured((1000, 2000, 4000, 8000), told=told),  # two chunks and more
+    "methods": lambda cache, told: bench.measured((1, 2, 4, 8), cache, told=told),
 }
-"""`measure(cache)` gives the points."""
+"""`measure(cache, told)` gives the points, and tells how far it is."""

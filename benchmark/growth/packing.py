@@ -13,6 +13,7 @@ from benchmark.growth.child import printed
 from benchmark.growth.point import Point
 from benchmark.growth.resident import peak
 from benchmark.perf.rounds import Way, in_turn
+from benchmark.progress import Told, silent
 from datasets.annotations import Split
 from datasets.catalogue import DOMAINS
 from datasets.pack import pack
@@ -21,16 +22,17 @@ SHORTER, LONGER = 72, 96  # pixels: as the release has them, so nothing is resiz
 DRAWN = 500  # files: the same come again
 
 
-def measured(counts: Sequence[int], rounds: int = 3) -> list[Point]:
+def measured(counts: Sequence[int], rounds: int = 3, told: Told = silent) -> list[Point]:
     """Seconds of packing so many drawn images, and the peak memory of a process that does nothing else, in MB."""
     setting, points = f"JPEG of {LONGER} × {SHORTER} pixels", []
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder))
-        found = in_turn([Way(str(n), partial(packed, Path(folder), n)) for n in counts], rounds)
+        found = in_turn([Way(str(n), partial(packed, Path(folder), n)) for n in counts], rounds, told)
         for n in counts:
             of = {"grows": "packing", "setting": setting, "at": n, "series": ""}
             seconds = [n / speed for speed in found.speeds[str(n)]]
             points.append(Point.of("time", "s", seconds, found.dropped, **of))
+            told(f"peak memory of {n:,}", counts.index(n), len(counts))
             peaks = [json.loads(printed(["benchmark.growth.packing", folder, str(n)])) for _ in range(rounds)]
             if None not in peaks:
                 points.append(Point.of("peak", "MB", peaks, **of))

@@ -9,6 +9,7 @@ import torch
 from benchmark.growth.point import Point
 from benchmark.perf import network as net
 from benchmark.perf.rounds import Way, in_turn
+from benchmark.progress import Told, silent
 from methods.method import Method
 from methods.registry import select
 
@@ -37,7 +38,12 @@ class Setting:
 
 
 def measured(
-    grows: str, values: Sequence[float], base: Setting = Setting(), methods: Sequence[str] = METHODS, rounds: int = 3
+    grows: str,
+    values: Sequence[float],
+    base: Setting = Setting(),
+    methods: Sequence[str] = METHODS,
+    rounds: int = 3,
+    told: Told = silent,
 ) -> list[Point]:
     """ms an image of each method where the setting that `grows` has these values and the others are `base`'s.
 
@@ -50,7 +56,7 @@ def measured(
             way = _way(f"{method.name} {value:g}", method, setting, base)
             ways.append(way)
             names[way.name] = {"at": value, "series": method.name, "grows": grows, "setting": base.without(grows)}
-    found = in_turn(ways, rounds)
+    found = in_turn(ways, rounds, told)
     return [
         Point.of("step", "ms an image", [1e3 / speed for speed in speeds], found.dropped, **names[name])
         for name, speeds in found.speeds.items()

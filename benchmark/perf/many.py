@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from benchmark import table_files, tables
-from benchmark.records import SCHEMA, SCHEMA_VERSION, read_frame, write_all, write_table
+from benchmark.records import read_frame, write_table
+from benchmark.schema import SCHEMA, SCHEMA_VERSION
 from datasets.catalogue import DOMAINS
+from datasets.io import write_all
 
 _SETTINGS = json.dumps({"network": "resnet26", "width": 0.25, "crop": 32})
 _TEXTS = {
@@ -21,6 +23,8 @@ _TEXTS = {
     "settings": _SETTINGS,
     "versions": '{"torch": "2"}',
     "created": "2026-01-01T00:00:00+00:00",
+    "asked": None,
+    "presentation": json.dumps({"mean": [0.5] * 3, "std": [0.2] * 3, "flip": True, "crop": True}),
 }
 
 

@@ -1,4 +1,4 @@
-"""What is measured, by the name that ONLY= takes: each part yields its lines."""
+"""What is measured, by the name that ONLY= takes: each part yields its lines, and tells how far it is."""
 
 import os
 import statistics
@@ -14,6 +14,8 @@ from benchmark.perf import decathlon, pixels
 from benchmark.perf import network as net
 from benchmark.perf.many import write_many
 from benchmark.perf.rounds import Line, Rounds, Way, in_turn
+from benchmark.precision import SLOWER, times_slower
+from benchmark.progress import Told, silent
 from benchmark.timing import Peak
 from benchmark.workers import ENVIRONMENT
 from datasets.catalogue import DOMAINS, SOURCE
@@ -21,34 +23,51 @@ from methods.method import Method
 from methods.registry import entries, select
 
 ROUNDS, FEWER = 5, 3  # fewer for what has many ways and no goal of its own, so that all of it takes ten minutes
-THEIRS = "reference's way"
+THEIRS, BF16 = "reference's way", "bf16 (opt-in)"
 
 
-def batches(cache: Path) -> Iterator[Line]:
+def batches(cache: Path, told: Told = silent) -> Iterator[Line]:
     """Training batches of packed pixels against files, PIL and a DataLoader."""
     ways = pixels.ways(cache)
-    yield in_turn(ways, ROUNDS).line("batches", "random crop 64 of 72, flip, normalise", *(way.name for way in ways))
+    yield in_turn(ways, ROUNDS, told).line(
+        "batches", "random crop 64 of 72, flip, normalise", *(way.name for way in ways)
+    )
 
 
-def step(cache: Path) -> Iterator[Line]:
+def step(cache: Path, told: Told = silent) -> Iterator[Line]:
     """A training step of the plain and the adapted network: ours, in bf16, and the reference's."""
-    best = {dtype: net.ceiling(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    without = without_bf16()
+    best = {dtype: net.ceiling(dtype) for dtype in (torch.float32, torch.bfloat16)[: 1 if without else 2]}
     inputs = net.pixels()
     for (method,) in map(select, ("finetune", "res_adapter", "par_adapter", "bn_adapt")):
         theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
-        ours = net.training("fp32", method, net.placed(method), inputs)
-        half = net.training("bf16 (opt-in)", method, net.placed(method), inputs, bf16=True)
+        ours = {torch.float32: net.training("fp32", method, net.placed(method), inputs)}
+        if not without:
+            ours[torch.bfloat16] = net.training(BF16, method, net.placed(method), inputs, bf16=True)
         macs = net.training_macs(net.reference_way(net.placed(method)), *net.pixels(2))
-        found = in_turn([theirs, ours, half], ROUNDS)
-        for way, dtype in ((ours, torch.float32), (half, torch.bfloat16)):
+        found = in_turn([theirs, *ours.values()], ROUNDS, told, method.name)
+        for dtype, way in ours.items():
             share = macs * statistics.median(found.speeds[way.name]) / best[dtype]
             yield found.line("step", method.name, way.name, THEIRS, peak_mb=_peak(way.work), share=share)
-    yield _cached("feature", inputs, 200)
-    yield _cached("side", inputs, 200)
-    yield _cached("partial(views=8)", inputs, 2)
+        if without:
+            yield left_out("step", method.name, f"{BF16}, {without}", THEIRS)
+    yield _cached("feature", inputs, 200, told)
+    yield _cached("side", inputs, 200, told)
+    yield _cached("partial(views=8)", inputs, 2, told)
 
 
-def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int) -> Line:
+def without_bf16() -> str:
+    """Why bf16 is not measured here: it takes as many times longer, and so would the part. "" where it is."""
+    ratio = times_slower("cpu")
+    return f"left out: a convolution takes {ratio:.1f} times fp32's time here" if ratio > SLOWER else ""
+
+
+def left_out(part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s") -> Line:
+    """In the place of what is not measured here; `ours` says why."""
+    return Line(part, what, ours, other, unit, *(None,) * 5, 0, 0)
+
+
+def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int, told: Told) -> Line:
     """A step on what a frozen part gives, which is there, against the reference's, which computes it at every step."""
     (method,) = select(spec)
     x, y = inputs
@@ -59,25 +78,29 @@ def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int) ->
     given = method.fit(network, read[None], y)[0]
     ours = net.training("fp32, frozen part computed once", method, trained, (given, y), steps)
     theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
-    return in_turn([theirs, ours], ROUNDS).line("step", method.spec, ours.name, THEIRS)
+    return in_turn([theirs, ours], ROUNDS, told, method.spec).line("step", method.spec, ours.name, THEIRS)
 
 
-def evaluation(cache: Path) -> Iterator[Line]:
+def evaluation(cache: Path, told: Told = silent) -> Iterator[Line]:
     """Inference of adapted networks: merged and folded, in bf16 too, against adapters beside the convolutions."""
     x, _ = net.pixels()
+    without = without_bf16()
     for (method,) in map(select, ("finetune", "res_adapter", "par_adapter")):
         network = net.placed(method)
         ways = [
             net.evaluation(THEIRS, net.reference_way(net.placed(method)), x),
             net.evaluation("merged, fp32", net.served(network), x),
-            net.evaluation("merged, bf16 (opt-in)", net.served(network), x, bf16=True),
         ]
-        found = in_turn(ways, ROUNDS)
+        if not without:
+            ways.append(net.evaluation(f"merged, {BF16}", net.served(network), x, bf16=True))
+        found = in_turn(ways, ROUNDS, told, method.name)
         for way in ways[1:]:
             yield found.line("evaluation", method.name, way.name, THEIRS)
+        if without:
+            yield left_out("evaluation", method.name, f"merged, {BF16}, {without}", THEIRS)
 
 
-def changes(cache: Path) -> Iterator[Line]:
+def changes(cache: Path, told: Told = silent) -> Iterator[Line]:
     """What each change gives by itself, all else equal: layout, each fast path, merging."""
     inputs = net.pixels()
     (finetune,) = select("finetune")
@@ -85,7 +108,7 @@ def changes(cache: Path) -> Iterator[Line]:
         net.training("NCHW", finetune, net.reference_way(net.placed(finetune)), inputs),
         net.training("channels_last", finetune, net.placed(finetune), inputs),
     ]
-    yield in_turn(ways, FEWER).line("changes", "finetune step", "channels_last", "NCHW")
+    yield in_turn(ways, FEWER, told, "finetune step").line("changes", "finetune step", "channels_last", "NCHW")
     for spec, fast, slow in (
         ("par_adapter", "centre tap", "1x1 beside"),
         ("res_adapter", "one 1x1", "norm, 1x1, sum"),
@@ -97,16 +120,17 @@ def changes(cache: Path) -> Iterator[Line]:
             net.training(slow, method, net.plain(net.placed(method)), inputs),
             net.training(fast, method, net.placed(method), inputs),
         ]
-        yield in_turn(ways, FEWER).line("changes", f"{spec} step", fast, slow)
+        yield in_turn(ways, FEWER, told, f"{spec} step").line("changes", f"{spec} step", fast, slow)
     (method,) = select("par_adapter")
     ways = [
         net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0]),
         net.evaluation("merged, folded", net.served(net.placed(method)), inputs[0]),
     ]
-    yield in_turn(ways, FEWER).line("changes", "par_adapter evaluation", "merged, folded", "adapters beside")
+    what = "par_adapter evaluation"
+    yield in_turn(ways, FEWER, told, what).line("changes", what, "merged, folded", "adapters beside")
 
 
-def families(cache: Path) -> Iterator[Line]:
+def families(cache: Path, told: Told = silent) -> Iterator[Line]:
     """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), its inference against the bare backbone.
 
     Whose frozen part is computed once has its step in `step`.
@@ -118,7 +142,7 @@ def families(cache: Path) -> Iterator[Line]:
     (finetune,) = select("finetune")
     baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
     peak = Peak(torch.device("cpu"))  # of all: beside what the process holds, one step's own is not seen
-    found = in_turn([baseline, *steps], FEWER)
+    found = in_turn([baseline, *steps], FEWER, told, "a step")
     most = peak.mb()
     for method, way in zip(methods, steps, strict=True):
         yield found.line("families", f"{method.family}: T_FFT / T", way.name, baseline.name, peak_mb=most)
@@ -129,7 +153,7 @@ def families(cache: Path) -> Iterator[Line]:
         else net.evaluation(f"{method.name}, as placed", network, inputs[0])
         for method, network in placed.items()
     }
-    found = in_turn([bare, *served.values()], FEWER)
+    found = in_turn([bare, *served.values()], FEWER, told, "inference")
     for family, way in served.items():
         yield found.line("families", f"{family}: inference", way.name, bare.name)
 
@@ -144,13 +168,14 @@ def of_families() -> list[Method]:
     return list(found.values())
 
 
-def allocator(cache: Path) -> Iterator[Line]:
+def allocator(cache: Path, told: Told = silent) -> Iterator[Line]:
     """What keeping large blocks gives, in pairs of processes: it is read when a process starts."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     kept = plain | {name: value for name, value in ENVIRONMENT.items() if name.startswith("MALLOC_")}
     speeds: dict[str, list[float]] = {"large blocks kept": [], "as it is": []}
-    for _ in range(3):
-        for name, environment in zip(speeds, (kept, plain), strict=True):
+    for i in range(FEWER):
+        for j, (name, environment) in enumerate(zip(speeds, (kept, plain), strict=True)):
+            told(f"{name}, round {i + 1} of {FEWER}", 2 * i + j, 2 * FEWER)
             speeds[name].append(float(_process(["-c", _STEPS], environment)))
     yield Rounds(speeds, 0).line("allocator", "par_adapter step, a process each", *speeds)
 
@@ -167,44 +192,55 @@ print(sum(way.work() for _ in range(4)) / (time.perf_counter() - start))
 """
 
 
-def tables(cache: Path) -> Iterator[Line]:
+def tables(cache: Path, told: Told = silent) -> Iterator[Line]:
     """All tables of 100,000 synthetic records: seconds and peak memory, imports not counted."""
     with tempfile.TemporaryDirectory() as folder:
+        told("writing the records", 0, 1 + FEWER)
         write_many(Path(folder, "records"), 100_000)
-        found = [_process(["-m", "benchmark.perf.many", folder]).split() for _ in range(3)]
+        found = []
+        for i in range(FEWER):
+            told(f"tables of 100,000 records, round {i + 1} of {FEWER}", 1 + i, 1 + FEWER)
+            found.append(_process(["-m", "benchmark.perf.many", folder]).split())
     seconds, peaks = zip(*(map(float, words) for words in found), strict=True)
     rounds = Rounds({"from columns": [1 / s for s in seconds]}, 0)
     yield rounds.line("tables", "of 100,000 records", "from columns", unit="s", peak_mb=max(peaks))
 
 
-def start(cache: Path) -> Iterator[Line]:
+def start(cache: Path, told: Told = silent) -> Iterator[Line]:
     """What light commands take from the shell, against importing torch, which they leave out."""
     heavy = Way("import torch", lambda: len(_process(["-c", "import torch"])) + 1)
     for words in (["--help"], ["methods"], ["tables", "--help"]):
         light = Way(" ".join(words), lambda words=words: bool(_process(["-m", "benchmark", *words])))
-        yield in_turn([heavy, light], ROUNDS).line("start", light.name, light.name, heavy.name, unit="s")
+        yield in_turn([heavy, light], ROUNDS, told).line("start", light.name, light.name, heavy.name, unit="s")
 
 
-def gpu(cache: Path) -> Iterator[Line]:
+def gpu(cache: Path, told: Told = silent) -> Iterator[Line]:
     """Nine domains of the paper's sizes, and pretraining, on drawn pixels on a GPU; null where there is none."""
     (method,) = select("par_adapter")
-    there = torch.cuda.is_available()
+    there, what = torch.cuda.is_available(), f"{method.name}, nine domains, 120 times a steady epoch"
+    slow = there and times_slower("cuda") > SLOWER  # no bf16 there: hours of emulation
     for precision, compile in (("fp32", False), ("tf32", False), ("bf16", False), ("bf16", True)):
+        ours = f"{precision}, compiled" if compile else precision
         minutes = speed = peak_mb = None
-        if there:
+        measured = there and not (slow and precision == "bf16")
+        if measured:
             peak = Peak(torch.device("cuda"))
             how = {"device": "cuda", "precision": precision, "compile": compile}
-            seconds = sum(decathlon.epoch(method, domain, domain.counts[0], **how) for domain in decathlon.NINE)
+            seconds = 0.0
+            for i, domain in enumerate(decathlon.NINE):
+                told(f"{ours}: {domain.name}", i, 10)
+                seconds += decathlon.epoch(method, domain, domain.counts[0], **how)
             minutes, peak_mb = 2 * seconds, peak.mb()  # x 120 epochs / 60 seconds
+            told(f"{ours}: pretraining", 9, 10)
             speed = decathlon.PRETRAINING / decathlon.epoch(None, DOMAINS[SOURCE], decathlon.PRETRAINING, **how)
-        what = f"{method.name}, nine domains, 120 times a steady epoch"
-        ours = f"{precision}, compiled" if compile else precision
+        if there and not measured:
+            ours += ", left out: this GPU has none"
         none = (None,) * 4
-        yield Line("gpu", what, ours, None, "min", minutes, *none, int(there), 0, peak_mb)
-        yield Line("gpu", "pretraining, 64 of 72 px", ours, None, "img/s", speed, *none, int(there), 0)
+        yield Line("gpu", what, ours, None, "min", minutes, *none, int(measured), 0, peak_mb)
+        yield Line("gpu", "pretraining, 64 of 72 px", ours, None, "img/s", speed, *none, int(measured), 0)
 
 
-PARTS: dict[str, Callable[[Path], Iterator[Line]]] = {
+PARTS: dict[str, Callable[[Path, Told], Iterator[Line]]] = {
     "batches": batches,
     "step": step,
     "evaluation": evaluation,

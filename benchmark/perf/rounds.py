@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.progress import Told, silent
+
+RETRYING = 30.0  # s of dropped rounds after which no further one is dropped
 OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped
 _STAT = Path("/proc/stat")
 
@@ -60,21 +63,34 @@ class Rounds:
         return Line(part, what, ours, other, unit, value(mine), there, *found, len(mine), self.dropped, **more)
 
 
-def in_turn(ways: list[Way], rounds: int) -> Rounds:
-    """Run the ways in turn until `rounds` rounds count; the first warms up, and twice as many at most are tried.
+def in_turn(ways: list[Way], rounds: int, told: Told = silent, what: str = "") -> Rounds:
+    """Run the ways in turn until `rounds` rounds count; the first warms up.
 
-    Where all rounds tried were disturbed, the last ones count: `dropped` tells.
+    As many rounds as count are dropped at most, and for RETRYING seconds at most: where all that were tried were
+    disturbed, the last ones count, and `dropped` tells. `told` hears which way of `what` and round it is at.
     """
+    steps, done = len(ways) * (1 + rounds), 0
+
+    def tell(way: Way, which: str) -> None:
+        nonlocal done
+        told(", ".join(filter(None, (what, way.name, which))), done, steps)
+        done += 1
+
     for way in ways:
+        tell(way, "warming up")
         way.work()
     speeds: dict[str, list[float]] = {way.name: [] for way in ways}
-    dropped = 0
-    while len(speeds[ways[0].name]) < rounds:
+    dropped, retried = 0, 0.0
+    while (kept := len(speeds[ways[0].name])) < rounds:
+        again = f" (again: others had the machine in {dropped})" if dropped else ""
         start, before = time.perf_counter(), _busy()
-        found = {way.name: _speed(way.work) for way in ways}
-        others = (_busy() - before) / (time.perf_counter() - start) / (os.cpu_count() or 1)
-        if others > OTHERS and dropped < rounds:
-            dropped += 1
+        found = {}
+        for way in ways:
+            tell(way, f"round {kept + 1} of {rounds}{again}")
+            found[way.name] = _speed(way.work)
+        seconds = time.perf_counter() - start
+        if (_busy() - before) / seconds / (os.cpu_count() or 1) > OTHERS and dropped < rounds and retried < RETRYING:
+            dropped, retried, steps = dropped + 1, retried + seconds, steps + len(ways)
             continue
         for name, speed in found.items():
             speeds[name].append(speed)

@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from datasets.catalogue import DOMAINS, SPLITS, Domain
 from datasets.children import end_with_parent, sheltered
 from datasets.cores import cores
 from datasets.errors import BadInput
+from datasets.io import clear, make_folder, move, remove, temporary_name
 from datasets.standin import MARK
 
 VERSION = 1
@@ -116,17 +115,18 @@ def generate(
         _refuse_other(root, chosen, seed)
         return
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+        make_folder(root.parent)
+        clear(root.parent)
+        work = temporary_name(root)
+        work.mkdir()
     except OSError as error:
         raise BadInput(
             f"stand-ins: {root.parent} cannot be written ({error.strerror}); choose another folder"
         ) from None
     try:
         _generate_into(work, seed, chosen, progress or (lambda name: None), workers or cores())
-        work.chmod(0o755)  # mkdtemp's is private
         try:
-            os.rename(work, root)
+            move(work, root)
         except OSError:
             if not root.exists():
                 raise
@@ -136,7 +136,7 @@ def generate(
             f"stand-ins: {root} cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove(work)
 
 
 def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:

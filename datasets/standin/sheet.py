@@ -1,9 +1,7 @@
 """Draws one contact sheet of a release: eight images of each domain, to be looked at."""
 
-import contextlib
 import io
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from datasets.annotations import Split, domains_in, read_split
 from datasets.decode import SUFFIXES, decode
 from datasets.errors import BadInput
+from datasets.io import write_bytes
 
 _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
@@ -46,19 +45,12 @@ def contact_sheet(root: Path, out: Path) -> None:
 
 
 def _write(sheet: Image.Image, out: Path) -> None:
-    written = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    content = io.BytesIO()
     try:
-        content = io.BytesIO()
         sheet.save(content, Image.registered_extensions()[out.suffix.lower()])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        written.write_bytes(content.getvalue())
-        os.replace(written, out)
-    except (OSError, ValueError, KeyError) as error:  # the last two: a Pillow without this format, or its size limit
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"SHEET={out} cannot be written ({reason}); name another file, or free some space") from None
-    finally:
-        with contextlib.suppress(OSError):  # not there: replaced, or never made
-            written.unlink()
+    except (OSError, ValueError, KeyError) as error:  # a Pillow without this format, or its size limit
+        raise BadInput(f"{out} cannot be drawn ({error}); name a picture of another kind with SHEET=") from None
+    write_bytes(content.getvalue(), out, named="SHEET")
 
 
 def _images(split: Split) -> list[Image.Image]:

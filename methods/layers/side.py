@@ -1,6 +1,7 @@
 """A read-out beside a frozen body: moments of its maps at a few depths, and binary projections of them."""
 
 import dataclasses
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
@@ -98,29 +99,45 @@ def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return codes, v
 
 
+class _Reading(threading.local):
+    """What a thread's pass through a body has found so far; None where no Reader asks."""
+
+    found: list[Tensor] | None = None
+
+
+_READING = _Reading()
+
+
+class _Keep:
+    """The hook of a block that is read: its maps' moments for the Reader whose pass this thread is at."""
+
+    def __init__(self, width: int):
+        self.width = width
+
+    def __call__(self, block: nn.Module, args: tuple, y: Tensor) -> None:
+        if _READING.found is not None:
+            with torch.autocast(y.device.type, enabled=False):
+                _READING.found.append(moments(y.float(), self.width))
+
+
 class Reader(nn.Module):
     """(N, 3, H, W) -> (N, D), without gradients: the `moments` of the maps that a body's residual blocks of these
     paths give, and the body's own outputs divided by their length."""
 
     def __init__(self, body: nn.Module, blocks: Sequence[str], width: int):
         super().__init__()
-        self.body, self.blocks, self.width = body, tuple(blocks), width
+        self.body = body
+        for path in blocks:
+            body.get_submodule(path).register_forward_hook(_Keep(width))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        found = []
-
-        def keep(block: nn.Module, args: tuple, y: Tensor) -> None:
-            with torch.autocast(y.device.type, enabled=False):
-                found.append(moments(y.float(), self.width))
-
-        hooks = [self.body.get_submodule(path).register_forward_hook(keep) for path in self.blocks]
+        before, _READING.found = _READING.found, []
         try:
             last = self.body(x).float()
+            return torch.cat([*_READING.found, F.normalize(last)], 1)
         finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.cat([*found, F.normalize(last)], 1)
+            _READING.found = before
 
 
 class Codes(Adapter):

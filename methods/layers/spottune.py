@@ -1,7 +1,9 @@
 """Residual blocks in two copies, frozen and tuned, and the policy that chooses between them (SpotTune)."""
 
 import dataclasses
-from collections.abc import Sequence
+import threading
+from collections.abc import MutableMapping, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -47,16 +49,34 @@ class Policy(nn.Module):
         return -torch.empty(shape).exponential_(generator=generator).log()
 
 
+class _Gates(threading.local):
+    """Those of the pass that a thread is at: several threads may compute on one network."""
+
+    def __init__(self):
+        self.of: MutableMapping[Spot, Tensor] = WeakKeyDictionary()
+
+
+_GATES = _Gates()
+
+
 class Spot(Adapter):
     """A residual block that computes, for each image, what its frozen or its tuned copy does."""
 
     def __init__(self, frozen: nn.Module, tuned: nn.Module):
         super().__init__()
         self.frozen, self.tuned = frozen, tuned
-        self.gate: Tensor | None = None  # (N,), set by the policy before each pass
+
+    @property
+    def gate(self) -> Tensor | None:
+        """(N,), set by the policy before each pass of a thread, which takes it."""
+        return _GATES.of.get(self)
+
+    @gate.setter
+    def gate(self, gate: Tensor) -> None:
+        _GATES.of[self] = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, self.gate = self.gate.view(-1, 1, 1, 1), None
+        gate = _GATES.of.pop(self).view(-1, 1, 1, 1)
         return gate * self.tuned(x) + (1 - gate) * self.frozen(x)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shop import Shop
 
 from benchmark import plan, workers
 from benchmark.__main__ import main
 from benchmark.profiles import profile
 from benchmark.runs.job import Job
+from benchmark.serve import MultiDomain
 from datasets.annotations import write_annotations
 from datasets.catalogue import DOMAINS
 from methods.registry import select
+from tests.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 EACH = {"train": 8, "val": 4, "test": 2}  # images of each of the three classes
@@ -73,24 +75,13 @@ class Done:
         return self.err.strip()
 
 
-def ended(command: Sequence[str], cwd: Path = ROOT, **environment: str) -> Done:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **QUIET, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 @dataclass(frozen=True)
 class Bench:
     """`python -m benchmark run` on the tiny release, with a cache that all tests share."""
 
     data: Path
     cache: Path
+    processes: Processes
 
     def words(self, *words: str, results: Path, method: str = METHODS, settings: str = TINY) -> list[str]:
         """The command; an option in `words` takes the place of the usual one."""
@@ -99,15 +90,14 @@ class Bench:
         return [sys.executable, "-m", "benchmark", "run", *(str(w) for pair in given.items() for w in pair), *words]
 
     def __call__(self, *words: str, **more) -> Done:
-        return ended(self.words(*words, **more))
+        done = self.processes.run(self.words(*words, **more), cwd=ROOT, env={**os.environ, **QUIET})
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *words: str, **more) -> subprocess.Popen:
-        """In the background, in a process group of its own."""
+        """In the background, in a process group of its own, which ends with the test."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         words = self.words(*words, **more)
-        # A shell's background job ignores SIGINT, and so would what it starts.
-        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "start_new_session": True}
-        return subprocess.Popen(words, cwd=ROOT, env={**os.environ, **QUIET}, **heard, **streams)
+        return self.processes.start(words, cwd=ROOT, env={**os.environ, **QUIET}, **streams)
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -116,8 +106,13 @@ def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[..., Done]:
+def command(processes: Processes) -> Callable[..., Done]:
     """`command(words, cwd, **environment)` runs it to its end."""
+
+    def ended(command: Sequence[str], cwd: Path = ROOT, **environment: str) -> Done:
+        done = processes.run(command, cwd=cwd, env={**os.environ, **QUIET, **environment})
+        return Done(done.returncode, done.stdout, done.stderr)
+
     return ended
 
 
@@ -146,8 +141,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tiny, tmp_path_factory.mktemp("cache"))
+def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory, processes: Processes) -> Bench:
+    return Bench(tiny, tmp_path_factory.mktemp("cache"), processes)
 
 
 @pytest.fixture(scope="session")
@@ -174,11 +169,11 @@ class Inline:
     def submit(self, job: Job) -> None:
         self.queue.append(job)
 
-    def events(self) -> Iterator[workers.Epoch | workers.Ended]:
+    def events(self) -> Iterator[workers.Told | workers.Ended]:
         while self.queue:
-            job, rows = self.queue.pop(0), []
-            end = workers.outcome(job, self.device, rows.append)
-            yield from (workers.Epoch(job, row) for row in rows)
+            job, heard = self.queue.pop(0), []
+            end = workers.outcome(job, self.device, workers.Home(heard.append))
+            yield from (workers.Told(job, row) for row in heard)
             yield end
 
 
@@ -211,3 +206,21 @@ def planned(bench: Bench) -> Callable[..., tuple]:
         return request, data, plan.cells(request, data, request.methods, request.seeds)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Makes backbones and files of domains on them, nothing trained."""
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def lora(shop: Shop) -> Path:
+    """The file of a domain; nobody writes into it."""
+    return shop.written("lora(rank=2)")[0]
+
+
+@pytest.fixture
+def multi(shop: Shop) -> MultiDomain:
+    """The plain backbone, with no domain yet."""
+    return MultiDomain(shop.backbone("plain").path)

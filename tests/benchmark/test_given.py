@@ -183,3 +183,29 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
     with pytest.raises(BadInput, match=r"; remove it, and it is made again$") as caught:
         networks.load(backbone, "cpu")
     assert str(backbone.path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- what it is known by ----------------------------------------------------------------------------------------
+
+
+def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: Path):
+    """By its weights: not by the bytes of a file, its format, its names, or metadata that decide nothing."""
+    tensors = weights()
+    first = given(tensors, COLOURS | {"made": "yesterday"}).contents
+    assert given(tensors, {"made": "today"} | COLOURS).contents == first
+    assert given(to_reference(tensors)).contents == first
+    assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).contents == first
+    assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).contents == first
+    torch.save(tensors, tmp_path / "given.pt")
+    assert read_given(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").contents == first
+    assert len(list((tmp_path / "cache" / "backbones").iterdir())) == 1
+    tensors[HEAD] = tensors[HEAD].nextafter(torch.ones(()))
+    assert given(tensors).contents != first
+
+
+def test_a_file_kept_in_the_cache_repeats_its_bytes(given, tmp_path: Path):
+    given(weights(), COLOURS)
+    (kept,) = (tmp_path / "cache" / "backbones").iterdir()
+    before = kept.read_bytes()
+    given(weights(), dict(reversed(COLOURS.items())))
+    assert kept.read_bytes() == before

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from benchmark import measured
 from benchmark.__main__ import main
 from benchmark.backbones.shapes import shapes_named
 from benchmark.figures import growth as figures
@@ -150,7 +151,7 @@ def test_a_bench_is_timed_against_its_methods(bench, here, monkeypatch: pytest.M
 
 def test_a_bench_that_cannot_run_is_its_own_sentence(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     words = ("--data", str(tmp_path / "none"))
-    measure = lambda cache: growth_bench.measured((1,), cache, words)
+    measure = lambda cache, told: growth_bench.measured((1,), cache, words)
     monkeypatch.setitem(GROWTHS, "methods", measure)
     assert main(["growth", "--only", "methods", "--results", str(tmp_path / "r"), "--cache", str(tmp_path)]) == 2
     err = capsys.readouterr().err
@@ -280,7 +281,7 @@ def measuring(name: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         Point.of(p.what, p.unit, [value], **{n: vars(p)[n] for n in ("grows", "setting", "at", "series")}) for p in made
     ]
-    monkeypatch.setitem(GROWTHS, name, lambda cache: found)
+    monkeypatch.setitem(GROWTHS, name, lambda cache, told: found)
 
 
 def test_what_was_measured_before_stays_beside_what_is_measured_again(tmp_path: Path, monkeypatch, capsys):
@@ -313,13 +314,15 @@ def test_unknown_growth_is_one_sentence(only: str, tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
-def test_a_file_that_is_no_growth_is_refused_before_anything_is_measured(damage, tmp_path, monkeypatch, capsys):
+def test_a_file_that_is_no_growth_is_set_aside(damage, tmp_path, capsys):
     path = tmp_path / "growth.parquet"
     if damage == "cut":
         path.write_bytes(b"PAR1")
     else:
         pq.write_table(pq.read_table(Path(__file__).with_name("record_1.parquet")), path)
-    monkeypatch.setitem(GROWTHS, "width", lambda cache: pytest.fail("it was measured"))
-    assert main(["growth", "--only", "width", "--results", str(tmp_path)]) == 2
+    content = path.read_bytes()
+    assert measured.before(path, {"x": int}, "x", "growths") == {}
     err = capsys.readouterr().err
-    assert str(path) in err and err.endswith("remove it and measure again\n") and err.count("\n") == 1
+    aside = tmp_path / "damaged" / "growth.parquet"
+    assert str(path) in err and str(aside) in err and err.count("\n") == 1
+    assert not path.exists() and aside.read_bytes() == content, "nothing is lost"

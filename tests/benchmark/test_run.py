@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from benchmark import run_command
+from benchmark import precision, run_command
 from benchmark.backbones.reference_names import to_reference
 from benchmark.images import chosen
 from benchmark.plan import backbones, refusal
@@ -410,3 +410,15 @@ def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
         about = file.metadata()
     assert (about["width"], about["image_size"], about["structure"], about["classes"]) == ("0.125", "32", "plain", "3")
     assert select("feature")[0].source == "plain"
+
+
+def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(precision, "times_slower", lambda device: 100.0)
+    words = ("--domains", "dtd")
+    settings = "width=0.125 epochs=1 pretrain.epochs=1 batch=8 pretrain.batch=8 precision=bf16"
+    given = {"method": "feature", "settings": settings, "results": tmp_path}
+    done = here(*words, **given)
+    assert done.code == 0, done.err
+    assert 0 < done.out.index("100.0 times as slow") < done.out.index("feature      dtd")
+    again = here(*words, **given)
+    assert again.code == 0 and "times as slow" not in again.out, "nothing is trained"

@@ -16,12 +16,13 @@ from benchmark.latex import latex
 from benchmark.perf.many import write_many
 from benchmark.published import published, published_baseline
 from benchmark.ranking import ranks
-from benchmark.records import read_frame, write_all
+from benchmark.records import read_frame
 from benchmark.score import ceilings, score
 from benchmark.tables import Table
 from benchmark.tables import tables as of_frames
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
+from datasets.io import write_all
 
 
 def tables(records: list[dict], shipped: list[dict] = ()) -> list[Table]:
@@ -104,6 +105,37 @@ def test_nine_domains_leave_mean_and_score_empty():
     assert row.mean is None and row.S is None and row.ten == 9
     assert layout.cells(row, [], 2)[-2:] == ["(9/10)", ""]
     assert "not all ten" in table.why_no_score
+
+
+VERSIONS = '{"python": "3.12", "torch": "2.15.0", "cpu": "AVX512"}'
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({}, ""),
+        ({"commit": "x", "created": "2027-01-01T00:00:00+00:00", "workers": 7}, ""),
+        ({"versions": VERSIONS.replace("3.12", "3.11")}, ""),  # Python adds nothing up
+        ({"machine": "Intel i7, Linux x86_64"}, "Intel i7, Linux x86_64, torch 2.15.0, cpu AVX512"),
+        ({"versions": VERSIONS.replace("AVX512", "AVX2")}, "mine, torch 2.15.0, cpu AVX2"),
+        ({"versions": VERSIONS.replace("2.15.0", "2.11.0")}, "mine, torch 2.11.0, cpu AVX512"),
+        (
+            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": "91900"}'},
+            "mine, NVIDIA H100, torch 2.15.0, cuda 13.0, cudnn 91900",
+        ),
+    ],
+    ids=str,
+)
+def test_a_shipped_baseline_from_another_processor_is_told_in_the_note(other: dict, told: str):
+    here = {"machine": "mine", "versions": VERSIONS, "device": "cpu"}
+    table = one(ten("f", 90.0, **here | other), ten(**here))
+    assert rows(table)["f"].S.mean == pytest.approx(5625), "it serves all the same"
+    assert "another run" in table.baseline
+    notes = " ".join(layout.table1(table).notes)
+    if told:
+        assert f"computed elsewhere: mine, torch 2.15.0, cpu AVX512; these rows: {told})" in notes
+    else:
+        assert "elsewhere" not in notes
 
 
 def test_perfect_baseline_leaves_the_score_empty_and_says_why():
@@ -318,7 +350,7 @@ def test_times_of_two_machines_have_no_best_and_a_method_of_both_names_both():
         {"settings": '{"network": "resnet26", "width": "x", "crop": 32}'},
         {"versions": "{nope"},
         {"versions": "[]"},
-        {"versions": '{"torch": 2}'},
+        {"versions": '{"torch": [2]}'},
     ],
 )
 def test_a_record_whose_json_is_none_is_told(wrong: dict):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import records
 from benchmark.jobs import _Schedule
 from benchmark.workers import Workers, memory_is_out
+from datasets import io
 from datasets.errors import BadInput, Unwritable
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,9 @@ class Quiet:
     def epoch(self, key: str, row: dict, work: float) -> None:
         self.epochs.append(key)
 
+    def doing(self, key: str, what: str, done: float, of: int) -> None:
+        assert what == "starting"
+
     def end(self, key: str, text: str) -> None:
         self.ended.append(text)
 
@@ -100,9 +103,9 @@ def test_other_ends_leave_the_rest_to_go_on(tmp_path: Path):
     hows = ("out of memory", "defect", "fault", "done")
     faults, screen, begun = scheduled([Fake(how.replace(" ", "_"), tmp_path, how) for how in hows], count=1)
     assert begun == ["out_of_memory", "defect", "fault", "done", "out_of_memory"]
-    defect, fault, memory = faults
-    assert "ZeroDivisionError: by zero" in defect and defect.splitlines()[0].startswith("Traceback")
-    assert defect.splitlines()[-1].startswith("doing defect: ended by a defect")
+    trace, defect, fault, memory = faults
+    assert trace.startswith("Traceback") and trace.endswith("\nZeroDivisionError: by zero")
+    assert defect.startswith("doing defect: ended by a defect")
     assert fault == "the data are wrong"
     assert memory.startswith("doing out_of_memory: memory ran out, the second time")
     assert "did done" in screen.ended and screen.epochs == begun
@@ -130,16 +133,16 @@ def test_a_place_that_takes_nothing_is_told_apart(number: int, tmp_path: Path, m
     def full(*_) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(io, "_fill", full)
     with pytest.raises(Unwritable, match=os.strerror(number)):
-        records.write_bytes(b"x", tmp_path / "x")
+        io.write_bytes(b"x", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_in_the_way_of_one_file_is_no_full_disk(tmp_path: Path):
     (tmp_path / "x").mkdir()
     with pytest.raises(BadInput) as caught:
-        records.write_bytes(b"x", tmp_path / "x")
+        io.write_bytes(b"x", tmp_path / "x")
     assert not isinstance(caught.value, Unwritable)
 
 

@@ -74,8 +74,8 @@ def double_image(content):
     content["images"].append(dict(content["images"][0]))
 
 
-def double_label(content):
-    content["annotations"].append(dict(content["annotations"][0]))
+def two_labels(content):
+    content["annotations"].append(content["annotations"][0] | {"category_id": category_id(4, 2)})
 
 
 def double_category(content):
@@ -91,9 +91,18 @@ CASES = {
     "no categories key": (lambda c: c.pop("categories"), "categories"),
     "no annotations key": (lambda c: c.pop("annotations"), "annotations"),
     "no id": (lambda c: c["images"][0].pop("id"), "id"),
-    "id of the wrong type": (setter("images", "id", "one"), "id"),
+    "id of the wrong type": (setter("images", "id", "one"), 'has "one" as `id` in images[0]; give each a whole number'),
+    "id of null": (setter("images", "id", None), "has null as `id` in images[0]; "),
+    "half an id": (setter("annotations", "image_id", 1.5), "has 1.5 as `image_id` in annotations[0]; write the id of"),
+    "label of null": (setter("annotations", "category_id", None), "has null as `category_id` in annotations[0]; "),
+    "no category id": (lambda c: c["categories"][2].pop("id"), "lacks the key `id` in categories[2]; "),
+    "no name of a file": (lambda c: c["images"][5].pop("file_name"), "lacks the key `file_name` in images[5]; write"),
+    "images no list": (lambda c: c.update(images={"1": {}}), "as `images`; write a list"),
+    "an image no object": (lambda c: c["images"].insert(1, "a.jpg"), 'has "a.jpg" as images[1]; write a list'),
+    "drive": (setter("images", "file_name", "C:\\data\\1.jpg"), "outside the release"),
+    "path climbs out of Windows": (setter("images", "file_name", "data\\..\\..\\x"), "outside the release"),
     "image id twice": (double_image, "repeats the image id 40100010"),
-    "label twice": (double_label, "labels the image id 40100010 twice"),
+    "two labels": (two_labels, "labels the image id 40100010 twice, with the category ids 40000001 and 40000003; keep"),
     "category twice": (double_category, "repeats the category id 40000001"),
     "unknown class": (setter("annotations", "category_id", category_id(4, 3)), "unknown class: category id 40000004"),
     "another domain's label": (setter("annotations", "category_id", category_id(8, 0)), "category id 80000001"),
@@ -103,8 +112,8 @@ CASES = {
     "empty split": (lambda c: (c["images"].clear(), c["annotations"].clear()), "empty split"),
     "no class": (lambda c: c["categories"].clear(), "no category"),
     "a class in a gap": (lambda c: c["categories"].pop(1), "unknown class: category id 40000002"),
-    "no file name": (setter("images", "file_name", ""), "file name ''"),
-    "no possible file name": (setter("images", "file_name", "a\0b.jpg"), r"file name 'a\x00b.jpg'"),
+    "no file name": (setter("images", "file_name", ""), "`file_name` ''"),
+    "no possible file name": (setter("images", "file_name", "a\0b.jpg"), r"`file_name` 'a\x00b.jpg'"),
     "path climbs out": (setter("images", "file_name", "data/../../etc/passwd"), "outside the release"),
     "absolute path": (setter("images", "file_name", "/etc/passwd"), "outside the release"),
 }
@@ -122,6 +131,90 @@ def test_bad_content_is_one_sentence(release, case):
     assert sentence.startswith("dtd: ")
     assert str(path) in sentence
     assert "\n" not in sentence
+
+
+def without(*keys, where="images"):
+    return lambda content: [entry.pop(key) for entry in content[where] for key in keys]
+
+
+def windows(content):
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("/", "\\")
+
+
+def shorter(start):
+    def change(content):
+        for image in content["images"]:
+            image["file_name"] = image["file_name"].removeprefix(start)
+
+    return change
+
+
+def as_text(content):
+    for entry in (*content["images"], *content["categories"], *content["annotations"]):
+        entry.update({key: str(value) for key, value in entry.items() if key.endswith("id")})
+
+
+def as_floats(content):
+    for entry in (*content["images"], *content["categories"], *content["annotations"]):
+        entry.update({k: float(v) for k, v in entry.items() if k.endswith("id") or k in ("width", "height")})
+
+
+def nan(content):
+    content["annotations"][0]["area"] = content["images"][0]["width"] = float("nan")
+    content["info"]["version"] = float("inf")
+
+
+FINE = {
+    "no info": lambda c: c.pop("info"),
+    "info of null": lambda c: c.update(info=None),
+    "info a list": lambda c: c.update(info=["me"]),
+    "no licenses": lambda c: c.pop("licenses"),
+    "no sizes": without("width", "height"),
+    "sizes of null": lambda c: [image.update(width=None, height=None) for image in c["images"]],
+    "sizes as text": lambda c: [image.update(width="80", height="tall") for image in c["images"]],
+    "whole floats": as_floats,
+    "numbers as text": as_text,
+    "not a number": nan,
+    "Windows": windows,
+    "without data/": shorter("data/"),
+    "without data/dtd/": shorter("data/dtd/"),
+    "the name in the split's folder": shorter("data/dtd/val/"),
+    "no supercategory": without("supercategory", where="categories"),
+    "only what is needed": without("id", "segmentation", "area", "bbox", "iscrowd", where="annotations"),
+    "nulls where nobody looks": lambda c: [a.update(bbox=None, iscrowd=None, x=1) for a in c["annotations"]],
+    "a label said twice": lambda c: c["annotations"].append(dict(c["annotations"][0])),
+}
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_what_training_does_not_need_may_be_absent_or_written_otherwise(release, case):
+    root = release("dtd")
+    before = read_split(root, DTD, "val")
+    path = edit(root, FINE[case])
+    after = read_split(root, DTD, "val")
+    assert after.files == before.files and after.classes == before.classes
+    assert after.ids.tolist() == before.ids.tolist() and after.labels.tolist() == before.labels.tolist()
+    path.write_text(json.dumps(json.loads(path.read_text())), "utf-8-sig")
+    assert read_split(root, DTD, "val").labels.tolist() == before.labels.tolist()
+
+
+def test_nameless_categories_are_called_by_their_number(release):
+    root = release("dtd")
+    edit(root, lambda c: (c["categories"][0].pop("name"), c["categories"][1].update(name=None)))
+    edit(root, lambda c: c["categories"][2].update(name=7))
+    assert read_split(root, DTD, "val").classes == ("40000001", "40000002", "7")
+
+
+def test_an_empty_list_of_labels_is_none_under_test_alone(release):
+    root = release("dtd")
+    stripped = root / "annotations" / "dtd_test_stripped.json"
+    content = json.loads(stripped.read_text())
+    stripped.write_text(json.dumps(content | {"annotations": []}))
+    assert read_split(root, DTD, "test").labels is None
+    edit(root, lambda c: c.update(annotations=[]))
+    with pytest.raises(BadInput, match=r"no label for the image id 40100010 \(nor 5 others\); add its annotation"):
+        read_split(root, DTD, "val")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"not json", b"\xff\xfe", b"[]", b"null", b'{"info": {"a": "\xff"}}'])

@@ -72,22 +72,22 @@ def test_five_faults_give_five_sentences(release, capfd):
         assert fault.startswith(words[0])
         assert all(word in fault for word in words)
         assert ";" in fault
-    assert run(Namespace(data=root, download=None, sheet=None)) == 2
+    assert run(Namespace(data=root, download=None, sheet=None, own=[])) == 2
     shown = capfd.readouterr()
     assert shown.err.splitlines() == faults
     assert "5 faults" in shown.out.splitlines()[-1]
 
 
 def test_command_on_a_sound_release_and_on_none(release, tmp_path, capfd):
-    assert run(Namespace(data=release("dtd"), download=None, sheet=None)) == 0
+    assert run(Namespace(data=release("dtd"), download=None, sheet=None, own=[])) == 0
     shown = capfd.readouterr()
     assert shown.err == ""
     assert "no fault" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
     with pytest.raises(BadInput, match="DATA="):
-        run(Namespace(data=tmp_path / "absent", download=None, sheet=None))
+        run(Namespace(data=tmp_path / "absent", download=None, sheet=None, own=[]))
     with pytest.raises(BadInput, match="nothing to do"):
-        run(Namespace(data=None, download=None, sheet=None))
+        run(Namespace(data=None, download=None, sheet=None, own=[]))
 
 
 def test_more_faults(release):

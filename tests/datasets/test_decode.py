@@ -9,6 +9,7 @@ from PIL import Image, ImageFile
 
 from datasets.decode import MAX_ASPECT, MAX_PIXELS, decode, decode_bytes
 from datasets.errors import BadInput
+from datasets.text import printable
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 RGB = Image.fromarray(PIXELS)
@@ -120,7 +121,7 @@ def test_files(tmp_path):
             decode(tmp_path / name, "mine")
         sentence = str(error.value)
         assert words in sentence
-        assert sentence.startswith(f"mine: {tmp_path / name} ")
+        assert sentence.startswith(f"mine: {printable(str(tmp_path / name))} ")
         assert ";" in sentence
     with pytest.raises(BadInput, match="0 bytes"):
         decode_bytes(b"", "x", "mine")

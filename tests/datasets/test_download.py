@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import os
+import subprocess
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ import pytest
 from datasets import download as module
 from datasets.download import OFFICIAL, Archive, download
 from datasets.errors import BadInput
+from datasets.io import temporary_name
 
 
 def tar(*members, compress=False):
@@ -325,12 +328,24 @@ def test_damaged_archives(server, tmp_path, content):
 
 
 def test_a_killed_unpacking_is_begun_again(server, tmp_path):
-    (tmp_path / ".devkit.tar.gz.unpacking").mkdir()
-    (tmp_path / ".devkit.tar.gz.unpacking/old").touch()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    name = temporary_name(tmp_path / "devkit.tar.gz").name.replace(f".{os.getpid()}-", f".{gone.pid}-")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "old").touch()
     (tmp_path / "decathlon-1.0/annotations").mkdir(parents=True)  # empty: not there
     fetch(server, tmp_path)
     assert tree(tmp_path / "decathlon-1.0") == WHOLE
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("ending", ["", ".part"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_in_an_archives_place_is_told(make, ending: str, server, tmp_path):
+    make(place := tmp_path / f"devkit.tar.gz{ending}")
+    with pytest.raises(BadInput, match=rf"{place} cannot be .* \(it is a pipe or device, not a plain file\); see"):
+        fetch(server, tmp_path)
+    assert place.exists(), "as the user put it"
 
 
 def test_the_official_table():

@@ -5,9 +5,9 @@ import errno
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 
 from datasets import pack as packing
+from datasets import stamps
 from datasets.annotations import Split, read_split
+from datasets.batches import Batches
 from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
-from datasets.pack import Pack, _key, pack
+from datasets.errors import BadImages, BadInput
+from datasets.pack import Pack, pack
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +101,21 @@ def test_grey_and_alpha_become_rgb(tmp_path):
     assert (made.image(0) == 77).all() and (made.image(1) == (1, 2, 3)).all()
 
 
+def test_it_knows_its_source_files(many, tmp_path, monkeypatch):
+    """By index, over chunks; a name may be any bytes."""
+    monkeypatch.setattr(packing, "CHUNK", 4)
+    odd = os.fsdecode(b"caf\xe9 \xc3\xa9\n.png")
+    os.rename(many.root / "9.png", many.root / odd)
+    made = pack(dataclasses.replace(many, files=[*many.files[:-1], odd]), tmp_path / "cache", 8)
+    assert made.files(np.arange(10)) == [*(f"{i}.png" for i in range(9)), odd]
+    assert made.files(np.array([9, 0, 5])) == [odd, "0.png", "5.png"] and made.files(np.arange(0)) == []
+    assert Batches([(made, np.array([8, 2])), (made, np.array([5]))], many.domain, 8, 4).files() == [
+        "8.png",
+        "2.png",
+        "5.png",
+    ]
+
+
 def test_one_chunk_is_many(many, tmp_path, monkeypatch):
     told = []
     one = pack(many, tmp_path / "one", 8, told.append)
@@ -152,35 +169,128 @@ def test_manifest_tells_the_data(many, tmp_path):
     assert manifest(dataclasses.replace(many, files=[*many.files[:-1], "x.png"]), "g") != base
 
 
-def test_key_changes_with_the_file(many):
-    keys = {_key(many, 8)}
-
-    def new(split: Split = many, shorter: int = 8) -> bool:
-        key, known = _key(split, shorter), len(keys)
-        assert _key(split, shorter) == key
-        keys.add(key)
-        return len(keys) > known
-
-    assert not new()
-    stat = os.stat(many.root / "3.png")
-    os.utime(many.root / "3.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert new()
-    with open(many.root / "3.png", "ab") as file:
-        file.write(b"\0")
-    os.utime(many.root / "3.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert new()  # the size alone
-    assert new(shorter=9)
-    assert new(dataclasses.replace(many, ids=many.ids + 1))
-    assert new(dataclasses.replace(many, labels=many.labels[::-1].copy()))
-    assert new(dataclasses.replace(many, labels=None))
-    assert new(dataclasses.replace(many, classes=("a", "b", "d")))
+def rewrite(path: Path, content: bytes) -> None:
+    """Other content under the old times and size, in the same file, once the file system's clock has ticked."""
+    stat = path.stat()
+    assert stat.st_size == len(content)
+    while path.stat().st_ctime_ns == stat.st_ctime_ns:
+        with open(path, "r+b") as file:
+            file.write(content)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def test_changed_files_are_packed_again(many, tmp_path):
-    first = pack(many, tmp_path / "cache", 8)
-    Image.new("RGB", (8, 8), (9, 9, 9)).save(many.root / "0.png")
-    second = pack(many, tmp_path / "cache", 8)
-    assert second.folder != first.folder and (second.image(0) == 9).all()
+@pytest.fixture
+def grey(tmp_path):
+    """Four images of one size in bytes, as PPM gives them."""
+    root = tmp_path / "grey"
+    root.mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, i, i)).save(root / f"{i}.ppm")
+    return split_of(root, [f"{i}.ppm" for i in range(4)])
+
+
+@pytest.fixture
+def read_again(monkeypatch) -> list[int]:
+    """How many files each call of `pack` had to read although it decoded none; stamps are trusted at once."""
+    counts = []
+
+    def counted(root, files, *more):
+        counts.append(len(files))
+        return reading(root, files, *more)
+
+    reading = packing.hashes
+    monkeypatch.setattr(packing, "hashes", counted)
+    monkeypatch.setattr(stamps, "SETTLED", -(10**18))
+    return counts
+
+
+@pytest.mark.parametrize("settled", [-(10**18), 2 * 10**9])
+def test_other_pixels_under_the_old_times_and_size(grey, tmp_path, monkeypatch, settled):
+    monkeypatch.setattr(stamps, "SETTLED", settled)
+    first = pack(grey, tmp_path / "cache", 8)
+    old = (grey.root / "2.ppm").read_bytes()
+    rewrite(grey.root / "2.ppm", old[:-192] + b"\xc8" * 192)
+    second = pack(grey, tmp_path / "cache", 8)
+    assert second.folder != first.folder and second.manifest != first.manifest
+    assert (second.image(2) == 200).all() and (second.image(1) == 1).all()
+    assert (first.image(2) == 2).all()  # who reads the old one keeps it
+    new = grey.root / "new"
+    new.write_bytes(old)
+    os.replace(new, grey.root / "2.ppm")  # and the old file comes back, as another inode
+    assert pack(grey, tmp_path / "cache", 8, lambda n: pytest.fail("decoded")).folder == first.folder
+
+
+def test_a_change_in_the_tick_of_the_clock_in_which_the_file_was_read(grey, tmp_path, monkeypatch):
+    """Nothing tells the two apart but the content: so fresh a stamp is not believed."""
+    stat = {path: (204, 5, time.time_ns(), 7) for path in map(str, grey.root.iterdir())}
+    monkeypatch.setattr(stamps, "stamp", lambda path: stat[str(path)])
+    first = pack(grey, tmp_path / "cache", 8)
+    rewrite(grey.root / "2.ppm", (grey.root / "3.ppm").read_bytes())
+    assert (pack(grey, tmp_path / "cache", 8).image(2) == 3).all() and (first.image(2) == 2).all()
+
+
+def test_unchanged_files_are_believed_and_changed_ones_read(grey, tmp_path, read_again):
+    def again(**changes) -> Pack:
+        return pack(dataclasses.replace(grey, **changes), tmp_path / "cache", 8, lambda n: pytest.fail("decoded"))
+
+    first = pack(grey, tmp_path / "cache", 8)
+    assert again().folder == first.folder and read_again == [0]
+    os.utime(grey.root / "1.ppm", ns=(2**62, 2**62))  # far ahead
+    assert again().folder == first.folder and again().folder == first.folder
+    assert read_again == [0, 1, 0]  # its stamp was renewed
+    (marks,) = first.folder.glob("stamps-*")
+    marks.write_bytes(marks.read_bytes()[:100])  # a damaged list costs a second look
+    assert again().folder == first.folder and again().folder == first.folder
+    assert read_again == [0, 1, 0, 4, 0]
+
+
+def test_where_stamps_cannot_be_kept(grey, tmp_path, read_again, monkeypatch):
+    first = pack(grey, tmp_path / "cache", 8)
+    os.utime(grey.root / "1.ppm", ns=(5, 5))
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    for _ in range(2):
+        assert pack(grey, tmp_path / "cache", 8).folder == first.folder
+    assert read_again == [1, 1] and not [p for p in first.folder.iterdir() if p.name.startswith(".")]
+
+
+def test_a_moved_or_copied_release_is_found_again(grey, tmp_path, read_again):
+    first = pack(grey, tmp_path / "cache", 8)
+    shutil.copytree(grey.root, tmp_path / "copy")
+    moved = dataclasses.replace(grey, root=tmp_path / "copy")
+    for _ in range(2):
+        assert pack(moved, tmp_path / "cache", 8, lambda n: pytest.fail("decoded")).folder == first.folder
+    assert read_again == [4, 0]
+
+
+def test_labels_ids_classes_and_sizes_have_packs_of_their_own(grey, tmp_path):
+    def folder(split: Split = grey, shorter: int = 8) -> Path:
+        made = pack(split, tmp_path / "cache", shorter)
+        assert np.array_equal(made.ids, split.ids) and made.classes == split.classes
+        assert made.labels is None if split.labels is None else np.array_equal(made.labels, split.labels)
+        return made.folder
+
+    changes = [
+        {"ids": grey.ids + 1},
+        {"labels": grey.labels[::-1].copy()},
+        {"labels": None},
+        {"classes": ("a", "b", "d")},
+        {"files": grey.files[::-1]},
+    ]
+    splits = [grey, *(dataclasses.replace(grey, **change) for change in changes)]
+    folders = [folder(split) for split in splits] + [folder(shorter=9)]
+    assert len(set(folders)) == len(folders)
+    assert [folder(split) for split in splits] == folders[:-1]
+
+
+def test_an_image_that_vanished_after_packing_is_named(grey, tmp_path, read_again):
+    pack(grey, tmp_path / "cache", 8)
+    (grey.root / "3.ppm").unlink()
+    with pytest.raises(BadImages, match=r"dtd: .*3\.ppm is missing; "):
+        pack(grey, tmp_path / "cache", 8)
 
 
 # --- whole or not there -----------------------------------------------------------------------------------------
@@ -202,17 +312,31 @@ def test_a_damaged_image_is_named_and_nothing_stays(many, tmp_path, monkeypatch)
     assert len(pack(many, tmp_path / "cache", 8)) == 10
 
 
+def test_all_damaged_images_are_named_together(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "CHUNK", 3)
+    told = []
+    (many.root / "1.png").write_bytes((many.root / "1.png").read_bytes()[:60])
+    (many.root / "4.png").write_bytes(b"")
+    (many.root / "8.png").write_text("no image")
+    (many.root / "9.png").unlink()
+    with pytest.raises(BadImages) as caught:
+        pack(many, tmp_path / "cache", 8, told.append)
+    sentence = str(caught.value)
+    assert sentence.startswith("dtd: 4 images of train cannot be read: ") and sentence.endswith("remove them")
+    places = [sentence.index(f"{i}.png {what}") for i, what in ((1, "is trunc"), (4, "is empty"), (8, "is not an"))]
+    assert places == sorted(places) and "9.png is missing" in sentence and "\n" not in sentence
+    assert sum(told) == 10 and entries(tmp_path / "cache") == []
+    for i in range(10):
+        (many.root / f"{i}.png").write_bytes(b"")
+    with pytest.raises(BadImages, match=r"10 images of train .* and 5 more; "):
+        pack(many, tmp_path / "cache", 8)
+
+
 def test_a_pipe_in_place_of_an_image_does_not_hang(many, tmp_path):
     (many.root / "7.png").unlink()
     os.mkfifo(many.root / "7.png")
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.alarm(20)
-    try:
-        with pytest.raises(BadInput, match=r"dtd: .*7\.png is not a plain file; "):
-            pack(many, tmp_path / "cache", 8)
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    with pytest.raises(BadInput, match=r"dtd: .*7\.png is not a plain file; "):
+        pack(many, tmp_path / "cache", 8)
     assert entries(tmp_path / "cache") == []
 
 
@@ -230,6 +354,9 @@ DAMAGE = {
     "manifest lacks a key": lambda folder: (folder / "manifest.json").write_text("{}"),
     "manifest no text": lambda folder: (folder / "manifest.json").write_bytes(b"\xff"),
     "manifest gone": lambda folder: (folder / "manifest.json").unlink(),
+    "contents cut": lambda folder: os.truncate(folder / "contents.npy", 200),
+    "contents of another kind": lambda folder: np.save(folder / "contents.npy", np.zeros(3)),
+    "contents gone": lambda folder: (folder / "contents.npy").unlink(),
     "nothing left": damage_nothing_left,
 }
 
@@ -248,30 +375,25 @@ def test_a_damaged_pack_is_built_anew(many, tmp_path, what):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_pack import packing, split_of
 packing.CHUNK = 2
 def told(n):
     print(n, flush=True)
-    time.sleep(60)
+    signal.pause()  # until it is killed
 packing.pack(split_of(Path({root!r}), {files!r}), Path({cache!r}), 8, told)
 """
 
 
-def test_killed_in_the_middle(many, tmp_path):
+def test_killed_in_the_middle(many, tmp_path, processes):
     cache = tmp_path / "cache"
     script = SCRIPT.format(tests=str(Path(__file__).parent), root=str(many.root), files=many.files, cache=str(cache))
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
-    )
-    try:
-        assert child.stdout.readline() == b"2\n"
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = processes.start([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"2\n"
+    processes.end()
     (left,) = entries(cache)
     assert left.startswith(".") and (cache / left / "pixels.arrow").is_file()
     made = pack(many, cache, 8)
@@ -333,6 +455,7 @@ def test_a_folder_that_cannot_be_made(many, tmp_path):
 
 MEMORY = """
 import sys
+import time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_pack import packing, split_of

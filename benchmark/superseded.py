@@ -1,0 +1,51 @@
+"""Runs that newer ones of other data, recipe or backbone supersede: apart from the tables, each with its reason."""
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+import pyarrow as pa
+
+from benchmark.grouping import GROUP, named
+from benchmark.schema import SCHEMA
+from benchmark.tables import Table
+
+_MOST = 3  # names in a note; of more, how many
+
+_RUN = ("method", "domain", "seed", "top1", "eval_images", "train_images", "lr", "hash", "created")
+_MADE_OF = ("train_manifest", "eval_manifest", "classes", "presentation", "backbone", "backbone_manifest")
+SUPERSEDED = pa.schema(
+    [
+        pa.field("Model", pa.string(), metadata={"comment": "the method as tables print it"}),
+        pa.field("why", pa.string(), metadata={"comment": "what sets the run apart from the newest of its kind"}),
+        *(SCHEMA.field(name) for name in (*_RUN, *_MADE_OF, *GROUP)),
+    ]
+)
+
+
+def superseded(table: Table) -> pa.Table:
+    """One row a superseded run, in the order of the records."""
+    runs = table.superseded
+    labels = [named(*pair) for pair in zip(runs["label"], runs["method"], strict=True)]
+    columns = {"Model": labels} | {name: runs[name] for name in SUPERSEDED.names[1:] if name in runs}
+    empty = [None] * len(runs)
+    return pa.table([pa.array(columns.get(f.name, empty), f.type, from_pandas=True) for f in SUPERSEDED], SUPERSEDED)
+
+
+def note(table: Table) -> list[str]:
+    """A sentence that says which runs are in no row, and why; none where there are none."""
+    if not len(table.superseded):
+        return []
+    parts = [_part(why, runs) for why, runs in table.superseded.groupby("why", sort=True)]
+    return [f"Superseded by newer runs, so in no row (superseded.csv has them): {'; '.join(parts)}."]
+
+
+def _part(why: str, runs: pd.DataFrame) -> str:
+    many = f"{len(runs)} run" + "s" * (len(runs) > 1)
+    until = str(runs["created"].astype(object).max())[:10]
+    return f"{many} of {_some(runs['method'], 'methods')} on {_some(runs['domain'], 'domains')}, until {until} ({why})"
+
+
+def _some(names: Iterable[str], what: str) -> str:
+    names = list(dict.fromkeys(re.sub(r"[^\w.-]", "", name.partition("(")[0]) for name in names))  # no markup
+    return ", ".join(names) if len(names) <= _MOST else f"{len(names)} {what}"

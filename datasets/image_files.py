@@ -1,0 +1,105 @@
+"""Which files of a person's folder are images: links are followed, and what is not taken is counted."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.decode import SUFFIXES
+
+
+class LeftOut:
+    """What is not taken of a folder: how many of each kind, and the first of each."""
+
+    def __init__(self):
+        self.count: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self.suffixes: Counter[str] = Counter()
+
+    def add(self, kind: str, path: str, number: int = 1) -> None:
+        self.count[kind] += number
+        self.first.setdefault(kind, path)
+
+    def file(self, path: str) -> None:
+        """One of a kind that is not read."""
+        name = path.rpartition("/")[2]
+        self.suffixes[os.path.splitext(name)[1].lower() or name] += 1
+
+    def __str__(self) -> str:
+        """What is left out, in a few words; "" where nothing is."""
+        parts = []
+        if self.suffixes:
+            named = [f"{count:,} {suffix}" for suffix, count in self.suffixes.most_common(5)]
+            named += ["others"] if len(self.suffixes) > 5 else []
+            parts.append(f"{self.suffixes.total():,} file(s) of a kind that is not read ({', '.join(named)})")
+        parts += [f"{count:,} {kind} (first: {self.first[kind]})" for kind, count in self.count.items()]
+        return "; ".join(parts)
+
+
+class ImageFolders:
+    """Folders and images below `root`, given by POSIX path below it; `fine` are files that are no images and belong."""
+
+    def __init__(self, root: Path, fine: frozenset[str] = frozenset()):
+        self.root, self.fine = root, fine
+        here = root.resolve()
+        self._above = {_identity(folder) for folder in (here, *here.parents)}
+
+    def look(self, below: str, left: LeftOut) -> tuple[list[str], list[str]]:
+        """(folders, images) right in a folder, sorted; the rest is counted. Raises OSError."""
+        folders, images = [], []
+        for entry in sorted(os.scandir(self.root / below), key=lambda entry: entry.name):
+            path = f"{below}/{entry.name}" if below else entry.name
+            if entry.name.startswith("."):
+                left.add("hidden file(s) or folder(s)", path)
+            elif entry.is_dir():
+                if entry.is_symlink() and _identity(self.root / path) in self._above:
+                    left.add("link(s) to a folder that they lie in", path)
+                else:
+                    folders.append(path)
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                images.append(path)  # a broken link, too: it is an image that is missing
+            elif entry.is_symlink() and not os.path.exists(self.root / path):
+                left.add("broken link(s)", path)
+            elif path not in self.fine:
+                left.file(path)
+        return folders, images
+
+    def has_images(self, below: str) -> bool:
+        """At any depth."""
+        return next(self._walk(below, LeftOut()), None) is not None
+
+    def images(self, below: str, left: LeftOut) -> list[str]:
+        """The images of a folder at any depth, sorted; what a link shows a second time is taken once."""
+        found = list(self._walk(below, left))
+        links = {path for path in found if os.path.islink(self.root / path)}
+        if not links:
+            return sorted(found)
+        seen = {os.path.realpath(self.root / path) for path in found if path not in links}
+        taken = [path for path in found if path not in links]
+        for path in sorted(links):
+            if (target := os.path.realpath(self.root / path)) in seen:
+                left.add("link(s) to an image of the same class", path)
+                continue
+            seen.add(target)
+            taken.append(path)
+        return sorted(taken)
+
+    def _walk(self, below: str, left: LeftOut) -> Iterator[str]:
+        """Images at any depth, each folder once: first where it lies, then where a link leads to it."""
+        seen: set[tuple[int, int]] = set()
+        waiting, links = [below], []
+        while waiting or links:
+            folder = waiting.pop() if waiting else links.pop(0)
+            if (identity := _identity(self.root / folder)) in seen:
+                left.add("link(s) to a folder of the same class", folder)
+                continue
+            seen.add(identity)
+            folders, images = self.look(folder, left)
+            yield from images
+            for path in folders:
+                (links if os.path.islink(self.root / path) else waiting).append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    stat = os.stat(folder)
+    return stat.st_dev, stat.st_ino

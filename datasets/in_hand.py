@@ -1,0 +1,91 @@
+"""Images in hand, a path, a PIL image, an array or a tensor each, as a pack would hold them."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from datasets.decode import decode, decode_image, resized
+from datasets.errors import BadInput
+
+InHand: TypeAlias = str | os.PathLike | Image.Image | np.ndarray | Tensor
+"""One image. See `rgb`."""
+
+
+class Loaded:
+    """Stands in for a Pack: images in memory, of the same pixels as a pack of the same `shorter` side."""
+
+    labels = None
+
+    def __init__(self, images: Sequence[InHand], shorter: int, domain: str):
+        self._pixels = [
+            np.asarray(resized(rgb(image, f"image {i}", domain), shorter)) for i, image in enumerate(images, 1)
+        ]
+        self.ids = np.arange(1, len(images) + 1)
+        self.sizes = np.array([pixels.shape[:2] for pixels in self._pixels]).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
+        return (self._pixels[i] for i in index.tolist())
+
+
+def several(images: Any) -> list | None:
+    """The images of an iterable, or of an array or tensor of four dimensions; None where `images` is a single one."""
+    if isinstance(images, np.ndarray | Tensor):
+        return list(images) if images.ndim == 4 else None
+    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
+        return None
+    return list(images)
+
+
+def rgb(image: InHand, name: str, domain: str) -> Image.Image:
+    """One image as 8-bit RGB, as the file of it is decoded; `name` and `domain` are for messages only.
+
+    A PIL image may have any mode that a file may have. An array or a tensor is (H, W), (H, W, C) or (C, H, W), with 1,
+    3 or 4 channels, RGB, of which the fourth, alpha, is dropped; where both ends fit, a tensor has its channels first
+    and an array last. Its values are whole numbers 0 to 255, uint16 0 to 65,535, or floats 0 to 1, rounded to
+    8 bits as in a file. Raises BadInput.
+    """
+    if isinstance(image, str | os.PathLike):
+        return decode(Path(image), domain)
+    if isinstance(image, Image.Image):
+        return decode_image(image, Path(name), domain)
+    if isinstance(image, Tensor):
+        values = image.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    elif isinstance(image, np.ndarray):
+        values = image
+    else:
+        raise BadInput(f"{domain}: {name} is a {type(image).__name__}; give a path, a PIL image, an array or a tensor")
+    grey = _eight_bits(_channels_last(values, isinstance(image, Tensor), name, domain), name, domain)
+    return decode_image(Image.fromarray(grey), Path(name), domain)
+
+
+def _channels_last(values: np.ndarray, tensor: bool, name: str, domain: str) -> np.ndarray:
+    """(H, W) or (H, W, 3 or 4)."""
+    ends = [end for end in ((0, 2) if tensor else (2, 0)) if values.ndim == 3 and values.shape[end] in (1, 3, 4)]
+    if values.size and values.ndim == 2:
+        return values
+    if values.size and ends:
+        values = np.moveaxis(values, ends[0], 2)
+        return values[..., 0] if values.shape[2] == 1 else values
+    raise BadInput(f"{domain}: {name} is of shape {values.shape}; give (H, W, 3), (3, H, W) or (H, W)")
+
+
+def _eight_bits(values: np.ndarray, name: str, domain: str) -> np.ndarray:
+    if values.dtype == np.uint16:
+        values = (values.astype(np.uint32) * 255 + 32767) // 65535
+    elif values.dtype.kind == "f":
+        values = np.rint(values.astype(np.float64) * 255)
+    elif values.dtype.kind not in "iu":
+        raise BadInput(f"{domain}: {name} holds {values.dtype}; give uint8 from 0 to 255 or floats from 0 to 1")
+    if not (values.min() >= 0 and values.max() <= 255):  # NaN is neither
+        what = "floats outside of 0 to 1" if values.dtype.kind == "f" else "numbers outside of 0 to 255"
+        raise BadInput(f"{domain}: {name} holds {what}; give the image itself, not normalised")
+    return np.ascontiguousarray(values, np.uint8)

@@ -1,0 +1,92 @@
+"""Backbones in a cache and files of domains on them, nothing trained: for tests of domains in use."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmark import networks
+from benchmark.cell import _write
+from benchmark.cells import Backbone, Cell, Images, Joint
+from benchmark.checkpoint import write_safetensors
+from benchmark.given import read_given
+from benchmark.profiles import profile
+from datasets.catalogue import DOMAINS
+from methods.layers.network import Network, own_tensors, restore, stored_tensors
+from methods.method import Method
+from methods.registry import select
+
+SLIM = ("width=0.125",)
+CLASSES = {"dtd": 5, "svhn": 7}
+
+
+def images(name: str) -> Images:
+    return Images(DOMAINS[name], (), "all", "", CLASSES[name], None, 1)
+
+
+def batch() -> torch.Tensor:
+    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def moved(network: nn.Module) -> None:
+    """As training would leave it: every trained tensor and the domain's statistics are others."""
+    for p in network.parameters():
+        if p.requires_grad:
+            p.add_(0.05 * torch.randn_like(p))
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and not getattr(m, "shared", False)):
+        norm.running_mean.add_(0.1 * torch.randn_like(norm.running_mean))
+        norm.running_var.mul_(1.5)
+
+
+class Shop:
+    """Backbones in a cache as BACKBONE= leaves them, and the files of domains on them, nothing trained."""
+
+    def __init__(self, root: Path):
+        self.root, self.cache = root, root / "cache"
+        self.backbones: dict[str, Backbone] = {}
+
+    def backbone(self, structure: str) -> Backbone:
+        if structure not in self.backbones:
+            torch.manual_seed(len(structure))
+            network = networks.build(profile("standin", SLIM), structure, 3)
+            moved(network)
+            save_file(dict(network.state_dict()), self.root / f"{structure}.safetensors")
+            given = read_given(self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache)
+            self.backbones[structure] = Backbone(
+                given.profile, structure, given.name, self.cache / "backbones", content=given.contents[structure]
+            )
+        return self.backbones[structure]
+
+    def cell(self, method: Method, name: str, joint: Joint | None = None) -> Cell:
+        backbone, shown = self.backbone(method.source), images(name)
+        return Cell(method.full_spec, backbone, shown, shown, 0, "val", method.lr, False, joint, method.alone)
+
+    def file(self, method: Method, network: Network, source: Network, name: str, joint: Joint | None = None) -> Path:
+        cell, stored = self.cell(method, name, joint), stored_tensors(network, source)
+        assert restore(network, source, stored) == ""  # as a cell does: what is evaluated is what the file holds
+        _write(cell, method, stored, 32, self.root)
+        return self.root / "adapters" / f"{cell.hash}.safetensors"
+
+    def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:
+        """The file of a domain, and the network that it was written from."""
+        (method,) = select(spec)
+        source, _ = networks.load(self.backbone(method.source), "cpu")
+        source.size = 32
+        torch.manual_seed(len(spec))
+        network = method.place(source, CLASSES[name])
+        moved(network)
+        return self.file(method, network, source, name), network.eval()
+
+    def together(self) -> dict[str, tuple[Path, Network]]:
+        """Of the method that trains the shared weights too: both domains."""
+        (method,) = select("res_adapter_finetune_all")
+        backbone = self.backbone("series")
+        joint = Joint(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)
+        source, _ = networks.load(backbone, "cpu")
+        torch.manual_seed(9)
+        module = method.together(source, CLASSES)
+        moved(module)
+        write_safetensors(joint.path, own_tensors(module, source), {"method": joint.method})
+        return {n: (self.file(method, m, module.trunk, n, joint), m.eval()) for n, m in module.networks.items()}

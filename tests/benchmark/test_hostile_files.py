@@ -1,0 +1,150 @@
+"""Files where others belong: pipes, devices, sparse ones of 40 GB, and ZIPs that lie: a sentence, never a hang."""
+
+import io
+import os
+import re
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import save
+
+from benchmark import measured, submission
+from benchmark.backbones.weights import read_weights
+from benchmark.plan import _annotation_digest
+from benchmark.predictions import read_predictions
+from benchmark.serve import MultiDomain
+from datasets.annotations import read_file
+from datasets.catalogue import DOMAINS
+from datasets.decode import decode
+from datasets.errors import BadInput
+from datasets.folder import read_folder
+
+
+def _own(path: Path) -> None:
+    """An own domain whose domain.json is that file."""
+    for name in ("a/1.png", "b/1.png", "a/2.png", "b/2.png"):
+        (path.parent / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "own" / name).touch()
+    (path.parent / "own" / "domain.json").symlink_to(path)
+    read_folder("mine", path.parent / "own", "train")
+
+
+def _beside(path: Path) -> None:
+    """A release with that file as the annotations of a domain that nobody knows."""
+    (path.parent / "annotations").mkdir()
+    (path.parent / "annotations" / "other_val.json").symlink_to(path)
+    _annotation_digest(path.parent, ["val"])
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "submission": submission.read,
+    "labels": lambda path: read_file(path, path.parent, DOMAINS["dtd"], "test"),
+    "weights": read_weights,
+    "backbone": MultiDomain,
+    "predictions": read_predictions,
+    "image": lambda path: decode(path, "mine"),
+    "domain.json": _own,
+    "annotations": _beside,
+    "measurements": lambda path: measured.before(path, {"a": int}, "a", "table"),
+}
+KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pipe": (os.mkfifo, "it is a pipe or device, not a plain file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "it is a pipe or device, not a plain file"),
+    "40 GB": (lambda path: (path.write_bytes(b"PK\x03\x04"), os.truncate(path, 40 * 10**9)), "it has 40,000,000,000"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_no_plain_file_of_a_sensible_size_is_told(reader: str, kind: str, tmp_path: Path):
+    make, told = KINDS[kind]
+    make(tmp_path / "x")
+    with pytest.raises(BadInput) as caught:
+        READERS[reader](tmp_path / "x")
+    sentence = str(caught.value)
+    assert re.search(rf"{tmp_path}/\S+", sentence) and "\n" not in sentence
+    assert re.search("[;:] (check|see|restore|remove|get|name|give)", sentence), "says the mend"
+    assert told in sentence or "is not a plain file" in sentence
+
+
+@contextmanager
+def _little_memory(most: int = 2 * 10**6) -> Iterator[None]:
+    """What Python allocates inside stays below so many bytes."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_seems_larger_than_its_tensors_is_not_read(tmp_path: Path):
+    """A safetensors file with a hole of 3 GB at its end."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({"a": torch.ones(3)}))
+    os.truncate(path, 3 * 10**9)
+    with _little_memory(), pytest.raises(BadInput, match=r"x.safetensors is cut off or damaged as a safetensors file"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[1]      ", b'{"a": 1}', b'{"a": {"data_offsets": [0]}}', b"{" + b'"a":[' * 9999, b"{\xff"]
+)
+def test_a_header_that_is_none(header: bytes, tmp_path: Path):
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(BadInput, match=r"x (is cut off or damaged|is no PyTorch checkpoint)"):
+        read_weights(tmp_path / "x")
+
+
+def _zip(content: bytes, name: str = "results.json", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def _declaring(packed: bytes, size: int) -> bytes:
+    """The ZIP with another size of its member said in both its headers."""
+    local, central = packed.index(b"PK\x03\x04") + 22, packed.index(b"PK\x01\x02") + 24
+    for place in (local, central):
+        packed = packed[:place] + struct.pack("<I", size) + packed[place + 4 :]
+    return packed
+
+
+BOMBS = {
+    "declares less": (lambda: _declaring(_zip(b"[" + b" " * 10**7), 100), "cannot be read (Bad CRC-32"),
+    "declares more": (lambda: _declaring(_zip(b"[]"), 2**31), "unpacks to over 268,435,456 bytes"),
+    "of another kind": (lambda: _zip(b" " * 10**7, method=zipfile.ZIP_BZIP2), "pack results.json with Deflate"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_zip_that_lies_is_not_unpacked(bomb: str, tmp_path: Path):
+    made, told = BOMBS[bomb]
+    path = tmp_path / "x.zip"
+    path.write_bytes(made())
+    with _little_memory(), pytest.raises(BadInput) as caught:
+        submission.read(path)
+    assert str(path) in str(caught.value) and told in str(caught.value)
+
+
+def test_a_zip_that_unpacks_to_much_is_stopped_in_time(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(submission, "LARGEST", 10**5)
+    path = tmp_path / "x.zip"
+    path.write_bytes(_zip(b" " * 10**7))
+    with _little_memory(), pytest.raises(BadInput, match="unpacks to over 100,000 bytes"):
+        submission.read(path)
+
+
+def test_every_way_to_pack_by_default_is_read(tmp_path: Path):
+    entries = msgspec.json.encode([{"image_id": 1, "category_id": 2}])
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        (tmp_path / "x.zip").write_bytes(_zip(entries, method=method))
+        assert submission.read(tmp_path / "x.zip").images.tolist() == [1]

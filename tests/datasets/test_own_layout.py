@@ -1,0 +1,201 @@
+"""Own domains as people have them: splits by other names, classes that are called like splits, links, other files."""
+
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from datasets.decode import SUFFIXES, decode
+from datasets.errors import BadInput
+from datasets.folder import read_folder, read_own
+from datasets.own_layout import split_named
+
+
+def fill(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+
+
+def two(*folders):
+    """Two classes of two images in each folder."""
+    return [f"{folder}/{title}/{i}.jpg" for folder in folders for title in ("cat", "dog") for i in range(2)]
+
+
+NAMES = [
+    ("Train", "Valid", "Test"),
+    ("training", "validation", "testing"),
+    ("TRAIN", "dev", "TEST"),
+    ("train_set", "val-set", "test_set"),
+    ("train2017", "val2017", "test2017"),
+    ("Training Images", "Evaluation Images", "Test Images"),
+]
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_splits_by_any_of_their_names(tmp_path, names):
+    fill(tmp_path, *two(*names))
+    splits = read_own("pets", tmp_path, ("train", "val", "test"))
+    for name, split in zip(names, splits, strict=True):
+        assert split.files == sorted(two(name)) and split.classes == ("cat", "dog")
+        assert split.source == tmp_path / name and split.notes == ()
+    assert splits[0].domain.counts == (4, 4, 4)
+
+
+def test_what_is_named_like_no_split():
+    for folder in ("car", "trainer", "test_and_train", "trainval", "valley", "device", "images", "2017", "contest"):
+        assert split_named(folder) is None, folder
+
+
+@pytest.mark.parametrize("title", ["train", "Training", "valid"])
+def test_a_class_that_is_called_like_a_split(tmp_path, title):
+    fill(tmp_path, *(f"{name}/{i}.jpg" for name in (title, "car", "bus") for i in range(5)))
+    train, val = read_own("own", tmp_path, ("train", "val"))
+    assert train.classes == tuple(sorted((title, "car", "bus"))) and len(train) + len(val) == 15
+    assert train.source == tmp_path
+    assert any(f"{title} holds images itself, so it is taken for a class" in note for note in train.notes)
+
+
+def test_classes_that_domain_json_says_are_classes(tmp_path):
+    fill(tmp_path, *two("train"), "test/1.jpg", "test/2.jpg", "car/1.jpg", "car/2.jpg")
+    with pytest.raises(BadInput, match=r'write \{"splits": false\} into .*domain\.json'):
+        read_folder("own", tmp_path, "train")
+    (tmp_path / "domain.json").write_text(json.dumps({"splits": False}))
+    assert read_folder("own", tmp_path, "train").classes == ("car", "test", "train")
+
+
+REFUSED = {
+    "twice": (two("train", "Train", "val"), "Train/ and train/, which would both be train"),
+    "two vals": (two("train", "dev", "val"), "dev/ and val/, which would both be val"),
+    "no train": (two("valid", "test"), "there is no train"),
+    "test only": (two("test"), "test/, which looks like a split, and there is no train"),
+    "test beside classes": ([*two("test"), "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
+    "flat test beside classes": (["test/1.jpg", "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
+    "train beside classes": ([*two("train"), "cat/1.jpg", "dog/1.jpg"], "beside the class folders cat/, dog/"),
+    "no class folders": (["train/1.jpg", "train/2.jpg", "val/1.jpg"], "have no class folders"),
+    "train and test flat": (["train/1.jpg", "test/1.jpg", "car/1.jpg"], "test/ and train/, which look like splits"),
+    "splits in classes": (
+        [f"{c}/{s}/{i}.jpg" for c in ("cat", "dog") for s in ("train", "val") for i in "12"],
+        "cat/, which is a class folder with splits in it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_be_either_is_refused_by_name(tmp_path, case):
+    files, words = REFUSED[case]
+    fill(tmp_path, *files)
+    with pytest.raises(BadInput) as caught:
+        read_folder("own", tmp_path, "train")
+    sentence = str(caught.value)
+    assert sentence.startswith("own: ") and words in sentence and "\n" not in sentence and ";" in sentence
+
+
+def test_splits_one_level_deeper(tmp_path):
+    fill(tmp_path, *two("pets/train", "pets/val"), "readme.txt")
+    assert read_folder("own", tmp_path, "val").files == sorted(two("pets/val"))
+
+
+def test_no_val_and_an_empty_one(tmp_path):
+    fill(tmp_path, *two("train"))
+    for _ in range(2):
+        assert len(read_folder("own", tmp_path, "train")) == 4  # a holdout needs no more
+        with pytest.raises(BadInput, match=r"holds no images for val in class folders; put them into val/<class>/"):
+            read_folder("own", tmp_path, "val")
+        (tmp_path / "val").mkdir(exist_ok=True)
+
+
+def test_what_lies_beside_is_counted(tmp_path):
+    fill(tmp_path, *two("train", "val"), "extra/1.jpg", "extra/a/2.jpg", "test/1.jpg", "train/3.jpg", "LICENSE")
+    fill(tmp_path, "train/cat/notes.txt", "train/cat/Thumbs.db", "train/dog/.DS_Store", "train/dog/x.heic", "0.jpg")
+    (note,) = read_folder("own", tmp_path, "val").notes
+    assert note.startswith(f"own: left out of {tmp_path}: 4 file(s) of a kind that is not read (")
+    for words in (
+        "1 .txt",
+        "1 .db",
+        "1 .heic",
+        "1 LICENSE".lower(),
+        "1 hidden",
+        "3 image(s) that lie in no class folder",
+    ):
+        assert words in note.lower(), words
+    assert "2 image(s) in folders that are neither train, val nor test (first: extra/)" in note
+    with pytest.raises(BadInput, match=r"no images for test .*1 hidden"):
+        read_folder("own", tmp_path, "test")
+
+
+def test_a_flat_folder_counts_each_file_once(tmp_path):
+    fill(
+        tmp_path,
+        *(f"{c}/{i}.jpg" for c in "ab" for i in range(5)),
+        "x.jpg",
+        "y.txt",
+        ".z",
+        "empty/q.txt",
+        "domain.json",
+    )
+    (tmp_path / "domain.json").write_text("{}")
+    (note,) = read_folder("own", tmp_path, "val").notes
+    for words in ("2 file(s) of a kind", "1 hidden", "1 image(s) that lie in no class", "1 folder(s) without an image"):
+        assert words in note, words
+
+
+def test_links_are_followed(tmp_path):
+    root, disk = tmp_path / "own", tmp_path / "disk"
+    fill(
+        disk, *(f"cat{i}.jpg" for i in range(3)), *(f"more/deep/{i}.jpg" for i in range(4)), "dogs/1.jpg", "dogs/2.jpg"
+    )
+    fill(root, "train/cat/0.jpg", "train/cow/0.jpg")
+    (root / "train/cat/1.jpg").symlink_to(disk / "cat1.jpg")  # a file
+    (root / "train/cat/more").symlink_to(disk / "more")  # a folder in a class
+    (root / "train/dog").symlink_to(disk / "dogs", target_is_directory=True)  # a class
+    (root / "val").symlink_to("train")  # a split
+    (tmp_path / "link").symlink_to(root)  # the root
+    train, val = read_own("own", tmp_path / "link", ("train", "val"))
+    cats = ["0.jpg", "1.jpg", "more/deep/0.jpg", "more/deep/1.jpg", "more/deep/2.jpg", "more/deep/3.jpg"]
+    files = [*(f"cat/{cat}" for cat in cats), "cow/0.jpg", "dog/1.jpg", "dog/2.jpg"]
+    assert train.files == [f"train/{file}" for file in files] and val.files == [f"val/{file}" for file in files]
+    assert train.notes == ()
+
+
+def test_loops_and_what_two_ways_lead_to(tmp_path):
+    root = tmp_path / "own"
+    fill(root, "cat/a/1.jpg", "cat/a/2.jpg", "dog/1.jpg", "dog/2.jpg")
+    (root / "cat/loop").symlink_to(root)
+    (root / "cat/a/up").symlink_to("..")
+    (root / "all").symlink_to(".")
+    (root / "cat/again").symlink_to("a")
+    (root / "cat/0.jpg").symlink_to("a/1.jpg")
+    (root / "dog/3.jpg").symlink_to("/nowhere/3.jpg")  # an image that is missing: packing says so
+    (root / "dog/lost").symlink_to("/nowhere/at all")
+    train, val = read_own("own", root, ("train", "val"))
+    assert sorted(train.files + val.files) == [
+        *("cat/a/1.jpg", "cat/a/2.jpg"),
+        *("dog/1.jpg", "dog/2.jpg", "dog/3.jpg"),
+    ]
+    (note,) = train.notes
+    for words in (
+        "2 link(s) to a folder that they lie in (first: all)",
+        "2 link(s) to a folder of the same class",
+        "1 link(s) to an image of the same class (first: cat/0.jpg)",
+        "1 broken link(s) (first: dog/lost)",
+    ):
+        assert words in note, note
+    with pytest.raises(BadInput, match=r"3\.jpg is a link to /nowhere/3\.jpg, which is missing; "):
+        decode(root / "dog/3.jpg", "own")
+
+
+def test_every_kind_that_is_taken_can_be_decoded(tmp_path):
+    kinds = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".apng": "PNG", ".pbm": "PPM", ".pnm": "PPM"}
+    for suffix in sorted(SUFFIXES):
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / f"x{suffix.upper()}", kinds.get(suffix))
+        assert decode(tmp_path / f"x{suffix.upper()}", "own").size == (8, 8)
+    (tmp_path / "b").mkdir()
+    for file in os.listdir(tmp_path):
+        if file != "b":
+            (tmp_path / "a").mkdir(exist_ok=True)
+            (tmp_path / file).rename(tmp_path / "a" / file)
+    fill(tmp_path, "b/1.png", "b/2.png")
+    train, val = read_own("own", tmp_path, ("train", "val"))
+    assert len(train) + len(val) == len(SUFFIXES) + 2
