@@ -26,5 +26,5 @@ def _places(frame: pd.DataFrame) -> set[str]:
 
 def _place(machine: str, device: str, versions: str) -> str:
     known = json.loads(versions)
-    named = [f"{name} {known[name]}" for name in _DECIDES if name in known]
+    named = [f"{name} {known[name]}" for name in _DECIDES if known.get(name) is not None]
     return ", ".join([machine, *[device] * (device != "cpu"), *named])

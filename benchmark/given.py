@@ -4,15 +4,22 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.identity import digest, network_digest
 from benchmark.profiles import Profile, fitting
 from datasets.errors import BadInput
 from datasets.text import printable
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".t7")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.backbones.selection import Selected
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".t7", ".ckpt", ".bin", ".tar")  # in a folder, damaged ones are refused
 
 
 @dataclass(frozen=True)
@@ -23,84 +30,147 @@ class GivenBackbone:
     contents: dict[str, str]
     profile: Profile
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean and std of its training images
+    headless: bool = False  # some file has no head: rows of zeros are in its place
+    sentences: tuple[str, ...] = ()  # what was chosen, taken off and left out
 
 
 def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> GivenBackbone:
     """Read a file, or a folder with a plain network and one with series adapters in it.
 
-    The width and image size come from the file where SET= does not name them. Raises BadInput where
-    nothing usable is there, or two files of one structure are.
+    `FILE:NAME` chooses one of a file's state dicts. The width and image size come from the file where SET= does not
+    name them. Raises BadInput where nothing usable is there, or two files of one structure are.
     """
+    path, choice = _chosen(path)
     if not path.exists():
         raise BadInput(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
-    files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
-    if not files:
-        raise BadInput(f"BACKBONE={path} holds no {', '.join(SUFFIXES)} file")
     from benchmark import networks  # torch from here on
-    from benchmark.backbones.weights import read_weights
 
-    set_by_hand = {setting.partition("=")[0] for setting in settings}
     contents: dict[str, str] = {}
     adapted = colours = None
-    for file in files:
-        tensors, about = read_weights(file)
-        tensors, structure, found = _ours(tensors, profile, file)
-        head = tensors.get("head.weight")
-        if head is None or head.ndim != 2 or not head.numel():
-            raise BadInput(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
+    headless, sentences = False, []
+    for file, selected, about in _read(path, profile, choice, sentences):
+        sentences += [f"BACKBONE={file.name}: {sentence}" for sentence in selected.sentences]
+        tensors, structure, width, lacks = _ours(selected.tensors, profile, file)
         if structure in contents:
-            raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one")
-        said = {k: v for k, v in _said(about, found, profile, file).items() if k not in set_by_hand}
-        try:
-            here = fitting(dataclasses.replace(profile, **said))
-        except BadInput as error:
-            words = " ".join(f"{name}={value:g}" for name, value in said.items())
-            raise BadInput(f"BACKBONE={file} says {words}: {error}") from None
+            raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one, or give the file itself")
+        here = _adapted(profile, settings, _said(about, width, profile, file), file)
         if contents and here != adapted:
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
         colours = _colours(about, file) or colours
-        network = networks.build(adapted, structure, len(head))
+        network = networks.build(adapted, structure, len(tensors["head.weight"]))
         if fault := networks.fit(network, tensors):
             raise BadInput(
                 f"BACKBONE={file} {fault}; give weights of that network, or name theirs by SET=network= and SET=width="
             )
         if fault := networks.damage(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
-        content = network_digest(network.state_dict())
-        target = cache / "backbones" / f"{digest(structure=structure, file=content)}.safetensors"
+        contents[structure] = network_digest(network.state_dict())
+        target = cache / "backbones" / f"{digest(structure=structure, file=contents[structure])}.safetensors"
         says = {"structure": structure, "file": printable(file.name), "hash": target.stem, "network": adapted.network}
-        says |= {"width": str(adapted.width), "image_size": str(adapted.crop)}
+        says |= {"width": str(adapted.width), "image_size": str(adapted.crop)} | ({"head": "none"} if lacks else {})
         networks.write_safetensors(target, network.state_dict(), says)
-        contents[structure] = content
-    return GivenBackbone(printable(path.name), contents, adapted, colours)
+        if lacks:
+            headless = True
+            sentences.append(f"BACKBONE={file.name}: no head on the features; a domain's own needs none, lwf does")
+    name = f"{path.name}:{choice}" if choice else path.name
+    return GivenBackbone(printable(name), contents, adapted, colours, headless, tuple(map(printable, sentences)))
 
 
-def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None]:
-    """(tensors under our names, structure, width or None) of our own, the reference's or a library's names."""
-    if any(name.startswith(("pre_layers_conv", "body.stem.")) for name in tensors):
-        from benchmark.backbones import reference_names
+def _chosen(path: Path) -> tuple[Path, str]:
+    """FILE and NAME of FILE:NAME; a path that is there is one, whatever colons it has."""
+    text = str(path)
+    if not path.exists():
+        for at in (at for at in range(len(text) - 1, 0, -1) if text[at] == ":"):
+            if text[at + 1 :] and Path(text[:at]).exists():
+                return Path(text[:at]), text[at + 1 :]
+    return path, ""
 
-        mode = reference_names.mode(tensors, file)
-        if mode == "parallel":
-            raise BadInput(
-                f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
-            )
-        width = reference_names.width(tensors, file)
-        theirs = "pre_layers_conv.conv.weight" in tensors
-        ours = reference_names.from_reference(tensors, path=file) if theirs else tensors
-        return ours, "series" if mode == "series" else "plain", width
-    if profile.network != "resnet26" and "head.weight" in tensors:  # pretrained by this suite
-        return tensors, "series" if any(".mix." in name for name in tensors) else "plain", None
+
+def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "Iterator[tuple[Path, Selected, dict]]":
+    """The network in each file; what else a folder holds (an optimiser's state) is left out, with a sentence.
+
+    Raises BadInput where no file holds the network.
+    """
+    from benchmark.backbones.torch_checkpoint import WithoutNetwork
+    from benchmark.backbones.weights import is_weights, read_network
+
+    if not path.is_dir():
+        yield path, *read_network(path, profile.network, choice)
+        return
+    files = [p for p in sorted(path.iterdir()) if p.is_file() and (p.suffix in SUFFIXES or is_weights(p))]
+    none = None if files else BadInput(f"BACKBONE={path} holds no file of weights ({', '.join(SUFFIXES)}, or another)")
+    some = False
+    for file in files:
+        try:
+            read = read_network(file, profile.network, choice)
+        except BadInput as error:
+            if file.suffix in SUFFIXES and not isinstance(error, WithoutNetwork):
+                raise  # it is meant, and damaged
+            none = none or error
+            sentences.append(f"BACKBONE={path.name}: {file.name} is left out, as it holds no {profile.network}")
+        else:
+            some = True
+            yield file, *read
+    if not some:
+        raise none
+
+
+def _adapted(profile: Profile, settings: tuple[str, ...], about: dict, file: Path) -> Profile:
+    """The profile with what the file says of itself, where SET= does not say it."""
+    said = {k: v for k, v in about.items() if k not in {setting.partition("=")[0] for setting in settings}}
+    try:
+        return fitting(dataclasses.replace(profile, **said))
+    except BadInput as error:
+        words = " ".join(f"{name}={value:g}" for name, value in said.items())
+        raise BadInput(f"BACKBONE={file} says {words}: {error}") from None
+
+
+def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None, bool]:
+    """(tensors under our names, structure, width or None, whether zeros had to stand in for a head).
+
+    `tensors` are under our own names, or those of the reference.
+    """
+    from benchmark.backbones import reference_names
+
     if profile.network != "resnet26":
-        body = {f"body.{name}": t for name, t in tensors.items() if not name.startswith("fc.")}
-        if lacking := {"fc.weight", "fc.bias"} - tensors.keys():
-            raise BadInput(f"BACKBONE={file} has no {min(lacking)}; give the library's whole state dict")
-        return body | {f"head.{n}": tensors[f"fc.{n}"] for n in ("weight", "bias")}, "plain", None
-    raise BadInput(
-        f"BACKBONE={file} has none of the names known here (first: {next(iter(tensors), 'none at all')}); "
-        "for a torchvision or timm ResNet add SET=network=torchvision/resnet18 or the like"
-    )
+        tensors, lacks = _with_head(tensors, "head", _features(tensors))
+        if "head.weight" in tensors and "head.bias" not in tensors:  # as was said
+            tensors |= {"head.bias": tensors["head.weight"].new_zeros(len(tensors["head.weight"]))}
+        return _checked(tensors, file), "series" if any(".mix." in name for name in tensors) else "plain", None, lacks
+    theirs = any(name.startswith("pre_layers_conv.") for name in tensors)
+    head, last = ("linears.0", "end_bns.0.0.weight") if theirs else ("head", "body.norm.weight")
+    tensors, lacks = _with_head(tensors, head, tensors.get(last))
+    mode = reference_names.mode(tensors, file)
+    if mode == "parallel":
+        raise BadInput(f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters")
+    width = reference_names.width(tensors, file)
+    ours = reference_names.from_reference(tensors, path=file) if theirs else tensors
+    return _checked(ours, file), "series" if mode == "series" else "plain", width, lacks
+
+
+def _checked(tensors: dict, file: Path) -> dict:
+    head = tensors.get("head.weight")
+    if head is None or head.ndim != 2 or not head.numel():
+        raise BadInput(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
+    return tensors
+
+
+def _features(tensors: dict) -> "Tensor | None":
+    """The last convolution of a library's ResNet, which has a channel for each feature."""
+    places = (f"body.layer4.1.conv{n}.{inner}weight" for n in (3, 2) for inner in ("", "conv."))
+    return next((tensors[name] for name in places if name in tensors), None)
+
+
+def _with_head(tensors: dict, head: str, last: "Tensor | None") -> tuple[dict, bool]:
+    """(tensors with a head of one class, all zeros, where there is none, and whether there was none).
+
+    `last` has as many rows as the body has features.
+    """
+    if last is None or not last.ndim or any(name.startswith(head.split(".")[0]) for name in tensors):
+        return tensors, False
+    made = {f"{head}.weight": last.new_zeros(1, len(last)), f"{head}.bias": last.new_zeros(1)}
+    return tensors | made, True
 
 
 def _said(about: dict[str, str], width: float | None, profile: Profile, file: Path) -> dict:

@@ -12,7 +12,7 @@ from benchmark.parquet_file import open_parquet
 from benchmark.provenance import commit, machine, versions
 from benchmark.record_files import set_aside
 
-COMMON = {"load": float, "machine": str, "versions": str, "commit": str | None}
+COMMON = {"load": float | None, "machine": str, "versions": str, "commit": str | None}
 """Of every row beside what was measured, with its type; `load` is that before the first round."""
 
 
@@ -21,12 +21,12 @@ def now() -> dict:
     return {"load": load(), "machine": machine(), "versions": versions(), "commit": commit()}
 
 
-def load() -> float:
-    """Of the last minute; 0 where the system tells none, as Windows."""
+def load() -> float | None:
+    """Load average of the last minute; None where the system tells none, as Windows."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
-        return 0.0
+        return None
 
 
 def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:

@@ -23,6 +23,7 @@ from datasets.io import read_plain
 from datasets.pack import Pack, pack
 from datasets.repeated import Listed, in_two_classes, overlap, within
 from datasets.standin import MARK
+from datasets.standin.drawn import manifests_drawn
 from datasets.text import printable
 from methods.method import Method
 from methods.registry import select
@@ -167,6 +168,17 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
         told("decoding images once", "", done, done)  # ends the bar where the last packs were there
     if bad:
         raise _unread(request, root, bad)
+    noted = manifests_drawn(root) if request.data is None else {}
+    for domain, splits in annotated.items():
+        for split in splits:
+            if split.root == root and noted.get(f"{domain} {split.name}") not in (
+                None,
+                packs[domain][split.name].manifest,
+            ):
+                raise BadInput(
+                    f"{domain}: {split.name} of the stand-ins in {root} is not as it was drawn; remove the folder, and "
+                    "they are drawn again"
+                )
     return packs
 
 
@@ -319,6 +331,11 @@ def refusal(request: Request, method: Method) -> str:
     given = request.given
     if request.profile.compile and (method.joint or not method.compiles):
         return f"SET=compile=true: the training step of {method.name} is none that torch.compile takes; leave it out"
+    if method.needs_head and given is not None and given.headless:
+        return (
+            f"{method.name} holds the network to the answers of its head, and BACKBONE={given.name} has none; "
+            "give weights with the head that they were trained with"
+        )
     if method.widen != 1 and given is not None:
         return (
             f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "

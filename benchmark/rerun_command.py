@@ -16,6 +16,7 @@ from benchmark.faults import told_at_the_end
 from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
+from benchmark.known import check_known
 from benchmark.profiles import Profile, fitting
 from benchmark.provenance import Provenance
 from benchmark.record_files import RERUNS, Fault, tell_left_out
@@ -36,6 +37,8 @@ def run(args: Namespace) -> int:
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
+        for sentence in request.given.sentences if request.given else ():
+            screen.say(sentence)
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing, screen.say)
         cell = _anew(planned(record, request, data), place)
@@ -44,6 +47,7 @@ def run(args: Namespace) -> int:
         if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
+        check_known([cell], provenance)
         work([cell], place, provenance, device, 1, screen, faults)
     if faults:
         return 2

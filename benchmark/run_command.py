@@ -50,6 +50,8 @@ def run(args: Namespace) -> int:
 def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
     with Screen() as screen:
+        for sentence in request.given.sentences if request.given else ():
+            screen.say(sentence)
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         request = able(request, select_named(args.method), screen)

@@ -70,6 +70,8 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     screen = Screen()
     with screen:
+        for sentence in request.given.sentences if request.given else ():
+            screen.say(sentence)
         data = plan.open_data(request, screen.preparing, screen.say)
     cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(cells, args)

@@ -1,9 +1,8 @@
 """Runs that newer ones of other data, recipe or backbone supersede: apart from the tables, each with its reason."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import pandas as pd
 import pyarrow as pa
 
 from benchmark.grouping import GROUP, named
@@ -36,14 +35,17 @@ def note(table: Table) -> list[str]:
     """A sentence that says which runs are in no row, and why; none where there are none."""
     if not len(table.superseded):
         return []
-    parts = [_part(why, runs) for why, runs in table.superseded.groupby("why", sort=True)]
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    columns = (table.superseded[name].tolist() for name in ("why", "method", "domain", "created"))
+    for why, *run in zip(*columns, strict=True):
+        found.setdefault(why, []).append(run)
+    parts = [_part(why, *zip(*runs, strict=True)) for why, runs in sorted(found.items())]
     return [f"Superseded by newer runs, so in no row (superseded.csv has them): {'; '.join(parts)}."]
 
 
-def _part(why: str, runs: pd.DataFrame) -> str:
-    many = f"{len(runs)} run" + "s" * (len(runs) > 1)
-    until = str(runs["created"].astype(object).max())[:10]
-    return f"{many} of {_some(runs['method'], 'methods')} on {_some(runs['domain'], 'domains')}, until {until} ({why})"
+def _part(why: str, methods: Sequence[str], domains: Sequence[str], created: Sequence[str]) -> str:
+    many = f"{len(methods)} run" + "s" * (len(methods) > 1)
+    return f"{many} of {_some(methods, 'methods')} on {_some(domains, 'domains')}, until {max(created)[:10]} ({why})"
 
 
 def _some(names: Iterable[str], what: str) -> str:

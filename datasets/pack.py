@@ -133,10 +133,10 @@ def pack(
         contents, marks = _write(split, building / "pixels.arrow", shorter, progress)
         np.save(building / "contents.npy", contents)
         np.save(building / place, marks)
-        manifest = _manifest(split, contents)
-        about = {"manifest": manifest, "images": len(split), "classes": split.classes, "version": VERSION}
+        made = manifest(split, contents)
+        about = {"manifest": made, "images": len(split), "classes": split.classes, "version": VERSION}
         (building / "manifest.json").write_text(json.dumps(about))
-        target = folder / f"{stem}-{_key(split, manifest)}"
+        target = folder / f"{stem}-{_key(split, made)}"
         if target.exists() and _whole(target) is None:  # damaged; a whole one is another process's, see below
             remove(target)
         move(building, target)
@@ -173,7 +173,7 @@ def _find(split: Split, folder: Path, stem: str, place: str, checking: Counted) 
         )
     except BadInput:
         return None  # decoding names every such file
-    there = _whole(folder / f"{stem}-{_key(split, _manifest(split, contents))}")
+    there = _whole(folder / f"{stem}-{_key(split, manifest(split, contents))}")
     if there is not None and (len(changed) or not (there.folder / place).is_file()):
         _renew(there.folder / place, now)
     return there
@@ -212,7 +212,7 @@ def _place(split: Split) -> str:
     return hashlib.sha256(files.encode(**_ANY)).hexdigest()[:16]
 
 
-def _manifest(split: Split, contents: np.ndarray) -> str:
+def manifest(split: Split, contents: np.ndarray) -> str:
     """What decides a run's numbers: names, contents (N, 32), labels and classes."""
     digest = hashlib.sha256(repr(split.classes).encode())
     for first in range(0, len(split), CHUNK):
@@ -223,8 +223,8 @@ def _manifest(split: Split, contents: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _key(split: Split, manifest: str) -> str:
-    return hashlib.sha256(f"{VERSION} {manifest} ".encode() + split.ids.tobytes()).hexdigest()[:16]
+def _key(split: Split, made: str) -> str:
+    return hashlib.sha256(f"{VERSION} {made} ".encode() + split.ids.tobytes()).hexdigest()[:16]
 
 
 def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:

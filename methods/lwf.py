@@ -29,6 +29,7 @@ class LwF(Method):
     mergeable = True
     lr = 0.2
     compiles = False  # its loss calls body and heads
+    needs_head = True
 
     weight: float = 1.0
     temperature: float = 2.0

@@ -34,6 +34,7 @@ class Method:
     joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
     alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
     compiles: ClassVar[bool] = True  # its loss calls the network as a whole, which torch.compile can trace
+    needs_head: ClassVar[bool] = False  # it reads the answers of the head that the backbone was pretrained with
     widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
     bound: ClassVar[float] = 0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
 

@@ -1,9 +1,13 @@
 """Reads a file of weights, telling by its content what it is: safetensors, or a PyTorch checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.backbones.pickle_names import Refused
 from benchmark.backbones.pickled import LARGEST, read_pickled
+from benchmark.backbones.selection import Selected, select_network
+from benchmark.backbones.torch_checkpoint import StateDict
 from datasets.errors import BadInput
 from datasets.io import open_plain
 
@@ -18,15 +22,49 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
 
     Nothing in the file is executed. Raises BadInput for a missing, damaged or foreign file.
     """
+    return _read_safetensors(path) if _is_safetensors(path) else (read_pickled(path), {})
+
+
+def read_network(path: Path, network: str, choice: str = "") -> "tuple[Selected, dict[str, str]]":
+    """The network of this name in a file, at the place `choice` where it is said, and the metadata.
+
+    Nothing in the file is executed. Raises BadInput as `read_weights`, WithoutNetwork where it holds no such network.
+    """
+    kept: list[Selected] = []
+
+    def choose(found: list[StateDict]) -> dict:
+        kept.append(select_network(found, network, choice))
+        return kept[0].tensors
+
+    if not _is_safetensors(path):
+        tensors = read_pickled(path, choose)
+        return replace(kept[0], tensors=tensors), {}
+    tensors, about = _read_safetensors(path)
+    try:
+        choose([StateDict("", tensors)])
+    except Refused as refusal:
+        raise refusal.error(f"{path} {refusal}") from None
+    return kept[0], about
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content: the header's length as 8 bytes, then the header, a JSON object."""
     try:
         with open_plain(path, LARGEST) as file:
             head = file.read(9)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
-    # safetensors: the header's length as 8 bytes, then the header, a JSON object
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER:
-        return _read_safetensors(path)
-    return read_pickled(path), {}
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a file's first bytes are those of a safetensors file or of what torch.save writes."""
+    try:
+        with open_plain(path, LARGEST) as file:
+            head = file.read(2)
+        return _is_safetensors(path) or head == b"PK" or head[:1] == b"\x80"
+    except (OSError, BadInput):
+        return False
 
 
 def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":

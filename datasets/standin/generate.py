@@ -19,6 +19,7 @@ from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import clear, make_folder, move, remove, temporary_name
 from datasets.standin import MARK
+from datasets.standin.drawn import note_drawn
 
 VERSION = 1
 """Raise it whenever a pixel changes: runs are identified by it."""
@@ -188,3 +189,4 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
                     root, domain, split, files, artist(domain).CLASSES, description(domain, seed), first, stripped
                 )
             first += len(files)
+    note_drawn(root, domains)

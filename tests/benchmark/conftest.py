@@ -1,12 +1,14 @@
 """A tiny release of ten domains that a slim network can learn, and one finished run on it, shared by all tests."""
 
 import contextlib
+import fcntl
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,9 +137,29 @@ def picture() -> Callable[..., Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`together(name, make)`: a folder that the first of all test processes makes, and the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, made = base / name, base / f"{name}.made"
+        with open(base / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny(together) -> Path:
     """The release of all ten domains; nobody writes into it."""
-    return write_release(tmp_path_factory.mktemp("data") / "tiny")
+    return together("data", lambda folder: write_release(folder / "tiny")) / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -146,12 +168,19 @@ def bench(tiny: Path, tmp_path_factory: pytest.TempPathFactory, processes: Proce
 
 
 @pytest.fixture(scope="session")
-def finished(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results folder of a finished run of three methods on ten domains; nobody writes into it."""
-    results = tmp_path_factory.mktemp("finished")
-    done = bench(results=results)
-    assert done.code == 0, done.err
-    return results
+def finished(bench: Bench, together) -> Path:
+    """The results folder of a finished run of three methods on ten domains; nobody writes into it.
+
+    What it left in the cache is in this process's cache, too.
+    """
+
+    def make(folder: Path) -> None:
+        done = replace(bench, cache=folder / "cache")(results=folder / "results")
+        assert done.code == 0, done.err
+
+    folder = together("finished", make)
+    shutil.copytree(folder / "cache", bench.cache, dirs_exist_ok=True)
+    return folder / "results"
 
 
 class Inline:

@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark.backbones import pickled
-from benchmark.backbones.pickled import find_class, read_pickled
+from benchmark.backbones.pickle_names import Refused, find_class
+from benchmark.backbones.pickled import read_pickled
 from benchmark.backbones.reference_names import from_reference, mode, tasks, to_reference, width
 from benchmark.backbones.weights import read_weights
 from datasets.errors import BadInput
@@ -398,7 +398,25 @@ def attacks(canary: Path) -> dict[str, tuple[bytes, str]]:
             "'os.system'",
         ),
         "in a list in a dictionary": (pickle.dumps({"net": [1, [Calls(os.system, touch)]]}, 2), f"'{os.name}.system'"),
-        "partial": (b"\x80\x02cfunctools\npartial\ncos\nsystem\n" + shell + b"\x86R)R.", "'functools.partial'"),
+        "partial": (b"\x80\x02cfunctools\npartial\ncos\nsystem\n" + shell + b"\x86R)R.", "'os.system'"),
+        "a partial that is called": (
+            b"\x80\x02cfunctools\npartial\nc__main__\nrun\n" + shell + b"\x86R)R.",
+            "calls what is no function",
+        ),
+        "a function of a package": (b"\x80\x02ctrainer.tools\nrun\n" + shell + b"\x85R.", "'trainer.tools.run'"),
+        "a function of torch that is only named": (b"\x80\x02ctorch.nn.functional\nrelu\n)R.", "functional.relu'"),
+        "through a package's own import": (
+            b"\x80\x02c__builtin__\ngetattr\nctrainer\nTools\n" + text("os") + b"\x86R" + text("system") + b"\x86R.",
+            "'trainer.Tools.os'",
+        ),
+        "in a Namespace": (
+            b"\x80\x02cargparse\nNamespace\n)\x81}" + text("x") + b"cos\nsystem\n" + shell + b"\x85Rsb.",
+            "'os.system'",
+        ),
+        "as the factory of a default": (b"\x80\x02ccollections\ndefaultdict\ncos\nsystem\n\x85R.", "'os.system'"),
+        "a numpy function": (b"\x80\x02cnumpy.testing\nrundocs\n" + text("x") + b"\x85R.", "'numpy.testing.rundocs'"),
+        "operator": (b"\x80\x02c_operator\nmethodcaller\n" + text("x") + b"\x85R.", "'_operator.methodcaller'"),
+        "an item of what is no type": (b"\x80\x02c_operator\ngetitem\n]K\x00\x86R.", "'_operator.getitem'"),
         "torch.load": (b"\x80\x02ctorch\nload\n" + text(str(canary)) + b"\x85R.", "'torch.load'"),
         "torch.hub": (b"\x80\x02ctorch.hub\nload\n" + text("x") + b"\x85R.", "'torch.hub.load'"),
         "odd torch._utils": (
@@ -495,20 +513,27 @@ def test_setstate_and_hooks_of_placeholders_are_only_data(tmp_path):
         ("torch._utils", "_rebuild_wrapper_subclass"),
         ("torch", "save"),
         ("torch.cuda", "memory"),
-        ("torch.nn", "Module"),
-        ("torch.nn.modulesx.a", "B"),
-        ("torch.nn.modules.a.b", "C"),
-        ("models2", "Net"),
-        ("models.a.b", "Net"),
         ("models\nos", "system"),
         ("models", ""),
         ("numpy", "frombuffer"),
         ("builtins", "object"),
+        ("builtins", "exec"),
+        ("builtins", "__import__"),
+        ("subprocess", "Popen"),
+        ("importlib.machinery", "SourceFileLoader"),
+        ("code", "InteractiveInterpreter"),
+        ("multiprocessing.context", "Process"),
+        ("trainer", "os.system"),
+        ("trainer.os", "Config"),
+        ("trainer", "Config.__init__"),
+        ("torch.utils.data", "default_collate"),
+        ("numpy.f2py", "compile"),
+        ("commands", "getoutput"),
         ("types", "FunctionType"),
     ],
 )
 def test_names_that_are_not_listed(module, name):
-    with pytest.raises(pickled._Refused):
+    with pytest.raises(Refused):
         find_class(module, name)
 
 

@@ -1,12 +1,15 @@
 """BACKBONE= and the cache's backbones: what a file says of itself is taken, and a useless one is one sentence."""
 
 import json
+import pickle
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmark import networks
@@ -91,15 +94,9 @@ def test_series_file_without_its_adapters(refused):
     assert "decathlon ResNet-26" in refused({n: t for n, t in weights("series").items() if ".mix." not in n})
 
 
-@pytest.mark.parametrize("lacking", ["fc.weight", "fc.bias"])
-def test_library_file_without_half_its_head(lacking: str, refused):
-    tensors = {name: torch.ones(3) for name in ("conv1.weight", "fc.weight", "fc.bias") if name != lacking}
-    assert f"has no {lacking}" in refused(tensors, None, "standin", "network=torchvision/resnet18")
-
-
-def test_scalar_head_of_a_library_file(refused):
-    tensors = {name: torch.tensor(1.0) for name in ("conv1.weight", "fc.weight", "fc.bias")}
-    assert "has no head.weight of" in refused(tensors, None, "standin", "network=torchvision/resnet18")
+def test_library_file_that_lacks_all_but_a_stem(refused):
+    tensors = {name: torch.ones(3) for name in ("conv1.weight", "fc.weight", "fc.bias")}
+    assert "none of the names known here" in refused(tensors, None, "standin", "network=torchvision/resnet18")
 
 
 @pytest.mark.parametrize("size", ["", "x", "0", "7", "10000", "9" * 5000])
@@ -153,6 +150,117 @@ def test_uncropped_domains_are_shown_at_the_files_size(size: int, shorter: int, 
     assert (chosen.crop, chosen.shorter, chosen.whole) == (size, shorter, whole)
     assert given(weights(), {"image_size": f"{size}"}, "decathlon", "whole=0").profile.whole == 0
     assert given(weights(), {"image_size": f"{size}"}, "decathlon", "whole=8").profile.whole == 8
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def scaled(tensors: dict[str, torch.Tensor], factor: float) -> dict[str, torch.Tensor]:
+    return {name: tensor * factor if name.endswith("conv.weight") else tensor for name, tensor in tensors.items()}
+
+
+def read(path: Path | str, *settings: str, name: str = "standin") -> GivenBackbone:
+    return read_given(Path(path), profile(name, settings), settings, Path(path).parent / "cache")
+
+
+def trained(path: Path) -> Path:
+    """As torchvision's reference scripts leave it, of the suite's own network under the names of the released code."""
+    plain, average = to_reference(weights()), to_reference(scaled(weights(), 2))
+    beside = {"args": Namespace(lr=0.1, data_path=Path("/data")), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}
+    average = {f"module.{name}": tensor for name, tensor in average.items()} | {"n_averaged": torch.tensor(9)}
+    torch.save({"model": plain, "model_ema": average, **beside}, path)
+    return path
+
+
+def test_the_choice_of_a_state_dict_is_another_backbone(tmp_path: Path):
+    path = trained(tmp_path / "a:b.pth.tar")
+    plain, average = read(path), read(f"{path}:model_ema")
+    assert plain.name == "a:b.pth.tar" and average.name == "a:b.pth.tar:model_ema"
+    assert plain.contents != average.contents
+    assert read(f"{path}:model").contents == plain.contents
+    assert "`model` is taken" in plain.sentences[0] and "(`model_ema`)" in plain.sentences[0]
+    assert "prefix `module.` of" in average.sentences[1] and "n_averaged" in average.sentences[2]
+    save_file(weights(), tmp_path / "alone.safetensors")
+    assert read(tmp_path / "alone.safetensors").contents == plain.contents, "however it is packed"
+    assert read(tmp_path / "alone.safetensors").sentences == ()
+    with pytest.raises(BadInput, match="has no network at `modl`: choose of `model`, `model_ema`"):
+        read(f"{path}:modl")
+    with pytest.raises(BadInput, match="does not exist"):
+        read(tmp_path / "none.pth:model")
+
+
+def test_a_file_whose_name_ends_like_a_choice_is_that_file(tmp_path: Path):
+    trained(tmp_path / "x.pth")
+    other = tmp_path / "x.pth:model_ema"
+    torch.save(to_reference(scaled(weights(), 3)), other)
+    assert read(other).name == "x.pth:model_ema" and read(other).sentences == ()
+
+
+@pytest.mark.parametrize("names", ["ours", "the reference's"])
+@pytest.mark.parametrize("structure", ["plain", "series"])
+def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: str, tmp_path: Path):
+    tensors = weights(structure)
+    whole = tensors if names == "ours" else to_reference(tensors)
+    headless = {name: tensor for name, tensor in whole.items() if not name.startswith(("head.", "linears."))}
+    for path, thing in (
+        (tmp_path / "x.safetensors", {f"model._orig_mod.{name}": tensor for name, tensor in headless.items()}),
+        (tmp_path / "x.ckpt", {f"_orig_mod.net.{name}": tensor for name, tensor in headless.items()}),
+    ):
+        save_file(thing, path) if path.suffix == ".safetensors" else torch.save({"state_dict": thing}, path)
+        given = read(path)
+        assert given.headless and list(given.contents) == [structure]
+        assert "no head on the features" in " ".join(given.sentences)
+        (kept,) = (tmp_path / "cache" / "backbones").glob("*.safetensors")
+        with safe_open(kept, "pt") as file:
+            assert file.metadata()["head"] == "none"
+            assert not file.get_tensor("head.weight").any() and file.get_tensor("head.weight").shape == (1, 32)
+            assert torch.equal(file.get_tensor("body.norm.weight"), tensors["body.norm.weight"])
+
+
+def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
+    settings = ("network=torchvision/resnet18",)
+    torch.manual_seed(0)
+    tensors = networks.build(profile("standin", settings), "plain", 3).body.state_dict()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    torch.save({"teacher": {f"backbone.{name}": t for name, t in half.items()}}, tmp_path / "dino")
+    given = read(tmp_path / "dino", *settings)
+    assert given.headless and len(given.contents) == 1
+    (kept,) = (tmp_path / "cache" / "backbones").iterdir()
+    with safe_open(kept, "pt") as file:
+        assert torch.equal(file.get_tensor("body.conv1.weight"), half["conv1.weight"].float())
+        assert file.get_tensor("head.weight").shape == (1, 512)
+
+
+def test_folders_are_read_by_content(tmp_path: Path):
+    """A trainer's folder: what is no network is left out and said, whatever the suffix; a damaged file is refused."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.save({"state_dict": to_reference(weights())}, folder / "last")
+    save_file(weights("series"), folder / "series.bin")
+    torch.save({"state": {}, "param_groups": []}, folder / "optimizer.bin")
+    torch.save(Namespace(lr=1), folder / "training_args.bin")
+    (folder / "random_states_0.pkl").write_bytes(pickle.dumps({"seed": 1}))
+    (folder / "config.json").write_text("{}")
+    given = read(folder)
+    assert given.contents.keys() == {"plain", "series"}
+    told = " ".join(given.sentences)
+    assert all(name in told for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
+    assert "config.json" not in told
+    (folder / "series.bin").write_bytes((folder / "series.bin").read_bytes()[:-9])
+    with pytest.raises(BadInput, match=r"series\.bin is cut off or damaged"):
+        read(folder)
+    (folder / "series.bin").unlink()
+    torch.save(weights(), folder / "again.pt")
+    with pytest.raises(BadInput, match="holds two plain networks"):
+        read(folder)
+    for name in ("last", "again.pt"):
+        (folder / name).unlink()
+    with pytest.raises(BadInput, match=r"optimizer\.bin holds no weights"):
+        read(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(BadInput, match="run holds no file of weights"):
+        read(folder)
 
 
 # --- in the cache -----------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmark import plan
+from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from datasets.pack import Pack
+from datasets.standin.drawn import note_drawn
 from datasets.standin.generate import VERSION
 
 
@@ -131,3 +133,17 @@ def test_a_damaged_stand_in_is_drawn_again(planned, tmp_path, tiny, monkeypatch)
     next((root / "data/dtd/val").iterdir()).write_bytes(b"")
     with pytest.raises(BadInput, match=rf"is empty \(0 bytes\); remove {root}, and the stand-ins are drawn again"):
         plan.open_data(dataclasses.replace(request, data=None), lambda *_: None)
+
+
+def test_a_stand_in_that_is_no_longer_as_it_was_drawn(planned, tmp_path, tiny):
+    """Its hash is the generator's version: other pixels must not be trained on under it."""
+    request, _, _ = planned("feature", domains=("dtd",), cache=tmp_path / "cache")
+    request = dataclasses.replace(request, data=None)
+    root = tmp_path / "cache" / f"standin-v{VERSION}-seed0"
+    shutil.copytree(tiny, root)
+    note_drawn(root, [DOMAINS["dtd"], DOMAINS["imagenet12"]])
+    assert plan.open_data(request, lambda *_: None).standin
+    one, other = sorted((root / "data/dtd/val").iterdir())[:2]
+    shutil.copy(one, other)
+    with pytest.raises(BadInput, match=rf"^dtd: val of the stand-ins in {root} is not as it was drawn; remove"):
+        plan.open_data(request, lambda *_: None)

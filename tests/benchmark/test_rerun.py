@@ -3,10 +3,12 @@
 import json
 import math
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -178,6 +180,39 @@ def test_a_given_backbone_is_given_again(again, refused, here, bench, results: P
     with safe_open(weights, "pt") as file:
         save_file(tensors, weights, file.metadata())
     assert "the backbone is " in refused(record["hash"], *given)
+
+
+def test_a_choice_of_its_state_dicts_is_given_again(again, here, bench, results: Path, tmp_path: Path):
+    """BACKBONE=FILE:NAME is another backbone than FILE; what needs a head is left out where the file has none."""
+    tensors = load_file(
+        bench.cache / "backbones" / f"{one(results, method='feature', domain='dtd')['backbone']}.safetensors"
+    )
+    average = {f"module.{name}": tensor * 1.5 if "stem.conv" in name else tensor for name, tensor in tensors.items()}
+    bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    torch.save({"model": bare, "model_ema": average, "args": Namespace(lr=1)}, path := tmp_path / "trained.pth")
+    hashes = {}
+    for choice in ("", ":model_ema"):
+        words = ("--backbone", f"{path}{choice}", "--domains", "dtd")
+        done = here(*words, method="feature", results=results)
+        assert done.code == 0 and f"BACKBONE=trained.pth: `{choice[1:] or 'model'}` is taken" in done.out
+        records = read_records([results / "records"])
+        (record,) = (r for r in records if r["backbone_source"].startswith(f"trained.pth{choice} "))
+        hashes[choice] = record["hash"]
+    assert len(set(hashes.values())) == 2
+    code, out, _ = again(hashes[":model_ema"], "--backbone", f"{path}:model_ema")
+    assert code == 0 and "the same numbers" in out and "`model_ema` is taken" in out
+    assert "stands on the backbone trained.pth:model_ema " in refused_of(again(hashes[":model_ema"]))
+    assert "the backbone is " in refused_of(again(hashes[":model_ema"], "--backbone", str(path)))
+    done = here("--backbone", str(path), "--domains", "dtd", method="feature,l*f", results=results)
+    assert done.code == 0 and "left out: lwf holds the network to the answers of its head" in done.out
+    sentence = here("--backbone", str(path), "--domains", "dtd", method="lwf", results=results).sentence
+    assert "BACKBONE=trained.pth has none; give weights with the head" in sentence
+
+
+def refused_of(ended: tuple[int, str, str]) -> str:
+    code, _, err = ended
+    assert code == 2 and err.count("\n") == 1
+    return err
 
 
 def test_what_differs_is_said_before_anything_is_trained(refused, tiny: Path, results: Path, tmp_path: Path):

@@ -120,7 +120,7 @@ VERSIONS = '{"python": "3.12", "torch": "2.15.0", "cpu": "AVX512"}'
         ({"versions": VERSIONS.replace("AVX512", "AVX2")}, "mine, torch 2.15.0, cpu AVX2"),
         ({"versions": VERSIONS.replace("2.15.0", "2.11.0")}, "mine, torch 2.11.0, cpu AVX512"),
         (
-            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": "91900"}'},
+            {"device": "NVIDIA H100", "versions": '{"torch": "2.15.0", "cuda": "13.0", "cudnn": 91900}'},
             "mine, NVIDIA H100, torch 2.15.0, cuda 13.0, cudnn 91900",
         ),
     ],
@@ -429,7 +429,7 @@ def test_a_hundred_thousand_records_in_two_seconds_and_half_a_gigabyte(command, 
 
 def test_two_methods_of_one_label_are_told_apart_and_a_label_is_one_line():
     table = one(ten() + ten("f", label="Same") + ten("g", label="Same\nx") + ten("h", label="Same\n\nx"))
-    assert [row.label for row in table.rows if row.method != "finetune"] == ["Same", "Same x [g]", "Same x [h]"]
+    assert [row.label for row in table.rows if row.method != "finetune"] == ["Same", r"Same\n\nx", r"Same\nx"]
 
 
 def test_one_perfect_seed_of_fine_tune_leaves_the_shipped_baseline():
@@ -452,7 +452,7 @@ def test_mean_and_score_say_over_which_seeds_they_are():
 def test_headings_and_rows_are_no_markup_and_no_option():
     found = tables(ten("f", label="[2cm] x") + ten("g", profile="*p*\n\n# H <b>"))
     text = layout.markdown(found, layout.table1)
-    assert "\n# H" not in text and "\\*p\\* # H \\<b\\>" in text
+    assert not any(line.startswith("# H") for line in text.splitlines()) and "# H \\<b\\>" in text
     lines = latex(found, layout.table1).splitlines()
     assert any(line.startswith("{}[2cm] x") for line in lines) and not any(line.startswith("[") for line in lines)
 

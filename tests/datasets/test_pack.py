@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import os
 import resource
 import shutil
@@ -167,6 +168,19 @@ def test_manifest_tells_the_data(many, tmp_path):
     assert manifest(dataclasses.replace(many, classes=("a", "b", "d")), "f") != base
     os.rename(many.root / "9.png", many.root / "x.png")
     assert manifest(dataclasses.replace(many, files=[*many.files[:-1], "x.png"]), "g") != base
+
+
+def test_the_manifest_is_the_one_that_finished_runs_were_hashed_with(many, tmp_path, monkeypatch):
+    """Written down a second time: another manifest would make every finished run of a user's own data another run."""
+    for labels in (many.labels, None):
+        digest = hashlib.sha256(repr(("a", "b", "c")).encode())
+        for i, file in enumerate(many.files):
+            content = hashlib.sha256((many.root / file).read_bytes()).hexdigest()
+            digest.update(f"{file} {content} {None if labels is None else int(labels[i])}\n".encode())
+        for chunk in (3, 512):
+            monkeypatch.setattr(packing, "CHUNK", chunk)
+            made = pack(dataclasses.replace(many, labels=labels), tmp_path / f"cache{chunk}", 8)
+            assert made.manifest == digest.hexdigest()
 
 
 def rewrite(path: Path, content: bytes) -> None:

@@ -68,7 +68,7 @@ def placed(method, source, seed: int = 1):
     return method.place(source, CLASSES)
 
 
-def batch(count: int = 16):
+def batch(count: int = 8):
     generator = torch.Generator().manual_seed(3)
     x = 0.3 + 1.2 * torch.randn(count, 3, SIZE, SIZE, generator=generator)  # not the source's own statistics
     return x, torch.arange(count) % CLASSES
@@ -201,7 +201,7 @@ def test_training_lowers_the_loss(method, source):
             return float(method.loss(network.train(), x, y, F.cross_entropy)[0])
 
     first = loss()
-    steps(method, network, 8, lr=1e-3)
+    steps(method, network, 4, lr=1e-3)
     assert loss() < first
 
 

@@ -1,0 +1,377 @@
+"""What stands in for each class and function that a pickle names: nothing is imported, and nothing is called.
+
+Three kinds of names are told apart, by the name alone:
+
+- what a checkpoint is made of (`_CALLS`, storages): tensors, parameters, dictionaries. They are understood.
+- classes of data beside the weights: an `argparse.Namespace`, a path, a date, an optimiser, a configuration or network
+  class of any package. In their place stands an `Inert` with the state that was saved, and no behaviour.
+- functions of packages: they may be referred to (`functional.relu`, a Namespace's `func=main`), and a file that calls
+  one is refused, as is one that only names what can run code: any function or class of the standard library, torch or
+  numpy that is not known here to be data (`os.system`, `builtins.eval`, `subprocess.Popen`, `torch.load`).
+
+The refusals protect nobody here, since nothing runs either way; they tell who opens the file elsewhere.
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.errors import BadInput
+
+_LONGEST, _MOST_DIMS, _MOST_ELEMENTS = 200, 8, 2**40  # characters of a name; of a tensor
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "UntypedStorage": "uint8",  # of `_rebuild_tensor_v3`, in bytes
+    "QInt8Storage": "int8",  # of quantised tensors, which are known and not read
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
+}
+SIZES = {  # bytes of an element
+    **{"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16, "bool": 1},
+    **{f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)},
+    **{f"float8_{kind}": 1 for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")},
+}
+
+
+class Refused(Exception):
+    """The rest of the sentence that begins with the file's name; `error` is what is raised with all of it."""
+
+    error: type[BadInput] = BadInput
+
+
+@dataclass(slots=True)
+class Inert:
+    """In place of an object whose class is never imported: what was saved of it, and no behaviour."""
+
+    kind: str  # the class's name
+    state: Any = None
+    items: dict | None = None  # of a subclass of dict
+
+    @property
+    def is_module(self) -> bool:
+        return type(self.state) is dict and type(self.state.get("_modules")) is dict
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of numbers in the file: `numel` of one dtype under `key`, of which a view sees `length` from `start`."""
+
+    key: str
+    dtype: str
+    numel: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A tensor as the pickle describes it, its bounds checked; sizes and strides in elements, `offset` from 0."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A tensor of a kind that is known and not read, and how to save it so that it is."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that the pickle asked for and may have: `make(*args)` gives what stands in for calling it."""
+
+    module: str
+    name: str
+    make: Callable[..., Any]
+    dtype: str | None = None  # of a storage class
+    runs: bool = False  # a function of a package: it may be referred to, and not be called
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------
+
+
+def counts(*values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < _MOST_ELEMENTS for value in values)
+
+
+def _describe(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Described:
+    """Stands for `torch._utils._rebuild_tensor` and `_v2` (more: requires_grad, hooks, metadata)."""
+    if type(storage) is not Storage:
+        raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
+    return _bounded(storage, storage.dtype, storage.start, storage.length, offset, size, stride, more[2:])
+
+
+def _describe_v3(storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *more: Any):
+    """Stands for `torch._utils._rebuild_tensor_v3`: of a storage in bytes, for types that have none of their own."""
+    kind = dtype.name if type(dtype) is Name and dtype.module == "torch" else ""
+    each = SIZES.get(kind, 0)
+    if type(storage) is not Storage or not each or storage.dtype != "uint8" or storage.start % each:
+        raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
+    return _bounded(storage, kind, storage.start // each, storage.length // each, offset, size, stride, more)
+
+
+def _bounded(
+    storage: Storage, dtype: str, start: int, length: int, offset: Any, size: Any, stride: Any, about: tuple
+) -> Described:
+    """The tensor; refuses what would reach beyond its storage, `length` elements from `start` on."""
+    shaped = type(size) is tuple and type(stride) is tuple
+    if not (shaped and len(size) == len(stride) <= _MOST_DIMS and counts(offset, *size, *stride)):
+        raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
+    if any(type(each) is dict and (each.get("conj") or each.get("neg")) for each in about):
+        raise Refused("has a tensor with a pending conjugation or sign: save its resolve_conj().resolve_neg().")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if 0 not in size else offset - 1
+    # More elements than the storage holds means overlap: a small file that unfolds to any size.
+    if last >= length or math.prod(size) > length or math.prod(n or 1 for n in size) >= _MOST_ELEMENTS:
+        raise Refused(f"has a tensor of shape {size} that reaches beyond its own data: get the file again.")
+    return Described(storage, dtype, start + offset, size, stride)
+
+
+def _of_type(make: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """Stands for `torch._tensor._rebuild_from_type_v2`: a tensor with attributes of its own, which are left out."""
+    if type(make) is not Name or make.make not in _TENSORS or type(arguments) is not tuple:
+        raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
+    return make.make(*arguments)
+
+
+def _data(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _unreadable(what: str) -> Callable[..., Unreadable]:
+    return lambda *_: Unreadable(what)
+
+
+# --- containers and objects -------------------------------------------------------------------------------------
+
+
+def ordered(items: Any = (), *_: Any) -> dict:
+    """Stands for `collections.OrderedDict`, whose items Python 2 gives as one list of pairs."""
+    made: dict = {}
+    for key, value in items:
+        put(made, key, value)
+    return made
+
+
+class _Opaque:
+    """In place of a dictionary key that is no name: never equal to another, so its hash is cheap."""
+
+
+def put(target: Any, key: Any, value: Any) -> None:
+    """One item of a dictionary. Only keys whose hash is cheap and cannot be made to collide."""
+    if type(target) is Inert:
+        target.items = target = target.items if target.items is not None else {}
+    if type(key) in (float, bool, bytes, type(None), Name, Inert, Described, Unreadable) or _plain_tuple(key):
+        key = _Opaque()
+    if type(target) is not dict or not (type(key) in (str, _Opaque) or (type(key) is int and abs(key) < 2**60)):
+        raise Refused("has a dictionary key that is neither a name nor a number: no checkpoint needs one.")
+    target[key] = value
+
+
+def _plain_tuple(key: Any) -> bool:
+    return type(key) is tuple and len(key) <= 8 and all(type(part) in (str, int, float, bool) for part in key)
+
+
+def _attribute(of: Any, name: Any = None, *_: Any) -> Any:
+    """Stands for `getattr`: a class within a class, or a method of an object, which is only kept."""
+    if type(name) is str and name.isidentifier() and not name.startswith("__"):
+        if type(of) is Name and not of.runs:
+            return find_class(of.module, f"{of.name}.{name}")
+        if type(of) is Inert:
+            return Inert(f"{of.kind}.{name}")
+    raise Refused("calls '__builtin__.getattr', which weights have no need of: do not trust the file.")
+
+
+def _item(of: Any, *_: Any) -> Inert:
+    """Stands for `operator.getitem`, by which types such as `Optional[int]` are saved."""
+    if (type(of) is Name and of.module == "typing") or type(of) is Inert:
+        return Inert("typing")
+    raise Refused("calls '_operator.getitem', which weights have no need of: do not trust the file.")
+
+
+def _reduced(function: Any = None, *_: Any) -> Inert:
+    """Stands for `functools.reduce`, by which types such as `int | None` are saved."""
+    if type(function) is Name and function.name == "or_":
+        return Inert("types.UnionType")
+    raise Refused("calls 'functools.reduce', which weights have no need of: do not trust the file.")
+
+
+_TENSORS = (_describe, _describe_v3, _data)
+_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): ordered,
+    ("collections", "defaultdict"): lambda *_: {},
+    ("collections", "Counter"): lambda counted=None, *_: counted if type(counted) is dict else {},
+    ("collections", "deque"): lambda *_: [],
+    ("torch._utils", "_rebuild_tensor"): _describe,
+    ("torch._utils", "_rebuild_tensor_v2"): _describe,
+    ("torch._utils", "_rebuild_tensor_v3"): _describe_v3,
+    ("torch._utils", "_rebuild_parameter"): _data,
+    ("torch._utils", "_rebuild_parameter_with_state"): _data,
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _data,
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
+    ("torch.nn.parameter", "Parameter"): _data,  # PyTorch 0.3
+    ("torch._dynamo.eval_frame", "OptimizedModule"): _data,  # made of the module that was compiled
+    ("torch._utils", "_rebuild_qtensor"): _unreadable("a quantised tensor: save its dequantize()"),
+    ("torch._utils", "_rebuild_sparse_tensor"): _unreadable("a sparse tensor: save its to_dense()"),
+    ("torch._utils", "_rebuild_nested_tensor"): _unreadable("a nested tensor: save its parts"),
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): _unreadable("a tensor without data (device meta): save one"),
+    ("torch", "Size"): lambda sizes=(): sizes,
+    ("__builtin__", "set"): lambda members=(): members,
+    ("builtins", "set"): lambda members=(): members,
+    ("__builtin__", "frozenset"): lambda members=(): members,
+    ("builtins", "frozenset"): lambda members=(): members,
+    ("__builtin__", "getattr"): _attribute,
+    ("builtins", "getattr"): _attribute,
+    ("_operator", "getitem"): _item,
+    ("operator", "getitem"): _item,
+    ("__builtin__", "reduce"): _reduced,
+    ("functools", "reduce"): _reduced,
+    ("_functools", "reduce"): _reduced,
+}
+
+
+# --- which names are data ---------------------------------------------------------------------------------------
+
+_BUILTINS = (
+    "int long float bool complex str unicode bytes bytearray list dict tuple slice range xrange type Ellipsis "
+    "NotImplemented"
+)
+_DATA = {  # module and what lies below it -> names; "" is every name
+    "argparse": "Namespace",
+    "builtins": _BUILTINS,
+    "__builtin__": _BUILTINS,
+    "_codecs": "encode",  # bytes, as protocol 2 writes them
+    "collections": "ChainMap UserDict UserList UserString",
+    "_operator": "or_",
+    "contextlib": "nullcontext",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "functools": "partial",  # kept and never called
+    "logging": "Logger RootLogger getLogger",
+    "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
+    "random": "Random",
+    "re": "_compile",
+    "time": "struct_time",
+    "types": "SimpleNamespace GenericAlias NoneType",
+    "typing": "",
+    "uuid": "UUID SafeUUID",
+    "zoneinfo": "ZoneInfo ZoneInfo._unpickle",
+}
+_TORCH_DATA = re.compile(
+    rf"torch\|({'|'.join(SIZES)}|complex32|device|finfo|iinfo|q(u?int8|int32)|per_(tensor|channel)_affine"
+    r"|strided|sparse_coo|sparse_csr|preserve_format|contiguous_format|channels_last(_3d)?)"
+    r"|torch\._utils\|torch\.(preserve_format|contiguous_format|channels_last(_3d)?)"  # as protocol 4 writes them
+    r"|torch\.serialization\|_get_layout|torch\.nn\.backends\.thnn\|_get_thnn_function_backend"  # of PyTorch 0.3
+)
+_TORCH_FUNCTIONS = re.compile(  # that modules hold as attributes
+    r"torch\.(nn\.functional|nn\.init|_C\._nn)\|\w+|torch\._C\|_VariableFunctionsClass\.\w+|torch\|(relu|sigmoid|tanh|softmax|flatten)"
+    r"|torch\.(cuda\.)?amp\.grad_scaler\|_refresh_per_optimizer_state"
+)
+_NUMPY_DATA = re.compile(
+    r"numpy\|(dtype|ndarray|matrix|recarray|void|object_|str_|bytes_|bool_?|longdouble|(u?int|float|complex|datetime"
+    r"|timedelta)\d*_?)"
+    r"|numpy\.(core|_core)\.multiarray\|(scalar|_reconstruct)|numpy\.(core|_core)\.numeric\|_frombuffer"
+    r"|numpy\.random\._pickle\|__(generator|bit_generator|randomstate)_ctor"
+    r"|numpy\.random\.\w+\|__pyx_unpickle_SeedSequence|numpy\.ma\.core\|_mareconstruct"
+)
+_RUN_CODE = {  # by these a dotted name reaches out of a module that is no danger itself
+    *("os", "sys", "posix", "nt", "subprocess", "builtins", "__builtin__", "importlib", "ctypes", "shutil", "socket"),
+    *("pty", "runpy", "pickle", "marshal"),
+}
+_STANDARD = sys.stdlib_module_names | {
+    *("__builtin__", "commands", "copy_reg", "cPickle", "exceptions", "urllib2", "popen2", "distutils", "imp"),
+}
+
+
+def find_class(module: Any, name: Any) -> Name:
+    """What stands in for `module.name`; nothing is imported. Raises `Refused` for what can run code."""
+    if type(module) is not str or type(name) is not str:
+        raise Refused("asks for a class whose name is no text: do not trust the file, get it from its authors.")
+    if made := _CALLS.get((module, name)):
+        return Name(module, name, made)
+    if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
+        return Name(module, name, _refuse_call, dtype=_STORAGES[name])
+    top, *below = f"{module}.{name}".split(".")
+    sane = all(part.isidentifier() and not (part.startswith("__") and part.endswith("__")) for part in below)
+    if not sane or not top.isidentifier() or len(module) + len(name) > _LONGEST or _RUN_CODE & set(below):
+        raise _unneeded(module, name)
+    kind, where = f"{module}.{name}", f"{module}|{name}"
+    a_class = _is_class(below[-1])
+    if top in ("torch", "numpy"):
+        known = _TORCH_DATA.fullmatch(where) or _NUMPY_DATA.fullmatch(where)
+        function = _TORCH_FUNCTIONS.fullmatch(where)
+        if module == "torch._utils" and name.startswith("_rebuild_"):
+            raise Refused(f"has a tensor of a kind that is not read here ({kind}): save plain, dense tensors.")
+        if not (known or a_class or function):
+            raise _unneeded(module, name)
+        return Name(module, name, lambda *_: Inert(kind), runs=bool(function))
+    if top in _STANDARD:
+        names = next((names for place, names in _DATA.items() if f"{module}.".startswith(f"{place}.")), None)
+        if names is None or (names and name not in names.split()):
+            raise _unneeded(module, name)
+        return Name(module, name, lambda *_: Inert(kind))
+    return Name(module, name, lambda *_: Inert(kind), runs=not a_class)
+
+
+def _is_class(name: str) -> bool:
+    """By the convention that every package keeps: classes begin with a capital, functions do not."""
+    return name.lstrip("_")[:1].isupper()
+
+
+def _unneeded(module: str, name: str) -> Refused:
+    asked = f"{module}.{name}"[:80]
+    return Refused(
+        f"asks for {asked!a}, which weights have no need of: do not trust the file, get it from its authors."
+    )
+
+
+def _refuse_call(*_: Any) -> None:
+    raise Refused("calls what is no function: do not trust the file, get it from its authors.")
+
+
+def call(function: Any, arguments: Any, budget: list[int], new: bool = False) -> Any:
+    """What stands in for `function(*arguments)`; `new` makes an object of a class, and runs nothing of it either.
+
+    `budget` is what may still be copied. Raises `Refused` for a function that is not known.
+    """
+    if type(function) is not Name or type(arguments) is not tuple:
+        _refuse_call()
+    if function.runs and not new:
+        called = f"{function.module}.{function.name}"[:80]
+        raise Refused(
+            f"calls the function {called!a}, which weights have no need of: do not trust the file, "
+            "get it from its authors, or save the state dict alone."
+        )
+    if function.make is ordered:  # the one call that copies: many copies of one long list would fill the memory
+        budget[0] -= sum(len(items) for items in arguments)
+        if budget[0] < 0:
+            raise Refused("unfolds to more than a checkpoint can hold: do not trust the file.")
+    return function.make(*arguments)
+
+
+def build(target: Any, state: Any) -> None:
+    """The state of an object: kept for an object, dropped where it can say nothing about weights."""
+    if type(target) is Inert:
+        target.state = state
+    elif type(target) not in (Described, Unreadable, dict, list):  # hooks, `_metadata`, attributes of a dict
+        raise Refused("sets the state of what has none: do not trust the file, get it from its authors.")
