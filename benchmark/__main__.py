@@ -10,6 +10,7 @@ from pathlib import Path
 
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
 from benchmark.backbones.names import NAMES
+from benchmark.stop import Stopped, show_cursor, stoppable
 from datasets.errors import BadInput
 from datasets.text import printable
 
@@ -258,20 +259,22 @@ HOME = {
 
 def main(words: list[str] | None = None) -> int:
     args = parser().parse_args(words)
-    try:
-        return import_module(HOME[args.command]).run(args)
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = "goes on where it was"
-        if args.command in ("perf", "growth"):
-            again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
-        print(f"stopped; the same command {again}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with stoppable():
+        try:
+            return import_module(HOME[args.command]).run(args)
+        except BadInput as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as stop:
+            again = "goes on where it was"
+            if args.command in ("perf", "growth"):
+                again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
+            show_cursor()
+            print(f"stopped; the same command {again}", file=sys.stderr)
+            return stop.code if isinstance(stop, Stopped) else 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
 
 if __name__ == "__main__":

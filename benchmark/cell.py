@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import networks
-from benchmark.backbones.shapes import shapes_of
+from benchmark.backbones.shapes import shapes_named
 from benchmark.backbones.weights import read_weights
 from benchmark.cells import Cell
 from benchmark.checkpoint import write_safetensors
@@ -27,12 +28,13 @@ from benchmark.predictions import predicted, write_predictions
 from benchmark.progress import Watched, hearing
 from benchmark.provenance import Provenance
 from benchmark.records import write_record
-from benchmark.schema import check, plausible
+from benchmark.schema import EPOCH, check, plausible
 from benchmark.serving.head import Head
-from benchmark.timing import Energy, Peak
+from benchmark.sharing import Shared, sharing
+from benchmark.timing import Energy, Peak, Processor
 from benchmark.train import Report, train
 from datasets.batches import Batches
-from datasets.errors import BadInput
+from datasets.errors import BadInput, Unwritable
 from datasets.pack import class_names
 from methods.layers.network import Network, own_tensors, restore, stored_tensors
 from methods.method import Method
@@ -50,11 +52,12 @@ def run_cell(cell: Cell, results: Path, provenance: Provenance, device: str, rep
             if cell.predictions and not predicted(results, cell.hash, record["eval_images"]):
                 _predict_again(cell, results, device, report)
             return record
-        return _run(cell, results, provenance, device, report)
+        with sharing(device) as shared:
+            return _run(cell, results, provenance, device, shared, report)
     except BadInput as error:
         text = str(error)
         prefix = f"{cell.domain.name}: " if cell.domain.name not in text else ""
-        raise BadInput(f"{prefix}{text}") from None
+        raise (Unwritable if isinstance(error, Unwritable) else BadInput)(f"{prefix}{text}") from None
 
 
 class Ready(NamedTuple):
@@ -81,20 +84,27 @@ def _part(
 
 
 def _alone(
-    cell: Cell, method: Method, source: Network, images: Batches, results: Path, device: str, report: Report
+    cell: Cell,
+    method: Method,
+    source: Network,
+    images: Batches,
+    results: Path,
+    device: str,
+    shared: Shared,
+    report: Report,
 ) -> Ready:
     """Place the method on the backbone and train it on the domain; goes on from a checkpoint."""
     peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
     torch.manual_seed(cell.seed)
     network = method.place(source, cell.train.classes)
-    trained, batches, prepared = network, images, None
+    trained, batches, prepared, processor = network, images, None, 0.0
     if method.views:
-        begin = time.perf_counter()
+        begin, counter = time.perf_counter(), Processor(torch.device(device))
         frozen, trained = method.split(network)
         batches = FeatureBatches(frozen, images, method.views, cell.seed, hearing(report))
         hearing(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
-        prepared = time.perf_counter() - begin
+        prepared, processor = time.perf_counter() - begin, counter.seconds()
     checkpoint = _checkpoint(cell, results)
     resumed = checkpoint.is_file()
     if cell.profile.compile:
@@ -110,12 +120,15 @@ def _alone(
         checkpoint=checkpoint,
         precision=cell.profile.precision,
         compile=cell.profile.compile,
+        shared=shared,
         report=report,
     )
     measured = clock.summary() | {
         "peak_mb": peak.mb() if clock.ms else None,
-        "joules": None if resumed else energy.joules(),  # a part of the training is not its energy
+        # A part of the training is not its energy, and the counter is the whole card's.
+        "joules": None if resumed or shared.most() != 1 else energy.joules(),
         "prepare_seconds": prepared,
+        "cpu_seconds": total([processor, *(row.get("cpu_seconds") for row in history)]),
     }
     stored = stored_tensors(network, source)
     restore(network, source, stored)  # what is evaluated is what the file holds
@@ -171,6 +184,18 @@ def _served(bare: Network, cell: Cell, method: Method, together: nn.Module | Non
     return method.served(bare, together, names.index(domain.name), domain.mean, domain.std, cell.profile.crop)
 
 
+def total(parts: Iterable[float | None]) -> float | None:
+    """Their sum, null where one is not known."""
+    parts = list(parts)
+    return None if None in parts else math.fsum(parts)
+
+
+def most(counts: Iterable[int | None]) -> int | None:
+    """The largest, null where one is not known or there is none."""
+    counts = list(counts)
+    return None if None in counts else max(counts, default=None)
+
+
 def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
@@ -209,7 +234,7 @@ def _class_names(cell: Cell) -> tuple[str, ...] | None:
     return class_names(cell.train.packs[0]) if cell.train.packs else None
 
 
-def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
+def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared: Shared, report: Report) -> dict:
     (method,) = select(cell.method)
     profile = cell.profile
     before = own_record(results, cell.hash)  # of a run whose adapters are gone
@@ -219,19 +244,23 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
     train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
     test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
     source.size = test_images.crop
-    base = shapes = shapes_of(networks.build(profile, "plain", 1), source.size)
-    if cell.backbone.widen != 1:
-        shapes = shapes_of(networks.build(cell.backbone.network_profile, "plain", 1), source.size)
-    together, shared, clock = load_together(cell.joint, device) if cell.joint else (None, [], {})
+    base = shapes_named(profile.network, profile.width, source.size)
+    shapes = shapes_named(profile.network, cell.backbone.network_profile.width, source.size)
+    together, joint, clock = load_together(cell.joint, device) if cell.joint else (None, [], {})
     if cell.source_cell:
         ready = _source(source, about)
     elif method.alone:
-        ready = _alone(cell, method, source, train_images, results, device, report)
+        ready = _alone(cell, method, source, train_images, results, device, shared, report)
     else:
-        ready = _part(cell, method, together, shared, clock, test_images.crop, results)
+        ready = _part(cell, method, together, joint, clock, test_images.crop, results)
     network, history, measured, size = ready
     if together is not None and method.alone:
-        measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in shared)}
+        earlier = [row.get("cpu_seconds") for row in joint]
+        measured = {
+            **measured,
+            "prepare_seconds": math.fsum(row["seconds"] for row in joint),
+            "cpu_seconds": total([measured["cpu_seconds"], *earlier]),
+        }
     bare, difference = _bare(network, method, test_images)
     served = _served(bare, cell, method, together)
     inference = conv_macs(served, test_images.crop)
@@ -244,7 +273,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "eval_images": len(test_images),
         "correct": result.correct,
         "top1": None if result.correct is None else 100 * result.correct / len(test_images),
-        "history": history,
+        "history": [{name: row[name] for name in EPOCH} for row in history],
         "merge_difference": difference,
         "floats": floats,
         "bits": bits,
@@ -255,6 +284,8 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, report:
         "macs_train": conv_macs(network, test_images.crop),
         "macs_inference": inference,
         "train_seconds": math.fsum(row["seconds"] for row in history),
+        "cpu_seconds": total(row.get("cpu_seconds") for row in history),
+        "runs_on_device": most(row.get("runs_on_device") for row in history),
         **measured,
         "eval_img_s": result.img_s,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),

@@ -13,14 +13,19 @@ from datasets.catalogue import Domain
 HELD = 5  # a holdout keeps one in five images of each class back
 
 
+NEWER = {"compile": False, "deterministic": True}
+"""Settings that are newer than records and hashes are, and what those of before had: there where they differ."""
+
+
 def said(profile: Profile) -> dict:
-    """The whole profile. `compile` is newer than records and hashes are: it is there where it is on."""
-    return {name: value for name, value in dataclasses.asdict(profile).items() if name != "compile" or value}
+    """The whole profile, as records and hashes have it."""
+    kept = dataclasses.asdict(profile)
+    return {name: value for name, value in kept.items() if name not in NEWER or value != NEWER[name]}
 
 
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
-    names = ("network", "width", "shorter", "crop", "whole", "precision", "compile")
+    names = ("network", "width", "shorter", "crop", "whole", "precision", *NEWER)
     return {name: value for name, value in said(profile).items() if name in names}
 
 

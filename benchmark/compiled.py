@@ -18,6 +18,8 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
     torch._logging.set_logs(all=logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     options = {"fx_graph_cache": False, "triton.cudagraphs": device.type == "cuda"}
+    if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
+        options["deterministic"] = True  # no kernel is chosen by how fast it was this time; not in every torch
     try:
         torch.compile(torch.sin, dynamic=False, options=options)(torch.ones(2, device=device))
     except (RuntimeError, OSError) as error:

@@ -14,6 +14,8 @@ from benchmark.score import BASELINE
 
 PLACE = ("device", "machine", "workers", "threads")
 """Where a time was taken: those of two places are not comparable."""
+PARTED = 0.1
+"""Of the clock's time: a processor that had less of it, or more, was another program's meanwhile, or had several."""
 
 
 def spent(frame: pd.DataFrame) -> np.ndarray:
@@ -24,17 +26,20 @@ def spent(frame: pd.DataFrame) -> np.ndarray:
 def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, dict]:
     """By code of `row`: sums over the target domains, mean over seeds; against fine-tune in the same `group`.
 
-    A time is held against fine-tune's on the same domain and machine, as busy, of the same seed where there
-    is one (it was measured in the same hour) and of all seeds otherwise; else T/T_FFT is None.
+    A time is held against fine-tune's on the same domain and machine, of runs that shared the device alike, of the
+    same seed where there is one (it was measured in the same hour) and of all seeds otherwise; else T/T_FFT is None.
+    On a CPU both are processor time, which other programs do not lengthen, where all records have it.
     """
     frame, group, row = _targets(frame, group, row)
     place, seconds = codes(group, frame["domain"], *(frame[name] for name in PLACE)), spent(frame)
     peak, joules = frame["peak_mb"].to_numpy(float), frame["joules"].to_numpy(float)
+    processor = np.where(frame["device"] == "cpu", frame["cpu_seconds"].to_numpy(float), np.nan)
     fine = (frame["method"] == BASELINE).to_numpy()
-    same = _mean_at(codes(place, frame["seed"]), seconds, fine)
     columns = {
         "seconds": seconds,
-        "fine": np.where(np.isnan(same), _mean_at(place, seconds, fine), same),
+        "fine": _alike(frame, place, seconds, fine),
+        "processor": processor,
+        "fine processor": _alike(frame, place, processor, fine),
         "lean": peak / _mean_at(place, peak, fine & ~np.isnan(peak)),
         "joules": np.where(joules > 0, joules, np.nan),
     }
@@ -45,7 +50,8 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
     figures = pd.DataFrame(
         {
             "seconds": sums["seconds"] / seeds,
-            "T/T_FFT": sums["seconds"] / sums["fine"],
+            "processor s": sums["processor"] / seeds,
+            "T/T_FFT": (sums["processor"] / sums["fine processor"]).fillna(sums["seconds"] / sums["fine"]),
             "step ms": middle["step_ms"],
             "p10": middle["step_ms_p10"],
             "p90": middle["step_ms_p90"],
@@ -56,15 +62,36 @@ def times(frame: pd.DataFrame, group: np.ndarray, row: np.ndarray) -> dict[int, 
             "joules": sums["joules"] / seeds,
         }
     )
-    listed = {name: _listed(frame[name], row) for name in PLACE}
-    return {code: line | {name: listed[name][code] for name in PLACE} for code, line in _lines(figures)}
+    runs = frame["runs_on_device"].astype("Int64").astype(object)
+    listed = {name: _listed(frame[name], row) for name in PLACE} | {"runs_on_device": _listed(runs, row)}
+    return {code: line | {name: of.get(code, "") for name, of in listed.items()} for code, line in _lines(figures)}
+
+
+def parted(line: dict) -> bool:
+    """Whether clock and processor of a row of `times` part by more than a tenth: then its clock tells little."""
+    clock, processor = line["seconds"], line["processor s"]
+    return None not in (clock, processor) and abs(processor - clock) > PARTED * clock
+
+
+def _alike(frame: pd.DataFrame, place: np.ndarray, values: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    """(n,) fine-tune's mean at each record's place, of runs that shared the device alike, of its seed first; or NaN.
+
+    Records before schema 3 do not say how many shared it: those stand for any count, where no other does.
+    """
+    known, unsaid = fine & ~np.isnan(values), frame["runs_on_device"].isna().to_numpy()
+    shared = codes(place, frame["runs_on_device"])
+    found = _mean_at(codes(shared, frame["seed"]), values, known)
+    for of, marked in ((shared, known), (codes(place, frame["seed"]), known & unsaid), (place, known & unsaid)):
+        found = np.where(np.isnan(found), _mean_at(of, values, marked), found)
+    any_count = _mean_at(place, values, known)
+    return np.where(np.isnan(found) & unsaid, any_count, found)
 
 
 def _listed(values: pd.Series, row: np.ndarray) -> dict[int, str]:
-    """By code of `row` its one value, or all that it has."""
+    """By code of `row` its one value, or all that it has; null is none."""
     place, names = pd.factorize(values)
     found: dict[int, list[str]] = {}
-    for pair in np.unique(row * len(names) + place).tolist():
+    for pair in np.unique((row * len(names) + place)[place >= 0]).tolist():
         found.setdefault(pair // len(names), []).append(str(names[pair % len(names)]))
     return {code: ", ".join(sorted(texts)) for code, texts in found.items()}
 

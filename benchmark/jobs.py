@@ -1,96 +1,101 @@
-"""Runs cells and what they stand on: backbones and joint trainings first, nothing waiting for what it does not need."""
+"""Schedules jobs in the order of what they need: nothing waits for what it does not need."""
 
-from concurrent.futures import Future
 from pathlib import Path
 
-from benchmark.cells import Backbone, Cell, Joint
+from benchmark.cells import Cell
 from benchmark.precision import warning
-from benchmark.profiles import Profile
 from benchmark.provenance import Provenance
+from benchmark.records import sweep
+from benchmark.runs.job import Job, jobs_for
 from benchmark.screen import Screen
-from benchmark.workers import Workers, outcome
-from datasets.errors import BadInput
+from benchmark.workers import Ended, Workers
+from datasets.errors import Unwritable
 
 
 def work(
-    todo: list[Cell], results: Path, provenance: Provenance, device: str, workers: int, screen: Screen
-) -> list[str]:
+    todo: list[Cell],
+    results: Path,
+    provenance: Provenance,
+    device: str,
+    workers: int,
+    screen: Screen,
+    faults: list[str],
+) -> None:
     """Train each backbone and joint training that is missing once, then the cells that stand on it, the longest first.
 
-    Nothing waits for what it does not need. Returns the faults; what stands on a fault is not run.
+    Sentences of what could not be done are appended to `faults`; what stands on a fault is not run, all else is. A job
+    whose process died is tried once more, alone, when the others are done. Raises Unwritable at the first job that
+    could not write: every other would meet the same.
     """
-    bases = {c.backbone.hash: c.backbone for c in todo if not c.backbone.path.is_file()}
-    joints = {c.joint.hash: c.joint for c in todo if c.joint is not None and not c.joint.path.is_file()}
-    waiting: dict[str, Backbone | Joint | Cell] = bases | joints
-    waiting |= {c.hash: c for c in sorted(todo, key=lambda cell: -cell.work)}
-    epochs = {h: (j.profile.pretrain if h in bases else _profile(j).adapt).epochs for h, j in waiting.items()}
-    per_epoch = {h: job.work / epochs[h] for h, job in waiting.items()}
-    screen.expect(sum(job.work for job in waiting.values()))
-    unmade = set(bases) | set(joints)
-    faults: list[str] = []
-    jobs: dict[Future, Backbone | Joint | Cell] = {}
-    running: set[Future] = set()
-
-    def told(key: str, row: dict) -> None:
-        if "doing" in row:
-            screen.doing(key, row["doing"], row["done"], row["of"])
-        else:
-            screen.epoch(key, row, per_epoch[key])
-
+    jobs = jobs_for(todo, results, provenance)
+    screen.expect(sum(job.work for job in jobs))
     if text := warning(todo[0].profile.precision, device):  # of one command, one profile
         screen.say(text)
-    with Workers(workers, device) as pool:
-
-        def start_ready() -> None:
-            for key, job in list(waiting.items()):
-                if not _needs(job) & unmade:
-                    del waiting[key]
-                    future = _submit(pool, job, results, provenance)
-                    jobs[future] = job
-                    running.add(future)
-                    screen.begin(key, _doing(job), epochs[key])
-
-        start_ready()
-        for future in pool.finished(running, told):
-            job = jobs[future]
-            try:
-                done = outcome(future, _doing(job))
-                screen.end(job.hash, _done(job, done))
-                unmade.discard(job.hash)
-                start_ready()
-            except BadInput as fault:
-                faults.append(str(fault))
-                screen.end(job.hash, f"{_doing(job)}: not done")
-    return list(dict.fromkeys(faults))
+    try:
+        with Workers(workers, device) as pool:
+            _Schedule(jobs, pool, screen, faults).run()
+    except BaseException:
+        for cache in {cell.backbone.cache.parent for cell in todo}:  # of processes that were killed while they wrote
+            sweep(results, cache)
+        raise
 
 
-def _profile(job: Backbone | Joint | Cell) -> Profile:
-    return job.backbone.profile if isinstance(job, Joint) else job.profile
+class _Schedule:
+    def __init__(self, jobs: list[Job], pool: Workers, screen: Screen, faults: list[str]):
+        self.waiting = {job.key: job for job in jobs}
+        self.undone = set(self.waiting)
+        self.pool, self.screen, self.faults = pool, screen, faults
+        self.victims: dict[str, Job] = {}  # whose process died once
+        self.again: list[Job] = []
+
+    def run(self) -> None:
+        self._begin_ready()
+        while True:
+            for event in self.pool.events():
+                if isinstance(event, Ended):
+                    self._end(event)
+                else:
+                    self._tell(*event)
+            if not self.again:
+                return
+            self._begin(self.again.pop(0))
+
+    def _begin_ready(self) -> None:
+        for key, job in list(self.waiting.items()):
+            if not job.needs & self.undone:
+                del self.waiting[key]
+                self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        self.pool.submit(job)
+        self.screen.begin(job.key, job.describe(), job.epochs)
+
+    def _tell(self, job: Job, row: dict) -> None:
+        if "doing" in row:
+            self.screen.doing(job.key, row["doing"], row["done"], row["of"])
+        else:
+            self.screen.epoch(job.key, row, job.work / job.epochs)
+
+    def _end(self, end: Ended) -> None:
+        job = end.job
+        if isinstance(end.fault, Unwritable):
+            raise Unwritable(f"{end.fault}; then the same command goes on where it was")
+        if end.death and job.key not in self.victims:
+            self.victims[job.key] = job
+            self.again.append(job)
+            self.screen.end(job.key, f"{job.describe()}: {end.death}; it is tried once more after the others, alone")
+        elif end.fault or end.death:
+            self.faults += [end.trace] if end.trace else []
+            self.faults.append(str(end.fault) if end.fault else _dead(job, end.death))
+            self.screen.end(job.key, f"{job.describe()}: not done")
+        else:
+            self.undone.discard(job.key)
+            self.screen.end(job.key, job.summary(end.result))
+            self._begin_ready()
 
 
-def _needs(job: Backbone | Joint | Cell) -> set[str]:
-    if isinstance(job, Backbone):
-        return set()
-    joint = {job.joint.hash} if isinstance(job, Cell) and job.joint is not None else set()
-    return {job.backbone.hash} | joint
-
-
-def _submit(pool: Workers, job: Backbone | Joint | Cell, results: Path, provenance: Provenance) -> Future:
-    if isinstance(job, Backbone):
-        return pool.pretrain(job)
-    return pool.together(job) if isinstance(job, Joint) else pool.cell(job, results, provenance)
-
-
-def _doing(job: Backbone | Joint | Cell) -> str:
-    if isinstance(job, Backbone):
-        wide = f" of width {job.network_profile.width:g}" if job.widen != 1 else ""
-        return f"pretraining the {job.structure} backbone{wide}"
-    name = job.method.partition("(")[0]
-    return f"{name} over all domains" if isinstance(job, Joint) else f"{name} {job.domain.name}"
-
-
-def _done(job: Backbone | Joint | Cell, record: dict | None) -> str:
-    if not isinstance(job, Cell):
-        return _doing(job).replace("pretraining", "pretrained")
-    what = f"{job.method.partition('(')[0]:12} {job.domain.name:14} seed {job.seed}"
-    return f"{what}  predicted" if record["top1"] is None else f"{what}  {record['top1']:6.2f} %"
+def _dead(job: Job, how: str) -> str:
+    return (
+        f"{job.describe()}: {how}, the second time with nothing beside it; with more memory (or SET=batch= smaller, "
+        "which is another run) the same command goes on where it was"
+    )

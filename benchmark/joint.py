@@ -14,6 +14,7 @@ from benchmark.cells import Joint
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.progress import Watched
+from benchmark.sharing import Shared, sharing
 from benchmark.train import Report, train
 from datasets.batches import Batches, Plan
 from datasets.errors import BadInput
@@ -72,6 +73,11 @@ class Mixed:
 
 def train_together(joint: Joint, device: str, report: Report) -> None:
     """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
+    with sharing(device) as shared:
+        _train(joint, device, shared, report)
+
+
+def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
     (method,) = select(joint.method)
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
     if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
@@ -92,6 +98,7 @@ def train_together(joint: Joint, device: str, report: Report) -> None:
         state=own_tensors(module, source),
         checkpoint=checkpoint,
         precision=profile.precision,
+        shared=shared,
         report=report,
     )
     about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
@@ -111,8 +118,13 @@ def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dic
     except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
         what = str(error).splitlines()[0][:80]
         raise BadInput(f"{joint.path} is damaged ({what}); remove it, and it is trained again") from None
-    shared = [{**row, "seconds": row["seconds"] / len(joint.images)} for row in history]
-    return module, shared, clock
+    return module, [_share(row, len(joint.images)) for row in history], clock
+
+
+def _share(row: dict, domains: int) -> dict:
+    """One domain's part of an epoch."""
+    parts = {name: row[name] / domains for name in ("seconds", "cpu_seconds") if row.get(name) is not None}
+    return row | parts
 
 
 def _build(joint: Joint, device: str, seed: int) -> tuple[nn.Module, nn.Module]:

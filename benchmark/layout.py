@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmark import superseded
-from benchmark.costs import PLACE
+from benchmark.costs import PLACE, parted
 from benchmark.published import Published, published
 from benchmark.ranking import ranks
 from benchmark.score import BASELINE
@@ -148,8 +148,10 @@ def apart(table: Table) -> str:
 
 TIMING = (
     "Time: seconds and joules are sums over the target domains, mean over seeds; steps and throughput are medians. "
-    "T/T_FFT compares runs of the same seed, measured in the same hour, where there are such."
+    "T/T_FFT compares runs that shared the device alike, of the same seed, measured in the same hour, where there are "
+    "such, and on a CPU their processor time, which other programs do not lengthen."
 )
+DISTURBED = "* Clock and processor time part by more than a tenth: others had the machine, and seconds tell little."
 COST = (
     "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image. "
     "#par. also counts what all domains share beside the plain backbone: a wider one, a judge."
@@ -162,8 +164,14 @@ _DIGITS |= {"#par.": 2, "#par. with heads": 2, "kB a domain": 1, "MMACs": 1, "me
 
 def timing(table: Table) -> Sheet:
     """Ranked where all were measured on one device, as busy; times of others stand side by side without a place."""
-    busy = {tuple(row[name] for name in PLACE) for row in table.timing}
-    return _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
+    busy = {(*(row[name] for name in PLACE), row["device"] != "cpu" and row["runs_on_device"]) for row in table.timing}
+    sheet = _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
+    for line, row in zip(sheet.rows, table.timing, strict=True):
+        if parted(row):
+            line[sheet.head.index("seconds")] += "*"
+    if any(map(parted, table.timing)):
+        sheet.notes.append(DISTURBED)
+    return sheet
 
 
 def cost(table: Table) -> Sheet:
@@ -172,7 +180,7 @@ def cost(table: Table) -> Sheet:
 
 def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) -> Sheet:
     """Rows of one kind as text; `ranked` names the columns that have a best, and whether it is the largest."""
-    quiet = ("method", "seeds", "records", "machine", "workers", "threads")
+    quiet = ("method", "seeds", "records", "machine", "workers", "threads", "processor s", "runs_on_device")
     head = [name for name in (rows[0] if rows else ()) if name not in quiet]
 
     def text(name: str, value) -> str:

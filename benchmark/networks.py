@@ -12,6 +12,7 @@ from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.profiles import Profile
 from benchmark.progress import Watched, hearing
+from benchmark.sharing import Shared, sharing
 from benchmark.train import Report, train
 from datasets.errors import BadInput
 from methods.layers.network import Network
@@ -38,6 +39,11 @@ def memory_format(profile: Profile, device: torch.device) -> torch.memory_format
 
 def pretrain(backbone: Backbone, device: str, report: Report) -> None:
     """Train the backbone on its images and leave it at `backbone.path`; goes on from a checkpoint."""
+    with sharing(device) as shared:
+        _pretrain(backbone, device, shared, report)
+
+
+def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -> None:
     profile, recipe = backbone.network_profile, backbone.profile.pretrain
     batches = open_images(backbone.images, profile, recipe.batch, device)
     torch.manual_seed(profile.backbone_seed)
@@ -57,6 +63,7 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
         checkpoint=checkpoint,
         precision=profile.precision,
         compile=profile.compile,
+        shared=shared,
         report=report,
     )
     about = {

@@ -55,6 +55,7 @@ class Profile:
     pretrain: Recipe
     backbone_seed: int = 0
     compile: bool = False  # the training step by torch.compile
+    deterministic: bool = True  # on a GPU by kernels that give the same bits each time; a CPU's do
 
 
 _PAPER = Recipe(

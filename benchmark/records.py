@@ -20,7 +20,7 @@ from benchmark.parquet_file import open_parquet
 from benchmark.record_files import Fault, of_a_run, record_files, told
 from benchmark.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, wrong
 from datasets.errors import BadInput
-from datasets.io import write_bytes
+from datasets.io import clear, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,12 @@ def parquet(table: pa.Table) -> pa.Buffer:
 def write_table(table: pa.Table, path: Path) -> Path:
     """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
     return write_bytes(parquet(table), path)
+
+
+def sweep(results: Path, cache: Path) -> None:
+    """Remove what killed commands left half-written in a results folder and in the cache."""
+    below = ("records", "adapters", "unfinished", "predictions", "figures", "figures/curves")
+    clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
 
 
 def existing(source: Path | None) -> None:

@@ -4,7 +4,6 @@ The new record lies in RESULTS/reruns, a results folder that no table reads unle
 """
 
 import json
-import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 
 from benchmark import plan, run_command
 from benchmark.cells import Cell
+from benchmark.faults import told_at_the_end
 from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
 from benchmark.jobs import work
@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     record = recorded(args.hash, args.results)
     place = args.results / RERUNS
-    with Screen() as screen:
+    with told_at_the_end() as faults, Screen() as screen:
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
@@ -48,9 +48,8 @@ def run(args: Namespace) -> int:
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
         check_known([cell], provenance)
-        faults = work([cell], place, provenance, device, 1, screen)
+        work([cell], place, provenance, device, 1, screen, faults)
     if faults:
-        print("\n".join(faults), file=sys.stderr)
         return 2
     for trained in (cell.backbone.path if cell.source_cell else None, cell.joint and cell.joint.path):
         if trained is not None:  # for this rerun alone: another trains it again

@@ -14,6 +14,7 @@ import pandas as pd
 from benchmark import plan, table_files, tables
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
+from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, shown_last, sound_records
 from benchmark.given import read_given
 from benchmark.jobs import work
@@ -24,12 +25,12 @@ from benchmark.predictions import predicted, predictions_path
 from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance
 from benchmark.record_files import Fault, told
-from benchmark.records import read_frame
+from benchmark.records import read_frame, sweep
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
 from datasets.errors import BadInput
-from datasets.io import clear, temporary_name, write_all
+from datasets.io import temporary_name, write_all
 from datasets.text import printable
 from methods.registry import select, select_named
 
@@ -40,8 +41,14 @@ def run(args: Namespace) -> int:
     """0: every cell has its record; 2: some cell could not be run (its sentence is on stderr)."""
     device = device_of(args.device)
     request = dataclasses.replace(requested(args), predictions=args.predictions)
+    ready(args.results, request.cache)
+    with told_at_the_end() as faults:
+        _run(args, request, device, faults)
+        return 2 if faults else 0
+
+
+def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
-    ready(results, request.cache)
     with Screen() as screen:
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
@@ -55,13 +62,12 @@ def run(args: Namespace) -> int:
             at_hand = pd.concat([finished[finished["top1"].notna()], shipped(screen.say)])
         helping, lent = _baseline(request, data, asked, at_hand, screen)
         todo = _unfinished(asked, asked + helping, finished, results, screen)
-        faults = []
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
             workers = args.workers or (1 if device.startswith("cuda") else cores())
             provenance = Provenance.here(data, workers, command())
             check_known(todo, provenance)
-            faults = work(todo, results, provenance, device, workers, screen)
+            work(todo, results, provenance, device, workers, screen, faults)
         shown = [cell.hash for cell in asked + helping]
         with screen.busy("making the tables of all records"):
             frame = shown_last(results, shown)
@@ -80,9 +86,6 @@ def run(args: Namespace) -> int:
             f"Without labels, so predicted and in no table: the test split of {names}. `make submit` packs it.",
             markup=False,
         )
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 2 if faults else 0
 
 
 def shipped(say: Callable[[str], None]) -> pd.DataFrame:
@@ -173,8 +176,7 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    below = ("records", "adapters", "unfinished", "predictions", "figures", "figures/curves")
-    clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
+    sweep(results, cache)
 
 
 def probe(folder: Path) -> None:

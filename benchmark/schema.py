@@ -26,6 +26,8 @@ SINCE = {"together": 2} | dict.fromkeys(
 _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
 )
+EPOCH = tuple(field.name for field in _EPOCH)
+"""What a record's history says of an epoch."""
 
 # (name, type, what it says). Those marked hashed decide the numbers.
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (

@@ -18,6 +18,7 @@ from benchmark.evaluate import evaluate
 from benchmark.finished import adapters_path, finished_record, record_path
 from benchmark.identity import digest
 from benchmark.images import open_images
+from benchmark.numerics import settle
 from benchmark.precision import warning
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import read_record, write_table
@@ -25,7 +26,6 @@ from benchmark.run_command import command, device_of, requested
 from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from benchmark.serve import MultiDomain
-from benchmark.workers import settle
 from datasets.errors import BadInput
 from methods.layers.network import Network, conv_like, merged
 from methods.method import Method
@@ -124,7 +124,7 @@ def _all_there(cells: list[Cell], args: Namespace) -> None:
 
 def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     """One row a domain."""
-    settle(pair[0].profile.precision)
+    settle(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
     held = [served.held[served.load(adapters_path(results, cell.hash))] for cell in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]

@@ -4,7 +4,6 @@ The recorded sweep is what the entries' `lr` come from: results/standin/sweep.pa
 """
 
 import statistics
-import sys
 from argparse import Namespace
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from benchmark import plan
 from benchmark.cells import Cell
+from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, sound_records
 from benchmark.jobs import work
 from benchmark.known import check_known
@@ -59,6 +59,14 @@ def run(args: Namespace) -> int:
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
     request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
     ready(args.results, args.cache)
+    with told_at_the_end() as faults:
+        rows = _swept(args, request, faults)
+        return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
+
+
+def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[dict]:
+    """Train what is missing and write both files; the rows of the table."""
+    short = request.profile
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
@@ -74,7 +82,8 @@ def run(args: Namespace) -> int:
             screen.say(line)
         where = Provenance.here(data, cores(), command())
         check_known(todo, where)
-        faults = work(todo, args.results, where, "cpu", cores(), screen) if todo else []
+        if todo:
+            work(todo, args.results, where, "cpu", cores(), screen, faults)
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
     rows = []
     for (method, rate), some in cells.items():
@@ -87,9 +96,7 @@ def run(args: Namespace) -> int:
         write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), args.results / "sweep.md"),
     ]
     screen.files(paths)
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
+    return rows
 
 
 def _rates(method: Method) -> list[tuple[Method, float]]:

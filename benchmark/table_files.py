@@ -112,7 +112,7 @@ def _table1(found: list[Table]) -> pa.Table:
 def _rows(found: list[Table], kind: str) -> pa.Table:
     """The timing or cost rows of every group, with the group's columns behind."""
     rows = [row | table.group for table in found for row in getattr(table, kind)]
-    texts, known = {"Model", "device", "machine", "workers", "threads"}, dict(ABOUT)
+    texts, known = {"Model", "device", "machine", "workers", "threads", "runs_on_device"}, dict(ABOUT)
     names = rows[0] if rows else ()
     schema = [(n, known.get(n, pa.string() if n in texts else pa.float64())) for n in names]
     return pa.Table.from_pylist(rows, pa.schema(schema))

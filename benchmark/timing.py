@@ -1,9 +1,12 @@
-"""Step times by CUDA events on a GPU and a monotonic clock on a CPU; peak memory; energy where NVML tells."""
+"""Step times by CUDA events on a GPU and a monotonic clock on a CPU; processor time; peak memory; energy."""
 
 import time
 
 import numpy as np
 import torch
+
+from benchmark.malloc import give_back
+from benchmark.nvml import millijoules
 
 WARM_UP = 3  # steps whose times are not counted: allocation, kernel choice
 
@@ -16,6 +19,7 @@ class Clock:
         self.ms: list[float] = []
         self.images: list[int] = []
         self._marks: list = []
+        self._processor = Processor(device)
 
     def _mark(self):
         if not self.cuda:
@@ -25,21 +29,22 @@ class Clock:
         return event
 
     def start(self) -> None:
+        self._processor.start()
         self._marks = [self._mark()]
 
     def step(self, images: int) -> None:
         self._marks.append(self._mark())
         self.images.append(images)
 
-    def stop(self) -> float:
-        """Seconds since `start`, by the same clock."""
+    def stop(self) -> tuple[float, float | None]:
+        """Seconds since `start`, by the same clock; and the processor's on a CPU."""
         if self.cuda:
             torch.cuda.synchronize()
             spans = [a.elapsed_time(b) for a, b in zip(self._marks, self._marks[1:], strict=False)]
         else:
             spans = (np.diff(self._marks) * 1e3).tolist()
         self.ms += spans
-        return sum(spans) / 1e3
+        return sum(spans) / 1e3, self._processor.seconds()
 
     def summary(self) -> dict[str, float | None]:
         """Median, p10 and p90 of the step in ms and images per second; null where too few steps ran."""
@@ -55,14 +60,33 @@ class Clock:
         }
 
 
+class Processor:
+    """Processor time of this process: what other programs on the machine take is not in it. Null on a GPU."""
+
+    def __init__(self, device: torch.device):
+        self._counted = device.type == "cpu"
+        self.start()
+
+    def start(self) -> None:
+        self._start = time.process_time()
+
+    def seconds(self) -> float | None:
+        """Since its making or `start`."""
+        return time.process_time() - self._start if self._counted else None
+
+
 class Peak:
-    """Peak memory since its making, in MB: the GPU's allocations, or the process's resident set on Linux."""
+    """Peak memory since its making, in MB: the GPU's allocations, or the process's resident set on Linux.
+
+    What this process did before is not in it: what that left is freed and given back first.
+    """
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             return
+        give_back()
         try:
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")
@@ -81,27 +105,12 @@ class Peak:
 
 
 class Energy:
-    """Joules since its making, from the GPU's own counter; null where there is none."""
+    """Joules since its making, from the GPU's own counter, which is the whole card's; null where there is none."""
 
     def __init__(self, device: torch.device):
-        self._device = device
-        self._start = self._millijoules()
+        self._device = str(device)
+        self._start = millijoules(self._device)
 
     def joules(self) -> float | None:
-        end = self._millijoules()
+        end = millijoules(self._device)
         return None if self._start is None or end is None else (end - self._start) / 1e3
-
-    def _millijoules(self) -> int | None:
-        if self._device.type != "cuda":
-            return None
-        try:
-            import pynvml
-        except ImportError:
-            return None
-        try:  # by UUID: NVML counts all GPUs, torch those of CUDA_VISIBLE_DEVICES
-            pynvml.nvmlInit()
-            uuid = torch.cuda.get_device_properties(self._device).uuid
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        except (AttributeError, pynvml.NVMLError):  # an older torch has no uuid
-            return None

@@ -13,6 +13,7 @@ from benchmark.checkpoint import Checkpoint
 from benchmark.compiled import compiled
 from benchmark.profiles import Recipe
 from benchmark.schedule import learning_rate
+from benchmark.sharing import Shared
 from benchmark.timing import Clock
 from datasets.errors import BadInput
 from methods.method import Method
@@ -32,15 +33,16 @@ def train(
     checkpoint: Path,
     precision: str = "fp32",
     compile: bool = False,
+    shared: Shared | None = None,
     report: Report = lambda epoch: None,
 ) -> tuple[list[dict], Clock]:
     """Train what requires gradients in `network` and return (per-epoch history, step times).
 
     `batches.train(seed, epoch)` yields (x, y); loss, optimiser and what follows a step are the method's.
     `state` are the tensors that a checkpoint must hold beside the optimiser's: all that training changes.
-    `precision` and `compile` are the profile's. After every epoch `state` and the optimiser's are written to
-    `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken run. Raises BadInput when
-    the loss is not finite.
+    `precision` and `compile` are the profile's; `shared` tells how many runs are on the device. After every epoch
+    `state` and the optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits
+    as an unbroken run. Raises BadInput when the loss is not finite.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     groups = method.groups(network, recipe.decay, len(batches))
@@ -71,13 +73,14 @@ def train(
             total += value.detach() * len(y)
             right += (logits.detach().argmax(1) == y).sum()
             clock.step(len(y))
-        seconds = clock.stop()
+        seconds, processor = clock.stop()
         mean = total.item() / len(batches)
         if not math.isfinite(mean):
             raise BadInput(f"the loss became {mean} in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
         if lost := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
             raise BadInput(f"{lost[0]} became infinite in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
-        row = {"epoch": epoch + 1, "loss": mean, "train_top1": 100 * right.item() / len(batches), "seconds": seconds}
+        row = {"epoch": epoch + 1, "loss": mean, "train_top1": 100 * right.item() / len(batches)}
+        row |= {"seconds": seconds, "cpu_seconds": processor, "runs_on_device": shared and shared.most()}
         history.append(row)
         saved.save(history)
         report(row)

@@ -1,146 +1,199 @@
-"""Processes that train side by side, and the messages they send.
+"""Processes on this machine that do jobs side by side; the death of one is that of its job alone.
 
 On a CPU each job runs in a process with one thread: two of them train a slim network about 1.3 times
 faster than one with two threads, a job's numbers do not depend on how many cores a machine has, and
-jobs beside each other do not wait for each other's threads.
+jobs beside each other do not wait for each other's threads. Each process has a pipe of its own, so there is nothing
+that one of them could break for the others, or leave behind in the system.
 """
 
 import multiprocessing
 import os
 import signal
-import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from pathlib import Path
+from multiprocessing import connection
+from typing import Any, NamedTuple
 
-from benchmark.cells import Backbone, Cell, Joint
-from benchmark.provenance import Provenance
-from datasets.errors import BadInput
-
-THREADS = 1
+from benchmark.numerics import offender
+from benchmark.runs.job import Job, Report
+from datasets.children import end_with_parent, sheltered
+from datasets.errors import BadInput, Unwritable
+from datasets.text import printable
 
 # glibc gives large blocks back to the system at once and fetches them again at every step; told to keep
 # them, a step is about 7 % faster (measured: width 0.25 and 0.5, batch 32). Read when a process starts.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32), "OMP_NUM_THREADS": "1"}
 
-_messages = None
+
+class Told(NamedTuple):
+    """What a job tells on its way: an epoch that ended, or what it is doing and how far that is."""
+
+    job: Job
+    row: dict
 
 
-def _begin(messages) -> None:
-    """First thing in a worker: keep the way home, and leave when the parent is gone, however it went."""
-    global _messages
-    _messages = messages
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+class Ended(NamedTuple):
+    """A job ended: with a result; a fault; or the death of its process, which says how. A defect has its trace."""
 
-
-def _tell(key: str, row: dict) -> None:
-    _messages.put((key, row))
+    job: Job
+    result: Any = None
+    fault: BadInput | None = None
+    death: str | None = None
+    trace: str | None = None
 
 
 class Home:
     """A job's way home: its epochs as they end, and what it does beside them."""
 
-    def __init__(self, key: str):
-        self._key = key
+    def __init__(self, send: Callable[[dict], None]):
+        self._send = send
         self.doing("starting")  # before torch is loaded
 
     def __call__(self, row: dict) -> None:
-        _tell(self._key, row)
+        self._send(row)
 
     def doing(self, what: str, done: float = 0, of: int = 0) -> None:
-        _tell(self._key, {"doing": what, "done": done, "of": of})
+        self._send({"doing": what, "done": done, "of": of})
 
 
-def settle(precision: str) -> None:
-    """One thread; and float32 is float32 on a GPU too, unless the precision asked for is tf32."""
-    import torch
-
-    torch.set_num_threads(THREADS)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-
-
-def _pretrain(backbone: Backbone, device: str) -> None:
-    home = Home(backbone.hash)
-    from benchmark.networks import pretrain
-
-    settle(backbone.profile.precision)
+def outcome(job: Job, device: str, report: Report) -> Ended:
+    """Do the job here; whatever it raises becomes its end."""
     try:
-        pretrain(backbone, device, home)
-    except BadInput as error:
-        what = f"{backbone.images.domain.name}: pretraining the {backbone.structure} backbone"
-        raise BadInput(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
+        return Ended(job, result=job.execute(device, report))
+    except Unwritable as fault:
+        return Ended(job, fault=Unwritable(str(fault)))
+    except BadInput as fault:
+        return Ended(job, fault=BadInput(str(fault)))
+    except Exception as error:
+        if memory_is_out(error):
+            return Ended(job, death="memory ran out")
+        if isinstance(error, RuntimeError) and (operation := offender(error)):
+            sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
+            return Ended(job, fault=BadInput(f"{job.describe()}: {sentence}"))
+        trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))
+        sentence = f"{job.describe()}: ended by a defect, whose trace stands above; the other runs went on"
+        return Ended(job, fault=BadInput(sentence), trace=trace)
 
 
-def _together(joint: Joint, device: str) -> None:
-    home = Home(joint.hash)
-    from benchmark.joint import train_together
-
-    settle(joint.backbone.profile.precision)
-    try:
-        train_together(joint, device, home)
-    except BadInput as error:
-        raise BadInput(f"{joint.method.partition('(')[0]}, over all domains: {error}") from None
+def memory_is_out(error: Exception) -> bool:
+    """Whether Python, torch's allocator of the CPU, or a GPU's found no memory."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
 
 
-def _cell(cell: Cell, results: Path, provenance: Provenance, device: str) -> dict:
-    home = Home(cell.hash)
-    from benchmark.cell import run_cell
+def _serve(pipe: connection.Connection, device: str) -> None:
+    """The life of a worker: jobs come in, epochs and ends go out, until the pipe is closed."""
+    end_with_parent()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        end = outcome(job, device, Home(pipe.send))
+        pipe.send(end._replace(job=None))
+        if end.death:  # what it still holds would be the next one's want
+            return
 
-    settle(cell.profile.precision)
-    return run_cell(cell, results, provenance, device, home)
+
+class _Worker:
+    """A process with a pipe, and the job it is at."""
+
+    def __init__(self, device: str):
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(theirs, device))
+        with sheltered():
+            self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+
+    def begin(self, job: Job) -> bool:
+        """False where the process died while it waited."""
+        try:
+            self.pipe.send(job)
+        except OSError:
+            return False
+        self.job = job
+        return True
+
+    def next(self) -> Told | Ended:
+        """What it has to say; its death is the end of its job."""
+        job = self.job
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return Ended(job, death=how_it_died(self.process.exitcode))
+        return message._replace(job=job) if isinstance(message, Ended) else Told(job, message)
+
+    def end(self, now: bool) -> None:
+        """Let it go, or kill it `now`: what is unfinished is on disk up to its last epoch."""
+        if now:
+            self.process.kill()
+        self.pipe.close()
+        self.process.join()
+        self.process.close()
+
+
+def how_it_died(code: int) -> str:
+    """In words, from an exit code as `multiprocessing` has it."""
+    if code == -signal.SIGKILL:
+        return "its process was killed, mostly for want of memory"
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended itself with code {code}"
 
 
 class Workers:
-    """A pool whose jobs report each epoch; used as a context manager."""
+    """Up to `count` processes, started as they are needed; used as a context manager."""
 
     def __init__(self, count: int, device: str):
-        self.device = device
+        self._count, self._device = count, device
+        self._queue: deque[Job] = deque()
+        self._idle: list[_Worker] = []
+        self._busy: dict[connection.Connection, _Worker] = {}
         os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-        spawn = multiprocessing.get_context("spawn")
-        self._messages = spawn.SimpleQueue()
-        self._pool = ProcessPoolExecutor(count, spawn, _begin, (self._messages,))
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind is not None:  # stopped: what is unfinished is on disk up to its last epoch
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-        self._pool.shutdown(cancel_futures=True)
+        for worker in self._idle + list(self._busy.values()):
+            worker.end(now=kind is not None)
 
-    def pretrain(self, backbone: Backbone) -> Future:
-        return self._pool.submit(_pretrain, backbone, self.device)
+    def submit(self, job: Job) -> None:
+        """Jobs begin in this order."""
+        self._queue.append(job)
 
-    def together(self, joint: Joint) -> Future:
-        return self._pool.submit(_together, joint, self.device)
+    def events(self) -> Iterator[Told | Ended]:
+        """What happens, as it happens, until all jobs ended, those submitted meanwhile too."""
+        while self._queue or self._busy:
+            while self._queue and len(self._busy) < self._count:
+                self._begin(self._queue.popleft())
+            for pipe in connection.wait(list(self._busy)):
+                worker = self._busy[pipe]
+                event = worker.next()
+                if isinstance(event, Ended):
+                    del self._busy[pipe]
+                    if event.death:
+                        worker.end(now=True)
+                    else:
+                        self._idle.append(worker)
+                yield event
 
-    def cell(self, cell: Cell, results: Path, provenance: Provenance) -> Future:
-        return self._pool.submit(_cell, cell, results, provenance, self.device)
-
-    def finished(self, jobs: set[Future], told: Callable[[str, dict], None]) -> Iterator[Future]:
-        """Yield each job as it ends, and those added to `jobs` meanwhile.
-
-        `told(key, row)` is called for every message in between, of an epoch or of what is done beside them.
-        """
-        while jobs:
-            done, _ = wait(jobs, timeout=0.2, return_when=FIRST_COMPLETED)
-            while not self._messages.empty():
-                told(*self._messages.get())
-            jobs -= done
-            yield from done
-
-
-def outcome(job: Future, what: str):
-    """The job's result; BadInput passes; a worker that died becomes one sentence."""
-    from concurrent.futures.process import BrokenProcessPool
-
-    try:
-        return job.result()
-    except BrokenProcessPool:
-        raise BadInput(
-            f"{what}: a worker process was killed, mostly for want of memory; run the same command again "
-            "(it goes on where it was), with WORKERS=1 if it happens twice"
-        ) from None
+    def _begin(self, job: Job) -> None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.begin(job):
+                break
+            worker.end(now=True)
+        else:
+            worker = _Worker(self._device)
+            self._idle.append(worker)  # so that it is ended whatever happens before it is busy
+            worker.begin(job)
+            self._idle.remove(worker)
+        self._busy[worker.pipe] = worker

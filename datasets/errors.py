@@ -54,3 +54,7 @@ class BadImages(BadInput):
 
     def __str__(self) -> str:
         return printable(f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}")
+
+
+class Unwritable(BadInput):
+    """A place that takes nothing now (full, over quota, read-only, failing): whatever writes there meets it again."""

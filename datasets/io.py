@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datasets.errors import BadInput
+from datasets.errors import BadInput, Unwritable
 
 LEFT = 24 * 3600  # s without a change: then what a command elsewhere was writing is taken for left behind
 _FEW = 64  # files synced one by one; more cost minutes (a commit of the journal each), and the whole disk is synced
@@ -73,6 +73,9 @@ def _fill(path: Path, content: Any) -> None:
 
 
 def _unwritten(path: Path, error: OSError, named: str) -> BadInput:
+    kind = Unwritable
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):  # in the way of this one alone
+        kind = BadInput
     reason, mend = error.strerror or str(error), "see its rights"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "free some space"
@@ -81,7 +84,7 @@ def _unwritten(path: Path, error: OSError, named: str) -> BadInput:
     if isinstance(error, IsADirectoryError):
         reason, mend = "a folder stands there", "remove that"
     named = "CACHE" if path.parent.name == "backbones" else named
-    return BadInput(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=")
+    return kind(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=")
 
 
 def move(temporary: Path, path: Path) -> None:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmark.progress import Told
+from datasets.children import sheltered
 from datasets.cores import cores
 from datasets.errors import BadInput
 
@@ -24,7 +25,8 @@ def measured(name: str, cache: Path, told: Told) -> Iterator[dict]:
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_measure, args=(name, cache, there))
-    process.start()
+    with sheltered():  # until it has a session of its own
+        process.start()
     there.close()  # the child's end alone is open: when it is gone, reading ends
     try:
         while True:

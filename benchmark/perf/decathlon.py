@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.networks import build, memory_format
+from benchmark.numerics import settle
 from benchmark.profiles import PROFILES
 from benchmark.train import train
-from benchmark.workers import settle
 from datasets.batches import Batches, everything
 from datasets.catalogue import DOMAINS, SOURCE, Domain
 from methods.layers.network import own_tensors
@@ -50,8 +50,8 @@ def epoch(
 
     The first epoch warms up: kernels are chosen or compiled, memory is fetched.
     """
-    settle(precision)
     profile = dataclasses.replace(PROFILES["decathlon"], precision=precision, width=width)
+    settle(profile, device)
     recipe = dataclasses.replace(profile.adapt, epochs=2)
     crop = profile.crop if domain.crop else profile.whole
     pack = DrawnPack(images, domain.classes)

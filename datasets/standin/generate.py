@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from PIL import Image
 
 from datasets.annotations import annotation_path, read_split, write_annotations
 from datasets.catalogue import DOMAINS, SPLITS, Domain
+from datasets.children import end_with_parent, sheltered
 from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import clear, make_folder, move, remove, temporary_name
@@ -172,8 +174,12 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
     if workers == 1:
         collect(_draw_chunk(*job) for job in jobs)
     else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            collect(pool.map(_draw_chunk, *zip(*jobs, strict=True)))
+        spawn = multiprocessing.get_context("spawn")
+        with ExitStack() as stack:
+            with sheltered():  # processes are started as jobs come in
+                pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, end_with_parent))
+                drawn = pool.map(_draw_chunk, *zip(*jobs, strict=True))
+            collect(drawn)
     for domain in domains:
         first = 1
         for split in SPLITS:

@@ -30,7 +30,7 @@ class SNELLConv(DeltaConv):
         heads = zip(HEADS, self.o.chunk(2), self.i.chunk(2), strict=True)
         dense = sum(c * torch.cdist(o.mT, i.mT) for c, o, i in heads)
         size = dense.detach().abs()
-        least = size.flatten().kthvalue(size.numel() - self.kept + 1).values
+        least = size.flatten().topk(self.kept, sorted=False).values.min()  # kthvalue's is not settled on a GPU
         return dense * (size >= least)
 
     def weight(self) -> Tensor:

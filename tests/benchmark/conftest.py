@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from shop import Shop
 from benchmark import plan, workers
 from benchmark.__main__ import main
 from benchmark.profiles import profile
+from benchmark.runs.job import Job
 from benchmark.serve import MultiDomain
 from datasets.annotations import write_annotations
 from datasets.catalogue import DOMAINS
@@ -184,12 +184,10 @@ def finished(bench: Bench, together) -> Path:
 
 
 class Inline:
-    """In place of the worker processes: every job is done at once, in this one."""
-
-    told: list[tuple[str, dict]] = []
+    """In place of the worker processes: every job is done in this one, when its turn comes."""
 
     def __init__(self, count: int, device: str):
-        self.device = device
+        self.device, self.queue = device, []
 
     def __enter__(self) -> "Inline":
         return self
@@ -197,40 +195,21 @@ class Inline:
     def __exit__(self, *_) -> None:
         pass
 
-    def _done(self, function: Callable, *arguments) -> Future:
-        job = Future()
-        try:
-            job.set_result(function(*arguments, self.device))
-        except Exception as error:
-            job.set_exception(error)
-        return job
+    def submit(self, job: Job) -> None:
+        self.queue.append(job)
 
-    def pretrain(self, backbone) -> Future:
-        return self._done(workers._pretrain, backbone)
-
-    def cell(self, *arguments) -> Future:
-        return self._done(workers._cell, *arguments)
-
-    def together(self, joint) -> Future:
-        return self._done(workers._together, joint)
-
-    def finished(self, jobs: set[Future], told: Callable) -> Iterator[Future]:
-        while jobs:
-            while self.told:
-                told(*self.told.pop())
-            yield jobs.pop()
-
-    @classmethod
-    def put(cls, message: tuple[str, dict]) -> None:
-        cls.told.append(message)
+    def events(self) -> Iterator[workers.Told | workers.Ended]:
+        while self.queue:
+            job, heard = self.queue.pop(0), []
+            end = workers.outcome(job, self.device, workers.Home(heard.append))
+            yield from (workers.Told(job, row) for row in heard)
+            yield end
 
 
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
     monkeypatch.setattr("benchmark.jobs.Workers", Inline)
-    monkeypatch.setattr(workers, "_messages", Inline)
-    Inline.told.clear()
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()

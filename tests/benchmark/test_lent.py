@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from benchmark import networks, plan, run_command
 from benchmark.lent import lend, sums
+from benchmark.numerics import settle
 from benchmark.profiles import profile
 from benchmark.provenance import machine, versions
 from benchmark.records import read_records
-from benchmark.workers import settle
 from datasets.errors import BadInput
 from methods.registry import select
 
@@ -131,7 +131,7 @@ def test_pretraining_gives_it_again(tmp_path: Path):
     """To the bit where it was made, on one kind of processor and torch; elsewhere it learns as well."""
     request = plan.Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
     (cell,) = plan.cells(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
-    settle("fp32")
+    settle(request.profile, "cpu")
     networks.pretrain(cell.backbone, "cpu", lambda row: None)
     ours, theirs = (about(path / cell.backbone.path.name) for path in (cell.backbone.path.parent, FOLDER))
     mine, shipped = (losses(json.loads(said["history"])) for said in (ours, theirs))

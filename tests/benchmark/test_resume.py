@@ -80,18 +80,22 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
 
 
 @LINUX
-def test_ctrl_c_ends_in_one_line(bench, finished: Path, tmp_path: Path):
-    """A terminal sends it to the workers too; they say nothing, and no one stays."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tmp_path: Path):
+    """A terminal or scheduler sends it to the workers too; they say nothing, no one stays and nothing is leaked."""
     longer = LONG.replace(" epochs=40", " epochs=400")  # the second must not end while we look
     run = bench.start("--domains", "dtd", method="feature,finetune", settings=longer, results=tmp_path)
     # until one worker waits for work and the other trains
     until(run, lambda: len(list((tmp_path / "records").glob("[!.]*.parquet"))) == 1)
     until(run, lambda: len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1)
     workers = [gone(worker) for worker in children(run.pid)]
-    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(run.pid, number)
     out, _ = run.communicate()
-    assert run.returncode == 130 and "Traceback" not in out, out
-    assert out.endswith("stopped; the same command goes on where it was\n")
+    assert run.returncode == 128 + number, out
+    *lines, last = out.splitlines()
+    assert last == "stopped; the same command goes on where it was"
+    assert all(line.startswith("[") for line in lines), out
+    assert list(tmp_path.rglob(".*")) == [] and len(list((tmp_path / "unfinished").iterdir())) == 1
     assert workers
     for ended in workers:
         ended()
@@ -112,6 +116,7 @@ def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planne
     assert broken["top1"] == whole["top1"]
     assert [row["loss"] for row in broken["history"]] == [row["loss"] for row in whole["history"]]
     assert broken["step_ms"] is None and broken["peak_mb"] is None, "no step was timed after the last stop"
+    assert broken["cpu_seconds"] > 0 and broken["runs_on_device"] == 1, "kept in the checkpoint"
     assert list((tmp_path / "broken" / "unfinished").iterdir()) == []
 
 

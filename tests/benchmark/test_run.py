@@ -18,6 +18,7 @@ from benchmark.profiles import profile
 from benchmark.records import read_frame, read_records
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
+from datasets.errors import Unwritable
 from datasets.pack import Pack
 from methods.registry import select
 
@@ -70,6 +71,7 @@ def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path
         assert r["limit"] is None and r["joules"] is None and not r["standin"] and not r["off_the_shelf"]
         assert len(r["history"]) == (6 if r["source_cell"] else 2)
         assert r["train_seconds"] == pytest.approx(sum(row["seconds"] for row in r["history"]))
+        assert r["cpu_seconds"] > 0 and r["runs_on_device"] >= 1, "of the pretraining for the backbone's own cell"
         assert r["merged"] and 0 <= r["merge_difference"] < 1e-3
         assert (r["prepare_seconds"] is not None) == (r["method"] == "feature" and not r["source_cell"])
         assert r["structure"] == ("series" if r["method"] == "res_adapter" else "plain")
@@ -218,6 +220,18 @@ def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
     assert table1(copied)["finetune"]["S"] == pytest.approx(2500)
 
 
+def test_faults_are_told_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
+    def full(*_) -> None:
+        raise Unwritable("table1.parquet cannot be written (No space left on device); free some space")
+
+    monkeypatch.setattr("benchmark.run_command.write_all", full)
+    diverging = "width=0.125 epochs=2 lr=1e9 pretrain.epochs=6 batch=8 pretrain.batch=8"
+    done = here("--domains", "dtd", method="finetune", settings=diverging, results=copied)
+    fault, full = done.err.splitlines()
+    assert done.code == 2 and fault.startswith("dtd: ") and "lower the rate" in fault
+    assert full.startswith("table1.parquet cannot be written")
+
+
 def test_some_domains_give_neither_mean_nor_score(here, tmp_path: Path):
     done = here("--domains", "svhn,dtd", method="feature", results=tmp_path)
     assert done.code == 0, done.err
@@ -329,6 +343,15 @@ def test_compiled_is_another_run_of_another_table(planned):
     request, _, _ = planned("par_adapter", "width=0.125 compile=true")
     for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "lwf", "spottune"):
         assert name in (sentence := refusal(request, *select(name))) and sentence.endswith("leave it out")
+
+
+def test_what_need_not_repeat_its_bits_is_another_run(planned):
+    """And what does, as by default, has the hash and the settings of before there was the choice."""
+    settings = ("", " deterministic=true", " deterministic=false")
+    usual, same, other = (planned("par_adapter", f"width=0.125{more}")[2][0] for more in settings)
+    assert usual.hash == same.hash and "deterministic" not in json.loads(usual.settings)
+    assert other.hash != usual.hash and other.backbone.hash != usual.backbone.hash
+    assert json.loads(other.settings)["deterministic"] is False
 
 
 def test_given_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):

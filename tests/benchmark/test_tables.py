@@ -239,6 +239,46 @@ def test_times_stand_against_the_baseline_of_the_same_machine_and_load():
     assert times(ten(joules=2.0))["finetune"]["joules"] == pytest.approx(18)
 
 
+def test_ratios_on_a_cpu_are_of_processor_time_and_rows_disturbed_by_others_are_marked():
+    def line(records: list[dict]) -> dict:
+        return {row["method"]: row for row in one(records).timing}["f"]
+
+    def shown(records: list[dict]) -> tuple[dict[str, str], list[str]]:
+        sheet = layout.timing(one(records))
+        return {row[0]: row[sheet.head.index("seconds")] for row in sheet.rows}, sheet.notes
+
+    quiet, base = {"train_seconds": 4.0, "cpu_seconds": 4.0}, ten(train_seconds=4.1, cpu_seconds=4.0)
+    for seconds, mark in ((3.0, ""), (3.29, ""), (3.4, "*"), (8.0, "*")):
+        disturbed = base + ten("f", train_seconds=seconds, cpu_seconds=3.0)
+        assert line(disturbed)["T/T_FFT"] == pytest.approx(0.75), "whatever the clock says"
+        assert line(disturbed)["seconds"] == pytest.approx(9 * seconds)
+        assert line(disturbed)["processor s"] == pytest.approx(27)
+        texts, notes = shown(disturbed)
+        assert texts == {"F": f"{9 * seconds:.1f}{mark}", "Finetune": "36.9"}
+        assert (layout.DISTURBED in notes) == bool(mark)
+    assert line(base + ten("f", train_seconds=2.0, prepare_seconds=6.0, cpu_seconds=8.0))["T/T_FFT"] == 2
+    # Records of before have the clock alone, and so has a GPU.
+    assert line(ten() + ten("f", train_seconds=2.0, cpu_seconds=1.0))["T/T_FFT"] == pytest.approx(0.5)
+    assert line(base + ten("f", train_seconds=8.2))["T/T_FFT"] == pytest.approx(2)
+    gpu = {"device": "H100", "cpu_seconds": 1.0}
+    assert line(ten(**gpu, train_seconds=4.0) + ten("f", **gpu, train_seconds=2.0))["T/T_FFT"] == pytest.approx(0.5)
+    assert line(ten(**quiet)[:-1] + ten("f", **quiet))["T/T_FFT"] is None
+
+
+def test_ratios_are_of_runs_that_shared_the_device_alike():
+    def ratio(*records: list[dict]) -> float | None:
+        return {row["method"]: row for row in one([r for some in records for r in some]).timing}["f"]["T/T_FFT"]
+
+    eight, alone, unsaid = ({"device": "H100", "runs_on_device": count} for count in (8, 1, None))
+    mine = ten("f", train_seconds=8.0, **eight)
+    assert ratio(mine, ten(train_seconds=2.0, **alone)) is None
+    assert ratio(mine, ten(train_seconds=2.0, **alone), ten(train_seconds=4.0, seed=1, **eight)) == pytest.approx(2)
+    assert ratio(mine, ten(train_seconds=2.0, **unsaid)) == pytest.approx(4), "a record of before, as it was"
+    assert ratio(ten("f", train_seconds=8.0, **unsaid), ten(train_seconds=2.0, **alone)) == pytest.approx(4)
+    rows = one(ten("f", **alone)[:5] + ten("f", **eight)[5:] + ten("g")).timing
+    assert {row["method"]: row["runs_on_device"] for row in rows} == {"f": "1, 8", "g": ""}
+
+
 def test_files_hold_every_group_and_nulls_where_nothing_is(tmp_path: Path):
     found = tables(ten() + ten("f", 90.0)[:3] + ten(limit=5) + [record("f", "mine", 5.0)])
     paths = write_all(table_files.contents(found, tmp_path))

@@ -1,0 +1,1 @@
+"""Runs: what they stand on, in which order they are done, and by which processes."""
