@@ -141,8 +141,7 @@ def test_a_stopped_joint_training_goes_on_to_the_same_bits(cells, name):
     assert not joint.path.is_file()
     train_together(joint, "cpu", lambda row: None)
     module, history, _ = load_together(joint, "cpu")
-    seconds = sum(row["seconds"] for row in history)
-    assert 0 < seconds < 60
+    assert sum(row["seconds"] for row in history) > 0
     wanted = load(whole)
     source = own_tensors(module, torch.nn.Module())
     assert all(torch.equal(source[n], t) for n, t in wanted.items())

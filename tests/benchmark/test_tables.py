@@ -416,15 +416,15 @@ def test_no_records_make_no_tables(tmp_path: Path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of memory is read from /proc")
-def test_a_hundred_thousand_records_in_two_seconds_and_half_a_gigabyte(command, tmp_path: Path):
-    """Seconds of the processor: 1.6 on a quiet machine. What runs beside still slows it, hence the room."""
+def test_a_hundred_thousand_records_in_half_a_gigabyte(command, tmp_path: Path):
+    """How long they take is measured by `make perf ONLY=tables`: no test depends on a clock."""
     n = 100_000
     write_many(tmp_path / "records", n)
     done = command([sys.executable, "-m", "benchmark.perf.many", str(tmp_path)])
     assert done.code == 0, done.err
-    seconds, mb = map(float, done.out.split())
+    _, mb = map(float, done.out.split())
     assert pq.read_metadata(tmp_path / "out" / "table1.parquet").num_rows > n / 31
-    assert seconds <= 3.5 and mb <= 500, (seconds, mb)
+    assert mb <= 500, mb
 
 
 def test_two_methods_of_one_label_are_told_apart_and_a_label_is_one_line():
