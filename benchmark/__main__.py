@@ -272,6 +272,9 @@ def main(words: list[str] | None = None) -> int:
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)
             return stop.code if isinstance(stop, Stopped) else 130
+        except MemoryError:
+            print("the memory is full; give smaller files, or name fewer domains with DOMAINS=", file=sys.stderr)
+            return 2
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

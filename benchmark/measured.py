@@ -11,6 +11,7 @@ import pyarrow as pa
 from benchmark.parquet_file import open_parquet
 from benchmark.provenance import commit, machine, versions
 from benchmark.record_files import set_aside
+from datasets.text import printable
 
 COMMON = {"load": float | None, "machine": str, "versions": str, "commit": str | None}
 """Of every row beside what was measured, with its type; `load` is that before the first round."""
@@ -55,5 +56,6 @@ def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict
 
 def _aside(path: Path, fault: str) -> dict:
     where = ", ".join(map(str, set_aside([path])))
-    print(f"{path} {fault}; it is now {where}, and what was not asked for is to be measured again", file=sys.stderr)
+    told = f"{path} {fault}; it is now {where}, and what was not asked for is to be measured again"
+    print(printable(told), file=sys.stderr)
     return {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import BadInput
+from datasets.text import printable
 
 RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
 DAMAGED = "damaged"  # the folder beside records that could not be read: likewise
@@ -41,7 +42,7 @@ def tell_left_out(faults: Sequence[Fault]) -> None:
     """Say on stderr, in one sentence, that these are in nothing of what is shown."""
     if faults:
         again = "; the same `make bench` as then trains what is gone again"
-        print(f"left out, the rest counts: {told(faults, again)}", file=sys.stderr)
+        print(f"left out, the rest counts: {printable(told(faults, again))}", file=sys.stderr)
 
 
 def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:

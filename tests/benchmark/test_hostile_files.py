@@ -55,7 +55,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     "image": lambda path: decode(path, "mine"),
     "domain.json": _own,
     "annotations": _beside,
-    "measurements": lambda path: measured.before(path, {"a": int}, "a", "table"),
 }
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pipe": (os.mkfifo, "it is a pipe or device, not a plain file"),
@@ -169,3 +168,11 @@ def test_a_pipe_among_the_records_is_told(tmp_path: Path):
     os.mkfifo(tmp_path / "x.parquet")
     with pytest.raises(BadInput, match=r"x.parquet is no plain file; remove it"):
         read_records([tmp_path])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measurements_that_are_no_plain_file_are_set_aside(kind: str, tmp_path: Path, capsys):
+    make, told = KINDS[kind]
+    make(tmp_path / "perf.parquet")
+    assert measured.before(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
+    assert told in capsys.readouterr().err and not (tmp_path / "perf.parquet").exists()

@@ -20,6 +20,7 @@ from benchmark.compare import compare
 from benchmark.console import PlainConsole
 from benchmark.page import page
 from benchmark.published import published
+from benchmark.record_files import Fault, tell_left_out
 from benchmark.screen import Screen
 from benchmark.shown import shown
 from benchmark.tables import tables
@@ -151,3 +152,19 @@ def test_the_command_line(words: list[str], capsys):
         code = end.code
     told = capsys.readouterr().err
     assert code == 2 and r"\x1b" in told and told.count("\n") == 1 and not STEERING.search(told)
+
+
+def test_records_that_are_left_out(capsys):
+    tell_left_out([Fault(Path("a\x1b[2J\n.parquet"), " is no record")])
+    told = capsys.readouterr().err
+    assert r"a\x1b[2J\n.parquet is no record" in told and told.count("\n") == 1
+
+
+def test_a_full_memory_is_one_sentence(monkeypatch, capsys):
+    def full(args) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("benchmark.methods_command.run", full)
+    assert main(["methods"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("the memory is full; ") and told.count("\n") == 1
