@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
-from benchmark.backbones.names import NAMES
+from benchmark.backbones.names import ALL, unknown
 from benchmark.stop import Stopped, show_cursor, stoppable
 from datasets.errors import BadInput
 from datasets.text import printable
@@ -89,6 +89,12 @@ def _width(text: str) -> float:
     return width
 
 
+def _network(name: str) -> str:
+    if name not in ALL:
+        raise argparse.ArgumentTypeError(unknown(name))
+    return name
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage in front of it."""
 
@@ -116,7 +122,10 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=_path, metavar="DIR", help="a release in the official layout; without it stand-ins are drawn"
     )
     brought.add_argument(
-        "--backbone", type=_path, metavar="FILE|DIR", help="start from given weights, imagenet12 becomes a target"
+        "--backbone",
+        type=_path,
+        metavar="FILE[:NAME]|DIR",
+        help="start from given weights, imagenet12 becomes a target",
     )
     _add_own(brought)
     brought.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -170,7 +179,9 @@ def parser() -> argparse.ArgumentParser:
 
     methods = commands.add_parser("methods", help="list the methods")
     methods.add_argument("--width", type=_width, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
-    methods.add_argument("--network", choices=("resnet26", *NAMES), default="resnet26", help="the backbone")
+    methods.add_argument(
+        "--network", type=_network, default="resnet26", metavar="NAME", help=f"the backbone: {', '.join(ALL)}"
+    )
 
     data = commands.add_parser("data", parents=[folders], help="check a release, fetch it, or draw a contact sheet")
     data.add_argument("--data", type=_path, metavar="DIR", help="check this release")

@@ -14,7 +14,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 
-from benchmark.backbones.names import NAMES
+from benchmark.backbones.names import ALL, unknown
 from datasets.errors import BadInput
 
 LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
@@ -111,9 +111,8 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
 
 def fitting(chosen: Profile) -> Profile:
     """The profile as it is. Raises BadInput where its settings do not fit each other or the network."""
-    if chosen.network not in (networks := ("resnet26", *NAMES)):
-        hint = _nearest(chosen.network, networks)
-        raise BadInput(f"SET=network={chosen.network}: no backbone is called {chosen.network!r}; {hint}")
+    if chosen.network not in ALL:
+        raise BadInput(f"SET=network={chosen.network}: {unknown(chosen.network)}")
     if chosen.network == "resnet26":
         if not whole_channels(chosen.width):
             raise BadInput(

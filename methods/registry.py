@@ -22,8 +22,9 @@ from functools import cache
 import methods
 from datasets.errors import BadInput
 from methods.method import Method
+from methods.words import explained
 
-_NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes"}
+_NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes", "words"}
 _SAID = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")  # of every entry
 _LARGEST = 2**31  # of a whole number
 _registry: dict[str, type[Method]] = {}
@@ -181,7 +182,9 @@ def _split(expression: str) -> list[str]:
 
 
 def _parse(spec: str) -> Method:
-    hint = ""
+    hint, word = "", spec.partition("(")[0].strip()
+    if word not in _registry and word not in _several() and (sentence := explained(word)):
+        raise BadInput(f"METHOD={spec}: {sentence}; `make methods` lists the methods")
     try:
         tree = ast.parse(spec, mode="eval").body
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:

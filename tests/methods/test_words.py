@@ -1,0 +1,67 @@
+"""Words of the field that name no method here: a sentence says which does, or that none is here."""
+
+import re
+
+import pytest
+
+from datasets.errors import BadInput
+from methods.registry import GROUPS, entries, select
+from methods.words import _SENTENCES, _WORDS, explained
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("pruning", "snell keeps the largest entries"),
+        ("int8", "not in this suite; training runs in fp32, tf32 or bf16"),
+        ("quantization(bits=4)", "not in this suite"),
+        ("vit", "a backbone that this suite does not have"),
+        ("Linear Probe", "METHOD=feature"),
+        ("linear-probe", "METHOD=feature"),
+        ("head", "METHOD=feature"),
+        ("full fine-tuning", "METHOD=finetune"),
+        ("ft", "METHOD=finetune"),
+        ("from scratch", "METHOD=scratch"),
+        ("batch-norm", "METHOD=bn_adapt"),
+        ("bias", "METHOD=bitfit"),
+        ("series", "METHOD=res_adapter"),
+        ("parallel", "METHOD=par_adapter"),
+        ("adapterhub", "houlsby"),
+        ("CP", "METHOD=lora_cp"),
+        ("tucker", "METHOD=lora_tkd"),
+        ("lora_fa", "variant of LoRA that is not here"),
+        ("LoRA-FA(rank=4)", "variant of LoRA"),
+        ("vpt", "METHOD=pad_prompt"),
+        ("distillation", "METHOD=lwf"),
+        ("ewc", "METHOD=lwf is nearest"),
+        ("packnet", "METHOD=piggyback"),
+        ("spot", "METHOD=spottune"),
+        ("compacter", "METHOD=houlsby"),
+        ("hypernetwork", "is not here"),
+        ("resnet50", "SET=network="),
+        ("merging", "`make sum`"),
+    ],
+)
+def test_words_of_the_field(word: str, told: str):
+    for expression in (word, f"bn_adapt, {word}"):
+        with pytest.raises(BadInput) as caught:
+            select(expression)
+        sentence = str(caught.value)
+        assert told in sentence and sentence.startswith(f"METHOD={word}: "), sentence
+        assert "did you mean" not in sentence and "\n" not in sentence
+
+
+def test_sentences_name_what_there_is():
+    """And no word is in the table twice, or the name of an entry, whose own sentence it would hide."""
+    names = {entry.name for entry in entries()} | set(GROUPS)
+    for sentence in _WORDS.values():
+        named = re.findall(r"METHOD=(\w+)", sentence) + re.findall(r"\b(?:res|par|lora|bn|pad)_\w+", sentence)
+        assert set(named) <= names, sentence
+    words = [word for words in _WORDS for word in words.split(",")]
+    assert len(words) == len(_SENTENCES)
+    assert not [name for name in names if explained(name)]
+
+
+def test_other_words_are_none_of_these():
+    for word in ("lroa", "bn_adaptt", "", "(", "zzz"):
+        assert explained(word) is None
