@@ -254,6 +254,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
     else:
         ready = _part(cell, method, together, joint, clock, test_images.crop, results)
     network, history, measured, size = ready
+    measured = {"cpu_seconds": total(row.get("cpu_seconds") for row in history)} | measured
     if together is not None and method.alone:
         earlier = [row.get("cpu_seconds") for row in joint]
         measured = {
@@ -284,7 +285,6 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         "macs_train": conv_macs(network, test_images.crop),
         "macs_inference": inference,
         "train_seconds": math.fsum(row["seconds"] for row in history),
-        "cpu_seconds": total(row.get("cpu_seconds") for row in history),
         "runs_on_device": most(row.get("runs_on_device") for row in history),
         **measured,
         "eval_img_s": result.img_s,

@@ -100,8 +100,8 @@ class Peak:
         if not self.resettable:
             return None
         with open("/proc/self/status") as file:
-            line = next(line for line in file if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+            line = next((line for line in file if line.startswith("VmHWM")), None)  # not every kernel tells it
+        return None if line is None else int(line.split()[1]) / 1024
 
 
 class Energy:
