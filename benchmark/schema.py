@@ -145,6 +145,7 @@ NULLABLE = {
 RANGES = {
     **{name: (0, 2**53) for name, kind, _ in FIELDS if pa.types.is_integer(kind) or pa.types.is_floating(kind)},
     **dict.fromkeys(("eval_images", "train_images", "base_floats", "classes", "runs_on_device"), (1, 2**53)),
+    "lr": (0, 1.8e308),  # whatever number was asked for: such a run ends at its first loss that is none
     "top1": (0, 100),
     "multiplier": (1e-9, 1e9),
 }

@@ -220,4 +220,4 @@ def test_a_header_that_says_nothing_of_itself(multi: MultiDomain, lora: Path, tm
 
 
 def test_a_path_that_no_system_has(multi: MultiDomain):
-    assert "cannot be read (embedded null byte)" in refused(multi.load, "a\0b.safetensors")
+    assert "cannot be read (no file can have this name)" in refused(multi.load, "a\0b.safetensors")
