@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+_ASIDE = ("training", "fused")  # of a module: what is counted, whatever they are
 _KEPT: dict[str, int] = {}
 """By structure and size of image what was counted in this process: a trace takes as long as many steps."""
 
@@ -28,7 +29,7 @@ def _structure(network: nn.Module) -> Iterator[tuple]:
     for path, module in network.named_modules():
         if path.rpartition(".")[2] == "head" and isinstance(module, nn.Linear):
             continue
-        settings = {name: value for name, value in vars(module).items() if name != "training" and _simple(value)}
+        settings = {name: value for name, value in vars(module).items() if name not in _ASIDE and _simple(value)}
         tensors = [*module._parameters.items(), *module._buffers.items()]
         yield path, type(module), settings, [(name, tuple(t.shape)) for name, t in tensors if t is not None]
 

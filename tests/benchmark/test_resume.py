@@ -116,7 +116,7 @@ def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planne
     assert broken["top1"] == whole["top1"]
     assert [row["loss"] for row in broken["history"]] == [row["loss"] for row in whole["history"]]
     assert broken["step_ms"] is None and broken["peak_mb"] is None, "no step was timed after the last stop"
-    assert broken["cpu_seconds"] > 0 and broken["runs_on_device"] == 1, "kept in the checkpoint"
+    assert broken["cpu_seconds"] > 0 and broken["runs_on_device"] >= 1, "kept in the checkpoint"
     assert list((tmp_path / "broken" / "unfinished").iterdir()) == []
 
 

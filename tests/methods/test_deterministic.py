@@ -53,7 +53,7 @@ def repeating():
 
 def placed(method: Method, classes: int = 3):
     torch.manual_seed(0)
-    source = resnet26(classes, 0.125)
+    source = resnet26(3, 0.125)
     source.size = 16
     if method.source == "series":
         put_series(source)
