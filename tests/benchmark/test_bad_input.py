@@ -263,7 +263,7 @@ def test_wrong_method(method: str, told: str, refused):
         ("follows=paper", "no setting is called 'follows'"),
         ("pretrain.follows=paper", "no setting is called 'pretrain.follows'"),
         ("network=quite_another", "there are resnet26, torchvision/resnet18, "),
-        ("network=torchvision/resnet19", "did you mean torchvision/resnet18"),
+        ("network=torchvision/resnet19", "of all ResNets there are resnet26, torchvision/resnet18"),
     ],
 )
 def test_wrong_setting(setting: str, told: str, refused, tmp_path: Path):
