@@ -138,6 +138,19 @@ def test_a_shipped_baseline_from_another_processor_is_told_in_the_note(other: di
         assert "elsewhere" not in notes
 
 
+def test_a_shipped_baseline_of_unknown_instruction_set_is_told_as_perhaps_from_elsewhere():
+    here, old = {"machine": "mine", "device": "cpu"}, '{"python": "3.11", "torch": "2.15.0"}'
+    notes = " ".join(layout.table1(one(ten("f", 90.0, versions=VERSIONS, **here), ten(versions=old, **here))).notes)
+    assert (
+        "run, perhaps computed elsewhere: mine, torch 2.15.0, instruction set not recorded; these rows: mine, " in notes
+    )
+    far = here | {"machine": "another"}
+    notes = " ".join(layout.table1(one(ten("f", 90.0, versions=VERSIONS, **far), ten(versions=old, **here))).notes)
+    assert "run, computed elsewhere: mine, " in notes
+    notes = " ".join(layout.table1(one(ten("f", 90.0, versions=old, **here), ten(versions=old, **here))).notes)
+    assert "elsewhere" not in notes
+
+
 def test_perfect_baseline_leaves_the_score_empty_and_says_why():
     table = one(ten()[:-1] + [record(domain="ucf101", top1=100.0)] + ten("f", 90.0))
     assert all(row.S is None and row.mean is not None for row in table.rows)
