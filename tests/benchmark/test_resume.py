@@ -122,6 +122,7 @@ def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planne
 
 def test_energy_of_a_part_is_not_the_energy(planned, finished: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(cells.Energy, "joules", lambda self: 7.0)
+    monkeypatch.setattr("benchmark.sharing.tempfile.gettempdir", lambda: str(tmp_path))  # no other bench is counted
     (cell,) = planned("feature", "width=0.125 epochs=2 pretrain.epochs=6 batch=8 pretrain.batch=8", domains=["svhn"])[2]
     with pytest.raises(Stop):
         run_cell(cell, tmp_path, WHO, "cpu", stopping_at(1))
