@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark import plan, table_files, tables
+from benchmark import plan, superseded, table_files, tables
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
@@ -74,8 +74,13 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
             as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
             found = tables.tables(frame[as_cut], lent)
             paths = write_all(table_files.contents(found, results)) if found else []
-    for table in tables.tables(frame[frame["hash"].isin(shown)], lent):
+    mine = tables.tables(frame[frame["hash"].isin(shown)], lent)
+    for table in mine:
         screen.table(table)
+    for table in found:  # of all records: what these runs replace in the files' tables
+        if table.group in [other.group for other in mine]:
+            for sentence in superseded.note(table):
+                screen.console.print(sentence, style="dim")
     if any(predictions_path(results, cell.hash).is_file() for cell in asked if cell.predictions):
         paths.append(results / "predictions")
     if paths:

@@ -45,7 +45,8 @@ def note(table: Table) -> list[str]:
 
 def _part(why: str, methods: Sequence[str], domains: Sequence[str], created: Sequence[str]) -> str:
     many = f"{len(methods)} run" + "s" * (len(methods) > 1)
-    return f"{many} of {_some(methods, 'methods')} on {_some(domains, 'domains')}, until {max(created)[:10]} ({why})"
+    last = max(created)[:16].replace("T", " ")
+    return f"{many} of {_some(methods, 'methods')} on {_some(domains, 'domains')}, last made {last} UTC ({why})"
 
 
 def _some(names: Iterable[str], what: str) -> str:

@@ -48,14 +48,16 @@ def contents(
     """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
-    left out, and said in one line; asked for by name, it is a BadInput, as is a name that is no figure. Figures of
-    these kinds that stand in the folder and are drawn no more are None. `told` hears how many are drawn.
+    left out, and said in one line. Figures of these kinds that stand in the folder and are drawn no more are None.
+    `told` hears how many are drawn. Raises BadInput for a name that is no figure, and where nothing that was asked for
+    by name can be drawn.
     """
     check(only)
     kinds = [name for name in KINDS if name in only or not only]
     found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
     made: dict[Path, bytes | None] = {}
     drawn: dict[str, str] = {}
+    empty: list[str] = []
     with look.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
@@ -68,10 +70,12 @@ def contents(
                         drawn[figure.name] = block(figure)
                 except look.NotDrawn as why:
                     lacking[str(why)] += 1
-            if only and len(drawn) == before:
-                raise BadInput(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}")
+            if len(drawn) == before:
+                empty.append(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}")
             if lacking:
                 say(f"figures, {kind}: {_reasons(lacking, len(found))}")
+    if only and not drawn:
+        raise BadInput("; ".join(empty))
     return made | _captions(folder, kinds, drawn)
 
 

@@ -158,6 +158,9 @@ def test_nothing_is_drawn_where_nothing_is(tmp_path):
     with pytest.raises(BadInput, match=r"^ONLY=gap has nothing to draw: no fine-tune run .*METHOD=finetune") as error:
         write(ten("lora"), tmp_path, "gap")
     assert "\n" not in str(error.value)
+    said.clear()
+    files = write(ten("lora"), tmp_path, "pareto", "gap", said=said)
+    assert any(name.startswith("pareto") for name in files) and len(said) == 1 and "gap" in said[0]
     with pytest.raises(BadInput, match="ONLY=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
         write(ten("lora"), tmp_path, "pie")
     with pytest.raises(NotDrawn, match="no training time"):
@@ -241,7 +244,7 @@ def test_what_is_drawn_no_more_is_removed_and_nothing_else(tmp_path):
     assert re.findall(r"^## (.*)", (tmp_path / "captions.md").read_text(), re.MULTILINE) == ["pareto", "gap", "steps"]
     all_before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(BadInput):
-        write(ten("lora"), tmp_path, "steps", "gap")
+        write(ten("lora"), tmp_path, "gap")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == all_before, "a fault touches nothing"
     write(ten("lora"), tmp_path)  # without a fine-tune no gap, and that of before goes
     left = sorted(path.name for path in tmp_path.iterdir())

@@ -75,7 +75,7 @@ def test_a_cell_is_no_mean_over_two_kinds(changed: dict, order: int):
     assert table.timing[0]["records"] == table.cost[0]["records"] == new["hash"]
     assert table.timing[0]["seconds"] == 4.0
     assert sorted(superseded(table)["hash"].to_pylist()) == sorted(r["hash"] for r in old)
-    told = "Superseded by newer runs, so in no row (superseded.csv has them): 3 runs of f on mine, until 2026-01-01 ("
+    told = "Superseded by newer runs, so in no row (superseded.csv has them): 3 runs of f on mine, last made 2026-01-01"
     for sheet in (layout.table1, layout.timing, layout.cost):
         assert told in layout.markdown([table], sheet) and told in " ".join(sheet(table).notes)
     assert told in latex([table], layout.table1) and told in " ".join(layout.notes(table)), "the page shows these"
@@ -194,6 +194,7 @@ def test_corrected_labels_through_the_bench(here, picture, tmp_path: Path, capsy
         said = f"{row['mine']:.2f}" if row["mine sd"] is None else f"{row['mine']:.1f} ±{row['mine sd']:.1f}"
         assert said in done.out, "and both with its screen"
         assert row["seeds"] == len(row["records"].split())
+        assert ("Superseded by newer runs" in done.out) == ("Superseded" in (results / "table1.md").read_text())
         return row["records"], row["seeds"], "Superseded" in (results / "table1.md").read_text()
 
     first = shown(mixed, "3")
