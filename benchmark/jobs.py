@@ -8,6 +8,7 @@ from benchmark.provenance import Provenance
 from benchmark.records import sweep
 from benchmark.runs.job import Job, jobs_for
 from benchmark.screen import Screen
+from benchmark.sharing import sweep_notes
 from benchmark.workers import Ended, Workers
 from datasets.errors import Unwritable
 

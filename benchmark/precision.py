@@ -73,13 +73,18 @@ def _seconds(device: str, size: tuple[int, int, int], bf16: bool) -> float:
 
 def warning(precision: str, device: str) -> str:
     """What to know of a run in this precision on this device before it begins; "" where there is nothing."""
-    if precision == "bf16" and (ratio := times_slower(device)) > SLOWER:
-        there = "not to be had" if ratio == float("inf") else f"{ratio:.1f} times as slow as in fp32"
+    if precision == "bf16" and device.startswith("cuda"):
+        # Not tried: the command itself would then hold a context on the GPU, and count as one more program there.
+        ratio = 1.0 if _since_ampere(device) else float("inf")
+    elif precision == "bf16":
+        ratio = times_slower(device)
+    if precision == "bf16" and ratio > SLOWER:
+        there = "not in the hardware" if ratio == float("inf") else f"{ratio:.1f} times as slow as in fp32"
         return (
             f"SET=precision=bf16: a convolution is {there} here, and so is the training; {GAINS}; "
             "leave it out to train in fp32"
         )
-    if precision == "tf32" and not _has_tf32(device):
+    if precision == "tf32" and not _since_ampere(device):
         return (
             "SET=precision=tf32 changes nothing here: it computes in fp32 and is recorded as tf32; GPUs have it from "
             "compute capability 8.0 on; leave it out to share tables with fp32"
@@ -87,7 +92,8 @@ def warning(precision: str, device: str) -> str:
     return ""
 
 
-def _has_tf32(device: str) -> bool:
+def _since_ampere(device: str) -> bool:
+    """Whether it is a GPU of compute capability 8.0 or later, which has tf32 and bf16."""
     if not device.startswith("cuda"):
         return False
     import torch

@@ -26,6 +26,7 @@ from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance
 from benchmark.record_files import Fault, told
 from benchmark.records import read_frame, sweep
+from benchmark.schema import TAKEN
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.cores import cores
@@ -131,7 +132,7 @@ def requested(args: Namespace) -> plan.Request:
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
             raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")
-        if name in table_files.TAKEN:
+        if name in TAKEN:
             raise BadInput(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
     settings = tuple(args.set)
     chosen = profile(args.profile, settings)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datasets.catalogue import DOMAINS, fit_name
 from datasets.errors import BadInput
 
 SCHEMA_VERSION = 3
@@ -210,6 +211,8 @@ def wrong(table: pa.Table) -> list[tuple[int, str, str]]:
         if name in RANGES:
             least, most = RANGES[name]
             hold(pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most)), name, "cannot be")
+        if name in CATEGORIES and name != "command":
+            hold(_fit(column, lambda text: len(text) <= _LONGEST), name, f"has more than {_LONGEST:,} characters")
         if name in _TEXTS:
             hold(_fit(column, _TEXTS[name][0]), name, _TEXTS[name][1])
     if {"correct", "eval_images", "top1"} <= set(names):
@@ -243,11 +246,26 @@ def _no_history(column: pa.ListArray) -> set[int]:
     return set(of.filter(pc.invert(whole)).to_pylist())
 
 
+TAKEN = frozenset(
+    ("mean", "method", "family", "fidelity", "seeds", "domains", "data", "data_id", "standin", "split", "limit")
+    + ("profile", "settings", "backbone_source", "training", "baseline", "records")
+)
+"""Columns of the tables whose names an own domain cannot have."""
+
+
+def names_a_domain(name: str) -> bool:
+    """Whether it is an official domain, or an own one of which a table can have a column."""
+    return name in DOMAINS or (fit_name(name) and name not in TAKEN)
+
+
 def is_profile(text: str) -> bool:
     """Whether it is the JSON of a profile, as far as tables need it."""
     settings = _json(text) or {}
-    return isinstance(settings.get("network"), str) and all(
-        isinstance(settings.get(name), int | float) for name in ("width", "crop")
+    network = settings.get("network")
+    return (
+        isinstance(network, str)
+        and len(network) <= _LONGEST_NAME
+        and all(isinstance(settings.get(name), int | float) for name in ("width", "crop"))
     )
 
 
@@ -271,7 +289,9 @@ def _json(text: str) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
+_LONGEST, _LONGEST_NAME = 20_000, 200  # characters that a figure or a page can still show
 _TEXTS = {
+    "domain": (names_a_domain, "names no domain and no column of a table"),
     "settings": (is_profile, "are no profile"),
     "versions": (is_versions, "are no list of versions"),
     "presentation": (_is_presentation, "is none"),

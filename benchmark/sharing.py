@@ -21,14 +21,15 @@ class Shared:
 
     def __init__(self, device: str, notes: Path | None):
         self._device, self._notes = device, notes
-        self._others = 0
+        self._others: int | None = 0
         self.look()
 
     def look(self) -> None:
         """See which other programs compute on a GPU now: now and then, since they leave no note."""
         if self._notes is not None:
             noted = {int(path.name.partition("-")[0]) for path in self._notes.parent.glob("[!.]*")}
-            self._others = max(self._others, _others(computing(self._device), noted))
+            others = _others(computing(self._device), noted)
+            self._others = None if None in (others, self._others) else max(self._others, others)
 
     def most(self) -> int | None:
         """Runs at once on the device so far, this one too, at the most; null where nobody could tell."""
@@ -37,15 +38,19 @@ class Shared:
             counts = [int(line) for line in self._notes.read_text().split()]
         except (OSError, AttributeError, ValueError):
             return None
-        return max(counts) + self._others
+        return None if self._others is None else max(counts) + self._others
 
 
-def _others(computing: set[int], noted: set[int]) -> int:
-    """Processes that compute and are of no command whose runs are noted; its idle workers have a context, too."""
-    if computing and not computing & noted:  # numbers of another namespace: all that is known is how many
-        return max(0, len(computing) - len(noted))
+def _others(computing: set[int], noted: set[int]) -> int | None:
+    """Processes that compute and are of no command whose runs are noted; its idle workers have a context, too.
+
+    None where the numbers are of another namespace, as in a container, and more compute than are noted: they may be
+    idle workers, or others.
+    """
+    if computing and not computing & noted:
+        return None if len(computing) > len(noted) else 0
     commands = {_parent(process) for process in noted}
-    return sum(_parent(process) not in commands for process in computing - noted)
+    return sum(not {process, _parent(process)} & commands for process in computing - noted)
 
 
 def _parent(process: int) -> int | None:
@@ -55,10 +60,20 @@ def _parent(process: int) -> int | None:
         return None
 
 
+def _folder(device: str) -> Path:
+    return Path(tempfile.gettempdir(), f"visual-decathlon-{os.getuid()}", _known_as(device))
+
+
+def sweep_notes(device: str) -> None:
+    """Remove the notes of runs that were killed."""
+    for path in _folder(device).glob("[!.]*"):
+        _running(path)
+
+
 @contextmanager
 def sharing(device: str) -> Iterator[Shared]:
     """Within, a run is on the device ("cpu", "cuda:0")."""
-    folder = Path(tempfile.gettempdir(), f"visual-decathlon-{os.getuid()}", _known_as(device))
+    folder = _folder(device)
     mine, notes = None, folder / f"{os.getpid()}-{uuid.uuid4().hex}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,8 +14,7 @@ from benchmark.latex import latex
 from benchmark.records import parquet
 from benchmark.superseded import SUPERSEDED, superseded
 from benchmark.tables import Table
-from datasets.catalogue import DOMAINS, fit_name
-from datasets.errors import BadInput
+from datasets.catalogue import DOMAINS
 
 ABOUT = [
     ("method", pa.string()),
@@ -35,8 +34,6 @@ ABOUT = [
     ("baseline", pa.string()),
     ("records", pa.string()),  # hashes, a space between them
 ]
-TAKEN = {"mean", *(name for name, _ in ABOUT)}
-"""Columns whose names an own domain cannot have."""
 
 
 def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer | None]:
@@ -83,8 +80,6 @@ def _text(form: Callable, found: list[Table], sheet: Callable) -> bytes:
 def _table1(found: list[Table]) -> pa.Table:
     rows = []
     own = sorted({name for table in found for name in table.own})
-    if wrong := [name for name in own if name in TAKEN or not fit_name(name)]:
-        raise BadInput(f"a record is of a domain {wrong[0]!r}, which cannot name a column; remove it from the folder")
     for table in found:
         group = table.group | {"baseline": table.baseline}
         for row in table.rows:

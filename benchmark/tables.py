@@ -13,11 +13,9 @@ from benchmark.costs import costs, times
 from benchmark.elsewhere import computed_elsewhere
 from benchmark.grouping import GROUP, agreeing, codes, current, first, keys, named
 from benchmark.published import published_baseline
-from benchmark.schema import is_profile, is_versions
 from benchmark.score import BASELINE, ceilings
 from benchmark.shown import shown
 from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,6 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
     if not len(frame):
         return []
     frame = shown(frame)
-    _check(frame)
     frame, superseded = current(frame)
     group = codes(*(frame[name] for name in GROUP))
     found = keys(frame.iloc[first(group)])
@@ -120,18 +117,6 @@ def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Tab
             )
         )
     return out
-
-
-def _check(frame: pd.DataFrame) -> None:
-    """BadInput for a record whose JSON is none."""
-    for name, fits, what in (
-        ("settings", is_profile, "no profile"),
-        ("versions", is_versions, "no list of versions"),
-    ):
-        for text in frame[name].unique() if name in frame else ():
-            if not fits(text):
-                wrong = frame["hash"][frame[name] == text].iloc[0]
-                raise BadInput(f"the record of the run {wrong} has {name} that are {what}; remove it and run again")
 
 
 def _lent(shipped: pd.DataFrame | None) -> dict[tuple, pd.DataFrame]:

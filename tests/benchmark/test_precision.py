@@ -50,7 +50,10 @@ def test_a_gpu_without_the_kernel_has_it_not(monkeypatch):
 
     monkeypatch.setattr(precision, "_seconds", seconds)
     assert times_slower("cuda:0") == float("inf")
-    assert "not to be had" in warning("bf16", "cuda:0")
+    monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a command that computes holds memory there"))
+    for capability, told in (((7, 5), True), ((8, 0), False), ((9, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert ("not in the hardware" in warning("bf16", "cuda:0")) == told
 
 
 def test_tf32_where_there_is_none_is_told(monkeypatch):

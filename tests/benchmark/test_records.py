@@ -37,7 +37,7 @@ def full(hash: str = "a" * 16) -> dict:
     record = {name: VALUES.get(kind) for name, kind, _ in FIELDS}
     epoch = {"epoch": 1, "loss": 0.25, "train_top1": 50.0, "seconds": 1e-3}
     lists = {"history": [epoch, epoch | {"epoch": 2}], "together": ["dtd", "svhn"]}
-    right = {"top1": 100.0, "created": "2026-01-01T00:00:00+00:00"}  # of 2**40 images all
+    right = {"domain": "dtd", "top1": 100.0, "created": "2026-01-01T00:00:00+00:00"}  # of 2**40 images all
     right |= {"settings": SETTINGS, "versions": '{"torch": "2.9"}', "asked": "2026-01-02T00:00:00+00:00"}
     right["presentation"] = '{"mean": [0, 0, 0], "std": [1, 1, 1], "flip": true, "crop": true}'
     return record | {"schema": SCHEMA_VERSION, "hash": hash} | lists | right
@@ -46,6 +46,34 @@ def full(hash: str = "a" * 16) -> dict:
 def plant(record: dict, folder: Path) -> Path:
     """As `write_record`, but whatever the record says."""
     return write_table(as_table([record]), folder / f"{record['hash']}.parquet")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("domain", "DTD", "names no domain"),
+        ("domain", "@birds", "names no domain"),
+        ("domain", "method", "names no domain"),
+        ("label", "x" * 20_001, "more than 20,000 characters"),
+        ("settings", SETTINGS.replace("resnet26", "r" * 201), "no profile"),
+        ("settings", "{no", "no profile"),
+        ("settings", "[]", "no profile"),
+        ("settings", '{"network": "resnet26", "width": "x", "crop": 32}', "no profile"),
+        ("versions", "{nope", "no list of versions"),
+        ("versions", "[]", "no list of versions"),
+        ("versions", '{"torch": [2]}', "no list of versions"),
+    ],
+)
+def test_what_no_table_could_show_is_left_out_alone(tmp_path: Path, field: str, value: str, told: str):
+    plant(full(), tmp_path)
+    bad = plant(full("b" * 16) | {field: value}, tmp_path)
+    faults = []
+    frame = read_frame([tmp_path], faults=faults)
+    assert frame["hash"].tolist() == ["a" * 16] and len(faults) == 1
+    assert str(bad) in str(faults[0]) and told in str(faults[0])
+    with pytest.raises(BadInput, match=told):
+        write_record(full("c" * 16) | {field: value}, tmp_path)
+    write_record(full("d" * 16) | {"command": "make " + "x" * 100_000, "domain": "my-birds"}, tmp_path)
 
 
 def test_every_field_says_what_it_is():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from benchmark import sharing
 from benchmark.cell import most, total
 from benchmark.numerics import offender
+from benchmark.nvml import computing, millijoules
 from benchmark.timing import Clock, Energy
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,10 @@ def test_a_killed_run_is_not_counted(tmp_path: Path):
     with sharing.sharing("cpu") as beside:
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout == "2\n" and beside.most() == 2, done.stderr
+        folder = next(tmp_path.iterdir()) / "cpu"
+        assert len(list(folder.glob("[!.]*"))) == 2
+        sharing.sweep_notes("cpu")
+        assert len(list(folder.glob("[!.]*"))) == 1, "those of the killed one are gone"
     with sharing.sharing("cpu") as after:
         assert after.most() == 1
 
@@ -63,12 +69,34 @@ def test_other_programs_on_a_gpu_are_counted(monkeypatch):
     assert sharing._others({10, 11, 20, 30}, {10, 20}) == 1
     assert sharing._others({10, 20, 30}, {10}) == 2
     assert sharing._others(set(), {10}) == 0, "no NVML"
-    assert sharing._others({901, 902, 903}, {10, 11}) == 1, "another namespace's numbers"
+    assert sharing._others({1, 10, 11}, {10, 11}) == 0, "the command itself, which may have looked at the GPU"
+    assert sharing._others({901, 902}, {10, 11}) == 0, "another namespace's numbers"
+    assert sharing._others({901, 902, 903}, {10, 11}) is None, "an idle worker, or another program"
     seen = iter([{os.getpid()}, {os.getpid(), 30}, {os.getpid()}])
     monkeypatch.setattr(sharing, "computing", lambda device: next(seen))
     with sharing.sharing("cpu") as shared:
         shared.look()
         assert shared.most() == 2, "the one that has gone again too"
+
+
+def test_more_than_are_noted_in_another_namespace_is_not_known(monkeypatch):
+    monkeypatch.setattr(sharing, "computing", lambda device: {10**9, 10**9 + 1})
+    with sharing.sharing("cpu") as shared:
+        assert shared.most() is None
+
+
+@pytest.mark.parametrize("fault", [OSError("no driver"), TypeError("bytes wanted"), ValueError("odd")])
+def test_whatever_nvml_raises_costs_no_run(fault: Exception, monkeypatch):
+    nvml = types.SimpleNamespace(nvmlInit=raising(fault), NVMLError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert millijoules("cuda:0") is None and computing("cuda:0") == set()
+
+
+def raising(fault: Exception):
+    def raise_it(*_):
+        raise fault
+
+    return raise_it
 
 
 def test_what_is_not_known_of_a_part_is_not_known_of_all():
