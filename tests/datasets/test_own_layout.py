@@ -30,6 +30,11 @@ NAMES = [
     ("train_set", "val-set", "test_set"),
     ("train2017", "val2017", "test2017"),
     ("Training Images", "Evaluation Images", "Test Images"),
+    ("tr", "va", "te"),
+    ("train", "va", "TE"),
+    ("birds-train", "birds-val", "birds-test"),
+    ("my_train_2", "my_dev_2", "my_testing_2"),
+    ("Train split of cars", "VAL of cars", "te of cars"),
 ]
 
 
@@ -80,6 +85,53 @@ REFUSED = {
         "cat/, which is a class folder with splits in it",
     ),
 }
+
+
+ALIKE = {
+    "folds": (
+        two("fold0", "fold1", "fold2"),
+        "fold0/ and fold1/ and fold2/, which hold folders of the same names (cat/,",
+    ),
+    "another language": (two("Treino", "Teste"), "Teste/ and Treino/, which hold"),
+    "re-identification": (two("query", "gallery") + ["gallery/cow/1.jpg"], "gallery/ and query/, which hold"),
+    "train and another language": (two("train", "Teste"), "Teste/ and train/, which hold"),
+    "trainval": (two("trainval", "test"), "test/ and trainval/, which hold"),
+    "short and another": (two("tr", "va", "mine"), "mine/ and tr/ and va/, which hold"),
+    "birds and another": (two("birds-train", "birds-val", "mine"), "birds-train/ and birds-val/ and mine/, which hold"),
+    "one level deeper": (two("pets/a", "pets/b"), "pets/a/ and pets/b/, which hold"),
+    "images/ between": (two("a/images", "b/images"), "a/ and b/, which hold folders of the same names (cat/, dog/)"),
+    "images/ within": (two("a", "b/images"), "a/ and b/, which hold"),
+    "beside a class": (two("a", "b") + ["c/1.jpg"], "a/ and b/, which hold"),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_folders_of_the_same_classes_are_no_classes(tmp_path, case):
+    files, words = ALIKE[case]
+    fill(tmp_path, *files)
+    with pytest.raises(BadInput) as caught:
+        read_folder("own", tmp_path, "train")
+    sentence = str(caught.value)
+    assert words in sentence and "; name them train/, val/ and test/; if they are classes, write" in sentence
+    if "pets" not in sentence:
+        (tmp_path / "domain.json").write_text('{"splits": false}')
+        assert len(read_folder("own", tmp_path, "train").classes) > 1
+
+
+CLASSES = {
+    "one name in both": ["car/side/1.jpg", "car/side/2.jpg", "bus/side/1.jpg", "bus/side/2.jpg", "bus/rear/1.jpg"],
+    "folders of other names": ["car/a/1.jpg", "car/b/2.jpg", "bus/c/1.jpg", "bus/d/2.jpg"],
+    "languages": [f"{language}/{i}.jpg" for language in ("en", "te", "tr", "va") for i in "12"],
+    "a word that all share": [f"{title}/{i}.jpg" for title in ("toy-train", "toy-plane") for i in "12"],
+    "empty folders": ["car/1.jpg", "car/2.jpg", "bus/1.jpg", *(f"{c}/{s}/x.txt" for c in ("car", "bus") for s in "ab")],
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_what_are_classes_stays_so(tmp_path, case):
+    fill(tmp_path, *CLASSES[case])
+    train = read_folder("own", tmp_path, "train")
+    assert train.classes == tuple(sorted({file.partition("/")[0] for file in CLASSES[case]}))
 
 
 @pytest.mark.parametrize("case", REFUSED)
