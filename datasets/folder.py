@@ -128,12 +128,15 @@ def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, 
     layout = Reader(name, root, folders).layout(left) if splits else Layout("", {})
     if not layout.splits:
         found = {"train": {}, "val": {}}
-        for title, files in _class_files(folders, layout.base, left).items():
+        classes = _class_files(folders, layout.base, left)
+        _refuse_two_labels(name, folders, [classes])
+        for title, files in classes.items():
             for split, part in zip(("train", "val"), _divide(files), strict=True):
                 if part:
                     found[split][title] = part
         return layout, found
     found = {split: _class_files(folders, folder, left) for split, folder in layout.splits.items()}
+    _refuse_two_labels(name, folders, list(found.values()))
     train = layout.splits["train"]
     titles = folders.look(train, LeftOut())[0]
     if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
@@ -153,6 +156,26 @@ def _class_files(folders: ImageFolders, below: str, left: LeftOut) -> dict[str, 
         else:
             left.add("folder(s) without an image", folder)
     return classes
+
+
+def _refuse_two_labels(name: str, folders: ImageFolders, splits: list[dict[str, list[str]]]) -> None:
+    """Raise BadInput where a link leads from one class's folder to another's: the same images would have two labels."""
+    seen: dict[
+        str, tuple[str, str]
+    ] = {}  # where a folder really lies -> the first class that has it, and by which path
+    places = dict.fromkeys(
+        (t, file.rpartition("/")[0]) for split in splits for t, files in split.items() for file in files
+    )
+    for title, folder in places:
+        other, first = seen.setdefault(os.path.realpath(folders.root / folder), (title, folder))
+        if other == title:
+            continue
+        linked, lent = (folder, first) if folders.link_in(folder) else (first, folder)
+        link = folders.root / folders.link_in(linked)
+        raise BadInput(
+            f"{name}: {link} is a link to {os.path.realpath(link)}, so that the images of {folders.root / lent} would "
+            f"have two labels, {other!r} and {title!r}; remove the link"
+        )
 
 
 def _divide(files: list[str]) -> tuple[list[str], list[str]]:

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from datasets.decode import SUFFIXES
 
@@ -52,7 +52,7 @@ class ImageFolders:
             if entry.name.startswith("."):
                 left.add("hidden file(s) or folder(s)", path)
             elif entry.is_dir():
-                if entry.is_symlink() and _identity(self.root / path) in self._above:
+                if entry.is_symlink() and self._leads_up(below, path):
                     left.add("link(s) to a folder that they lie in", path)
                 else:
                     folders.append(path)
@@ -63,6 +63,20 @@ class ImageFolders:
             elif path not in self.fine:
                 left.file(path)
         return folders, images
+
+    def _leads_up(self, below: str, link: str) -> bool:
+        """Whether a link in the folder `below` leads to that folder or to one above it, on either way to it."""
+        above = [os.path.join(self.root, below)]
+        above += [os.path.join(self.root, str(folder)) for folder in PurePosixPath(below).parents]
+        real = os.path.realpath(self.root / link)
+        return _identity(self.root / link) in self._above or any(
+            os.path.commonpath([real, os.path.realpath(folder)]) == real for folder in above
+        )
+
+    def link_in(self, folder: str) -> str | None:
+        """The first part of a folder's path below the root that is a link."""
+        parts = [str(part) for part in (*reversed(PurePosixPath(folder).parents), folder)][1:]
+        return next((part for part in parts if os.path.islink(self.root / part)), None)
 
     def has_images(self, below: str) -> bool:
         """At any depth."""

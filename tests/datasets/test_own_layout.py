@@ -228,14 +228,79 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
     ]
     (note,) = train.notes
     for words in (
-        "2 link(s) to a folder that they lie in (first: all)",
-        "2 link(s) to a folder of the same class",
+        "3 link(s) to a folder that they lie in (first: all)",
+        "1 link(s) to a folder of the same class (first: cat/again)",
         "1 link(s) to an image of the same class (first: cat/0.jpg)",
         "1 broken link(s) (first: dog/lost)",
     ):
         assert words in note, note
     with pytest.raises(BadInput, match=r"3\.jpg is a link to /nowhere/3\.jpg, which is missing; "):
         decode(root / "dog/3.jpg", "own")
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("val/bus/loop", ".."),
+        ("val/bus/loop", "../.."),
+        ("val/bus/loop", "../../.."),
+        ("val/bus/loop", "."),
+        ("val/loop", "."),
+        ("val/bus/deep/loop", "../.."),
+        ("val/van/loop", "/ROOT/val"),
+        ("val/van/loop", "/ROOT/../disk"),
+    ],
+)
+def test_a_link_to_a_folder_above_brings_no_image(tmp_path, link, target):
+    root, disk = tmp_path / "own", tmp_path / "disk"
+    fill(root, *(f"{s}/{c}/{i}.jpg" for s in ("train", "val") for c in ("car", "bus") for i in "12"))
+    fill(root, "train/van/1.jpg", "val/bus/deep/3.jpg")
+    fill(disk, "van/1.jpg", "more/1.jpg")
+    (root / "val/van").symlink_to(disk / "van")
+    before = read_folder("own", root, "val")
+    (root / link).symlink_to(target.replace("/ROOT", str(root)))
+    after = read_folder("own", root, "val")
+    assert after.files == before.files and after.labels.tolist() == before.labels.tolist()
+    assert before.notes == ()
+    assert after.notes == (f"own: left out of {root}: 1 link(s) to a folder that they lie in (first: {link})",)
+
+
+SHARED = {  # link: (target, the classes whose images it would give two labels)
+    "train/car/b": ("../bus", "bus", "car"),
+    "train/car/deep/b": ("../../bus", "bus", "car"),
+    "train/bus/c": ("../car/deep", "bus", "car"),
+    "train/auto": ("car", "auto", "car"),
+    "val/auto": ("../train/car", "auto", "car"),
+    "val/car/b": ("../../train/bus", "bus", "car"),
+    "train/car/val": ("../../val", "bus", "car"),
+}
+
+
+@pytest.mark.parametrize("link", SHARED)
+def test_a_link_to_another_class_would_give_two_labels(tmp_path, link):
+    root, (target, *classes) = tmp_path / "own", SHARED[link]
+    fill(root, *(f"{s}/{c}/{i}.jpg" for s in ("train", "val") for c in ("car", "bus") for i in "12"))
+    fill(root, "train/car/deep/3.jpg")
+    (root / link).symlink_to(target)
+    with pytest.raises(BadInput) as caught:
+        read_folder("own", root, "train")
+    sentence = str(caught.value)
+    real = (root / link).resolve()
+    assert sentence.startswith(f"own: {root / link} is a link to {real}, so that the images of {root}/")
+    assert all(repr(title) in sentence for title in classes) and sentence.endswith("; remove the link")
+
+
+def test_classes_side_by_side_that_are_one_folder(tmp_path):
+    root = tmp_path / "own"
+    fill(tmp_path, "disk/1.jpg", "disk/2.jpg", "own/bus/1.jpg", "own/bus/2.jpg", "own/van/1.jpg")
+    for title in ("auto", "car"):
+        (root / title).symlink_to("../disk")
+    with pytest.raises(BadInput, match=r"own/car is a link to .*/disk, .* of .*own/auto would have two labels"):
+        read_folder("own", root, "train")
+    (root / "auto").unlink()
+    (root / "van/all").symlink_to("../../disk")
+    with pytest.raises(BadInput, match=r"two labels, 'car' and 'van'; remove the link"):
+        read_folder("own", root, "train")
 
 
 def test_every_kind_that_is_taken_can_be_decoded(tmp_path):
