@@ -5,7 +5,6 @@
 category id, never by folder or by name: names sort as strings.
 """
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
 from datasets.errors import BadInput
+from datasets.file_names import paths
 from datasets.io import read_plain
 
 LARGEST = 2**32  # bytes of an annotation file, about ten times imagenet12's
@@ -88,7 +88,7 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
     ids = np.array([image.id for image in content.images], dtype=np.int64)
     if (twice := _repeated(ids)) is not None:
         raise bad(f"repeats the image id {twice}", "give each image an `id` of its own")
-    files = _files(content.images, root, domain, split, bad)
+    files = paths(content.images, root, domain, split, bad)
     classes = _classes(content.categories, domain, bad)
     labels = None
     if content.annotations or (content.annotations is not None and split != "test"):
@@ -114,26 +114,6 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
         source=path,
         sizes=_sizes(content.images),
     )
-
-
-def _files(images: list[ListedImage], root: Path, domain: Domain, split: str, bad: Bad) -> list[str]:
-    """POSIX paths below `root`, with the folders before a name that a person left out."""
-    files = [image.file_name.replace("\\", "/") for image in images]
-    for image, file in zip(images, files, strict=True):
-        if not file or "\0" in file:
-            what = f"gives the image {image.id} the `file_name` {image.file_name!r}, which no file can have"
-            raise bad(what, "write the image's path below the release")
-        if file.startswith("/") or ":" in file[1:2] or ".." in file.split("/"):
-            what = f"names an image outside the release: the `file_name` {image.file_name!r}"
-            raise bad(what, f"write its path below {root}, such as data/{domain.name}/{split}/0001/000001.jpg")
-    if all(file.startswith("data/") for file in files):
-        return files
-    first = next(file for file in files if not file.startswith("data/"))
-    for folder in ("", "data/", f"data/{domain.name}/", f"data/{domain.name}/{split}/"):
-        with contextlib.suppress(OSError):  # a name that is too long
-            if (root / (folder + first)).is_file():
-                return [file if file.startswith("data/") else folder + file for file in files]
-    return files
 
 
 def _sizes(images: list[ListedImage]) -> np.ndarray:

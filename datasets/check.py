@@ -19,6 +19,7 @@ from datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
 from datasets.cores import cores
 from datasets.decode import load_bytes, read_bytes, to_rgb
 from datasets.errors import BadInput
+from datasets.file_names import files_below, meant
 from datasets.folder import all_images, read_own
 from datasets.repeated import Listed, in_two_classes, overlap, within
 
@@ -202,16 +203,23 @@ def _oddities(split: Split, i: int, width: int, height: int, mode: str) -> Itera
 
 
 def _all_missing(split: Split) -> str | None:
-    """One sentence where no folder of the split is there: a domain not unpacked, not a million faults."""
-    folders = dict.fromkeys(file.rpartition("/")[0] for file in split.files)
-    name = split.domain.name
-    if not split.domain.official:
+    """One sentence where no image of the split is there: a domain not unpacked, or names written otherwise."""
+    if not split.domain.official or any(os.path.lexists(split.root / file) for file in split.files):
         return None
+    name, first = split.domain.name, split.files[0]
     try:
-        if any((split.root / folder).is_dir() for folder in folders):
-            return None
+        unpacked = any((split.root / folder).is_dir() for folder in dict.fromkeys(map(os.path.dirname, split.files)))
     except OSError as error:
         return f"{name}: {error.filename} cannot be read ({error.strerror}); check the name and its permissions"
+    if (like := meant(split.root, split.domain, split.name, first)) is not None:
+        path, sure = like
+        mend = f"write it as {path!r}, and the others alike" if sure else f"write the paths as they are: {path!r}, …"
+        return (
+            f"{name}: none of the {len(split):,} images that {split.source} lists is there: its `file_name` {first!r} "
+            f"leads to no file below {split.root}; {mend}"
+        )
+    if unpacked:
+        return None
     tar = "decathlon-1.0-data-imagenet.tar" if name == "imagenet12" else f"{name}.tar of decathlon-1.0-data.tar.gz"
     return (
         f"{name}: none of the {len(split):,} images that {split.source} lists is there; unpack {tar} below "
@@ -280,19 +288,12 @@ def _repeated(files: list[str]) -> list[str]:
 
 def _check_unlisted(root: Path, domain: Domain, splits: dict[str, Split], row: Row) -> None:
     listed = {file for split in splits.values() for file in split.files}
-    unlisted = [name for name in _files_below(root, f"data/{domain.name}") if name not in listed]
+    unlisted = [name for name in files_below(root, f"data/{domain.name}") if name not in listed]
     if unlisted:
         row.notes.append(
             f"{domain.name}: {len(unlisted):,} file(s) in data/{domain.name} are listed by no annotation "
             f"(first: {min(unlisted)})"
         )
-
-
-def _files_below(root: Path, folder: str) -> Iterator[str]:
-    for base, folders, names in os.walk(root / folder):
-        folders.sort()
-        below = Path(base).relative_to(root).as_posix()
-        yield from (f"{below}/{name}" for name in names)
 
 
 def _strays(root: Path) -> list[str]:

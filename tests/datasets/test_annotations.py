@@ -150,6 +150,20 @@ def shorter(start):
     return change
 
 
+def put(start):
+    def change(content):
+        for image in content["images"]:
+            image["file_name"] = start + image["file_name"]
+
+    return change
+
+
+def mixed(content):
+    ways = [shorter("data/"), put("./"), shorter("data/dtd/"), lambda c: None, shorter("data/dtd/val/"), put("/")]
+    for image, way in zip(content["images"], ways, strict=True):
+        way({"images": [image]})
+
+
 def as_text(content):
     for entry in (*content["images"], *content["categories"], *content["annotations"]):
         entry.update({key: str(value) for key, value in entry.items() if key.endswith("id")})
@@ -180,6 +194,11 @@ FINE = {
     "without data/": shorter("data/"),
     "without data/dtd/": shorter("data/dtd/"),
     "the name in the split's folder": shorter("data/dtd/val/"),
+    "from the top": put("/"),
+    "from here": put("./"),
+    "two strokes": put("//"),
+    "from the top of Windows": lambda c: (put("/")(c), windows(c)),
+    "each otherwise": mixed,
     "no supercategory": without("supercategory", where="categories"),
     "only what is needed": without("id", "segmentation", "area", "bbox", "iscrowd", where="annotations"),
     "nulls where nobody looks": lambda c: [a.update(bbox=None, iscrowd=None, x=1) for a in c["annotations"]],
@@ -197,6 +216,28 @@ def test_what_training_does_not_need_may_be_absent_or_written_otherwise(release,
     assert after.ids.tolist() == before.ids.tolist() and after.labels.tolist() == before.labels.tolist()
     path.write_text(json.dumps(json.loads(path.read_text())), "utf-8-sig")
     assert read_split(root, DTD, "val").labels.tolist() == before.labels.tolist()
+
+
+def test_absolute_paths_into_the_release(release, tmp_path, monkeypatch):
+    root = release("dtd")
+    before = read_split(root, DTD, "val").files
+    (tmp_path / "link").symlink_to(root)
+    edit(root, put(f"{root}/"))
+    assert read_split(root, DTD, "val").files == read_split(tmp_path / "link", DTD, "val").files == before
+    monkeypatch.chdir(tmp_path)
+    assert read_split(root.relative_to(tmp_path), DTD, "val").files == before
+    edit(root, shorter(f"{root}"))
+    edit(root, put(f"{tmp_path}/elsewhere"))
+    with pytest.raises(BadInput, match=r"outside the release: the `file_name` '.*/elsewhere/data/.*; write its path"):
+        read_split(root, DTD, "val")
+
+
+def test_a_missing_first_image_decides_no_path(release):
+    root = release("dtd")
+    before = read_split(root, DTD, "val").files
+    (root / before[0]).unlink()
+    edit(root, shorter("data/dtd/"))
+    assert read_split(root, DTD, "val").files == before
 
 
 def test_nameless_categories_are_called_by_their_number(release):

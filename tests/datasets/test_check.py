@@ -183,6 +183,45 @@ def test_names_that_no_file_can_have(release):
     assert "x.jpg cannot be read (File name too long)" in test
 
 
+VAL = "data/dtd/val/0001/000010.jpg"
+WRITTEN = {  # how every `file_name` is written -> the one that is told
+    "the release before it": (lambda file: f"decathlon-1.0/{file}", VAL),
+    "another case": (str.upper, VAL),
+    "another suffix's case": (lambda file: file.replace(".jpg", ".JPG"), VAL),
+    "a blank before": (lambda file: f" {file}", VAL),
+    "a blank behind": (lambda file: f"{file} ", VAL),
+    "another folder": (lambda file: file.replace("data/dtd", "data/textures"), VAL),
+    "no folder of the class": (lambda file: f"data/dtd/val/{file[-10:]}", VAL),
+    "another suffix": (lambda file: file.replace(".jpg", ".png"), f"{VAL}', …"),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_file_names_that_all_lead_nowhere_are_named(release, how):
+    root = release("dtd")
+    change, path = WRITTEN[how]
+    edit(root / "annotations/dtd_val.json", lambda c: [i.update(file_name=change(i["file_name"])) for i in c["images"]])
+    (fault,) = everything(check_release(root, quiet), "faults")
+    told = change(VAL)
+    start = f"dtd: none of the 6 images that {root}/annotations/dtd_val.json lists is there: its `file_name` {told!r} "
+    assert fault.startswith(f"{start}leads to no file below {root}; write ") and path in fault
+    assert "unpack" not in fault
+
+
+def test_a_folder_in_another_case_is_told_as_it_is(release):
+    root = release("dtd")
+    (root / "data/dtd").rename(root / "data/DTD")
+    train, _, _ = everything(check_release(root, quiet), "faults")
+    assert train.endswith("; write it as 'data/DTD/train/0001/000001.jpg', and the others alike")
+
+
+def test_a_split_that_is_not_unpacked(release):
+    root = release("dtd")
+    (root / "data/dtd/val").rename(root / "val")
+    (fault,) = everything(check_release(root, quiet), "faults")
+    assert "; unpack dtd.tar of decathlon-1.0-data.tar.gz below" in fault and "file_name" not in fault
+
+
 def test_mini(shared):
     rows = check_release(shared / "decathlon-mini", quiet)
     assert sum(row.images for row in rows) == 9_055
