@@ -17,7 +17,7 @@ from benchmark.progress import Slowly
 from benchmark.score import BASELINE
 from datasets.annotations import LARGEST, Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
-from datasets.errors import BadImages, BadInput
+from datasets.errors import BadImages, BadInput, Faults
 from datasets.folder import read_own
 from datasets.io import read_plain
 from datasets.pack import Pack, pack
@@ -96,7 +96,7 @@ def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda 
     """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet.
 
     `say` is given a sentence for what is taken otherwise than one may think: files left out, images that are there
-    twice. Raises BadInput; all images that cannot be read are named together.
+    twice. Raises BadInput; all domains that cannot be read are named together, and all images.
     """
     root, name, data_id, standin = request.data, "", "", True
     names = [*DOMAINS, *(name for name, _ in request.own)]
@@ -104,14 +104,16 @@ def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda 
         if domain not in names:
             raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
-    owned = {own: read_own(own, folder, tuple(needed)) for own, folder in request.owned}
+    faults = Faults()
+    owned = {own: faults.kept(read_own, own, folder, tuple(needed)) for own, folder in request.owned}
     if root is None:
+        faults.raise_all()  # before anything is drawn
         root = standins(request.cache, told)
         name = data_id = root.name
     else:
         name = printable(root.resolve().name)
     found = domains_in(root)
-    annotated = _annotated(request, root, found, tuple(needed), told) | owned
+    annotated = _annotated(request, root, found, tuple(needed), told, faults) | owned
     if request.data is not None:
         standin = any(MARK in split.description for splits in annotated.values() for split in splits)
         data_id = _annotation_digest(root, needed)
@@ -128,17 +130,18 @@ def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda 
 
 
 def _annotated(
-    request: Request, root: Path, found: list[Domain], needed: tuple[str, ...], told: Told
+    request: Request, root: Path, found: list[Domain], needed: tuple[str, ...], told: Told, faults: Faults
 ) -> dict[str, list[Split]]:
-    """Every split that is needed of the official domains, read before any image is opened."""
+    """Every split that is needed of the official domains, read before any image is opened. Raises all `faults`, too."""
     annotated, wanted = {}, _wanted(request, found)
     slowly = Slowly(told, "reading annotations")
     for done, domain in enumerate(wanted):
         slowly(domain.name, done, len(wanted))
         only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
         splits = ("train",) if only_source else needed
-        annotated[domain.name] = [read_split(root, domain, split) for split in splits]
+        annotated[domain.name] = [faults.kept(read_split, root, domain, split) for split in splits]
     slowly("", len(wanted), len(wanted))
+    faults.raise_all()
     return annotated
 
 

@@ -1,8 +1,12 @@
 """The exceptions that mean: the input is wrong, and here is how to mend it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from datasets.text import printable
+
+T = TypeVar("T")
 
 
 class BadInput(Exception):
@@ -58,3 +62,24 @@ class BadImages(BadInput):
 
 class Unwritable(BadInput):
     """A place that takes nothing now (full, over quota, read-only, failing): whatever writes there meets it again."""
+
+
+class Faults:
+    """What is wrong with several domains, raised together, so that a person can mend all of it at once."""
+
+    def __init__(self):
+        self.found: list[BadInput] = []
+
+    def kept(self, read: Callable[..., T], *args) -> T | None:
+        """What `read(*args)` returns; None where it raises BadInput, which is kept for later."""
+        try:
+            return read(*args)
+        except BadInput as error:
+            self.found.append(error)
+
+    def raise_all(self) -> None:
+        """Raise BadInput with the sentences of all that were kept, if any was."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            raise BadInput("; ".join(map(str, self.found)))

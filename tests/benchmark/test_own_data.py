@@ -126,6 +126,34 @@ def test_all_images_that_cannot_be_read_come_in_one_sentence(here, tmp_path):
     assert not (tmp_path / "results" / "records").exists() or not list((tmp_path / "results" / "records").iterdir())
 
 
+def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, tmp_path, tiny):
+    pets, cars = paint(tmp_path / "pets", "train", "Train", "val"), paint(tmp_path / "cars", "fold0", "fold1")
+    fine, gone = paint(tmp_path / "fine"), tmp_path / "gone"
+    with pytest.raises(BadInput) as caught:
+        opened(pets=pets, fine=fine, cars=cars, gone=gone)
+    told = [
+        f"pets: {pets} holds Train/ and train/, which would both be train; ",
+        f"; cars: {cars} holds fold0/ and fold1/, which hold folders of the same names",
+        f"; gone: {gone} is no folder; ",
+    ]
+    places = [str(caught.value).find(words) for words in told]
+    assert places == sorted(places) and places[0] == 0 and "fine: " not in str(caught.value)
+    with pytest.raises(BadInput, match=rf"^cars: {cars} holds fold0/"):
+        opened(fine=fine, cars=cars)
+
+    root = tmp_path / "release"
+    shutil.copytree(tiny, root)
+    for split in ("train", "val"):
+        (root / f"annotations/dtd_{split}.json").write_text("{")
+    request, _, _ = planned("feature", domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
+    for data in (root, None):  # without data, nothing is drawn first
+        request = dataclasses.replace(request, data=data, own=(("pets", pets), ("gone", gone)))
+        with pytest.raises(BadInput) as caught:
+            plan.open_data(request, lambda *_: None)
+        words = ["pets: ", "gone: ", *(f"dtd: {root}/annotations/dtd_{s}.json" for s in ("train", "val") if data)]
+        assert all(word in str(caught.value) for word in words)
+
+
 def test_a_damaged_stand_in_is_drawn_again(planned, tmp_path, tiny, monkeypatch):
     request, _, _ = planned("feature", domains=("dtd",), cache=tmp_path / "cache")
     root = tmp_path / "cache" / f"standin-v{VERSION}-seed0"
