@@ -7,6 +7,11 @@ PY := .venv/bin/python
 # variable -> option, only where it is given; quotes in it reach the command
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
+# variable -> something where it is switched on
+on = $(filter $(yes),$($(1)))
+blank := $(subst ,, )
+yes = 1 true True TRUE yes Yes YES
+no = 0 false False FALSE no No NO
 folders = $(call option,RESULTS,results) $(call option,CACHE,cache)
 runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHOD))) \
   $(call option,DATA,data) $(call option,BACKBONE,backbone) \
@@ -34,35 +39,62 @@ reads_sweep = METHOD RESULTS CACHE
 reads_perf = ONLY RESULTS CACHE
 reads_growth = ONLY RESULTS CACHE
 targets = bench sum test lint methods data results compare submit score sweep perf growth
-settings = epochs batch lr decay width crop shorter network precision compile smoothing momentum backbone_seed
+switches = PREDICTIONS SLOW
+
+# The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
+settings = network width shorter crop whole precision backbone_seed compile deterministic $(recipe)
+recipe = epochs batch decay schedule lr momentum nesterov smoothing warm drops
+# Other names of variables and settings here, as `other:here`.
+others = batch_size:batch learning_rate:lr weight_decay:decay label_smoothing:smoothing amp:precision dtype:precision \
+  gpu:DEVICE cuda:DEVICE settings:SET num_workers:WORKERS datasets:DOMAINS
 
 wanted = $(or $(MAKECMDGOALS),bench)
 reads = $(sort $(foreach target,$(wanted),$(reads_$(target))))
 always = PYTHON SHELL MAKE MAKEFLAGS MFLAGS GNUMAKEFLAGS V VERBOSE
 unread = $(filter-out $(reads) $(always),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
-near = $(shell $(PYTHON) -c 'import difflib, sys; name, reads, settings = sys.argv[1:]; \
-  known = {s: f"SET={s}=" for p in ("", "pretrain.") for s in map(p.__add__, settings.split()) if "SET" in reads}; \
+# In the environment a variable may be another program's: only these are taken for a mistake, as `given:meant`.
+mistaken = SEED:SEEDS SEEDS:SEED DOMAIN:DOMAINS SPLITS:SPLIT METHODS:METHOD PROFILES:PROFILE LIMITS:LIMIT \
+  BACKBONES:BACKBONE PREDICTION:PREDICTIONS EPOCH:SET EPOCHS:SET BATCH_SIZE:SET LEARNING_RATE:SET SETTINGS:SET
+near_miss = $(and $(filter $(reads),$(lastword $(1))),$($(firstword $(1))),$(filter environment,\
+  $(origin $(firstword $(1)))),$(firstword $(1)))
+around = $(strip $(filter-out $(reads),$(foreach pair,$(mistaken),$(call near_miss,$(subst :, ,$(pair))))))
+near = $(shell $(PYTHON) -c 'import difflib, sys; name, reads, settings, recipe, others = sys.argv[1:]; \
+  known = {s: f"SET={s}=" for s in settings.split() if "SET" in reads.split()}; \
+  known.update({"pretrain." + s: f"SET=pretrain.{s}=" for s in recipe.split() if s in known}); \
   known.update({r.lower(): r + "=" for r in reads.split()}); \
-  found = difflib.get_close_matches(name.lower(), known, 1, 0.7); \
-  print(*[f" (did you mean {known[f]}?)" for f in found])' $(call quoted,$(1)) '$(reads)' '$(settings)' 2>/dev/null)
-ifeq ($(filter-out $(targets),$(wanted)),)
-ifneq ($(strip $(unread)),)
-$(error make $(wanted) does not read $(foreach name,$(unread),$(name)=$(call near,$(name))); it reads $(or $(reads),none))
+  pairs = [pair.split(":") for pair in others.split()]; \
+  known.update({other: known[here.lower()] for other, here in pairs if here.lower() in known and other not in known}); \
+  found = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, 0.7); \
+  print(*[f" (did you mean {known[f]}?)" for f in found])' \
+  $(call quoted,$(1)) '$(reads)' '$(settings)' '$(recipe)' '$(others)' 2>/dev/null)
+
+# All of this stands before anything starts. A goal that is no target is a variable whose name has a blank, or a slip.
+unknown = $(filter-out $(targets) .venv/made,$(wanted))
+ifneq ($(and $(unknown),$(or $(findstring =,$(unknown)),$(filter $(targets),$(wanted)))),)
+$(error make has no target $(unknown); it has $(targets)$(if \
+  $(findstring =,$(unknown)), (the name of a variable has no blanks)))
 endif
+ifeq ($(unknown),)
+ifneq ($(strip $(unread) $(around)),)
+$(error make $(wanted) does not read $(foreach name,$(sort $(unread) $(around)),$(name)=$(call near,$(name))); $(if \
+  $(reads),it reads $(reads),it reads no variables)$(if $(around), (unset $(around) in the environment)))
+endif
+$(foreach name,$(filter $(switches),$(reads)),$(if $(filter-out $(yes) $(no),$(subst $(blank),_,$(strip $($(name))))),\
+  $(error $(name)=$(value $(name)) is neither on nor off; give 1, true or yes, or 0, false or no)))
 endif
 
 .PHONY: $(targets)
 
 bench: .venv/made
 	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) \
-	  $(if $(PREDICTIONS),--predictions) $(folders)
+	  $(if $(call on,PREDICTIONS),--predictions) $(folders)
 
 sum: .venv/made
 	@$(PY) -m benchmark sum $(runs) $(folders)
 
 # A file's tests stay in one process: what it builds is built once. Each process computes in one thread.
 test: .venv/made
-	@$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(SLOW),,-m 'not slow')
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(call on,SLOW),,-m 'not slow')
 
 lint: .venv/made
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -191,8 +191,9 @@ def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tm
 
 
 def lists_of_the_makefile() -> dict[str, set[str]]:
-    """What `reads_*`, `variables`, `targets` and `settings` hold there."""
-    print_them = 'show: ; @$(foreach v,$(filter reads_% variables targets settings,$(.VARIABLES)),echo "$(v) $($(v))";)'
+    """What `reads_*`, `variables`, `targets` and the like hold there."""
+    lists = "reads_% variables targets settings recipe switches others mistaken"
+    print_them = f'show: ; @$(foreach v,$(filter {lists},$(.VARIABLES)),echo "$(v) $($(v))";)'
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
     command = ["make", "-s", "-f", "Makefile", "-f", "-", "show"]
@@ -215,9 +216,26 @@ def test_the_makefile_says_what_each_target_reads():
     assert held["variables"] == recorded - {"SLOW", "A", "B", "FILE", "LABELS"}
 
 
-def test_settings_that_the_makefile_knows_are_settings():
-    known = {field.name for kind in (Profile, Recipe) for field in dataclasses.fields(kind)}
-    assert {"epochs", "lr", "width"} <= lists_of_the_makefile()["settings"] <= known
+def test_the_makefile_knows_every_setting():
+    held = lists_of_the_makefile()
+    recipe = {field.name for field in dataclasses.fields(Recipe)} - {"follows"}
+    assert held["recipe"] == recipe
+    assert held["settings"] == recipe | {field.name for field in dataclasses.fields(Profile)} - {
+        *("name", "adapt", "pretrain")
+    }
+
+
+def test_what_the_makefile_takes_for_a_slip_is_none_of_its_own_and_means_one():
+    held = lists_of_the_makefile()
+    read = set().union(*(held[f"reads_{target}"] for target in held["targets"]))
+    for pair in held["others"]:
+        other, here = pair.split(":")
+        assert here in read | held["settings"] and other not in held["settings"] and other.upper() not in read, pair
+    for pair in held["mistaken"]:
+        slip, here = pair.split(":")
+        readers = [target for target in held["targets"] if here in held[f"reads_{target}"]]
+        assert readers and not any(slip in held[f"reads_{target}"] for target in readers), pair
+    assert held["switches"] <= read
 
 
 @pytest.mark.parametrize(
@@ -227,6 +245,14 @@ def test_settings_that_the_makefile_knows_are_settings():
         (["METHOD=x", "DOMAIN=a"], "make bench does not read DOMAIN= (did you mean DOMAINS=?); "),
         (["bench", "METHOD=x", "SPLITS=val"], "SPLITS= (did you mean SPLIT=?)"),
         (["bench", "METHOD=x", "EPOCHS=3"], "EPOCHS= (did you mean SET=epochs=?)"),
+        (["bench", "METHOD=x", "BATCH_SIZE=3"], "BATCH_SIZE= (did you mean SET=batch=?)"),
+        (["bench", "METHOD=x", "LEARNING_RATE=3"], "LEARNING_RATE= (did you mean SET=lr=?)"),
+        (["bench", "METHOD=x", "GPU=0"], "GPU= (did you mean DEVICE=?)"),
+        (["sum", "METHOD=x", "CUDA=1"], "CUDA= (did you mean DEVICE=?)"),
+        (["bench", "METHOD=x", "SETTINGS=a=1"], "SETTINGS= (did you mean SET=?)"),
+        (["bench", "METHOD=x", "DETERMINISTIC=0"], "DETERMINISTIC= (did you mean SET=deterministic=?)"),
+        (["bench", "METHOD=x", "pretrain.nesterov=0"], "(did you mean SET=pretrain.nesterov=?)"),
+        (["lint", "FOO=1"], "make lint does not read FOO=; it reads no variables."),
         (["bench", "METHOD=x", "Pretrain.Lr=3"], "Pretrain.Lr= (did you mean SET=pretrain.lr=?)"),
         (["bench", "METHOD=x", "WIDTH=1"], "WIDTH= (did you mean SET=width=?)"),
         (["bench", "method=x"], "method= (did you mean METHOD=?)"),
@@ -238,17 +264,68 @@ def test_settings_that_the_makefile_knows_are_settings():
             ["results", "lint", "Only=pareto"],
             "make results lint does not read Only= (did you mean ONLY=?); ",
         ),
-        (["lint", "SLOW=1"], "make lint does not read SLOW=; it reads none"),
+        (["lint", "SLOW=1"], "make lint does not read SLOW=; it reads no variables"),
         (["submit", "METHOD=x", "SEEDS=1"], "SEEDS= (did you mean SEED=?)"),
         (["data", "OWNS=a=b", "DATE=x"], "OWNS= (did you mean OWN=?)"),
         (["methods", "NETWORKS=x"], "(did you mean NETWORK=?)"),
     ],
 )
 def test_make_refuses_a_variable_that_the_target_does_not_read(words: list[str], told: str):
+    assert told in refused(*words)
+
+
+def refused(*words: str, **environment: str) -> str:
+    """The one sentence with which make ends before it starts anything."""
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
-    done = subprocess.run(["make", "-n", *words], cwd=ROOT, env=outside(), capture_output=True, text=True)
-    assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
+    env = outside() | environment
+    done = subprocess.run(["make", "-n", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == ""
+    return done.stderr
+
+
+def test_switches_are_on_off_or_refused():
+    for on in ("1", "true", "yes", "True", " 1 "):
+        assert composed("METHOD=all", f"PREDICTIONS={on}")[5:] == ["--predictions"], on
+        assert "not slow" not in make("-n", "test", f"SLOW={on}"), on
+    for off in ("0", "false", "no", "No", "", " "):
+        assert composed("METHOD=all", f"PREDICTIONS={off}")[5:] == [], off
+        assert "-m 'not slow'" in make("-n", "test", f"SLOW={off}"), off
+    for neither in ("2", "of", "1 0", "all"):
+        told = f"={neither} is neither on nor off; give 1, true or yes, or 0, false or no."
+        assert f"PREDICTIONS{told}" in refused("bench", "METHOD=all", f"PREDICTIONS={neither}"), neither
+        assert f"SLOW{told}" in refused("test", f"SLOW={neither}"), neither
+    assert "PREDICTIONS=2 is" in refused("bench", "METHOD=all", PREDICTIONS="2")
+    assert "ruff" in make("-n", "lint", PREDICTIONS="2", SLOW="2")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bench", "METHOD=x", "MY VAR=1"], "make has no target MY VAR=1; it has bench sum"),
+        (["MY VAR=1"], "(the name of a variable has no blanks)"),
+        (["bench", "METHOD=x", "OWN=birds=my", "birds"], "make has no target birds; "),
+    ],
+)
+def test_make_starts_nothing_beside_what_is_no_target(words: list[str], told: str):
+    assert told in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "told"),
+    [
+        ("bench", "SEED", "make bench does not read SEED= (did you mean SEEDS=?); it reads BACKBONE "),
+        ("bench", "DOMAIN", "DOMAIN= (did you mean DOMAINS=?)"),
+        ("sum", "SPLITS", "SPLITS= (did you mean SPLIT=?)"),
+        ("bench", "METHODS", "METHODS= (did you mean METHOD=?)"),
+        ("bench", "EPOCHS", "EPOCHS= (did you mean SET=epochs=?)"),
+        ("submit", "SEEDS", "SEEDS= (did you mean SEED=?)"),
+    ],
+)
+def test_make_refuses_a_slip_in_the_environment(target: str, name: str, told: str):
+    sentence = refused(target, "METHOD=x", **{name: "5"})
+    assert told in sentence and f"(unset {name} in the environment)" in sentence
+    assert target in make("-n", target, "METHOD=x", **{name: ""})
 
 
 def test_make_takes_its_own_variables_and_leaves_the_environment_alone():
@@ -256,6 +333,8 @@ def test_make_takes_its_own_variables_and_leaves_the_environment_alone():
         "-n", "lint", "test", "SLOW=1", "PYTHON=python3", "SHELL=/bin/sh", "V=1", "VERBOSE=1", SEED="5", EPOCHS="3"
     )
     assert "pytest" in said and "ruff" in said
+    others = {"FILE": "f", "NETWORK": "n", "WIDTH": "w", "LABELS": "l", "GPU": "0", "DATE": "d", "OUT": "o"}
+    assert make("-n", "bench", "METHOD=x", **others) == make("-n", "bench", "METHOD=x")
 
 
 @pytest.mark.parametrize(
