@@ -38,6 +38,7 @@ def work(
     except BaseException:
         for cache in {cell.backbone.cache.parent for cell in todo}:  # of processes that were killed while they wrote
             sweep(results, cache)
+        sweep_notes(device)
         raise
 
 
