@@ -1,5 +1,6 @@
 """Which files of a person's folder are images: links are followed, and what is not taken is counted."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class ImageFolders:
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.name.startswith("."):
                 left.add("hidden file(s) or folder(s)", path)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 if entry.is_symlink() and self._leads_up(below, path):
                     left.add("link(s) to a folder that they lie in", path)
                 else:
@@ -112,6 +113,15 @@ class ImageFolders:
             yield from images
             for path in folders:
                 (links if os.path.islink(self.root / path) else waiting).append(path)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False  # a link that leads to itself
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -138,11 +138,11 @@ class Reader:
         return alike
 
     def _titles(self, folder: str) -> set[str]:
-        """Names of the class folders in a folder, or in the only folder there."""
+        """Names, but for case, of the class folders in a folder, or in the only folder there."""
         inner = self._inside(folder)
         while len(inner) == 1:
             inner = self._inside(inner[0])
-        return {title.rpartition("/")[2] for title in inner}
+        return {title.rpartition("/")[2].casefold() for title in inner}
 
     def _inside(self, folder: str) -> list[str]:
         """The class folders in a folder."""

@@ -100,6 +100,7 @@ ALIKE = {
     "birds and another": (two("birds-train", "birds-val", "mine"), "birds-train/ and birds-val/ and mine/, which hold"),
     "one level deeper": (two("pets/a", "pets/b"), "pets/a/ and pets/b/, which hold"),
     "images/ between": (two("a/images", "b/images"), "a/ and b/, which hold folders of the same names (cat/, dog/)"),
+    "another case": (["a/Car/1.jpg", "a/BUS/1.jpg", "b/car/1.jpg", "b/bus/1.jpg"], "a/ and b/, which hold"),
     "images/ within": (two("a", "b/images"), "a/ and b/, which hold"),
     "beside a class": (two("a", "b") + ["c/1.jpg"], "a/ and b/, which hold"),
 }
@@ -221,6 +222,7 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
     (root / "cat/0.jpg").symlink_to("a/1.jpg")
     (root / "dog/3.jpg").symlink_to("/nowhere/3.jpg")  # an image that is missing: packing says so
     (root / "dog/lost").symlink_to("/nowhere/at all")
+    (root / "dog/self").symlink_to("self")
     train, val = read_own("own", root, ("train", "val"))
     assert sorted(train.files + val.files) == [
         *("cat/a/1.jpg", "cat/a/2.jpg"),
@@ -231,7 +233,7 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
         "3 link(s) to a folder that they lie in (first: all)",
         "1 link(s) to a folder of the same class (first: cat/again)",
         "1 link(s) to an image of the same class (first: cat/0.jpg)",
-        "1 broken link(s) (first: dog/lost)",
+        "2 broken link(s) (first: dog/lost)",
     ):
         assert words in note, note
     with pytest.raises(BadInput, match=r"3\.jpg is a link to /nowhere/3\.jpg, which is missing; "):
