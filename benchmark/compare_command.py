@@ -6,6 +6,7 @@ from argparse import Namespace
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from benchmark.asked import asked
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
 from benchmark.layout import described
@@ -13,7 +14,6 @@ from benchmark.record_files import tell_left_out
 from benchmark.records import existing, read_frame
 from benchmark.screen import Screen
 from datasets.errors import BadInput
-from methods.registry import select
 
 
 def run(args: Namespace) -> int:
@@ -22,7 +22,7 @@ def run(args: Namespace) -> int:
     names = []
     for name, text in (("A", args.a), ("B", args.b)):
         try:
-            chosen = select(text)
+            chosen = asked(text)
         except BadInput as error:
             raise BadInput(str(error).replace("METHOD=", f"{name}=")) from None
         if len(chosen) != 1:

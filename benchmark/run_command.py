@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import plan, superseded, table_files, tables
+from benchmark.asked import asked
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
@@ -33,7 +34,7 @@ from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import temporary_name, write_all
 from datasets.text import printable
-from methods.registry import select, select_named
+from methods.registry import select_named
 
 SHIPPED = ROOT / "results" / "standin"
 
@@ -128,7 +129,7 @@ def _unfinished(
 
 
 def requested(args: Namespace) -> plan.Request:
-    methods = select(args.method)
+    methods = asked(args.method)
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
             raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")

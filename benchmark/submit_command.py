@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from benchmark import submission
+from benchmark.asked import asked
 from benchmark.grouping import GROUP, current
 from benchmark.layout import described
 from benchmark.predictions import predictions_path, read_predictions
@@ -18,12 +19,11 @@ from benchmark.submission import Submission
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.method import Method
-from methods.registry import select
 
 
 def run(args: Namespace) -> int:
     """Find the runs, check their predictions against the release's test images, write the ZIP."""
-    methods = select(args.method)
+    methods = asked(args.method)
     if len(methods) != 1:
         raise BadInput(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from benchmark import plan
+from benchmark.asked import asked
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, sound_records
@@ -24,7 +25,7 @@ from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import write_bytes
 from methods.method import Method
-from methods.registry import select, select_named
+from methods.registry import select_named
 
 FACTORS = (1 / 3, 1.0, 3.0)  # of the rate that the entry declares
 DOMAINS = ("aircraft", "dtd", "svhn")  # a natural one, a texture, a glyph
@@ -57,7 +58,7 @@ def run(args: Namespace) -> int:
     """
     short = profile("standin")
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
-    request = plan.Request(select(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
+    request = plan.Request(asked(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
     ready(args.results, args.cache)
     with told_at_the_end() as faults:
         rows = _swept(args, request, faults)

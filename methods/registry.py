@@ -15,14 +15,16 @@ import inspect
 import keyword
 import math
 import pkgutil
+import re
 import types
 import typing
+from collections.abc import Callable
 from functools import cache
 
 import methods
 from datasets.errors import BadInput
 from methods.method import Method
-from methods.words import explained
+from methods.words import explained, letters
 
 _NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes", "words"}
 _SAID = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")  # of every entry
@@ -137,10 +139,11 @@ def entries() -> list[type[Method]]:
     return [_registry[name] for name in sorted(_registry)]
 
 
-def select(expression: str) -> list[Method]:
+def select(expression: str, explain: Callable[[str], str | None] = lambda word: None) -> list[Method]:
     """`name`, `name(option=value)`, a comma list of them, a wildcard (`res*`), `all`, or a group; each once, in order.
 
-    `all` is every entry with its defaults; the groups are `table1` and `grid`.
+    `all` is every entry with its defaults; the groups are `table1` and `grid`. `explain` gives the sentence on a word
+    that this package does not know (a backbone, a setting), or None.
 
     Raises BadInput for an unknown name (with the nearest ones), an unknown option, a wrong type.
     """
@@ -156,7 +159,7 @@ def select(expression: str) -> list[Method]:
             if not chosen:
                 raise BadInput(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
         else:
-            chosen = [_parse(part)]
+            chosen = [_parse(part, explain)]
         found |= {method.spec: method for method in chosen}
     if not found:
         raise BadInput("METHOD= is empty; name a method, see `make methods`")
@@ -181,10 +184,29 @@ def _split(expression: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _parse(spec: str) -> Method:
-    hint, word = "", spec.partition("(")[0].strip()
-    if word not in _registry and word not in _several() and (sentence := explained(word)):
+def _known(spec: str, explain: Callable[[str], str | None]) -> None:
+    """Raises BadInput where the name in `spec` is a word, in any spelling, that is no method's."""
+    word, words = spec.partition("(")[0].strip(), [*sorted(_registry), *_several()]
+    if word in words or not letters(word):
+        return
+    alike = any(letters(name) == letters(word) for name in words)
+    if not alike and (sentence := explained(word) or explain(word)):
         raise BadInput(f"METHOD={spec}: {sentence}; `make methods` lists the methods")
+    if alike or re.fullmatch(r"[A-Za-z][\w -]*", word):
+        raise _unknown(word)
+
+
+def _unknown(name: str) -> BadInput:
+    words = [*sorted(_registry), *_several()]
+    alike = [word for word in words if letters(word) == letters(name)]
+    near = alike or difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), words, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(words)}"
+    return BadInput(f"no method is called {name!r}; {hint}")
+
+
+def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) -> Method:
+    hint = ""
+    _known(spec, explain)
     try:
         tree = ast.parse(spec, mode="eval").body
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
@@ -205,10 +227,7 @@ def _parse(spec: str) -> Method:
     if name in _several():
         raise BadInput(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
     if name not in _registry:
-        words = [*sorted(_registry), *_several()]
-        near = difflib.get_close_matches(name.lower(), words, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(words)}"
-        raise BadInput(f"no method is called {name!r}; {hint}")
+        raise _unknown(name)
     entry = _registry[name]
     return entry(**_checked(entry, options))
 

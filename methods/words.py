@@ -2,10 +2,12 @@
 
 import re
 
+from datasets.catalogue import DOMAINS
+
 _BESIDE = "is no method but a way to make a trained network smaller, and is not in this suite"
 _WORDS = {
     # another name of an entry
-    "full finetuning, full ft, fullfinetune, fine tuning, ft": "is METHOD=finetune here",
+    "full, full finetune, full finetuning, full ft, fine tuning, ft": "is METHOD=finetune here",
     "from scratch, random init": "is METHOD=scratch here (scratch_plus: with adapters in it)",
     "linear probe, linear probing, linear, probe, head, head only, frozen, feature extraction, feature extractor, lp": (
         "is METHOD=feature here: a linear head on the frozen features"
@@ -13,6 +15,8 @@ _WORDS = {
     "last layers, top layers, last blocks, gradual unfreezing": "is METHOD=partial here: its option last=n",
     "batch norm, bn, norm, norm tuning, layernorm": "is METHOD=bn_adapt here; bitfit, ssf, ia3 train a part",
     "bias, biases, bias tuning, tinytl": "is METHOD=bitfit here: the shifts of batch norm, its convolutions have none",
+    "film, scale and shift": "is METHOD=ssf here: a learned scale and shift of each channel",
+    "peft, parameter efficient, petl": "is what this suite compares: name one of its entries",
     "series, series adapter, serial, residual adapter, residual adapters": "is METHOD=res_adapter here",
     "parallel, parallel adapter": "is METHOD=par_adapter here; METHOD=grid has other kinds",
     "adapters, adapterhub, bottleneck, pfeiffer, adaptformer": (
@@ -27,7 +31,7 @@ _WORDS = {
     "orthogonal, cayley, goft": "is a family here: oft, boft, hra",
     "mask, masks, binary mask, packnet": "is METHOD=piggyback here, masks over frozen weights (PackNet's order is not)",
     "multitask, joint, joint training, mtl": "is METHOD=res_adapter_finetune_all: weights trained over all domains",
-    "distillation, knowledge distillation, kd, learning without forgetting": (
+    "distill, distillation, knowledge distillation, kd, learning without forgetting": (
         "is not here by itself; METHOD=lwf holds a fine-tuned network to the original's answers by distillation"
     ),
     "spot": "is METHOD=spottune here",
@@ -39,26 +43,45 @@ _WORDS = {
     # in the suite, but no method
     "ensemble, seeds": "is no method; SEEDS=3 runs a method three times, and tables give mean and deviation",
     "task arithmetic, model merging, merging, model soup, ties": "is no method; `make sum` adds ΔW of two domains",
-    "resnet, resnet26, resnet18, resnet50": "is a backbone, not a method: SET=network=torchvision/resnet18 or the like",
-    "compile, torch compile": "is a setting, not a method: SET=compile=true",
-    "bf16, fp16, amp, mixed precision, half": "is a setting, not a method: SET=precision=bf16 (fp16 is not here)",
+    "torch compile": "is a setting, not a method: SET=compile=true",
+    "fp16, float16, amp, mixed precision, half, bfloat16": (
+        "is a setting, not a method: SET=precision=bf16 (fp16 is not here)"
+    ),
+    "float32": "is a setting, not a method: SET=precision=fp32",
+    "learning rate": "is a setting, not a method: SET=lr=",
+    "weight decay, l2": "is a setting, not a method: SET=decay=",
+    "batch size": "is a setting, not a method: SET=batch=",
+    "label smoothing": "is a setting, not a method: SET=smoothing=",
+    "sgd": "is no method but how every run trains: SET=momentum= and SET=lr= are its settings",
+    "adam, adamw, optimizer, optimiser, lion, rmsprop": "is not here: every run trains by SGD with momentum",
+    "scheduler, cosine, warmup": "is no method: SET=schedule= takes one-cycle, which warms up, or steps",
+    "dropout, drop path, stochastic depth": "is not here: no recipe has it; SET=decay= and SET=smoothing= are settings",
+    "mixup, cutmix, augmentation, augment, randaugment, autoaugment": (
+        "is not here: images are resized, cropped and flipped as the domain's rule says"
+    ),
     "pretrain, pretrained, pretraining, backbone": "is no method: BACKBONE= gives weights, else they are pretrained",
     # not in the suite
-    "pruning, prune, lottery ticket, magnitude pruning, structured pruning": (
+    "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
         f"{_BESIDE}; METHOD=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
-    "quantization, quantisation, quantize, int8, int4, fp8, ptq, qat, quant": (
+    "quantization, quantisation, quantize, int8, int4, fp8, nf4, 4bit, 8bit, ptq, qat, quant, gptq, awq": (
         f"{_BESIDE}; training runs in fp32, tf32 or bf16 (SET=precision=)"
     ),
     "qlora": "is not here: nothing is quantised; METHOD=lora is on a backbone in fp32",
-    "vit, deit, swin, transformer, clip, convnext, mobilenet, efficientnet, vgg": (
-        "is a backbone that this suite does not have; it has resnet26 and ResNet-18 and -50 of torchvision and timm"
+    "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
+    "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
+    "ssl, self supervised, contrastive, simclr, moco, dino, mae": (
+        "is a way to pretrain and not here; BACKBONE= takes the weights of a ResNet that were trained so"
     ),
+    "zero shot": "is not here: every entry trains on a domain's images",
+    "knn, k nearest neighbours, nearest neighbour": "is not here; METHOD=feature trains a linear head on features",
     "ewc, elastic weight consolidation, si, mas, gem, replay, continual": (
         "is of continual learning and not here, where domains forget nothing; METHOD=lwf is nearest"
     ),
     "hypernetwork, hypernetworks, hyperformer": "is not here: no entry makes a domain's weights by a network",
-    "maml, meta learning, few shot": "is not here: no entry learns to learn; LIMIT= cuts the images",
+    "maml, meta learning, few shot, prototypical, prototypical networks, protonet": (
+        "is not here: no entry learns to learn; LIMIT= cuts the images"
+    ),
     "compacter, phm": "is not here; METHOD=houlsby is its bottleneck, lokr a Kronecker product",
     "lora fa, lora plus, lora xs, pissa, rslora, vera, randlora, moslora": (
         "is a variant of LoRA that is not here; METHOD=lora, dora and adalora are"
@@ -68,14 +91,23 @@ _WORDS = {
 }
 
 
-def _letters(word: str) -> str:
-    return re.sub(r"[^a-z0-9+]", "", word.lower())
+def letters(word: str) -> str:
+    """What tells words apart, `finetune` of `Fine-Tune`: no case, hyphens, underscores, blanks; empty for no word."""
+    return re.sub(r"[^a-z0-9+]", "", word.lower()) if re.fullmatch(r"[\w +./-]+", word) else ""
 
 
-_SENTENCES = {_letters(word): sentence for words, sentence in _WORDS.items() for word in words.split(",")}
+_SENTENCES = {letters(word): sentence for words, sentence in _WORDS.items() for word in words.split(",")}
+
+
+def _of_data(word: str) -> str | None:
+    """On a domain or a split; `imagenet` is enough of `imagenet12`."""
+    for name in DOMAINS:
+        if letters(word) in (letters(name), letters(name).rstrip("0123456789")):
+            return f"is a domain, not a method: DOMAINS={name}"
+    return f"is a split, not a method: SPLIT={letters(word)}" if letters(word) in ("val", "test") else None
 
 
 def explained(word: str) -> str | None:
     """The sentence on a word of the field, in any usual spelling (`Linear-Probe`, `linear_probe`); None for another."""
-    sentence = _SENTENCES.get(_letters(word)) if re.fullmatch(r"[\w +-]+", word) else None
-    return sentence and f"{word.strip()} {sentence}"
+    sentence = letters(word) and (_SENTENCES.get(letters(word)) or _of_data(word))
+    return f"{word.strip()} {sentence}" if sentence else None

@@ -7,15 +7,35 @@ ALL = ("resnet26", *NAMES)
 _OTHERS = ("vit", "deit", "swin", "beit", "clip", "convnext", "mobilenet", "efficientnet", "vgg", "densenet", "regnet")
 
 
+_RESNETS = ("resnet", "wideresnet", "resnext")
+
+
+def _model(name: str) -> str:
+    return name.lower().rpartition("/")[2].replace("-", "").replace("_", "").replace(" ", "")
+
+
+def explained(name: str) -> str | None:
+    """The sentence on a backbone's name where a method's is wanted; None where it is no backbone's."""
+    model = _model(name)
+    if alike := [known for known in ALL if _model(known) == model]:
+        chosen = name if name in alike else alike[0]
+        return f"{name} is a backbone, not a method: SET=network={chosen}"
+    if model == "resnet":
+        return f"{name} is a backbone, not a method: SET=network= takes {', '.join(ALL)}"
+    if model.startswith((*_OTHERS, *_RESNETS)):
+        return f"{name} is a backbone that this suite does not have; SET=network= takes {', '.join(ALL)}"
+    return None
+
+
 def unknown(name: str) -> str:
     """The sentence on the name of a backbone that is not here: which are, or which was meant."""
     there = f"there are {', '.join(ALL)}"
-    model = name.lower().rpartition("/")[2].replace("-", "").replace("_", "")
-    if any(model.startswith(other) for other in _OTHERS):
+    model = _model(name)
+    if model.startswith(_OTHERS):
         return f"no backbone is called {name!r}, as methods here adapt ResNets; {there}"
-    if alike := [known for known in ALL if known.rpartition("/")[2].replace("_", "") == model]:
+    if alike := [known for known in ALL if _model(known) == model]:
         return f"no backbone is called {name!r}; did you mean {' or '.join(alike)}?"
-    if model.startswith(("resnet", "wideresnet", "resnext")):
+    if model.startswith(_RESNETS):
         return f"no backbone is called {name!r}, of all ResNets {there}"
     near = difflib.get_close_matches(name, ALL, n=2)
     return f"no backbone is called {name!r}; " + (f"did you mean {' or '.join(near)}?" if near else there)

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.registry import GROUPS, entries, select
-from methods.words import _SENTENCES, _WORDS, explained
+from methods.words import _SENTENCES, _WORDS, explained, letters
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,30 @@ from methods.words import _SENTENCES, _WORDS, explained
         ("pruning", "snell keeps the largest entries"),
         ("int8", "not in this suite; training runs in fp32, tf32 or bf16"),
         ("quantization(bits=4)", "not in this suite"),
-        ("vit", "a backbone that this suite does not have"),
+        ("4bit", "not in this suite"),
+        ("GPTQ", "not in this suite"),
+        ("awq", "not in this suite"),
+        ("zero-shot", "is not here: every entry trains"),
+        ("k-nn", "METHOD=feature"),
+        ("peft", "is what this suite compares"),
+        ("dropout", "is not here"),
+        ("AdapterFusion", "is not here; houlsby"),
+        ("prototypical", "is not here"),
+        ("ssl", "BACKBONE= takes"),
+        ("float16", "SET=precision=bf16"),
+        ("amp", "SET=precision=bf16"),
+        ("sparsity", "snell keeps the largest entries"),
+        ("distill", "METHOD=lwf"),
+        ("mixup", "is not here: images are"),
+        ("adam", "trains by SGD"),
+        ("sgd", "SET=momentum="),
+        ("film", "METHOD=ssf"),
+        ("full", "METHOD=finetune"),
+        ("learning-rate", "SET=lr="),
+        ("ImageNet", "DOMAINS=imagenet12"),
+        ("vgg_flowers", "is a domain, not a method: DOMAINS=vgg-flowers"),
+        ("val", "SPLIT=val"),
+        *((name, f"is a domain, not a method: DOMAINS={name}") for name in DOMAINS),
         ("Linear Probe", "METHOD=feature"),
         ("linear-probe", "METHOD=feature"),
         ("head", "METHOD=feature"),
@@ -38,7 +62,6 @@ from methods.words import _SENTENCES, _WORDS, explained
         ("spot", "METHOD=spottune"),
         ("compacter", "METHOD=houlsby"),
         ("hypernetwork", "is not here"),
-        ("resnet50", "SET=network="),
         ("merging", "`make sum`"),
     ],
 )
@@ -60,8 +83,29 @@ def test_sentences_name_what_there_is():
     words = [word for words in _WORDS for word in words.split(",")]
     assert len(words) == len(_SENTENCES)
     assert not [name for name in names if explained(name)]
+    assert not {letters(name) for name in names} & set(_SENTENCES), "a word hides the entry that it is a spelling of"
 
 
 def test_other_words_are_none_of_these():
     for word in ("lroa", "bn_adaptt", "", "(", "zzz"):
         assert explained(word) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("fine-tune", "finetune"),
+        ("Fine Tune(x=1)", "finetune"),
+        ("LoRA", "lora"),
+        ("LoRA(rank=4)", "lora"),
+        ("bn adapt", "bn_adapt"),
+        ("ResAdapter", "res_adapter"),
+        ("Table-1", "table1"),
+        ("bn-adapted", "bn_adapt"),
+    ],
+)
+def test_another_spelling_of_an_entry(word: str, meant: str):
+    with pytest.raises(BadInput, match=rf"^no method is called .*; did you mean {meant}\b"):
+        select(word)
+    with pytest.raises(BadInput, match="did you mean lora"):
+        select("LoRA", lambda word: "is something else")
