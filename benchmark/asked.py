@@ -10,7 +10,7 @@ from methods.registry import select
 from methods.words import letters
 
 
-def asked(expression: str) -> list[Method]:
+def asked_methods(expression: str) -> list[Method]:
     """`methods.registry.select` with this package's words. Raises BadInput as that does."""
     return select(expression, _explained)
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from benchmark.asked import asked
+from benchmark.asked import asked_methods
 from benchmark.compare import Difference, compare
 from benchmark.grouping import GROUP
 from benchmark.layout import described
@@ -22,7 +22,7 @@ def run(args: Namespace) -> int:
     names = []
     for name, text in (("A", args.a), ("B", args.b)):
         try:
-            chosen = asked(text)
+            chosen = asked_methods(text)
         except BadInput as error:
             raise BadInput(str(error).replace("METHOD=", f"{name}=")) from None
         if len(chosen) != 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import plan, superseded, table_files, tables
-from benchmark.asked import asked
+from benchmark.asked import asked_methods
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
@@ -129,7 +129,7 @@ def _unfinished(
 
 
 def requested(args: Namespace) -> plan.Request:
-    methods = asked(args.method)
+    methods = asked_methods(args.method)
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
             raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")

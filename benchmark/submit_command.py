@@ -8,7 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from benchmark import submission
-from benchmark.asked import asked
+from benchmark.asked import asked_methods
 from benchmark.grouping import GROUP, current
 from benchmark.layout import described
 from benchmark.predictions import predictions_path, read_predictions
@@ -23,7 +23,7 @@ from methods.method import Method
 
 def run(args: Namespace) -> int:
     """Find the runs, check their predictions against the release's test images, write the ZIP."""
-    methods = asked(args.method)
+    methods = asked_methods(args.method)
     if len(methods) != 1:
         raise BadInput(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results

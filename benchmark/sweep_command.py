@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from benchmark import plan
-from benchmark.asked import asked
+from benchmark.asked import asked_methods
 from benchmark.cells import Cell
 from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, sound_records
@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
     """
     short = profile("standin")
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
-    request = plan.Request(asked(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
+    request = plan.Request(asked_methods(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
     ready(args.results, args.cache)
     with told_at_the_end() as faults:
         rows = _swept(args, request, faults)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.asked import asked
+from benchmark.asked import asked_methods
 from benchmark.backbones.names import ALL, explained
 from benchmark.profiles import PROFILES, Profile, Recipe
 from datasets.errors import BadInput
@@ -36,12 +36,12 @@ SETTINGS -= {"name", "adapt", "pretrain", "follows"}
 )
 def test_what_is_no_method_but_something_else(word: str, told: str):
     with pytest.raises(BadInput) as caught:
-        asked(f"bn_adapt, {word}")
+        asked_methods(f"bn_adapt, {word}")
     assert f"METHOD={word}: {word} {told}" in str(caught.value)
 
 
 def test_no_entry_is_taken_for_something_else():
-    assert [method.spec for method in asked("all")] == [entry.name for entry in entries()]
+    assert [method.spec for method in asked_methods("all")] == [entry.name for entry in entries()]
     assert not [name for name in (*GROUPS, *(entry.name for entry in entries())) if explained(name)]
 
 
