@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from benchmark.backbones.weights import LARGEST, LARGEST_HEADER
-from datasets.errors import BadInput
+from datasets.errors import BadInput, reason
 from datasets.io import open_plain, write_bytes
 
 _ALIGNED = 8  # bytes: of the length in front of the header, and what the format aligns to
@@ -100,7 +100,7 @@ class Checkpoint:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            what = str(error).splitlines()[0][:80]
             raise BadInput(
-                f"the checkpoint {self.path} is damaged ({what}); remove it and run again, from the first epoch"
+                f"the checkpoint {self.path} is damaged ({reason(error)}); "
+                "remove it and run again, from the first epoch"
             ) from None

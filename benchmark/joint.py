@@ -17,7 +17,7 @@ from benchmark.progress import Watched
 from benchmark.sharing import Shared, sharing
 from benchmark.train import Report, train
 from datasets.batches import Batches, Plan
-from datasets.errors import BadInput
+from datasets.errors import BadInput, reason
 from methods.layers.network import own_tensors
 from methods.registry import select
 
@@ -116,8 +116,7 @@ def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dic
                 tensor.copy_(tensors[name])
         history, clock = json.loads(about["history"]), json.loads(about["clock"])
     except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
-        what = str(error).splitlines()[0][:80]
-        raise BadInput(f"{joint.path} is damaged ({what}); remove it, and it is trained again") from None
+        raise BadInput(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
     return module, [_share(row, len(joint.images)) for row in history], clock
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from benchmark.parquet_file import open_parquet
 from benchmark.provenance import commit, machine, versions
 from benchmark.record_files import set_aside
+from datasets.errors import reason
 from datasets.text import printable
 
 COMMON = {"load": float | None, "machine": str, "versions": str, "commit": str | None}
@@ -45,7 +46,7 @@ def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict
             raise msgspec.ValidationError("other columns")
         msgspec.convert(rows, list[msgspec.defstruct("Row", list(columns.items()))])
     except (pa.ArrowException, OSError) as error:
-        return _aside(path, f"is no readable Parquet file ({' '.join(str(error).split())[:80]})")
+        return _aside(path, f"is no readable Parquet file ({reason(error)})")
     except msgspec.ValidationError as error:
         return _aside(path, f"is not of this version's {what} ({error})")
     found: dict[str, list[dict]] = {}

@@ -10,7 +10,7 @@ import pyarrow as pa
 from benchmark.parquet_file import open_parquet
 from benchmark.records import write_table
 from datasets.catalogue import Domain, category_id
-from datasets.errors import BadInput
+from datasets.errors import BadInput, reason
 from datasets.text import as_text
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if table.schema.types != [pa.int64(), pa.int64()]:
             raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
     except (pa.ArrowException, OSError) as error:
-        what = " ".join(str(error).split())[:80]
-        raise BadInput(f"{path} holds no predictions ({what}); remove it and run again with PREDICTIONS=1") from None
+        raise BadInput(
+            f"{path} holds no predictions ({reason(error)}); remove it and run again with PREDICTIONS=1"
+        ) from None
     if table["category_id"].null_count:
         raise BadInput(
             f"{path} gives {table['category_id'].null_count:,} image(s) no category, since the method took them for "

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from benchmark.parquet_file import open_parquet
 from benchmark.record_files import Fault, of_a_run, record_files, told
-from benchmark.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, wrong
-from datasets.errors import BadInput
+from benchmark.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, phrase, wrong
+from datasets.errors import BadInput, reason
 from datasets.io import clear, write_bytes
 
 if TYPE_CHECKING:
@@ -215,8 +215,7 @@ def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None 
     except FileNotFoundError:
         return None  # another command was faster
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        what = " ".join(str(error).split())[:80]
-        return fault(Fault(path, f" is no readable Parquet file ({what})"))
+        return fault(Fault(path, f" is no readable Parquet file ({reason(error)})"))
     if not len(table):
         return fault(Fault(path, " holds no record"))
     try:
@@ -249,11 +248,10 @@ def _of_this_schema(table: pa.Table, names: list[str], categories: bool) -> pa.T
     try:
         return table.cast(wanted)
     except pa.ArrowException as error:
-        what = " ".join(str(error).split())[:160]
-        raise _Foreign(f" holds records with a field of another type ({what})") from None
+        raise _Foreign(f" holds records with a field of another type ({reason(error)})") from None
 
 
 def _told(run: pa.Scalar, field: str, what: str) -> str:
     if what == "is empty":
         return f" holds a record whose {field} is empty"
-    return f": the run {run} has a {field} that {what}"
+    return f": the run {run} has {phrase(field, what)}"

@@ -174,7 +174,7 @@ def check(records: Sequence[Mapping], fields: Iterable[str] | None = None) -> pa
     table = as_table(records)
     for row, field, what in wrong(table.select(list(fields)) if fields is not None else table):
         run = records[row].get("hash")
-        raise BadInput(f"the record of the run {run} could not be read again, as it has a {field} that {what}")
+        raise BadInput(f"the record of the run {run} could not be read again, as it has {phrase(field, what)}")
     return table
 
 
@@ -186,6 +186,12 @@ def plausible(record: Mapping) -> dict:
     """
     none = [n for n in MEASURED if (value := record.get(n)) is not None and not 0 <= value < 2**53]
     return {**record, **dict.fromkeys(none)}
+
+
+def phrase(field: str, what: str) -> str:
+    """What `wrong` says of a field: "a top1 that is no number", "versions that are no list of versions"."""
+    article = "" if what.startswith("are ") else "an " if field[0] in "aeiou" else "a "
+    return f"{article}{field} that {what}"
 
 
 def wrong(table: pa.Table) -> list[tuple[int, str, str]]:

@@ -19,6 +19,7 @@ from benchmark.identity import network_digest, trunk_digest
 from benchmark.malloc import give_back
 from benchmark.profiles import PROFILES, fitting
 from benchmark.serving.head import Hash, Head
+from benchmark.serving.inputs import check_batch, check_size, device_of
 from benchmark.serving.predict import Prediction, predictions
 from datasets.errors import BadInput
 from datasets.in_hand import InHand, several
@@ -73,8 +74,8 @@ class MultiDomain:
     """
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
-        """Raises BadInput for a file that is no backbone out of this suite's cache, or a damaged one."""
-        self.path, self.device = Path(backbone), torch.device(device)
+        """Raises BadInput for a file that is no backbone out of this suite's cache, a damaged one, and no device."""
+        self.path, self.device = Path(backbone), device_of(device)
         self.held: dict[str, Held] = {}
         self._used, self._last = _Choice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
@@ -177,10 +178,11 @@ class MultiDomain:
     def predict(self, images: InHand | Iterable[InHand], name: str = "") -> Prediction | list[Prediction]:
         """What the domain of this name, or the one in use, takes an image for, or each of several.
 
-        An image is a path, a PIL image, an array or a tensor, see `datasets.in_hand.rgb`; several are an iterable of
-        those, or an array or a tensor of four dimensions. Each is resized, cropped and normalised as the run's
-        evaluation did it, and computed in fp32 where the caller does not compute under autocast. A judge of domains
-        is not asked: the caller names the domain. Raises BadInput for what is no image.
+        An image is a path, an image file's bytes or an open one, a PIL image, an array or a tensor, see
+        `datasets.in_hand.rgb`; several are an iterable of those, or an array or a tensor of four dimensions. Each is
+        resized, cropped and normalised as the run's evaluation did it, and computed in fp32 where the caller does not
+        compute under autocast. A judge of domains is not asked: the caller names the domain. Raises BadInput for what
+        is no image.
         """
         held = self._held(name or self._in_use())
         found = several(images)
@@ -189,11 +191,17 @@ class MultiDomain:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, name: str = "") -> Tensor:
-        """(N, 3, H, W) images, shown as the domain's head says -> (N, classes) logits.
+        """(N, 3, H, W) float32 images, shown as the domain's head says -> (N, classes) logits.
 
-        Of the domain of this name, or the one in use. Raises BadInput where there is none.
+        Of the domain of this name, or the one in use. Raises BadInput where there is none, or x is no such batch.
         """
-        return self._held(name or self._in_use()).network(x.to(self.device))
+        held = self._held(name or self._in_use())
+        check_batch(x, held.head.crop, self.device)
+        try:
+            return held.network(x.to(self.device))
+        except RuntimeError as error:
+            check_size(x, held.head.crop, error)
+            raise
 
     def _held(self, name: str, mend: str = "load its adapters first") -> Held:
         try:

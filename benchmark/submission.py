@@ -18,7 +18,7 @@ import numpy as np
 
 from datasets.annotations import Split, domains_in, read_split
 from datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from datasets.errors import BadInput
+from datasets.errors import BadInput, reason
 from datasets.io import read_plain, write_bytes
 from datasets.zip_file import open_zip
 
@@ -146,8 +146,7 @@ def _unpacked(content: bytes, path: Path) -> bytes:
                 raise BadInput(f"{path}: its {NAME} unpacks to over {LARGEST:,} bytes, no submission; pack it anew")
             return out.getvalue()
     except _ZIP_DAMAGE as error:
-        what = " ".join(str(error).split())[:80]
-        raise BadInput(f"{path} is a ZIP that cannot be read ({what}); pack or fetch it again") from None
+        raise BadInput(f"{path} is a ZIP that cannot be read ({reason(error)}); pack or fetch it again") from None
 
 
 def check(submission: Submission, expected: Sequence[Expected], some: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.errors import BadImage, BadInput
+from datasets.errors import BadImage, BadInput, reason
 from datasets.io import read_plain
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -57,8 +57,9 @@ def read_bytes(path: Path, domain: str) -> bytes:
             raise BadImage(domain, path, state, "restore or remove the file")
         data = read_plain(path, MAX_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadImage(domain, path, f"cannot be read ({reason})", "check the disk and its permissions") from None
+        raise BadImage(
+            domain, path, f"cannot be read ({reason(error)})", "check the disk and its permissions"
+        ) from None
     if not data:
         raise BadImage(domain, path, "is empty (0 bytes)", "restore or remove the file")
     return data
@@ -81,6 +82,8 @@ def _loaded(opened: Callable[[], Image.Image], path: Path, domain: str) -> Image
         image = opened()
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if not min(image.size):
+            raise BadImage(domain, path, f"has no pixels ({image.width} × {image.height})", "restore or remove it")
         if max(image.size) > MAX_ASPECT * min(image.size):
             shape = f"has {image.width} × {image.height} pixels, over {MAX_ASPECT} times as many one way as the other"
             raise BadImage(domain, path, shape, "crop or remove it")

@@ -1,5 +1,6 @@
 """The exceptions that mean: the input is wrong, and here is how to mend it."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -7,6 +8,12 @@ from typing import TypeVar
 from datasets.text import printable
 
 T = TypeVar("T")
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library or the system says, in one line and without its number, for "cannot be read (...)"."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return textwrap.shorten(said, 160, placeholder=" …")
 
 
 class BadInput(Exception):

@@ -1,19 +1,21 @@
-"""Images in hand, a path, a PIL image, an array or a tensor each, as a pack would hold them."""
+"""Images in hand, a path, a file's content, a PIL image, an array or a tensor each, as a pack would hold them."""
 
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from datasets.decode import decode, decode_image, resized
-from datasets.errors import BadInput
+from datasets.decode import MAX_BYTES, decode, decode_bytes, decode_image, resized
+from datasets.errors import BadImage, BadInput, reason
 
-InHand: TypeAlias = str | os.PathLike | Image.Image | np.ndarray | Tensor
+InHand: TypeAlias = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 """One image. See `rgb`."""
+_CONTENT = bytes | bytearray | memoryview
 
 
 class Loaded:
@@ -36,35 +38,64 @@ class Loaded:
 
 
 def several(images: Any) -> list | None:
-    """The images of an iterable, or of an array or tensor of four dimensions; None where `images` is a single one."""
+    """The images of an iterable, or of an array or tensor of four dimensions; None where `images` is a single one.
+
+    An array of paths or other objects, of one dimension, is several, too. A dictionary is none: `rgb` refuses it.
+    """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OU" and images.ndim == 1:
+        return images.tolist()
     if isinstance(images, np.ndarray | Tensor):
         return list(images) if images.ndim == 4 else None
-    if isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable):
+    if isinstance(images, str | _CONTENT | os.PathLike | Image.Image | Mapping) or not isinstance(images, Iterable):
         return None
-    return list(images)
+    return None if hasattr(images, "read") else list(images)
 
 
 def rgb(image: InHand, name: str, domain: str) -> Image.Image:
     """One image as 8-bit RGB, as the file of it is decoded; `name` and `domain` are for messages only.
 
-    A PIL image may have any mode that a file may have. An array or a tensor is (H, W), (H, W, C) or (C, H, W), with 1,
-    3 or 4 channels, RGB, of which the fourth, alpha, is dropped; where both ends fit, a tensor has its channels first
-    and an array last. Its values are whole numbers 0 to 255, uint16 0 to 65,535, or floats 0 to 1, rounded to
-    8 bits as in a file. Raises BadInput.
+    Bytes, and an object that reads bytes, as `open(path, "rb")` gives it, are a file's whole content; it is read from
+    its beginning where it can go there. A PIL image may have any mode that a file may have. An array or a tensor is
+    (H, W), (H, W, C) or (C, H, W), with 1, 3 or 4 channels, RGB, of which the fourth, alpha, is dropped; where both
+    ends fit, a tensor has its channels first and an array last. Its values are whole numbers 0 to 255, uint16 0 to
+    65,535, or floats 0 to 1, rounded to 8 bits as in a file. Raises BadInput.
     """
     if isinstance(image, str | os.PathLike):
         return decode(Path(image), domain)
     if isinstance(image, Image.Image):
         return decode_image(image, Path(name), domain)
+    if isinstance(image, _CONTENT):
+        return decode_bytes(bytes(image), Path(name), domain)
+    if hasattr(image, "read"):
+        return decode_bytes(_content(image, Path(name), domain), Path(name), domain)
     if isinstance(image, Tensor):
         values = image.detach().cpu()
         values = (values.float() if values.is_floating_point() else values).numpy()
     elif isinstance(image, np.ndarray):
         values = image
     else:
-        raise BadInput(f"{domain}: {name} is a {type(image).__name__}; give a path, a PIL image, an array or a tensor")
+        what = "give a path, an open file, a PIL image, an array or a tensor"
+        raise BadInput(f"{domain}: {name} is a {type(image).__name__}; {what}")
     grey = _eight_bits(_channels_last(values, isinstance(image, Tensor), name, domain), name, domain)
     return decode_image(Image.fromarray(grey), Path(name), domain)
+
+
+def _content(file: BinaryIO, name: Path, domain: str) -> bytes:
+    """All of an open file, which may end where it was written last: from its beginning, as PIL reads it."""
+    try:
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # a closed file's is a ValueError, and so is a text's that is no UTF-8
+        if isinstance(file, io.TextIOBase) and not file.closed:
+            raise BadImage(domain, name, "is a file opened as text", 'open it with "rb"') from None
+        raise BadImage(domain, name, f"cannot be read ({reason(error)})", "open it again") from None
+    if not isinstance(data, _CONTENT):
+        told = f"is a {type(file).__name__} that reads {type(data).__name__}, not bytes"
+        raise BadImage(domain, name, told, 'open a file with "rb"')
+    if len(data) > MAX_BYTES:
+        raise BadImage(domain, name, f"has more than {MAX_BYTES:,} bytes", "make it smaller or remove it")
+    return bytes(data)
 
 
 def _channels_last(values: np.ndarray, tensor: bool, name: str, domain: str) -> np.ndarray:
@@ -75,7 +106,8 @@ def _channels_last(values: np.ndarray, tensor: bool, name: str, domain: str) -> 
     if values.size and ends:
         values = np.moveaxis(values, ends[0], 2)
         return values[..., 0] if values.shape[2] == 1 else values
-    raise BadInput(f"{domain}: {name} is of shape {values.shape}; give (H, W, 3), (3, H, W) or (H, W)")
+    kind = "a tensor" if tensor else "an array"
+    raise BadInput(f"{domain}: {name} is {kind} of shape {values.shape}; give (H, W, 3), (3, H, W) or (H, W)")
 
 
 def _eight_bits(values: np.ndarray, name: str, domain: str) -> np.ndarray:

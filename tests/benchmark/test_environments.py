@@ -117,8 +117,16 @@ def test_a_measurement_that_is_none_is_null_and_the_run_is_kept(field: str, valu
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path: Path):
-    for wrong in ({"versions": "[]"}, {"top1": float("nan")}, {"seed": None}, {"top1": 1.0}, {"presentation": "{}"}):
-        with pytest.raises(BadInput, match=rf"the run a+ could not be read again, as it has a {next(iter(wrong))} "):
+    for wrong, told in (
+        ({"versions": "[]"}, "versions that are no list of versions"),
+        ({"settings": "[]"}, "settings that are no profile"),
+        ({"top1": float("nan")}, "a top1 that is no number"),
+        ({"seed": None}, "a seed that is empty"),
+        ({"top1": 1.0}, "a top1 that its correct contradicts"),
+        ({"presentation": "{}"}, "a presentation that is none"),
+        ({"asked": "now"}, "an asked that is no time"),
+    ):
+        with pytest.raises(BadInput, match=rf"the run a+ could not be read again, as it has {told}"):
             write_record(full() | wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

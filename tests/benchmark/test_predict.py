@@ -1,6 +1,7 @@
 """A trained domain takes images for what its run's evaluation took them for, and says so by name."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -121,9 +122,21 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
     with pytest.raises(BadInput, match="no domain is in use"):
         net.predict(file)
     net.use("new")
-    for one in (str(file), image, Image.open(file), pixels, torch.from_numpy(pixels).permute(2, 0, 1) / 255):
+    content = file.read_bytes()
+    for one in (
+        str(file),
+        content,
+        io.BytesIO(content),
+        image,
+        Image.open(file),
+        pixels,
+        torch.from_numpy(pixels).permute(2, 0, 1) / 255,
+    ):
         assert net.predict(one) == wanted
     assert net.predict([file]) == [wanted] == net.predict(pixels[None]) == net.predict(iter([pixels]))
+    with file.open("rb") as opened:
+        assert net.predict(opened) == wanted and net.predict([opened]) == [wanted] == net.predict([content])
+    assert net.predict(np.array([str(file)])) == net.predict(np.array([file])) == [wanted]
     assert net.predict([]) == []
     (x,) = shown([image], net.held["new"].head, net.device)
     probabilities = net(x)[0].softmax(0)
@@ -135,10 +148,83 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         wanted.names[0],
         wanted.probabilities[0],
     )
-    with pytest.raises(BadInput, match=r"cifar100: image 2 is of shape \(3,\)"):
+    with pytest.raises(BadInput, match=r"cifar100: image 2 is an array of shape \(3,\)"):
         net.predict([file, np.zeros(3)])
     with pytest.raises(BadInput, match=r"no domain is held as 'newt' \(held: old, new\)"):
         net.predict(file, "newt")
+
+
+@pytest.mark.parametrize(
+    ("batch", "told"),
+    [
+        (torch.zeros(3, 64, 64), "a tensor of shape (3, 64, 64) and float32"),
+        (torch.zeros(2, 1, 64, 64), "a tensor of shape (2, 1, 64, 64) and float32"),
+        (torch.zeros(2, 64, 64, 3), "a tensor of shape (2, 64, 64, 3) and float32"),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.uint8), "a tensor of shape (2, 3, 64, 64) and uint8"),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.float64), "a tensor of shape (2, 3, 64, 64) and float64"),
+        (torch.zeros(2, 3, 64, 64, dtype=torch.bfloat16), "a tensor of shape (2, 3, 64, 64) and bfloat16"),
+        (np.zeros((2, 3, 64, 64), np.float32), "a ndarray"),
+        ("x.png", "a str"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_batch(net: MultiDomain, batch, told: str):
+    crop = net.held["new"].head.crop
+    with pytest.raises(BadInput) as caught:
+        net(batch, "new")
+    assert str(caught.value) == (
+        f"the batch is {told}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
+        "images themselves to predict()"
+    )
+
+
+@pytest.mark.parametrize("size", [(30, 64), (1, 1), (0, 64)])
+def test_a_size_that_the_network_does_not_take(net: MultiDomain, size: tuple[int, int]):
+    with pytest.raises(BadInput) as caught:
+        net(torch.zeros(2, 3, *size), "new")
+    told = str(caught.value)
+    assert told.startswith(f"the batch is a tensor of shape (2, 3, {size[0]}, {size[1]}) and float32, a size that ")
+    assert f"(N, 3, {net.held['new'].head.crop}, " in told and "\n" not in told
+
+
+def test_an_error_of_the_network_itself_is_no_bad_batch(net: MultiDomain):
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    net.held["new"].network.register_forward_pre_hook(fail)
+    crop = net.held["new"].head.crop
+    with pytest.raises(RuntimeError, match="a defect"):
+        net(torch.zeros(2, 3, crop, crop), "new")
+
+
+def test_batches_of_other_sizes_and_under_autocast(net: MultiDomain):
+    for size in ((8, 8), (40, 72)):
+        assert net(torch.zeros(2, 3, *size), "new").isfinite().all()
+    assert len(net(torch.zeros(0, 3, 64, 64), "new")) == 0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(torch.zeros(2, 3, 64, 64, dtype=torch.bfloat16), "new").isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("gpu", "device='gpu' is no device that torch knows; give 'cpu' or 'cuda'"),
+        ("", "device='' is no device that torch knows"),
+        (None, "device=None is no device that torch knows"),
+        ("cuda", "device='cuda': torch sees no CUDA device here; leave device out to compute on the CPU"),
+        ("cuda:1", "device='cuda:1': torch sees no CUDA device here"),
+        (torch.device("cuda"), "device='cuda': torch sees no CUDA device here"),
+        ("xpu", "device='xpu': torch sees no such device here"),
+        ("meta", "device='meta': torch sees no such device here"),
+    ],
+    ids=str,
+)
+def test_a_device_that_is_not_here(untrained: tuple[Path, Path], device, told: str):
+    if "cuda" in str(device) and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(BadInput) as caught:
+        MultiDomain(untrained[0], device)
+    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
 
 
 def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, picture, tmp_path: Path, capsys):

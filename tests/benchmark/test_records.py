@@ -14,6 +14,7 @@ import pytest
 from drawn_records import SETTINGS
 
 from benchmark import records
+from benchmark.predictions import read_predictions
 from benchmark.records import (
     read_frame,
     read_histories,
@@ -220,6 +221,20 @@ def test_a_field_of_another_type_is_told(tmp_path: Path):
             read([tmp_path])
 
 
+def test_a_file_larger_than_any_is_told_whole(tmp_path: Path):
+    """Its size by name: the sentence is not cut, nor shows the system's number of the error."""
+    with (tmp_path / "x.parquet").open("wb") as file:
+        file.truncate(40_000_000_000)
+    told = (
+        "x.parquet is no readable Parquet file (it has 40,000,000,000 bytes, more than the 8,589,934,592 that such a "
+    )
+    for read in (read_records, read_frame):
+        with pytest.raises(BadInput, match=re.escape(told + "file may have); remove it")):
+            read([tmp_path])
+    with pytest.raises(BadInput, match=r"x.parquet holds no predictions \(it has 40,.* may have\); remove it"):
+        read_predictions(tmp_path / "x.parquet")
+
+
 BOTH = pytest.mark.parametrize("read", [read_records, read_frame])
 
 
@@ -306,7 +321,7 @@ IMPOSSIBLE = {
 def test_a_number_that_cannot_be_is_told(name: str, value: float, tmp_path: Path):
     plant(full() | {name: value}, tmp_path)
     for read in (read_records, read_frame):
-        with pytest.raises(BadInput, match=f"the run a+ has a {name} that cannot be; remove it"):
+        with pytest.raises(BadInput, match=f"the run a+ has an? {name} that cannot be; remove it"):
             read([tmp_path])
 
 

@@ -1,5 +1,7 @@
 """Images in hand become the pixels that a pack holds of the same file, whatever they come as."""
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import in_hand
 from datasets.annotations import Split
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
@@ -14,6 +17,8 @@ from datasets.in_hand import Loaded, rgb, several
 from datasets.pack import pack
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+CLOSED = io.BytesIO(b"x")
+CLOSED.close()
 
 
 def test_files_of_every_kind_as_a_pack_has_them(tmp_path: Path):
@@ -68,6 +73,25 @@ def test_arrays_and_tensors_are_the_image(image):
     assert np.array_equal(np.asarray(rgb(image, "it", "dtd")), PIXELS)
 
 
+def test_the_content_of_a_file(tmp_path: Path, monkeypatch):
+    """From its beginning, wherever an open file stands, and as often as it is given."""
+    path = tmp_path / "x.png"
+    Image.fromarray(PIXELS).save(path)
+    data, written = path.read_bytes(), io.BytesIO()
+    Image.fromarray(PIXELS).save(written, "PNG")  # stands at its end
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    with path.open("rb") as file, open(reader, "rb") as pipe:
+        for image in (data, bytearray(data), memoryview(data), file, file, written, pipe):
+            assert np.array_equal(np.asarray(rgb(image, "it", "dtd")), PIXELS)
+    with path.open() as text, pytest.raises(BadInput, match='dtd: it is a file opened as text; open it with "rb"'):
+        rgb(text, "it", "dtd")
+    monkeypatch.setattr(in_hand, "MAX_BYTES", len(data) - 1)
+    with pytest.raises(BadInput, match="dtd: it has more than"):
+        rgb(written, "it", "dtd")
+
+
 def test_one_channel_is_grey():
     for values in (PIXELS[..., 0], PIXELS[..., :1], torch.from_numpy(PIXELS[..., 0] / 255)[None]):
         assert np.array_equal(np.asarray(rgb(values, "it", "dtd")), PIXELS[..., [0, 0, 0]])
@@ -82,6 +106,9 @@ def test_where_both_ends_fit_it_is_as_the_library_has_it():
 def test_one_and_several():
     for one in ("a.jpg", Path("a.jpg"), Image.fromarray(PIXELS), PIXELS, torch.from_numpy(PIXELS), b"x", 5):
         assert several(one) is None
+    for one in (bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"a\nb"), {"a.jpg": 1}):
+        assert several(one) is None
+    assert several(np.array(["a", "b"])) == several(np.array(["a", "b"], object)) == ["a", "b"]
     assert several(("a", "b")) == ["a", "b"] and several(Path(p) for p in "ab") == [Path("a"), Path("b")]
     assert len(several(np.stack([PIXELS] * 4))) == 4 and several([]) == []
     assert several(torch.from_numpy(PIXELS)[None])[0].shape == (20, 30, 3)
@@ -98,13 +125,23 @@ def test_one_and_several():
         (np.zeros((4, 4, 3), bool), "holds bool"),
         (np.zeros((4, 4, 3), complex), "holds complex128"),
         (np.array([["a"]]), "holds <U1"),
-        (np.zeros((5, 6, 2)), "is of shape (5, 6, 2); give (H, W, 3)"),
-        (np.zeros((0, 4, 3)), "is of shape (0, 4, 3)"),
-        (np.zeros((2, 3, 4, 4)), "is of shape (2, 3, 4, 4)"),
-        (np.zeros(7), "is of shape (7,)"),
+        (np.zeros((5, 6, 2)), "is an array of shape (5, 6, 2); give (H, W, 3)"),
+        (np.zeros((0, 4, 3)), "is an array of shape (0, 4, 3)"),
+        (np.zeros((2, 3, 4, 4)), "is an array of shape (2, 3, 4, 4)"),
+        (np.zeros(7), "is an array of shape (7,)"),
+        (torch.zeros(7), "is a tensor of shape (7,)"),
         (torch.zeros(3, 2, 200), "over 50 times as many one way"),
         (Image.new("F", (4, 4)), "mode F"),
-        (b"bytes", "is a bytes; give a path"),
+        (Image.new("RGB", (0, 0)), "has no pixels (0 × 0)"),
+        (Image.new("L", (0, 5)), "has no pixels (0 × 5)"),
+        (b"bytes", "is not an image (JPEG"),
+        (b"", "is empty (0 bytes)"),
+        (io.BytesIO(b"bytes"), "is not an image (JPEG"),
+        (io.StringIO("text"), "is a StringIO that reads str, not bytes"),
+        (CLOSED, "cannot be read (I/O operation on closed file.); open it again"),
+        ({"a.jpg": 1}, "is a dict; give a path"),
+        ([PIXELS], "is a list; give a path"),
+        (np.array(["a.jpg", "b.jpg"]), "is an array of shape (2,)"),
         (5, "is a int; give a path"),
         (None, "is a NoneType"),
     ],

@@ -1,0 +1,51 @@
+"""What a caller gives to domains in use: a device, and batches that are shown already. What cannot be is told here."""
+
+import torch
+from torch import Tensor
+
+from datasets.errors import BadInput, reason
+
+
+def device_of(wanted: "str | torch.device") -> torch.device:
+    """The device of this name. Raises BadInput where torch knows or sees none."""
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError):
+        raise BadInput(f"device={wanted!r} is no device that torch knows; give 'cpu' or 'cuda'") from None
+    try:
+        torch.empty(1, device=device).tolist()  # a tensor of the device `meta` has no numbers
+    except (RuntimeError, AssertionError):  # the latter of a torch that was built without CUDA
+        kind = "CUDA device" if device.type == "cuda" and not torch.cuda.is_available() else "such device"
+        raise BadInput(
+            f"device={str(device)!r}: torch sees no {kind} here; leave device out to compute on the CPU"
+        ) from None
+    return device
+
+
+def check_batch(x: Tensor, crop: int, device: torch.device) -> None:
+    """Raises BadInput unless `x` is (N, 3, H, W) float32, or of a lower precision under autocast."""
+    if not isinstance(x, Tensor):
+        raise _refused(f"a {type(x).__name__}", crop)
+    low = x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(device.type)
+    if x.ndim != 4 or x.shape[1] != 3 or not (x.dtype is torch.float32 or low):
+        raise _refused(_said(x), crop)
+
+
+def check_size(x: Tensor, crop: int, error: RuntimeError) -> None:
+    """Raises BadInput where an `error` of the network may come of images of another size than the run's.
+
+    Many methods take such, with a ResNet-26 of multiples of 8; a learned border fits one size alone.
+    """
+    if x.shape[2:] != (crop, crop) and not isinstance(error, torch.OutOfMemoryError):
+        raise _refused(f"{_said(x)}, a size that cannot be computed here ({reason(error)})", crop) from None
+
+
+def _said(x: Tensor) -> str:
+    return f"a tensor of shape {tuple(x.shape)} and {str(x.dtype).removeprefix('torch.')}"
+
+
+def _refused(given: str, crop: int) -> BadInput:
+    return BadInput(
+        f"the batch is {given}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
+        "images themselves to predict()"
+    )
