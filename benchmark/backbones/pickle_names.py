@@ -1,27 +1,25 @@
 """What stands in for each class and function that a pickle names: nothing is imported, and nothing is called.
 
-Three kinds of names are told apart, by the name alone:
+Three kinds of names are told apart (by `known_names`):
 
 - what a checkpoint is made of (`_CALLS`, storages): tensors, parameters, dictionaries. They are understood.
-- classes of data beside the weights: an `argparse.Namespace`, a path, a date, an optimiser, a configuration or network
-  class of any package. In their place stands an `Inert` with the state that was saved, and no behaviour.
-- functions of packages: they may be referred to (`functional.relu`, a Namespace's `func=main`), and a file that calls
-  one is refused, as is one that only names what can run code: any function or class of the standard library, torch or
-  numpy that is not known here to be data (`os.system`, `builtins.eval`, `subprocess.Popen`, `torch.load`).
+- data beside the weights: an `argparse.Namespace`, a path, a date, a DataFrame, an optimiser, a configuration or
+  network class of any package. In their place stands an `Inert` with the state that was saved, and no behaviour.
+- functions: they may be referred to (`functional.relu`, a Namespace's `func=main`), and a file that calls one is
+  refused, as is one that only names what can run code (`os.system`, `builtins.eval`, `subprocess.Popen`, `torch.load`).
 
 The refusals protect nobody here, since nothing runs either way; they tell who opens the file elsewhere.
 """
 
 import math
-import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.backbones.known_names import SIZES, Kind, kind_of
 from datasets.errors import BadInput
 
-_LONGEST, _MOST_DIMS, _MOST_ELEMENTS = 200, 8, 2**40  # characters of a name; of a tensor
+_MOST_DIMS, _MOST_ELEMENTS = 8, 2**40  # of a tensor
 
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -40,11 +38,6 @@ _STORAGES = {
     "QInt8Storage": "int8",  # of quantised tensors, which are known and not read
     "QUInt8Storage": "uint8",
     "QInt32Storage": "int32",
-}
-SIZES = {  # bytes of an element
-    **{"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16, "bool": 1},
-    **{f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)},
-    **{f"float8_{kind}": 1 for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")},
 }
 
 
@@ -104,7 +97,7 @@ class Name:
     name: str
     make: Callable[..., Any]
     dtype: str | None = None  # of a storage class
-    runs: bool = False  # a function of a package: it may be referred to, and not be called
+    runs: bool = False  # a function: it may be referred to, and not be called
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------
@@ -215,6 +208,13 @@ def _reduced(function: Any = None, *_: Any) -> Inert:
     raise Refused("calls 'functools.reduce', which weights have no need of: do not trust the file.")
 
 
+def _reconstructed(of: Any, _: Any = None, state: Any = None, *__: Any) -> Inert:
+    """Stands for `copyreg._reconstructor`, by which protocols 0 and 1 make an object: `state` is a dict subclass's."""
+    if type(of) is not Name or of.dtype:
+        _refuse_call()
+    return Inert(f"{of.module}.{of.name}", items=state if type(state) is dict else None)
+
+
 _TENSORS = (_describe, _describe_v3, _data)
 _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): ordered,
@@ -244,63 +244,14 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("_operator", "getitem"): _item,
     ("operator", "getitem"): _item,
     ("__builtin__", "reduce"): _reduced,
+    ("copy_reg", "_reconstructor"): _reconstructed,
+    ("copyreg", "_reconstructor"): _reconstructed,
     ("functools", "reduce"): _reduced,
     ("_functools", "reduce"): _reduced,
 }
 
 
-# --- which names are data ---------------------------------------------------------------------------------------
-
-_BUILTINS = (
-    "int long float bool complex str unicode bytes bytearray list dict tuple slice range xrange type Ellipsis "
-    "NotImplemented"
-)
-_DATA = {  # module and what lies below it -> names; "" is every name
-    "argparse": "Namespace",
-    "builtins": _BUILTINS,
-    "__builtin__": _BUILTINS,
-    "_codecs": "encode",  # bytes, as protocol 2 writes them
-    "collections": "ChainMap UserDict UserList UserString",
-    "_operator": "or_",
-    "contextlib": "nullcontext",
-    "datetime": "date datetime time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "functools": "partial",  # kept and never called
-    "logging": "Logger RootLogger getLogger",
-    "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
-    "random": "Random",
-    "re": "_compile",
-    "time": "struct_time",
-    "types": "SimpleNamespace GenericAlias NoneType",
-    "typing": "",
-    "uuid": "UUID SafeUUID",
-    "zoneinfo": "ZoneInfo ZoneInfo._unpickle",
-}
-_TORCH_DATA = re.compile(
-    rf"torch\|({'|'.join(SIZES)}|complex32|device|finfo|iinfo|q(u?int8|int32)|per_(tensor|channel)_affine"
-    r"|strided|sparse_coo|sparse_csr|preserve_format|contiguous_format|channels_last(_3d)?)"
-    r"|torch\._utils\|torch\.(preserve_format|contiguous_format|channels_last(_3d)?)"  # as protocol 4 writes them
-    r"|torch\.serialization\|_get_layout|torch\.nn\.backends\.thnn\|_get_thnn_function_backend"  # of PyTorch 0.3
-)
-_TORCH_FUNCTIONS = re.compile(  # that modules hold as attributes
-    r"torch\.(nn\.functional|nn\.init|_C\._nn)\|\w+|torch\._C\|_VariableFunctionsClass\.\w+|torch\|(relu|sigmoid|tanh|softmax|flatten)"
-    r"|torch\.(cuda\.)?amp\.grad_scaler\|_refresh_per_optimizer_state"
-)
-_NUMPY_DATA = re.compile(
-    r"numpy\|(dtype|ndarray|matrix|recarray|void|object_|str_|bytes_|bool_?|longdouble|(u?int|float|complex|datetime"
-    r"|timedelta)\d*_?)"
-    r"|numpy\.(core|_core)\.multiarray\|(scalar|_reconstruct)|numpy\.(core|_core)\.numeric\|_frombuffer"
-    r"|numpy\.random\._pickle\|__(generator|bit_generator|randomstate)_ctor"
-    r"|numpy\.random\.\w+\|__pyx_unpickle_SeedSequence|numpy\.ma\.core\|_mareconstruct"
-)
-_RUN_CODE = {  # by these a dotted name reaches out of a module that is no danger itself
-    *("os", "sys", "posix", "nt", "subprocess", "builtins", "__builtin__", "importlib", "ctypes", "shutil", "socket"),
-    *("pty", "runpy", "pickle", "marshal"),
-}
-_STANDARD = sys.stdlib_module_names | {
-    *("__builtin__", "commands", "copy_reg", "cPickle", "exceptions", "urllib2", "popen2", "distutils", "imp"),
-}
+# --- names and calls -------------------------------------------------------------------------------------------
 
 
 def find_class(module: Any, name: Any) -> Name:
@@ -311,31 +262,12 @@ def find_class(module: Any, name: Any) -> Name:
         return Name(module, name, made)
     if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
         return Name(module, name, _refuse_call, dtype=_STORAGES[name])
-    top, *below = f"{module}.{name}".split(".")
-    sane = all(part.isidentifier() and not (part.startswith("__") and part.endswith("__")) for part in below)
-    if not sane or not top.isidentifier() or len(module) + len(name) > _LONGEST or _RUN_CODE & set(below):
+    asked, kind = f"{module}.{name}", kind_of(module, name)
+    if module == "torch._utils" and name.startswith("_rebuild_"):
+        raise Refused(f"has a tensor of a kind that is not read here ({asked[:80]!a}): save plain, dense tensors.")
+    if kind is Kind.CODE:
         raise _unneeded(module, name)
-    kind, where = f"{module}.{name}", f"{module}|{name}"
-    a_class = _is_class(below[-1])
-    if top in ("torch", "numpy"):
-        known = _TORCH_DATA.fullmatch(where) or _NUMPY_DATA.fullmatch(where)
-        function = _TORCH_FUNCTIONS.fullmatch(where)
-        if module == "torch._utils" and name.startswith("_rebuild_"):
-            raise Refused(f"has a tensor of a kind that is not read here ({kind}): save plain, dense tensors.")
-        if not (known or a_class or function):
-            raise _unneeded(module, name)
-        return Name(module, name, lambda *_: Inert(kind), runs=bool(function))
-    if top in _STANDARD:
-        names = next((names for place, names in _DATA.items() if f"{module}.".startswith(f"{place}.")), None)
-        if names is None or (names and name not in names.split()):
-            raise _unneeded(module, name)
-        return Name(module, name, lambda *_: Inert(kind))
-    return Name(module, name, lambda *_: Inert(kind), runs=not a_class)
-
-
-def _is_class(name: str) -> bool:
-    """By the convention that every package keeps: classes begin with a capital, functions do not."""
-    return name.lstrip("_")[:1].isupper()
+    return Name(module, name, lambda *_: Inert(asked), runs=kind is Kind.FUNCTION)
 
 
 def _unneeded(module: str, name: str) -> Refused:

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from benchmark.backbones.known_names import SIZES
 from benchmark.backbones.pickle_names import (
-    SIZES,
     Described,
     Inert,
     Name,
@@ -47,6 +47,7 @@ Choose = Callable[[list[StateDict]], dict[str, Described]]
 """Of the state dicts of a file the tensors to read, under the names that they are to have."""
 
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+LEGACY_HEADS = (b"\x80", b"L%dL\n" % _LEGACY_MAGIC)  # the second of protocols 0 and 1, which name no protocol
 _MOST_STEPS = 1_000_000  # instructions of a pickle, each below 300 bytes of memory; RA's ten tasks need some 250,000
 
 
@@ -66,6 +67,34 @@ def _persistent(saved: Any, storages: dict[str, Storage]) -> Any:
     return Storage(key, kind.dtype, numel, start, length)
 
 
+_PERSISTENT = re.compile(  # as protocol 0 writes it: str() of the tuple
+    r"\('(?:(module)', <class '([\w.]{1,200})'>, .*"
+    r"|storage', <class 'torch\.((?:cuda\.|storage\.)?\w{1,40})'>, '(\w{1,40})', '[\w:]{1,20}', (\d{1,15})"
+    r"(?:, (?:None|\('(\w{1,40})', (\d{1,15}), (\d{1,15})\)))?\))",
+    re.DOTALL,  # a class's source text
+)
+
+
+def _persistent_of_text(text: str) -> tuple:
+    """What `_persistent` takes, of the text by which protocol 0 refers to it."""
+    match = _PERSISTENT.fullmatch(text)
+    if not match:
+        raise Refused(f"refers to {text[:80]!a} (PERSID), which is no storage: do not trust the file.")
+    module, of, kind, key, numel, *view = match.groups()
+    place, _, name = (of or f"torch.{kind}").rpartition(".")
+    if module:
+        return ("module", find_class(place, name), None, None)
+    seen = (view[0], int(view[1]), int(view[2])) if view[0] else None
+    return ("storage", find_class(place, name), key, "cpu", int(numel), seen)
+
+
+def _paired(items: list[Any]) -> dict:
+    made: dict = {}
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        put(made, key, value)
+    return made
+
+
 _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
     *("SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
@@ -74,7 +103,7 @@ _LITERALS = {
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _NEW = {"EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_OF_MARKED = {"TUPLE": tuple, "LIST": list, "FROZENSET": list}
+_OF_MARKED = {"TUPLE": tuple, "LIST": list, "FROZENSET": list, "DICT": _paired}
 
 
 def follow(stream: BinaryIO, storages: dict[str, Storage]) -> Any:
@@ -137,6 +166,8 @@ def follow(stream: BinaryIO, storages: dict[str, Storage]) -> Any:
             build(stack[-1], state)
         elif code == "BINPERSID":
             stack.append(_persistent(stack.pop(), storages))
+        elif code == "PERSID":
+            stack.append(_persistent(_persistent_of_text(argument), storages))
         elif code == "POP_MARK":
             stack = marks.pop()
         elif code == "POP":
@@ -265,7 +296,7 @@ def read_pickled(path: Path, choose: Choose = only) -> "dict[str, torch.Tensor]"
             head = file.read(32)
         if head.startswith(b"PK"):
             return _from_zip(path, choose)
-        if head.startswith(b"\x80"):
+        if head.startswith(LEGACY_HEADS):
             return _from_legacy(path, choose)
         if not head:
             raise Refused("is empty: get it again.")

@@ -2,11 +2,12 @@
 
 A checkpoint is a state dict, a module, or a dictionary with either beside an optimiser's state, a Namespace and so on:
 under `model` (torchvision), `state_dict` (timm, Lightning), `net` (the residual adapters' authors), `module`
-(DeepSpeed), and often another under `model_ema` or the like. What is no tensor is left out of a state dict by name.
+(DeepSpeed), and often another under `model_ema` or the like; or a list or tuple of such things, whose places are `0`,
+`1` and so on. What is no tensor is left out of a state dict by name.
 """
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,30 +49,48 @@ def state_dicts(top: Any) -> list[StateDict]:
     Raises Refused where there is none.
     """
     found: list[StateDict] = []
-    waiting, visits = [((), top)], 0
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), top)])
+    visits, looked_into = 0, {}
     while waiting:
-        place, value = waiting.pop(0)
+        place, value = waiting.popleft()
         if type(value) is Inert and value.is_module:
             tensors, left_out = _of_module(value)
+            visits += len(tensors) + len(left_out)
         else:
             value = value.items if type(value) is Inert else value
-            if type(value) is not dict:
+            if type(value) not in (dict, list, tuple):
                 continue
-            visits += 1 + len(value)
-            if visits > MOST_VISITS:
-                raise Refused("unfolds to more dictionaries than a checkpoint has: do not trust the file.")
-            named = {key: item for key, item in value.items() if type(key) is str}
-            tensors = {key: item for key, item in named.items() if type(item) in (Described, Unreadable)}
-            left_out = tuple(key for key in named if key not in tensors)
+            if id(value) in looked_into:  # what stands at one place alone is no longer than the pickle
+                visits += 1 + len(value)
+            else:
+                looked_into[id(value)] = _inside(value)
+            tensors, left_out = _of_dict(value) if type(value) is dict else ({}, ())
             if len(place) < _DEEPEST_DICT:
-                inside = ((key, named[key]) for key in left_out if not _NO_WEIGHTS.fullmatch(key))
-                waiting += [((*place, key), item) for key, item in inside if type(item) in (dict, Inert)]
+                waiting += [((*place, key), item) for key, item in looked_into[id(value)]]
+        if visits > MOST_VISITS:
+            raise Refused("unfolds to more dictionaries than a checkpoint has: do not trust the file.")
         if tensors:
             found.append(StateDict(".".join(place), tensors, left_out))
     if not found:
         raise NoWeights(f"holds no weights{_instead(top)}: give a checkpoint with a network or a state dict in it.")
     named_so = [each for each in found if any(name.endswith("weight") for name in each.tensors)]
     return named_so or found
+
+
+def _of_dict(value: dict) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Its tensors by name, and the names of what is none."""
+    tensors = {k: item for k, item in value.items() if type(k) is str and type(item) in (Described, Unreadable)}
+    return tensors, tuple(key for key in value if type(key) is str and key not in tensors)
+
+
+def _inside(value: Any) -> list[tuple[str, Any]]:
+    """What in a dictionary, list or tuple may hold state dicts, by key or index, a number as its digits."""
+    if type(value) is dict:
+        pairs = [(key, item) for key, item in value.items() if type(key) in (str, int)]
+    else:
+        pairs = list(enumerate(value)) if type(value) in (list, tuple) else []
+    held = ((str(key), item) for key, item in pairs if type(item) in (dict, list, tuple, Inert))
+    return [(key, item) for key, item in held if not _NO_WEIGHTS.fullmatch(key)]
 
 
 def _instead(top: Any) -> str:

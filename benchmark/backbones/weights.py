@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.backbones.pickle_names import Refused
-from benchmark.backbones.pickled import LARGEST, read_pickled
+from benchmark.backbones.pickled import LARGEST, LEGACY_HEADS, read_pickled
 from benchmark.backbones.selection import Selected, select_network
 from benchmark.backbones.torch_checkpoint import StateDict
 from datasets.errors import BadInput
@@ -61,8 +61,8 @@ def is_weights(path: Path) -> bool:
     """Whether a file's first bytes are those of a safetensors file or of what torch.save writes."""
     try:
         with open_plain(path, LARGEST) as file:
-            head = file.read(2)
-        return _is_safetensors(path) or head == b"PK" or head[:1] == b"\x80"
+            head = file.read(32)
+        return _is_safetensors(path) or head.startswith((b"PK", *LEGACY_HEADS))
     except (OSError, BadInput):
         return False
 

@@ -111,7 +111,7 @@ def test_the_published_format_gives_the_golden_weights():
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_a_module_of_a_class_that_is_gone(tmp_path, network, legacy, protocol):
     expected = network.state_dict()
     path = saved(
@@ -452,6 +452,19 @@ def attacks(canary: Path) -> dict[str, tuple[bytes, str]]:
         "EXT2": (b"\x80\x02\x83\x01\x00" + shell + b"\x85R.", "EXT2"),
         "EXT4": (b"\x80\x02\x84\x01\x00\x00\x00" + shell + b"\x85R.", "EXT4"),
         "PERSID": (b"\x80\x02Pstorage\n.", "PERSID"),
+        "PERSID with a function": (
+            b"\x80\x02P('module', <class 'os.system'>, 'x', 'y')\n" + shell + b"\x85R.",
+            "'os.system'",
+        ),
+        "PERSID that calls": (b"\x80\x02P('storage', <class 'torch.load'>, '0', 'cpu', 4)\n.", "'torch.load'"),
+        "an object of a base that runs": (
+            b"\x80\x02ccopy_reg\n_reconstructor\ncos\nsystem\n" + shell + b"N\x87R.",
+            "'os.system'",
+        ),
+        "a call of an object that was made again": (
+            b"\x80\x02ccopy_reg\n_reconstructor\nc__main__\nNet\nc__builtin__\nobject\nN\x87R" + shell + b"\x85R.",
+            "calls what is no function",
+        ),
         "the registry itself": (b"\x80\x02ccopyreg\nadd_extension\n)R.", "'copyreg.add_extension'"),
         "BUILD on a function": (b"\x80\x02ccollections\nOrderedDict\n}" + python + b"Nsb.", "sets the state"),
         "BUILD on a text": (b"\x80\x02" + python + b"}b.", "sets the state"),
@@ -516,8 +529,12 @@ def test_setstate_and_hooks_of_placeholders_are_only_data(tmp_path):
         ("models\nos", "system"),
         ("models", ""),
         ("numpy", "frombuffer"),
-        ("builtins", "object"),
+        ("builtins", "eval"),
         ("builtins", "exec"),
+        ("__builtin__", "open"),
+        ("io", "open"),
+        ("os", "system"),
+        ("posix", "system"),
         ("builtins", "__import__"),
         ("subprocess", "Popen"),
         ("importlib.machinery", "SourceFileLoader"),
@@ -526,7 +543,6 @@ def test_setstate_and_hooks_of_placeholders_are_only_data(tmp_path):
         ("trainer", "os.system"),
         ("trainer.os", "Config"),
         ("trainer", "Config.__init__"),
-        ("torch.utils.data", "default_collate"),
         ("numpy.f2py", "compile"),
         ("commands", "getoutput"),
         ("types", "FunctionType"),
@@ -535,6 +551,33 @@ def test_setstate_and_hooks_of_placeholders_are_only_data(tmp_path):
 def test_names_that_are_not_listed(module, name):
     with pytest.raises(Refused):
         find_class(module, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch.utils.data", "default_collate"),
+        ("torch.nn.functional", "relu"),
+        ("builtins", "object"),
+        ("builtins", "len"),
+        ("operator", "gt"),
+        ("_operator", "methodcaller"),
+        ("threading", "Thread"),
+        ("tempfile", "mkdtemp"),
+        ("copyreg", "add_extension"),
+        ("numpy", "less"),
+        ("pandas", "read_csv"),
+        ("pyarrow.lib", "memory_map"),
+        ("cloudpickle.cloudpickle", "_make_function"),
+    ],
+)
+def test_functions_may_be_named_and_not_called(tmp_path, module, name):
+    named = b"\x80\x02c" + f"{module}\n{name}\n".encode()
+    beside = named + b"0}" + text("w") + tensor_pickle(bare=True) + b"s."
+    assert list(read_pickled(zipped(tmp_path / "x.pt", beside, {"7": bytes(24)}))) == ["w"]
+    for called in (b")R.", b"]\x85R."):
+        for path in everywhere(tmp_path, named + called):
+            refused(path, f"calls the function '{module}.{name}'")
 
 
 # --- damaged, lying and endless files -----------------------------------------------------------------------------
@@ -641,6 +684,11 @@ def bombs() -> dict[str, bytes]:
         + b"ccollections\nOrderedDict\nr\x01\x00\x01\x000"
         + b"j\x01\x00\x01\x00j\x00\x00\x01\x00\x85R" * 20_000
         + b".",
+        "lists of one list": b"\x80\x02]q\x00}"
+        + text("loss")
+        + b"Nsa0"
+        + b"".join(b"](" + b"h%c" % n * 300 + b"eq%c0" % (n + 1) for n in range(4))
+        + b"h\x04.",
         "instructions without end": b"\x80\x02" + b"N0" * 500_001 + b".",
         "lists within lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
         "marks without end": b"\x80\x02" + b"(" * 200_000 + b".",
@@ -661,6 +709,7 @@ def test_bombs(tmp_path, name):
         ("of a billion", "more modules than a network has"),
         ("within itself", "modules without end"),
         ("dictionaries", "more than a checkpoint can hold"),
+        ("lists of one list", "more dictionaries than"),
         ("instructions", "longer pickle than any"),
     ):
         assert part not in name or named in sentence

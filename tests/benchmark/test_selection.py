@@ -4,11 +4,15 @@ Files are torch.save's own, of tensors with the names of a ResNet-18 and hardly 
 """
 
 import argparse
+import array
 import collections
 import datetime
 import decimal
 import enum
 import functools
+import ipaddress
+import math
+import operator
 import pathlib
 import random
 import sys
@@ -19,15 +23,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmark.backbones import torch_checkpoint
+from benchmark.backbones.pickle_names import Unreadable
 from benchmark.backbones.pickled import read_pickled
 from benchmark.backbones.selection import Selected
-from benchmark.backbones.torch_checkpoint import WithoutNetwork
-from benchmark.backbones.weights import read_network
+from benchmark.backbones.torch_checkpoint import WithoutNetwork, state_dicts
+from benchmark.backbones.weights import is_weights, read_network
 from datasets.errors import BadInput
 
 R18 = "torchvision/resnet18"
@@ -82,6 +89,11 @@ def trained(value: float = 1.0) -> torch.optim.Optimizer:
     return optimiser
 
 
+def table() -> pd.DataFrame:
+    columns = {"a": [1, 2], "b": ["x", "y"], "p": pd.period_range("2026", periods=2), "t": pd.to_datetime(["2026"] * 2)}
+    return pd.DataFrame(columns | {"c": pd.Categorical(["u", "v"]), "n": pd.array([1, None], dtype="Int64")})
+
+
 def inert() -> dict[str, object]:
     """What stands beside the weights in people's checkpoints, one kind each."""
     settings = Settings(a=1)
@@ -115,7 +127,21 @@ def inert() -> dict[str, object]:
         "numpy": [np.float64(1), np.float32(1), np.bool_(True), np.arange(3), np.array(["a"], object), np.dtype("f4")],
         "random": [random.getstate(), np.random.get_state(), np.random.default_rng(0), torch.get_rng_state()],
         "torch": [torch.Size([1]), torch.float16, torch.float8_e4m3fn, torch.device("cuda:7"), torch.strided],
-        "functions": [torch.relu, nn.functional.gelu, nn.GELU],
+        "functions": [torch.relu, nn.functional.gelu, nn.GELU, torch.utils.data.default_collate, nn.init.zeros_],
+        "functions of numpy": [np.less, np.mean, np.vectorize(len)],
+        "functions of Python": [
+            argparse.Namespace(key=len, best=max),
+            *(operator.gt, operator.itemgetter(1), math.cos, enum.IntEnum, object, collections.namedtuple),
+            functools.partial(sorted, key=operator.attrgetter("a")),
+        ],
+        "plain data": [array.array("d", [1]), ipaddress.ip_address("127.0.0.1"), ipaddress.ip_network("10.0.0.0/8")],
+        "exceptions and iterators": [ValueError("x"), iter([1]), enumerate([1])],
+        "DataFrame": table(),
+        "parts of DataFrames": [table()["p"], table().set_index("t").index, table().set_index(["a", "b"]).index],
+        "scalars of pandas": [
+            pd.Timestamp("2026-01-01", tz="Europe/Paris"),
+            *(pd.Timedelta(1), pd.NaT, pd.NA, pd.Period("2026"), pd.Interval(0, 1), pd.offsets.Day(2)),
+        ],
         "optimiser": [trained().state_dict(), trained(), torch.amp.GradScaler("cpu")],
         "schedule": [schedule.state_dict(), schedule],
         "storage": torch.ones(3).untyped_storage(),
@@ -138,12 +164,30 @@ def value(selected: Selected) -> float:
     return selected.tensors["body.conv1.weight"].mean().item()
 
 
-@pytest.mark.parametrize("how", [{}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}], ids=str)
+OLD = {"_use_new_zipfile_serialization": False}
+
+
+@pytest.mark.parametrize("how", [{}, {"pickle_protocol": 5}, {"pickle_protocol": 0}, OLD], ids=str)
 @pytest.mark.parametrize("kind", list(inert()))
 def test_what_stands_beside_the_weights_is_inert(kind: str, how: dict, read):
     """Read as data, in every format, and nothing of it is there afterwards."""
     assert value(read({"model": NET, "beside": inert()[kind]}, **how)) == 1.0
     assert value(read({**NET, "beside": inert()[kind]}, **how)) == 1.0
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("how", [{}, OLD], ids=["zip", "legacy"])
+def test_the_oldest_protocols(protocol: int, how: dict, read, tmp_path: Path):
+    settings = Settings(a=1, net=NET)
+    for thing in (NET, {"model": NET, "optimizer": trained().state_dict()}, [NET, trained()], settings):
+        assert value(read(thing, pickle_protocol=protocol, **how)) == 1.0
+    assert is_weights(tmp_path / "x.pth")
+    parts = torch.ones(4, 4)[2:]
+    assert (
+        read(NET | {"conv1.weight": parts.T}, pickle_protocol=protocol, **how)
+        .tensors["body.conv1.weight"]
+        .equal(parts.T)
+    )
 
 
 def test_memory_formats(read):
@@ -352,6 +396,41 @@ def test_equally_plain_ones_are_not_guessed(read):
     with pytest.raises(BadInput, match=r"x\.pth has several networks: .*`generator`, `discriminator`.*FILE:generator"):
         read(gan)
     assert value(read(gan, "discriminator")) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "place"),
+    [
+        ([NET, trained().state_dict()], ""),
+        ([NET, {"optimizer": trained().state_dict()}, 3], "0"),
+        ((3, NET), "1"),
+        ({0: NET}, "0"),
+        ({"nets": [{"epoch": 1}, ({5: NET},)]}, "nets.1.0.5"),
+        ({"model": NET, "best": [EMA]}, "model"),
+        ([("resnet", NET)], "0.1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_lists_tuples_and_numbers_hold_networks_too(checkpoint: object, place: str, read):
+    assert value(read(checkpoint)) == 1.0
+    assert value(read(checkpoint, place)) == 1.0
+
+
+def test_a_long_history_is_no_bomb(monkeypatch):
+    """The bound is on what stands at several places, since the pickle's own length bounds the rest."""
+    monkeypatch.setattr(torch_checkpoint, "MOST_VISITS", 1000)
+    history = [(n, {"loss": [n]}) for n in range(2000)]
+    found = state_dicts({"model": {"a.weight": Unreadable("")}, "history": history})
+    assert [each.place for each in found] == ["model"]
+
+
+@pytest.mark.parametrize("checkpoint", [[NET, EMA], (NET, EMA), {0: NET, 1: EMA}, {"0": NET, "1": EMA}], ids=type)
+def test_one_of_a_list_is_chosen_by_its_number(checkpoint: object, read):
+    with pytest.raises(BadInput, match=r"several networks: choose one of `0`, `1`, spelled as BACKBONE=FILE:0"):
+        read(checkpoint)
+    assert value(read(checkpoint, "0")) == 1.0 and value(read(checkpoint, "1")) == 2.0
+    with pytest.raises(BadInput, match="no network at `2`: choose of `0`, `1`"):
+        read(checkpoint, "2")
 
 
 def test_the_same_by_a_prefix_in_safetensors(tmp_path: Path):
