@@ -1,12 +1,27 @@
 """Whether two sets of records were computed alike: elsewhere numbers differ by rounding, top-1 by up to a point."""
 
 import json
-import re
+from typing import NamedTuple
 
 import pandas as pd
 
-_UNKNOWN = "instruction set not recorded"
-_DECIDES = ("torch", "cpu", "cuda", "cudnn")  # of the versions: what computed, and by which kernels
+_DECIDES = ("torch", "cuda", "cudnn")  # of the versions: what computed
+
+
+class _Place(NamedTuple):
+    machine: str
+    device: str
+    cpu: str | None  # instruction set; None on a GPU, and where a record does not tell
+    versions: tuple[tuple[str, str], ...]
+
+    def alike(self, other: "_Place") -> bool:
+        """The same, as far as both tell: records before schema 3 may lack the instruction set."""
+        return self == other or (None in (self.cpu, other.cpu) and self._replace(cpu=other.cpu) == other)
+
+    def __str__(self) -> str:
+        device = [self.device] * (self.device != "cpu")
+        kernels = [f"cpu {self.cpu}" if self.cpu else "instruction set not recorded"] * (self.device == "cpu")
+        return ", ".join([self.machine, *device, *(f"{name} {of}" for name, of in self.versions), *kernels])
 
 
 def computed_elsewhere(lent: pd.DataFrame, own: pd.DataFrame) -> str:
@@ -14,12 +29,15 @@ def computed_elsewhere(lent: pd.DataFrame, own: pd.DataFrame) -> str:
     there, here = _places(lent), _places(own)
     if not there or not here or here <= there:
         return ""
-    # Records before schema 3 may lack the instruction set, of which a processor's name need not tell.
-    perhaps = "perhaps " if {_without_cpu(place) for place in here} <= {p for p in there if _UNKNOWN in p} else ""
-    return f"{perhaps}computed elsewhere: {' and '.join(sorted(there))}; these rows: {' and '.join(sorted(here))}"
+    perhaps = "perhaps " if all(any(place.alike(other) for other in there) for place in here) else ""
+    return f"{perhaps}computed elsewhere: {_listed(there)}; these rows: {_listed(here)}"
 
 
-def _places(frame: pd.DataFrame) -> set[str]:
+def _listed(places: set[_Place]) -> str:
+    return " and ".join(sorted(map(str, places)))
+
+
+def _places(frame: pd.DataFrame) -> set[_Place]:
     """Processor, device and the kernels' versions of each record, each once."""
     if not {"machine", "versions"} <= set(frame):
         return set()
@@ -28,13 +46,7 @@ def _places(frame: pd.DataFrame) -> set[str]:
     return {_place(*row) for row in found.dropna().drop_duplicates().itertuples(index=False)}
 
 
-def _place(machine: str, device: str, versions: str) -> str:
+def _place(machine: str, device: str, versions: str) -> _Place:
     known = json.loads(versions)
-    named = [f"{name} {known[name]}" for name in _DECIDES if known.get(name) is not None]
-    if device == "cpu" and known.get("cpu") is None:
-        named.append(_UNKNOWN)
-    return ", ".join([machine, *[device] * (device != "cpu"), *named])
-
-
-def _without_cpu(place: str) -> str:
-    return re.sub(r"cpu [^,]+$", _UNKNOWN, place)
+    told = tuple((name, str(known[name])) for name in _DECIDES if known.get(name) is not None)
+    return _Place(machine, device, known.get("cpu"), told)
