@@ -25,14 +25,14 @@ from benchmark.images import open_images
 from benchmark.joint import load_together
 from benchmark.known import known, on_device
 from benchmark.predictions import predicted, write_predictions
-from benchmark.progress import Watched, hearing
+from benchmark.progress import Report, Watched, hearing
 from benchmark.provenance import Provenance
 from benchmark.records import write_record
 from benchmark.schema import EPOCH, check, plausible
 from benchmark.serving.head import Head
 from benchmark.sharing import Shared, sharing
 from benchmark.timing import Energy, Peak, Processor
-from benchmark.train import Report, train
+from benchmark.train import train
 from datasets.batches import Batches
 from datasets.errors import BadInput, Unwritable
 from datasets.pack import class_names
@@ -67,6 +67,7 @@ class Ready(NamedTuple):
     history: list[dict]
     measured: dict
     size: int | None  # bytes of the domain's file
+    prepared: float | None = 0.0  # s of the processor before the training; null on a GPU
 
 
 def _source(source: Network, about: dict) -> Ready:
@@ -75,12 +76,12 @@ def _source(source: Network, about: dict) -> Ready:
 
 
 def _part(
-    cell: Cell, method: Method, together: nn.Module, shared: list[dict], clock: dict, crop: int, results: Path
+    cell: Cell, method: Method, source: Network, together: nn.Module, history: list[dict], clock: dict, results: Path
 ) -> Ready:
     """The domain's network out of the joint training; its times are an equal share of that."""
     network = together.networks[cell.domain.name]
     stored = stored_tensors(network, together.trunk)
-    return Ready(network, shared, clock, _write(cell, method, stored, crop, results))
+    return Ready(network, history, clock, _write(cell, method, source, stored, results))
 
 
 def _alone(
@@ -128,11 +129,10 @@ def _alone(
         # A part of the training is not its energy, and the counter is the whole card's.
         "joules": None if resumed or shared.most() != 1 else energy.joules(),
         "prepare_seconds": prepared,
-        "cpu_seconds": total([processor, *(row.get("cpu_seconds") for row in history)]),
     }
     stored = stored_tensors(network, source)
     restore(network, source, stored)  # what is evaluated is what the file holds
-    return Ready(network, history, measured, _write(cell, method, stored, images.crop, results))
+    return Ready(network, history, measured, _write(cell, method, source, stored, results), processor)
 
 
 def _predict_again(cell: Cell, results: Path, device: str, report: Report) -> None:
@@ -162,7 +162,7 @@ def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Net
         head = Head.of(about, path)
     except BadInput:
         raise BadInput(f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}") from None
-    if head.weights not in (None, _weights(cell)):
+    if head.weights not in (None, network_digest(source.state_dict())):
         raise BadInput(f"{path} was trained on other weights than {cell.backbone.path} holds now; {mend}")
     network = method.place(source, cell.train.classes)
     if fault := restore(network, source, tensors) or networks.damage(network):
@@ -200,8 +200,11 @@ def _checkpoint(cell: Cell, results: Path) -> Path:
     return results / "unfinished" / f"{cell.hash}.safetensors"
 
 
-def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, results: Path) -> int:
-    """Write what a domain stores beside the backbone; returns its size in bytes."""
+def _write(cell: Cell, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
+    """Write what a domain stores beside the backbone `source`; returns its size in bytes.
+
+    The backbone's hash names how its weights were made, and they differ between processors: their own is written, too.
+    """
     head = Head(
         method=method.full_spec,
         backbone=cell.backbone.hash,
@@ -209,12 +212,12 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
         classes=cell.train.classes,
         mean=cell.domain.mean,
         std=cell.domain.std,
-        crop=crop,
+        crop=source.size,
         shorter=cell.profile.shorter,
         training=TRAINING_VERSION,
         joint=cell.joint.hash if cell.joint else None,
         names=_class_names(cell),
-        weights=_weights(cell),
+        weights=network_digest(source.state_dict()),
         joint_weights=None if method.alone else trunk_digest(read_weights(cell.joint.path)[0]),
     )
     return write_safetensors(adapters_path(results, cell.hash), stored, head.metadata())
@@ -222,11 +225,6 @@ def _write(cell: Cell, method: Method, stored: dict[str, Tensor], crop: int, res
 
 def _write_predictions(cell: Cell, images: Batches, logits: Tensor, results: Path) -> None:
     write_predictions(results, cell.hash, cell.domain, _class_names(cell), images.files(), images.ids, logits)
-
-
-def _weights(cell: Cell) -> str:
-    """What tells the backbone's weights: its hash names how they were made, and they differ between processors."""
-    return network_digest(read_weights(cell.backbone.path)[0])
 
 
 def _class_names(cell: Cell) -> tuple[str, ...] | None:
@@ -252,16 +250,11 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
     elif method.alone:
         ready = _alone(cell, method, source, train_images, results, device, shared, report)
     else:
-        ready = _part(cell, method, together, joint, clock, test_images.crop, results)
-    network, history, measured, size = ready
-    measured = {"cpu_seconds": total(row.get("cpu_seconds") for row in history)} | measured
-    if together is not None and method.alone:
-        earlier = [row.get("cpu_seconds") for row in joint]
-        measured = {
-            **measured,
-            "prepare_seconds": math.fsum(row["seconds"] for row in joint),
-            "cpu_seconds": total([measured["cpu_seconds"], *earlier]),
-        }
+        ready = _part(cell, method, source, together, joint, clock, results)
+    network, history, measured, size, prepared = ready
+    earlier = joint if together is not None and method.alone else []  # trained for all domains before it
+    if earlier:
+        measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in earlier)}
     bare, difference = _bare(network, method, test_images)
     served = _served(bare, cell, method, together)
     inference = conv_macs(served, test_images.crop)
@@ -285,6 +278,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         "macs_train": conv_macs(network, test_images.crop),
         "macs_inference": inference,
         "train_seconds": math.fsum(row["seconds"] for row in history),
+        "cpu_seconds": total([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
         "runs_on_device": most(row.get("runs_on_device") for row in history),
         **measured,
         "eval_img_s": result.img_s,

@@ -13,9 +13,9 @@ from benchmark import networks
 from benchmark.cells import Joint
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
-from benchmark.progress import Watched
+from benchmark.progress import Report, Watched
 from benchmark.sharing import Shared, sharing
-from benchmark.train import Report, train
+from benchmark.train import train
 from datasets.batches import Batches, Plan
 from datasets.errors import BadInput, reason
 from methods.layers.network import own_tensors

@@ -11,9 +11,9 @@ from benchmark.cells import Backbone
 from benchmark.checkpoint import read_safetensors, write_safetensors
 from benchmark.images import open_images
 from benchmark.profiles import Profile
-from benchmark.progress import Watched, hearing
+from benchmark.progress import Report, Watched, hearing
 from benchmark.sharing import Shared, sharing
-from benchmark.train import Report, train
+from benchmark.train import train
 from datasets.errors import BadInput
 from methods.layers.network import Network
 from methods.layers.series import put_series

@@ -12,11 +12,14 @@ OFTEN = 0.5  # s between two messages of one task
 
 EPOCHS = "epochs"  # of a job's training: how many there are, the screen knows
 
+Report = Callable[[dict], None]
+"""Called with the row of every epoch that ended."""
+
 Told = Callable[[str, float, int], None]
 """told(what, done, of); `of` is 0 where nobody knows here how much there is"""
 
 
-def hearing(report: Callable) -> Told:
+def hearing(report: Report) -> Told:
     """Where progress is told to: the report's `doing`, or nowhere."""
     return getattr(report, "doing", silent)
 

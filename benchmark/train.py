@@ -1,7 +1,6 @@
 """The one training loop: every method, and the pretraining of the backbone, runs through it."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 from benchmark.checkpoint import Checkpoint
 from benchmark.compiled import compiled
 from benchmark.profiles import Recipe
+from benchmark.progress import Report
 from benchmark.schedule import learning_rate
 from benchmark.sharing import Shared
 from benchmark.timing import Clock
 from datasets.errors import BadInput
 from methods.method import Method
-
-Report = Callable[[dict], None]
 
 
 def train(

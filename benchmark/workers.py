@@ -16,7 +16,8 @@ from multiprocessing import connection
 from typing import Any, NamedTuple
 
 from benchmark.numerics import offender
-from benchmark.runs.job import Job, Report
+from benchmark.progress import Report
+from benchmark.runs.job import Job
 from datasets.children import end_with_parent, sheltered
 from datasets.errors import BadInput, Unwritable
 from datasets.text import printable

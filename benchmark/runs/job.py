@@ -3,18 +3,15 @@
 A job knows what it needs, says what it does, and does it; schedulers and engines know nothing else of it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.cells import Backbone, Cell, Joint
 from benchmark.numerics import settle
+from benchmark.progress import Report
 from benchmark.provenance import Provenance
 from datasets.errors import BadInput
-
-Report = Callable[[dict], None]
-"""Called with the row of every epoch that ended."""
 
 
 class Job(Protocol):

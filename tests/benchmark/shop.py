@@ -66,7 +66,9 @@ class Shop:
     def file(self, method: Method, network: Network, source: Network, name: str, joint: Joint | None = None) -> Path:
         cell, stored = self.cell(method, name, joint), stored_tensors(network, source)
         assert restore(network, source, stored) == ""  # as a cell does: what is evaluated is what the file holds
-        _write(cell, method, stored, 32, self.root)
+        backbone, _ = networks.load(cell.backbone, "cpu")
+        backbone.size = 32
+        _write(cell, method, backbone, stored, self.root)
         return self.root / "adapters" / f"{cell.hash}.safetensors"
 
     def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:
