@@ -10,14 +10,15 @@ from datasets.errors import BadInput
 
 
 def compiled(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network, on the same tensors, as fused kernels that are made at its first step; on a GPU in CUDA graphs.
+    """The network, on the same tensors, as fused kernels that are made at its first step.
 
-    A step with another number of images is compiled again, and batches have at most two sizes. Its caches on disk are
-    off, since they are pickles. Raises BadInput where torch.compile does not work, as without a compiler.
+    torch's own CUDA graphs are off: the whole step, optimiser and all, is captured (benchmark/training). A step with
+    another number of images is compiled again, and batches have at most two sizes. Its caches on disk are off, since
+    they are pickles. Raises BadInput where torch.compile does not work, as without a compiler.
     """
     torch._logging.set_logs(all=logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
-    options = {"fx_graph_cache": False, "triton.cudagraphs": device.type == "cuda"}
+    options = {"fx_graph_cache": False, "triton.cudagraphs": False}
     if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
         options["deterministic"] = True  # no kernel is chosen by how fast it was this time; not in every torch
     try:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmark.progress import Counter, Told, silent
 from datasets.batches import Batches
 from datasets.errors import BadInput
+from datasets.static_batches import Planned, StaticBatches
 
 
 class FeatureBatches:
@@ -41,6 +42,8 @@ class FeatureBatches:
                     found = frozen(x)
                     if self.x is None:
                         self.x = self._room(found[0], views, batches)
+                        last = found.dim() == 4 and found.is_contiguous(memory_format=torch.channels_last)
+                        self.layout = torch.channels_last if last else torch.contiguous_format
                     self.x[view, torch.from_numpy(index).to(self.device)] = found
                     read += len(index)
                     tell(read)
@@ -59,12 +62,22 @@ class FeatureBatches:
         return len(self.y)
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        view, order = (torch.from_numpy(column) for column in self._columns(seed, epoch))
+        for part in np.array_split(np.arange(len(self)), self.steps):
+            yield self._make(view[part].to(self.device), order[part].to(self.device))
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        return Planned(self.steps, self.device, self._columns, self._make)
+
+    def _columns(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """View and image, (N,) each, in the order of an epoch."""
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(self))
-        view = rng.integers(len(self.x), size=len(self))
-        for part in np.array_split(np.arange(len(self)), self.steps):
-            x = self.x[view[part], order[part]]
-            yield x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x, self.y[order[part]]
+        return [rng.integers(len(self.x), size=len(self)), order]
+
+    def _make(self, view: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        return self.x[view, order].contiguous(memory_format=self.layout), self.y[order]
 
 
 def _memory(device: torch.device) -> int:

@@ -49,6 +49,7 @@ class _Schedule:
         self.pool, self.screen, self.faults = pool, screen, faults
         self.victims: dict[str, Job] = {}  # whose process died once
         self.again: list[Job] = []
+        self.noted: set[str] = set()
 
     def run(self) -> None:
         self._begin_ready()
@@ -73,7 +74,11 @@ class _Schedule:
         self.screen.begin(job.key, job.describe(), job.epochs)
 
     def _tell(self, job: Job, row: dict) -> None:
-        if "doing" in row:
+        if "note" in row:
+            if row["note"] not in self.noted:
+                self.noted.add(row["note"])
+                self.screen.say(row["note"])
+        elif "doing" in row:
             self.screen.doing(job.key, row["doing"], row["done"], row["of"])
         else:
             self.screen.epoch(job.key, row, job.work / job.epochs)

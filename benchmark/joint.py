@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from benchmark.sharing import Shared, sharing
 from benchmark.train import train
 from datasets.batches import Batches, Plan
 from datasets.errors import BadInput, reason
+from datasets.static_batches import Copied, Shape, StaticBatches
 from methods.layers.network import own_tensors
 from methods.registry import select
 
@@ -33,13 +34,39 @@ class InTurn:
     def __len__(self) -> int:
         return sum(map(len, self.domains.values()))
 
-    def train(self, seed: int, epoch: int) -> Iterator[tuple[tuple[str, Tensor], Tensor]]:
+    def _names(self, seed: int, epoch: int) -> list[str]:
+        """The domain of each batch of an epoch."""
         names = [name for name, batches in self.domains.items() for _ in range(batches.steps)]
         np.random.default_rng([seed, epoch]).shuffle(names)
+        return names
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[tuple[str, Tensor], Tensor]]:
         running = {name: batches.train(seed, epoch) for name, batches in self.domains.items()}
-        for name in names:
+        for name in self._names(seed, epoch):
             x, y = next(running[name])
             yield (name, x), y
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        return _InTurnStatic({name: batches.static() for name, batches in self.domains.items()}, self._names)
+
+
+class _InTurnStatic:
+    """Each domain's own, in the order of `names(seed, epoch)`."""
+
+    def __init__(self, domains: dict[str, StaticBatches], names: Callable[[int, int], list[str]]):
+        self._domains, self._names = domains, names
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+        running = {name: batches.epoch(seed, epoch) for name, batches in self._domains.items()}
+        for name in self._names(seed, epoch):
+            shape = next(running[name])
+            yield Shape(shape.images, (name, shape))
+
+    def take(self, shape: Shape) -> tuple[tuple[str, Tensor], Tensor]:
+        name, own = shape.kind
+        x, y = self._domains[name].take(own)
+        return (name, x), y
 
 
 class Mixed:
@@ -69,6 +96,10 @@ class Mixed:
                     pixels.append(part.pixels(Plan(*(field[rows] for field in plans[index]))))
             x = torch.cat(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
             yield x, torch.from_numpy(which).to(self.device)
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        return Copied(self.device, self.train)
 
 
 def train_together(joint: Joint, device: str, report: Report) -> None:

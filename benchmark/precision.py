@@ -6,6 +6,11 @@ and a run that should take seconds takes minutes. torch tells of none of it.
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 GAINS = "a CPU gains from it with AVX-512 BF16 or AMX, a GPU from compute capability 8.0 on"
 SLOWER = 1.25  # times fp32's: below that it may be noise
@@ -13,6 +18,14 @@ LONG = 0.1  # s of one convolution and its gradients, after which no larger one 
 
 # Channels, side, batch: the slower one is, the sooner it is seen; the last are of the kind that training has.
 _SIZES = {"cpu": ((8, 8, 1), (16, 16, 2), (32, 16, 8), (64, 16, 16)), "cuda": ((16, 16, 8), (64, 32, 64))}
+
+
+def autocast(device: "torch.device", precision: str) -> "AbstractContextManager":
+    """The context of a forward pass in this precision: half precision where torch knows it to be safe, or nothing."""
+    import torch
+
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
 
 
 def times_slower(device: str) -> float:

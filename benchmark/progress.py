@@ -1,7 +1,7 @@
 """How far a long task is and how long the rest takes: told from where it is done, kept for the screen.
 
 A report is called with each epoch's row; one that has `doing(what, done, of)` also hears of what is done beside and
-within them. A plain function hears of epochs alone.
+within them, one that has `note(sentence)` of what the user should know. A plain function hears of epochs alone.
 """
 
 import time
@@ -22,6 +22,11 @@ Told = Callable[[str, float, int], None]
 def hearing(report: Report) -> Told:
     """Where progress is told to: the report's `doing`, or nowhere."""
     return getattr(report, "doing", silent)
+
+
+def noting(report: Report) -> Callable[[str], None]:
+    """Where a sentence that the user should read is told to, once: the report's `note`, or nowhere."""
+    return getattr(report, "note", lambda sentence: None)
 
 
 def silent(what: str, done: float, of: int) -> None:
@@ -52,6 +57,9 @@ class Watched:
     def __len__(self) -> int:
         return len(self._batches)
 
+    def static(self) -> "_WatchedStatic":
+        return _WatchedStatic(self._batches.static(), self._told, self._batches.steps)
+
     def train(self, seed: int, epoch: int) -> Iterator[tuple]:
         tell = Counter(self._told, EPOCHS, 0)
         for i, pair in enumerate(self._batches.train(seed, epoch)):
@@ -64,6 +72,20 @@ class Watched:
             tell(done)
             yield x, y
             done += len(x)
+
+
+class _WatchedStatic:
+    """As Watched, of batches that a captured step reads."""
+
+    def __init__(self, batches, told: Told, steps: int):
+        self._batches, self._told, self._steps = batches, told, steps
+        self.take = batches.take
+
+    def epoch(self, seed: int, epoch: int) -> Iterator:
+        tell = Counter(self._told, EPOCHS, 0)
+        for i, shape in enumerate(self._batches.epoch(seed, epoch)):
+            tell(epoch + i / self._steps)
+            yield shape
 
 
 @dataclass

@@ -18,6 +18,7 @@ class Clock:
         self.cuda = device.type == "cuda"
         self.ms: list[float] = []
         self.images: list[int] = []
+        self.facts: dict[str, str | float | None] = {}  # what else a record says of the training
         self._marks: list = []
         self._processor = Processor(device)
 
@@ -47,17 +48,17 @@ class Clock:
         return sum(spans) / 1e3, self._processor.seconds()
 
     def summary(self) -> dict[str, float | None]:
-        """Median, p10 and p90 of the step in ms and images per second; null where too few steps ran."""
+        """Median, p10 and p90 of the step in ms and images per second, null where too few steps ran; and the facts."""
         ms, images = np.array(self.ms[WARM_UP:]), np.array(self.images[WARM_UP:])
         if len(ms) == 0:
-            return dict.fromkeys(("step_ms", "step_ms_p10", "step_ms_p90", "train_img_s"))
+            return dict.fromkeys(("step_ms", "step_ms_p10", "step_ms_p90", "train_img_s")) | self.facts
         p10, median, p90 = np.percentile(ms, [10, 50, 90]).tolist()
         return {
             "step_ms": median,
             "step_ms_p10": p10,
             "step_ms_p90": p90,
             "train_img_s": float(np.median(images / ms) * 1e3),
-        }
+        } | self.facts
 
 
 class Processor:

@@ -1,6 +1,9 @@
 """The one training loop: every method, and the pretraining of the backbone, runs through it."""
 
 import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +13,14 @@ from torch import Tensor, nn
 
 from benchmark.checkpoint import Checkpoint
 from benchmark.compiled import compiled
+from benchmark.precision import autocast
 from benchmark.profiles import Recipe
-from benchmark.progress import Report
+from benchmark.progress import Report, noting
 from benchmark.schedule import learning_rate
 from benchmark.sharing import Shared
 from benchmark.timing import Clock
+from benchmark.training.scaling import Scaling
+from benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from datasets.errors import BadInput
 from methods.method import Method
 
@@ -31,55 +37,105 @@ def train(
     checkpoint: Path,
     precision: str = "fp32",
     compile: bool = False,
+    graphs: bool | None = None,
     shared: Shared | None = None,
     report: Report = lambda epoch: None,
 ) -> tuple[list[dict], Clock]:
     """Train what requires gradients in `network` and return (per-epoch history, step times).
 
-    `batches.train(seed, epoch)` yields (x, y); loss, optimiser and what follows a step are the method's.
-    `state` are the tensors that a checkpoint must hold beside the optimiser's: all that training changes.
-    `precision` and `compile` are the profile's; `shared` tells how many runs are on the device. After every epoch
-    `state` and the optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits
-    as an unbroken run. Raises BadInput when the loss is not finite.
+    `batches.train(seed, epoch)` yields (x, y), `batches.static()` gives the same for a step that is captured; loss,
+    optimiser and what follows a step are the method's. `state` are the tensors that a checkpoint must hold beside the
+    optimiser's: all that training changes. `precision` and `compile` are the profile's; `shared` tells how many runs
+    are on the device. `graphs` replays the step as a CUDA graph, by default on a GPU and where the method allows it; on
+    a CPU True is the same step without the capture. All of them give the same bits. After every epoch `state` and the
+    optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken
+    run. Raises BadInput when the loss is not finite.
     """
+    began, device = time.perf_counter(), batches.device
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     groups = method.groups(network, recipe.decay, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
-    criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     saved = Checkpoint(checkpoint, state, trained, optimiser)
     history = saved.load()
-    device = batches.device
-    clock = Clock(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    steps = recipe.epochs * batches.steps
+    prepare_momentum(optimiser)
+    scaling = Scaling(device) if precision == "fp16" else None
+    if scaling and history:
+        scaling.load(history[-1]["loss_scale"])
+    criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
+    clock, steps = Clock(device), recipe.epochs * batches.steps
     network.train()
-    shown = compiled(network, device) if compile else network
-    for epoch in range(len(history), recipe.epochs):
-        total = torch.zeros((), device=device)
-        right = torch.zeros((), dtype=torch.int64, device=device)
-        clock.start()
-        for i, (x, y) in enumerate(batches.train(seed, epoch)):
-            done = epoch * batches.steps + i
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, lr, done, steps) * group.get("scale", 1.0)
-            with autocast:
-                value, logits = method.loss(shown, x, y, criterion)
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            optimiser.step()
-            method.after_step(network, done + 1, steps)
-            total += value.detach() * len(y)
-            right += (logits.detach().argmax(1) == y).sum()
-            clock.step(len(y))
-        seconds, processor = clock.stop()
-        mean = total.item() / len(batches)
-        if not math.isfinite(mean):
-            raise BadInput(f"the loss became {mean} in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
-        if lost := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-            raise BadInput(f"{lost[0]} became infinite in epoch {epoch + 1}; lower the rate, as in SET=lr={lr / 4:g}")
-        row = {"epoch": epoch + 1, "loss": mean, "train_top1": 100 * right.item() / len(batches)}
-        row |= {"seconds": seconds, "cpu_seconds": processor, "runs_on_device": shared and shared.most()}
-        history.append(row)
-        saved.save(history)
-        report(row)
+    with _stream(device):
+        shown = compiled(network, device) if compile else network
+        step = Step(shown, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
+        way = _way(step, batches, device, graphs, noting(report))
+        for epoch in range(len(history), recipe.epochs):
+            clock.start()
+            first = epoch * batches.steps
+            for done, images in enumerate(way.epoch(seed, epoch, _rates(recipe, lr, optimiser, first, batches)), 1):
+                method.after_step(network, first + done, steps)
+                clock.step(images)
+                if not clock.facts:
+                    clock.facts["first_step_seconds"] = _since(began, device)
+            seconds, processor = clock.stop()
+            row = {"epoch": epoch + 1, **step.epoch_row(len(batches)), "seconds": seconds, "cpu_seconds": processor}
+            _finite(row, state, lr)
+            row["runs_on_device"] = shared and shared.most()
+            history.append(row)
+            saved.save(history)
+            report(row)
+    clock.facts["step"] = f"compiled {way.kind}".removesuffix(" eager") if compile else way.kind
+    clock.facts["skipped_steps"] = sum(row["skipped"] for row in history) if scaling else None
     return history, clock
+
+
+@contextmanager
+def _stream(device: torch.device) -> Iterator[None]:
+    """On a GPU a stream of our own: only such a one can be captured, and a capture ends what others wait for."""
+    if device.type != "cuda":
+        yield
+        return
+    mine = torch.cuda.Stream(device)
+    mine.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(mine):
+        yield
+    torch.cuda.current_stream(device).wait_stream(mine)
+
+
+def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: Callable[[str], None]) -> Eager | Static:
+    """How the steps are done. Where a GPU's are not replayed as a CUDA graph, `note` is given the reason."""
+    name = step.method.name if hasattr(step.method, "name") else "the pretraining"
+    capture = device.type == "cuda"
+    able = step.method.captured and takes_tensors(step.optimiser)
+    if graphs is None and capture and not able:
+        note(f"{name}: its step makes choices on the host, so it is not replayed as a CUDA graph and takes longer")
+    if not (capture if graphs is None else graphs) or not able:
+        return Eager(step, batches)
+
+    def refused(why: str) -> None:
+        note(f"{name}: its step cannot be replayed as a CUDA graph ({why}); it goes on without, and takes longer")
+
+    return Static(step, batches.static(), device, capture, refused)
+
+
+def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, first: int, batches) -> Tensor:
+    """(steps, groups) float64: the learning rates of the epoch that begins with step `first`."""
+    scales = [group.get("scale", 1.0) for group in optimiser.param_groups]
+    rates = [learning_rate(recipe, lr, first + i, recipe.epochs * batches.steps) for i in range(batches.steps)]
+    return torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
+
+
+def _since(began: float, device: torch.device) -> float:
+    """Seconds since then, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:
+    """Raises BadInput where the mean loss of an epoch, or what it trained, is not finite."""
+    lower = f"in epoch {row['epoch']}; lower the rate, as in SET=lr={lr / 4:g}"
+    if not math.isfinite(row["loss"]):
+        raise BadInput(f"the loss became {row['loss']} {lower}")
+    if state and not all(torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()):
+        lost = next(name for name, tensor in state.items() if not tensor.isfinite().all())
+        raise BadInput(f"{lost} became infinite {lower}")

@@ -28,7 +28,7 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": s
 
 
 class Told(NamedTuple):
-    """What a job tells on its way: an epoch that ended, or what it is doing and how far that is."""
+    """What a job tells on its way: an epoch that ended, what it is doing and how far that is, or a sentence."""
 
     job: Job
     row: dict
@@ -56,6 +56,9 @@ class Home:
 
     def doing(self, what: str, done: float = 0, of: int = 0) -> None:
         self._send({"doing": what, "done": done, "of": of})
+
+    def note(self, sentence: str) -> None:
+        self._send({"note": sentence})
 
 
 def outcome(job: Job, device: str, report: Report) -> Ended:

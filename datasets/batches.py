@@ -2,7 +2,8 @@
 
 On a CPU each image's crop is one slice of the memory-mapped pack into a buffer, which is faster than
 any vectorised gather (benchmark `perf`); on a GPU the packed pixels live there, where they fit, and one
-gather crops and flips the whole batch. Both give the same bytes.
+gather crops and flips the whole batch. Both give the same bytes. Where they do not fit, the host slices the next
+batch into pinned memory while the GPU trains on the last one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from datasets.catalogue import Domain
 from datasets.errors import BadInput
 from datasets.pack import Pack
+from datasets.static_batches import Copied, Planned, StaticBatches
 
 _CHUNK = 1024  # images copied to a GPU together: some 20 MB of 72 x 96 pixels
 
@@ -32,13 +34,17 @@ class Plan(NamedTuple):
     left: np.ndarray
     flip: np.ndarray
 
+    def parts(self, count: int) -> "Iterator[Plan]":
+        """`count` of them, as even as they can be."""
+        return (Plan(*fields) for fields in zip(*(np.array_split(field, count) for field in self), strict=True))
+
 
 class Batches:
     """Parts of splits of one domain, joined, as normalised batches on a device.
 
     Each part is a pack and the indices (n,) of the images taken from it, see `everything`. `crop` is the
-    side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in channels_last memory
-    order and y (n,) int64: an epoch is cut evenly into batches of about `batch`, so every image is seen
+    side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in the memory order `layout`
+    and y (n,) int64: an epoch is cut evenly into batches of about `batch`, so every image is seen
     and no batch is too small for batch norm. Raises BadInput for no image, or one smaller than the crop.
     """
 
@@ -51,9 +57,10 @@ class Batches:
         *,
         random: bool = True,
         device: torch.device | str = "cpu",
+        layout: torch.memory_format = torch.channels_last,
     ):
         self.packs, self.domain, self.crop, self.batch = tuple(p for p, _ in parts), domain, crop, batch
-        self.random = random
+        self.random, self.layout = random, layout
         self.device = torch.device(device)
         self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
         if not len(self.sizes):
@@ -116,16 +123,37 @@ class Batches:
         return Plan(np.arange(len(self)), *self._centre.T, np.zeros(len(self), bool))
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self.show(self._training_plan(seed, epoch), self.steps)
+
+    def _training_plan(self, seed: int, epoch: int) -> Plan:
         if len(self) < 2:  # batch norm would see one value a channel
             raise BadInput(f"{self.domain.name}: training needs at least 2 training images; raise LIMIT= or add some")
-        yield from self.show(self.plan(seed, epoch), self.steps)
+        return self.plan(seed, epoch)
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        if self._resident is None:
+
+            def host(seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+                for some in self._training_plan(seed, epoch).parts(self.steps):
+                    yield self.slices(some), torch.from_numpy(self.labels[some.index])
+
+            return Copied(self.device, host, lambda pixels, labels: (self.normalise(pixels), labels))
+
+        def columns(seed: int, epoch: int) -> list[np.ndarray]:
+            plan = self._training_plan(seed, epoch)
+            return [*self._resident.places(plan), self.labels[plan.index]]
+
+        def make(first: Tensor, row: Tensor, flip: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            return self.normalise(self._resident.crops(first, row, flip)), labels
+
+        return Planned(self.steps, self.device, columns, make)
 
     def evaluate(self, batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.show(self.centre(), -(-len(self) // batch))
 
     def show(self, plan: Plan, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in np.array_split(np.arange(len(plan.index)), steps):
-            some = Plan(*(field[part] for field in plan))
+        for some in plan.parts(steps):
             labels = torch.from_numpy(self.labels[some.index]) if self.labels is not None else torch.empty(0)
             yield self.normalise(self.pixels(some)), labels.to(self.device, non_blocking=True)
 
@@ -133,21 +161,20 @@ class Batches:
         """(n, crop, crop, 3) uint8 on the device."""
         if self._resident is not None:
             return self._resident.gather(plan)
-        pixels = torch.from_numpy(self.slices(plan))
-        if self.device.type == "cuda":  # streamed: the copy goes on while the host slices the next batch
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels
+        return self.slices(plan).to(self.device, non_blocking=True)
 
-    def slices(self, plan: Plan) -> np.ndarray:
+    def slices(self, plan: Plan) -> Tensor:
+        """The same on the host; in pinned memory where it goes to a GPU, which then copies while the host goes on."""
         size = self.crop
-        out = np.empty((len(plan.index), size, size, 3), np.uint8)
+        pixels = torch.empty(len(plan.index), size, size, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        out = pixels.numpy()
         for shown, image, top, left in zip(
             out, self._images(plan.index), plan.top.tolist(), plan.left.tolist(), strict=True
         ):
             shown[...] = image[top : top + size, left : left + size]
         if len(turned := np.flatnonzero(plan.flip)):  # together: torch has a kernel for it, numpy moves three bytes
-            out[turned] = torch.from_numpy(out[turned]).permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1).numpy()
-        return out
+            out[turned] = pixels[turned].permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1).numpy()
+        return pixels
 
     def _images(self, index: np.ndarray) -> Iterator[np.ndarray]:
         """(H, W, 3) views of the images of these indices, in that order."""
@@ -157,7 +184,7 @@ class Batches:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         shown = torch.mul(pixels.flatten(1), self._scale).add_(self._shift)
-        return shown.view(pixels.shape).permute(0, 3, 1, 2)
+        return shown.view(pixels.shape).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
 
 
 def _room(device: torch.device) -> int:
@@ -179,13 +206,18 @@ class _Resident:
             self.flat[self.start[first] : ends[last - 1]] = torch.from_numpy(some)
         self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
 
-    def gather(self, plan: Plan) -> Tensor:
-        def there(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(self.flat.device, non_blocking=True)[:, None, None]
+    def places(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each image, (N,): where its crop's first value is, how many values a row has, whether it is flipped."""
+        row = 3 * self.width[plan.index]
+        return self.start[plan.index] + plan.top * row + 3 * plan.left, row, plan.flip
 
+    def crops(self, first: Tensor, row: Tensor, flip: Tensor) -> Tensor:
+        """(n, size, size, 3) of what `places` gives, (n,) each, on the device."""
         steps = torch.arange(self.size, device=self.flat.device)
-        row = there(plan.top) + steps[None, :, None]
-        forward = steps[None, None, :]
-        column = there(plan.left) + torch.where(there(plan.flip), self.size - 1 - forward, forward)
-        first = there(self.start[plan.index]) + 3 * (row * there(self.width[plan.index]) + column)
-        return self.flat[first[..., None] + torch.arange(3, device=self.flat.device)]
+        column = torch.where(flip[:, None], self.size - 1 - steps, steps)
+        start = first[:, None, None] + steps[None, :, None] * row[:, None, None] + 3 * column[:, None, :]
+        return self.flat[start[..., None] + torch.arange(3, device=self.flat.device)]
+
+    def gather(self, plan: Plan) -> Tensor:
+        there = (torch.from_numpy(np.ascontiguousarray(column)) for column in self.places(plan))
+        return self.crops(*(column.to(self.flat.device, non_blocking=True) for column in there))

@@ -35,10 +35,11 @@ class FinetuneAll(Method):
         return Together(source, classes)
 
     def optimiser(self, groups, lr, momentum, nesterov):
-        """Not fused: in each step the other domains' own tensors have no gradient, and maybe no momentum yet."""
+        """Fused on a GPU alone, where it can be captured: the records of CPUs are of the unfused one's rounding."""
         from torch.optim import SGD
 
-        return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0)
+        fused = groups[0]["params"][0].device.type != "cpu"
+        return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=fused)
 
     def place(self, source, classes):
         return ResAdapter().place(source, classes)

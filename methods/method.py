@@ -34,6 +34,7 @@ class Method:
     joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
     alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
     compiles: ClassVar[bool] = True  # its loss calls the network as a whole, which torch.compile can trace
+    captured: ClassVar[bool] = True  # its loss reads no value on the host: a CUDA graph can replay it
     needs_head: ClassVar[bool] = False  # it reads the answers of the head that the backbone was pretrained with
     widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
     bound: ClassVar[float] = 0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
@@ -120,13 +121,19 @@ class Method:
         return [{"params": [p for p in network.parameters() if p.requires_grad], "weight_decay": decay}]
 
     def optimiser(self, groups: list[dict], lr: float, momentum: float, nesterov: bool) -> "Optimizer":
-        """SGD as the recipe has it. The loop sets each group's rate at every step; state must be tensors."""
+        """SGD as the recipe has it. The loop sets each group's rate at every step; state must be tensors.
+
+        A step with a fused or capturable one can be captured: its rates are then tensors that the loop fills.
+        """
         from torch.optim import SGD
 
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=True)
 
     def after_step(self, network: "nn.Module", step: int, steps: int) -> None:
-        """Called after each optimiser step, `step` from 1 to `steps`: ranks are pruned, weights projected."""
+        """Called after each optimiser step, `step` from 1 to `steps`: ranks are pruned, weights projected.
+
+        Outside of a captured step: it may read values on the host, and finds each gradient in place.
+        """
 
     def multiplier(self, shapes: Shapes, base: int | None = None) -> float:
         """#par. of the paper: all ten domains' parameters / base, heads not counted, a bit counted as 1/32.

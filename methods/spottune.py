@@ -33,7 +33,7 @@ class SpotTune(Method):
     paper = "Guo 2019, arXiv 1811.08737"
     mergeable = False
     lr = 0.05
-    compiles = False  # choices are drawn from a generator of their own
+    compiles = captured = False  # choices are drawn on the host, from a generator of their own
 
     temperature: float = 5.0
 

@@ -39,12 +39,13 @@ class Importance(nn.Module):
 
     @torch.no_grad()
     def observe(self, conv: SVDConv, beta: float) -> None:
-        """Take the last step's gradients into the running means."""
+        """Take the last step's gradients into the running means; of a step that fp16 skipped they are not finite."""
         for name in FACTORS:
             value, size, unrest = getattr(conv, name), getattr(self, f"{name}_size"), getattr(self, f"{name}_unrest")
+            good = value.grad.isfinite().all()
             now = (value * value.grad).abs()
-            size.lerp_(now, 1 - beta)
-            unrest.lerp_((now - size).abs(), 1 - beta)
+            size.lerp_(now.where(good, size), 1 - beta)
+            unrest.lerp_((now - size).abs().where(good, unrest), 1 - beta)
 
     def of_triplets(self) -> Tensor:
         """(rank,)"""

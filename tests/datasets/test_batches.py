@@ -184,7 +184,7 @@ def test_the_gather_gives_the_bytes_of_the_slices(ragged, make, monkeypatch, chu
     for plan in (of.centre(), *(of.plan(0, epoch) for epoch in range(10))):
         gathered = resident.gather(plan)
         assert gathered.dtype == torch.uint8
-        assert gathered.numpy().tobytes() == of.slices(plan).tobytes()
+        assert gathered.numpy().tobytes() == of.slices(plan).numpy().tobytes()
     plain = [x for x, _ in of.train(0, 3)]
     of._resident = resident
     for (x, _), wanted in zip(of.train(0, 3), plain, strict=True):

@@ -1,0 +1,169 @@
+"""One training step: loss, backward, optimiser, and what is counted of it; each way of doing it gives the same numbers.
+
+Eager: the host makes each batch, sets the learning rate and launches every kernel. Static: batches, learning rates and
+counters live on the device, nothing is read or set by the host within an epoch, so that the step can be captured in a
+CUDA graph, one for each shape of a batch, and replayed. On a CPU the static step runs as it is: all but the capture is
+tested there.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.training.graph import Replays
+from benchmark.training.scaling import Scaling
+from datasets.static_batches import Shape, StaticBatches
+from methods.method import Method
+
+
+class Counts(NamedTuple):
+    """Of an epoch so far, on the device: sum of the images' losses, how many were classified right."""
+
+    loss: Tensor
+    right: Tensor
+
+
+class Step:
+    """Trains `network` by one batch after the other.
+
+    `network` is what `method.loss` is called with, compiled or not. `autocast` is a function that gives the context of
+    a forward pass; `scaling` is fp16's.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        optimiser: torch.optim.Optimizer,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        device: torch.device,
+        autocast: Callable,
+        scaling: Scaling | None,
+    ):
+        self.network, self.method, self.optimiser = network, method, optimiser
+        self.criterion, self.autocast, self.scaling = criterion, autocast, scaling
+        self.counts = Counts(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    def begin(self) -> None:
+        """An epoch: the counts start at 0."""
+        for count in self.counts:
+            count.zero_()
+        if self.scaling:
+            self.scaling.begin()
+
+    def epoch_row(self, images: int) -> dict:
+        """What the history says of the epoch: mean loss, top-1 in %; with fp16 skipped steps and the loss scale.
+
+        Waits for the device.
+        """
+        row = {"loss": self.counts.loss.item() / images, "train_top1": 100 * self.counts.right.item() / images}
+        if self.scaling:
+            row |= {"skipped": self.scaling.skipped(), "loss_scale": self.scaling.state()}
+        return row
+
+    def train_on(self, x, y: Tensor) -> None:
+        """One step. Launches work alone: nothing waits for the device."""
+        with self.autocast():
+            value, logits = self.method.loss(self.network, x, y, self.criterion)
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.scaling is None:
+            value.backward()
+            self.optimiser.step()
+        else:
+            self.scaling.step(value, self.optimiser)
+        self.counts.loss.add_(value.detach() * len(y))
+        self.counts.right.add_((logits.detach().argmax(1) == y).sum())
+
+
+class Eager:
+    """Epochs in which the host makes each batch and sets each learning rate."""
+
+    kind = "eager"
+
+    def __init__(self, step: Step, batches):
+        self._step, self._batches = step, batches
+
+    def epoch(self, seed: int, epoch: int, rates: Tensor) -> Iterator[int]:
+        """Yields the number of images after each step; `rates` (steps, groups) are the learning rates."""
+        self._step.begin()
+        for row, (x, y) in zip(rates.tolist(), self._batches.train(seed, epoch), strict=True):
+            for group, rate in zip(self._step.optimiser.param_groups, row, strict=True):
+                group["lr"] = rate
+            self._step.train_on(x, y)
+            yield len(y)
+
+
+class Static:
+    """Epochs out of tensors that stay where they are: the optimiser's rates are views of one."""
+
+    def __init__(
+        self,
+        step: Step,
+        batches: StaticBatches,
+        device: torch.device,
+        capture: bool,
+        refused: Callable[[str], None] = lambda why: None,
+    ):
+        self._step, self._batches, self._device = step, batches, device
+        groups = step.optimiser.param_groups
+        self._rate = torch.zeros(len(groups), device=device)
+        for group, rate in zip(groups, self._rate, strict=True):
+            group["lr"] = rate
+        self._rates = self._at = torch.empty(0)
+        self._keeps_gradients = type(step.method).after_step is not Method.after_step
+        self._gradients: dict[Shape, list[Tensor | None]] = {}
+        self._replays = Replays(self._once, refused) if capture else None
+
+    @property
+    def kind(self) -> str:
+        return "graph" if self._replays is not None and self._replays.able else "eager"
+
+    def epoch(self, seed: int, epoch: int, rates: Tensor) -> Iterator[int]:
+        """Yields the number of images after each step; `rates` (steps, groups) are the learning rates."""
+        self._step.begin()
+        if not len(self._rates):
+            self._rates = torch.empty_like(rates, dtype=torch.float32, device=self._device)
+            self._at = torch.zeros(1, dtype=torch.int64, device=self._device)
+        self._rates.copy_(rates)
+        self._at.zero_()
+        run = self._replays or self._once
+        for shape in self._batches.epoch(seed, epoch):
+            run(shape)
+            if self._keeps_gradients:
+                self._show_gradients(shape)
+            yield shape.images
+
+    def _once(self, shape: Shape) -> None:
+        self._rate.copy_(self._rates.index_select(0, self._at)[0])
+        self._at.add_(1)
+        self._step.train_on(*self._batches.take(shape))
+        if self._keeps_gradients:
+            self._gradients[shape] = [p.grad for p in self._parameters()]
+
+    def _show_gradients(self, shape: Shape) -> None:
+        """A replay writes the gradients where its capture had them: `after_step` is to find them."""
+        for p, gradient in zip(self._parameters(), self._gradients[shape], strict=True):
+            p.grad = gradient
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self._step.optimiser.param_groups for p in group["params"]]
+
+
+def takes_tensors(optimiser: torch.optim.Optimizer) -> bool:
+    """Whether its learning rate may be a tensor that it does not read on the host: fused ones, and capturable ones."""
+    return all(group.get("fused") or group.get("capturable") for group in optimiser.param_groups)
+
+
+def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:
+    """Fill the momentum of fused SGD with 0, which gives the bits that its own start gives.
+
+    It would otherwise take memory as it is for what its first step then fills: a step that GradScaler skips leaves it
+    unfilled and the next one reads it (torch 2.11 to 2.15), and of tensors that get their first gradient later it
+    takes none at all.
+    """
+    for group in optimiser.param_groups:
+        if isinstance(optimiser, torch.optim.SGD) and group["fused"] and group["momentum"] != 0:
+            for p in group["params"]:
+                optimiser.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
