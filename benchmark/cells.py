@@ -26,7 +26,12 @@ def said(profile: Profile) -> dict:
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
     names = ("network", "width", "shorter", "crop", "whole", "precision", *NEWER)
-    return {name: value for name, value in said(profile).items() if name in names}
+    found = {name: value for name, value in said(profile).items() if name in names}
+    if profile.compile:
+        found["compile"] = "body"  # once it was the head, too: other rounding
+    if profile.network != "resnet26":
+        found["layout"] = "contiguous"  # once a CPU's batches were channels_last, and with them all it computed
+    return found
 
 
 def recipe_settings(recipe: Recipe) -> dict:

@@ -2,22 +2,29 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from datasets.errors import BadInput
 
+SHAPES = 256  # of batches and networks in one process: torch's own limit is 8, and what comes after is not compiled
 
-def compiled(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network, on the same tensors, as fused kernels that are made at its first step.
 
-    torch's own CUDA graphs are off: the whole step, optimiser and all, is captured (benchmark/training). A step with
-    another number of images is compiled again, and batches have at most two sizes. Its caches on disk are off, since
-    they are pickles. Raises BadInput where torch.compile does not work, as without a compiler.
+@contextmanager
+def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, the network's body, on the same tensors, is fused kernels that are made at its first step.
+
+    The head is left out: it is the domains' only difference, so that a process compiles once for all of them. Another
+    number of images is compiled by itself, and batches have at most two sizes. torch's own CUDA graphs are off: the
+    whole step, optimiser and all, is captured (benchmark/training). Its caches on disk are off, since they are pickles.
+    Raises BadInput where torch.compile does not work, as without a compiler.
     """
     torch._logging.set_logs(all=logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = SHAPES
     options = {"fx_graph_cache": False, "triton.cudagraphs": False}
     if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
         options["deterministic"] = True  # no kernel is chosen by how fast it was this time; not in every torch
@@ -28,4 +35,9 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
         raise BadInput(
             f"SET=compile=true: torch.compile does not work here ({what}); it needs g++ or clang++, or leave it out"
         ) from None
-    return torch.compile(network, dynamic=False, options=options)
+    part = getattr(network, "body", network)
+    part.compile(dynamic=False, options=options)
+    try:
+        yield
+    finally:
+        part._compiled_call_impl = None  # there is no public way back

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -64,9 +64,8 @@ def train(
     criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     clock, steps = Clock(device), recipe.epochs * batches.steps
     network.train()
-    with _stream(device):
-        shown = compiled(network, device) if compile else network
-        step = Step(shown, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
+    with _stream(device), compiled(network, device) if compile else nullcontext():
+        step = Step(network, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
         way = _way(step, batches, device, graphs, noting(report))
         for epoch in range(len(history), recipe.epochs):
             clock.start()

@@ -28,7 +28,6 @@ class LwF(Method):
     paper = "Li 2016, arXiv 1606.09282"
     mergeable = True
     lr = 0.2
-    compiles = False  # its loss calls body and heads
     needs_head = True
 
     weight: float = 1.0

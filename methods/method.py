@@ -33,7 +33,7 @@ class Method:
     views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for so many crops of each image
     joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
     alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
-    compiles: ClassVar[bool] = True  # its loss calls the network as a whole, which torch.compile can trace
+    compiles: ClassVar[bool] = True  # its loss calls the network's body, which torch.compile can trace
     captured: ClassVar[bool] = True  # its loss reads no value on the host: a CUDA graph can replay it
     needs_head: ClassVar[bool] = False  # it reads the answers of the head that the backbone was pretrained with
     widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's

@@ -28,8 +28,7 @@ class Counts(NamedTuple):
 class Step:
     """Trains `network` by one batch after the other.
 
-    `network` is what `method.loss` is called with, compiled or not. `autocast` is a function that gives the context of
-    a forward pass; `scaling` is fp16's.
+    `autocast` is a function that gives the context of a forward pass; `scaling` is fp16's.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import benchmark.features
 from benchmark.backbones.resnet26 import resnet26
+from benchmark.compiled import compiled
 from benchmark.evaluate import evaluate
 from benchmark.features import FeatureBatches
 from benchmark.profiles import PROFILES, Recipe
@@ -245,6 +246,34 @@ def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
         run(spec, batches, tmp_path / "broken", compile=True, report=stop)
     _, again, _, _ = run(spec, batches, tmp_path / "broken", compile=True)
     assert all(torch.equal(again[name], t) for name, t in own.items())
+
+
+def test_domains_share_what_is_compiled(monkeypatch):
+    """The body alone is compiled, so that one of other classes finds it; and it is left as it was."""
+    traced, compile = [], torch.compile
+
+    def counting(graph, inputs):
+        traced.append(len(inputs))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda call, dynamic, options: compile(call, dynamic=False, backend=counting))
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    torch._dynamo.reset()
+    for classes in (3, 5, 7):
+        torch.manual_seed(0)
+        network = resnet26(classes, WIDTH).train()
+        wanted = network.state_dict().keys()
+        with compiled(network, torch.device("cpu")):
+            for images in (4, 3):
+                assert network(torch.zeros(images, 3, CROP, CROP)).shape == (images, classes)
+            assert network.state_dict().keys() == wanted
+        assert network.body._compiled_call_impl is None
+    assert len(traced) == 3, "one for the trial, one for each size of a batch"
+    with compiled(network, torch.device("cpu")):
+        for images in range(2, 14):  # more sizes than torch takes by itself
+            network(torch.zeros(images, 3, CROP, CROP))
+    assert len(traced) == 3 + 10
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nno C++ compiler\nhere"), NotADirectoryError("no C++ compiler")])

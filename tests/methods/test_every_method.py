@@ -180,9 +180,9 @@ def test_every_trained_tensor_learns_and_nothing_else_moves(method, source):
 
 
 @every
-def test_what_compiles_calls_the_network_as_a_whole(method, source):
+def test_what_compiles_calls_the_body_as_a_whole(method, source):
     network, called = placed(method, source).train(), []
-    network.register_forward_hook(lambda *_: called.append(1))
+    network.body.register_forward_hook(lambda *_: called.append(1))
     method.loss(network, *batch(4), F.cross_entropy)
     assert called or not method.compiles
 
