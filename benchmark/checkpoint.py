@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ _ALIGNED = 8  # bytes: of the length in front of the header, and what the format
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
     """Write durably, whole or not at all; returns the size in bytes. A full disk raises BadInput."""
-    content = safetensors_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    content = safetensors_bytes({name: t.contiguous() for name, t in on_host(tensors).items()}, metadata)
     write_bytes(content, path)
     return sum(map(len, content))
 
@@ -62,21 +63,69 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise OSError(errno.ENOMEM, f"there is no memory for its {size:,} bytes", str(path)) from None
 
 
+def on_host(tensors: dict[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
+    """The tensors on the CPU; with `copy` none is the one that was given.
+
+    Those of a GPU come in one transfer for each type of number: one by one each would wait for the GPU.
+    """
+    found = {n: t.detach().clone() if copy and t.device.type == "cpu" else t.detach() for n, t in tensors.items()}
+    away: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+    for name, t in found.items():
+        if t.device.type != "cpu":
+            away.setdefault((t.device, t.dtype), []).append(name)
+    for names in away.values():
+        flat = torch.cat([found[name].reshape(-1) for name in names]).cpu()
+        for name, part in zip(names, flat.split([found[name].numel() for name in names]), strict=True):
+            found[name] = part.view(found[name].shape).clone()
+    return found
+
+
 class Checkpoint:
-    """The tensors of one run and its optimiser's state, by name, with its history so far."""
+    """The tensors of one run and its optimiser's state, by name, with its history so far.
+
+    Used as a context manager. With `aside` a file is written while training goes on: by the next `save`, or at the end,
+    it is there.
+    """
 
     def __init__(
-        self, path: Path, state: dict[str, Tensor], trained: dict[str, Tensor], optimiser: torch.optim.Optimizer
+        self,
+        path: Path,
+        state: dict[str, Tensor],
+        trained: dict[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        aside: bool = False,
     ):
         self.path, self.state, self.trained, self.optimiser = path, state, trained, optimiser
+        self._writer = ThreadPoolExecutor(1) if aside else None
+        self._writing: Future | None = None
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._written()
+
+    def _written(self) -> None:
+        """Wait for the file before. Raises what its writing raised."""
+        if self._writing is not None:
+            self._writing, done = None, self._writing
+            done.result()
 
     def save(self, history: list[dict]) -> None:
+        """Tensors and history of now. A full disk raises BadInput, with `aside` here or later."""
+        self._written()
         tensors = {f"state/{name}": t for name, t in self.state.items()}
         for name, p in self.trained.items():
             # None where momentum is 0
             kept = {key: value for key, value in self.optimiser.state[p].items() if value is not None}
             tensors |= {f"optimiser/{key}/{name}": value for key, value in kept.items()}
-        write_safetensors(self.path, tensors, {"history": json.dumps(history)})
+        about = {"history": json.dumps(history)}
+        if self._writer is None:
+            write_safetensors(self.path, tensors, about)
+        else:
+            self._writing = self._writer.submit(write_safetensors, self.path, on_host(tensors, copy=True), about)
 
     @torch.no_grad()
     def load(self) -> list[dict]:

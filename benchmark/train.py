@@ -55,7 +55,7 @@ def train(
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     groups = method.groups(network, recipe.decay, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
-    saved = Checkpoint(checkpoint, state, trained, optimiser)
+    saved = Checkpoint(checkpoint, state, trained, optimiser, aside=device.type != "cpu")
     history = saved.load()
     prepare_momentum(optimiser)
     scaling = Scaling(device) if precision == "fp16" else None
@@ -64,7 +64,7 @@ def train(
     criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     clock, steps = Clock(device), recipe.epochs * batches.steps
     network.train()
-    with _stream(device), compiled(network, device) if compile else nullcontext():
+    with saved, _stream(device), compiled(network, device) if compile else nullcontext():
         step = Step(network, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
         way = _way(step, batches, device, graphs, noting(report))
         for epoch in range(len(history), recipe.epochs):

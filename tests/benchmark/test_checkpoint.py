@@ -1,5 +1,6 @@
 """Safetensors files: the same content is the same bytes, and the library reads them."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from benchmark.checkpoint import read_safetensors, write_safetensors
+from benchmark import checkpoint as checkpoints
+from benchmark.checkpoint import Checkpoint, read_safetensors, write_safetensors
 from benchmark.identity import tensors_digest
+from datasets.errors import BadInput
 
 ABOUT = {f"key {i}": value for i, value in enumerate(("", '"quoted" \\', "ü\n\x1b", "[1.5, 2]", "日本", "x" * 99))}
 TENSORS = {
@@ -64,3 +67,43 @@ def test_the_hash_of_tensors_is_of_what_they_hold(change: str):
     other = dict(TENSORS)
     other |= CHANGES[change](other)
     assert tensors_digest(other) != found
+
+
+# --- written while training goes on, as from a GPU ----------------------------------------------------------------
+
+
+def held(path: Path) -> Checkpoint:
+    """Of one weight of 1 with a momentum of 2."""
+    p = torch.nn.Parameter(torch.ones(3))
+    optimiser = torch.optim.SGD([p], 0.1, 0.9)
+    optimiser.state[p]["momentum_buffer"] = torch.full((3,), 2.0)
+    return Checkpoint(path, {"p": p.data}, {"p": p}, optimiser, aside=True)
+
+
+def test_a_file_is_of_when_it_was_saved(tmp_path: Path, monkeypatch):
+    """Training has changed the tensors long before they are on disk; the next save waits for that."""
+    go, write = threading.Event(), checkpoints.write_safetensors
+    monkeypatch.setattr(checkpoints, "write_safetensors", lambda *a: go.wait() and write(*a))
+    with held(tmp_path / "c") as saved:
+        saved.save([{"epoch": 1}])
+        saved.state["p"].fill_(7)
+        for state in saved.optimiser.state.values():
+            state["momentum_buffer"].fill_(7)
+        assert not (tmp_path / "c").exists()
+        go.set()
+    tensors, about = read_safetensors(tmp_path / "c")
+    assert about["history"] == '[{"epoch": 1}]'
+    assert tensors["state/p"].tolist() == [1] * 3 and tensors["optimiser/momentum_buffer/p"].tolist() == [2] * 3
+
+
+@pytest.mark.parametrize("saves", [1, 2])
+def test_a_file_that_cannot_be_written_is_told_at_the_next_save_or_the_end(saves: int, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+
+    def save() -> None:
+        with held(tmp_path / "file" / "c") as saved:
+            for _ in range(saves):
+                saved.save([])
+
+    with pytest.raises(BadInput, match="cannot be written"):
+        save()
