@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmark.precision import autocast
 from datasets.errors import BadInput
 from methods.layers.network import Network, merged
 
@@ -28,7 +29,7 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
         if device.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             logits = network(x).float()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -1,7 +1,8 @@
 """Whether a precision gains on this device: one convolution in it against the same in fp32, in a moment.
 
-bf16 is fast on a CPU with AVX-512 BF16 or AMX and on a GPU from compute capability 8.0 on. Elsewhere it is emulated,
-and a run that should take seconds takes minutes. torch tells of none of it.
+bf16 is fast on a CPU with AVX-512 BF16 or AMX and on a GPU from compute capability 8.0 on, fp16 on a CPU with AVX-512
+FP16 or AMX-FP16 and on a GPU from 7.0 on. Elsewhere they are emulated, and a run that should take seconds takes
+minutes. torch tells of none of it.
 """
 
 import time
@@ -12,8 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-GAINS = "a CPU gains from it with AVX-512 BF16 or AMX, a GPU from compute capability 8.0 on"
+GAINS = {
+    "bf16": "a CPU gains from it with AVX-512 BF16 or AMX, a GPU from compute capability 8.0 on",
+    "fp16": "a CPU gains from it with AVX-512 FP16 or AMX-FP16, a GPU from compute capability 7.0 on",
+}
+_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (7, 0)}  # of Nvidia's GPUs that compute it in hardware
 SLOWER = 1.25  # times fp32's: below that it may be noise
+_NEVER = float("inf")
 LONG = 0.1  # s of one convolution and its gradients, after which no larger one is tried
 
 # Channels, side, batch: the slower one is, the sooner it is seen; the last are of the kind that training has.
@@ -28,38 +34,38 @@ def autocast(device: "torch.device", precision: str) -> "AbstractContextManager"
     return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
 
 
-def times_slower(device: str) -> float:
-    """Seconds of a convolution with its gradients in bf16 over those in fp32: below 1 where bf16 gains.
+def times_slower(device: str, precision: str = "bf16") -> float:
+    """Seconds of a convolution with its gradients in bf16 or fp16 over those in fp32: below 1 where it gains.
 
     Takes a fifth of a second where it gains. Small ones come first, and none after one that took LONG, so that it
-    ends soon where bf16 is a hundred times slower, too. inf where bf16 is not to be had at all.
+    ends soon where it is a hundred times slower, too. inf where the precision is not to be had at all.
     """
     ratio = 1.0
-    for fp32, bf16 in _pairs(device):
-        ratio = bf16 / fp32
-        if max(fp32, bf16) > LONG:
+    for fp32, half in _pairs(device, precision):
+        ratio = half / fp32
+        if max(fp32, half) > LONG:
             break
     return ratio
 
 
-def _pairs(device: str) -> Iterator[tuple[float, float]]:
-    """(seconds in fp32, seconds in bf16) of ever larger convolutions, one thread each, as a CPU's runs have it."""
+def _pairs(device: str, precision: str) -> Iterator[tuple[float, float]]:
+    """Seconds in fp32 and in the precision, of ever larger convolutions, one thread each, as a CPU's runs have it."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for size in _SIZES[device.partition(":")[0]]:
-            fp32 = _seconds(device, size, bf16=False)
+            fp32 = _seconds(device, size, "fp32")
             try:
-                yield fp32, _seconds(device, size, bf16=True)
-            except RuntimeError:  # a GPU that has no such kernel
-                yield fp32, float("inf")
+                yield fp32, _seconds(device, size, precision)
+            except RuntimeError:  # there is no such kernel
+                yield fp32, _NEVER
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(device: str, size: tuple[int, int, int], bf16: bool) -> float:
+def _seconds(device: str, size: tuple[int, int, int], precision: str) -> float:
     """The fastest of three, after one for warmth; of what takes LONG the first counts."""
     import torch
 
@@ -72,7 +78,7 @@ def _seconds(device: str, size: tuple[int, int, int], bf16: bool) -> float:
     kind, best = device.partition(":")[0], float("inf")
     for _ in range(4):
         start = time.perf_counter()
-        with torch.enable_grad(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
+        with torch.enable_grad(), autocast(x.device, precision):
             y = conv(x).float().sum()
         y.backward()
         if kind == "cuda":
@@ -86,29 +92,30 @@ def _seconds(device: str, size: tuple[int, int, int], bf16: bool) -> float:
 
 def warning(precision: str, device: str) -> str:
     """What to know of a run in this precision on this device before it begins; "" where there is nothing."""
-    if precision == "bf16" and device.startswith("cuda"):
-        # Not tried: the command itself would then hold a context on the GPU, and count as one more program there.
-        ratio = 1.0 if _since_ampere(device) else float("inf")
-    elif precision == "bf16":
-        ratio = times_slower(device)
-    if precision == "bf16" and ratio > SLOWER:
-        there = "not in the hardware" if ratio == float("inf") else f"{ratio:.1f} times as slow as in fp32"
-        return (
-            f"SET=precision=bf16: a convolution is {there} here, and so is the training; {GAINS}; "
-            "leave it out to train in fp32"
-        )
-    if precision == "tf32" and not _since_ampere(device):
+    if precision == "tf32" and not _computes(precision, device):
         return (
             "SET=precision=tf32 changes nothing here: it computes in fp32 and is recorded as tf32; GPUs have it from "
             "compute capability 8.0 on; leave it out to share tables with fp32"
         )
+    if precision in GAINS:
+        # A GPU is asked, not tried: the command itself would hold a context there, and count as one more program.
+        ratio = times_slower(device, precision) if device == "cpu" else 1.0 if _computes(precision, device) else _NEVER
+        if ratio > SLOWER:
+            there = "not in the hardware" if ratio == _NEVER else f"{ratio:.1f} times as slow as in fp32"
+            return (
+                f"SET=precision={precision}: a convolution is {there} here, and so is the training; "
+                f"{GAINS[precision]}; leave it out to train in fp32"
+            )
     return ""
 
 
-def _since_ampere(device: str) -> bool:
-    """Whether it is a GPU of compute capability 8.0 or later, which has tf32 and bf16."""
-    if not device.startswith("cuda"):
+def _computes(precision: str, device: str) -> bool:
+    """Whether the device has the precision in hardware. Only Nvidia's GPUs tell; tf32 is theirs alone."""
+    kind = device.partition(":")[0]
+    if kind == "cpu":
         return False
     import torch
 
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    if kind != "cuda" or torch.version.hip:  # half precision is taken for granted on AMD's, Apple's and Intel's
+        return precision != "tf32"
+    return torch.cuda.get_device_capability(device) >= _CAPABILITY[precision]

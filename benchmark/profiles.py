@@ -50,7 +50,7 @@ class Profile:
     shorter: int
     crop: int
     whole: int
-    precision: typing.Literal["fp32", "tf32", "bf16"]
+    precision: typing.Literal["fp32", "tf32", "bf16", "fp16"]
     adapt: Recipe
     pretrain: Recipe
     backbone_seed: int = 0

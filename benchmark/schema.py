@@ -122,7 +122,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
         pa.int32(),
         "runs that shared the device, at most, while this one trained; 1: it was alone; null before schema 3",
     ),
-    ("precision", pa.string(), "fp32, tf32 (a CPU computes it as fp32) or bf16"),
+    ("precision", pa.string(), "fp32, tf32 (a CPU computes it as fp32), bf16 or fp16 (with a dynamic loss scale)"),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
     ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
     ("machine", pa.string(), "processor and system"),

@@ -6,18 +6,19 @@ import pytest
 import torch
 
 from benchmark import precision
+from benchmark.evaluate import evaluate
 from benchmark.precision import LONG, times_slower, warning
 
 
 class Machine:
-    """In the place of the timer: a fp32 convolution takes 1 µs per 1,000 multiply-adds, in bf16 `ratio` times that."""
+    """In the place of the timer: a fp32 convolution takes 1 µs per 1,000 multiply-adds, in half precision `ratio` times."""
 
     def __init__(self, ratio: float):
         self.ratio, self.total = ratio, 0.0
 
-    def seconds(self, device: str, size: tuple[int, int, int], bf16: bool) -> float:
+    def seconds(self, device: str, size: tuple[int, int, int], precision: str) -> float:
         channels, side, batch = size
-        one = 1e-9 * channels**2 * side**2 * batch * (self.ratio if bf16 else 1.0)
+        one = 1e-9 * channels**2 * side**2 * batch * (1.0 if precision == "fp32" else self.ratio)
         self.total += one
         return one
 
@@ -33,27 +34,88 @@ def test_the_ratio_is_found_and_a_slow_machine_is_not_waited_for(ratio: float, d
         assert machine.total < 10 * LONG * ratio / 100
 
 
-def test_a_warning_has_the_ratio_and_which_processors_gain(monkeypatch):
+@pytest.mark.parametrize(
+    ("half", "processors"), [("bf16", ("AVX-512 BF16", "AMX", "8.0")), ("fp16", ("AVX-512 FP16", "AMX-FP16", "7.0"))]
+)
+def test_a_warning_has_the_ratio_and_which_processors_gain(half: str, processors: tuple[str, ...], monkeypatch):
     monkeypatch.setattr(precision, "_seconds", Machine(12.34).seconds)
-    said = warning("bf16", "cpu")
-    assert said.startswith("SET=precision=bf16: a convolution is 12.3 times as slow as in fp32 here")
-    assert "AVX-512 BF16" in said and "AMX" in said and "8.0" in said
+    said = warning(half, "cpu")
+    assert said.startswith(f"SET=precision={half}: a convolution is 12.3 times as slow as in fp32 here")
+    assert all(name in said for name in processors)
     monkeypatch.setattr(precision, "_seconds", Machine(0.5).seconds)
-    assert warning("bf16", "cpu") == ""
+    assert warning(half, "cpu") == ""
 
 
-def test_a_gpu_without_the_kernel_has_it_not(monkeypatch):
-    def seconds(device, size, bf16):
-        if bf16:
+def test_each_precision_is_measured_as_itself(monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", lambda device, size, kind: {"fp32": 1, "bf16": 2, "fp16": 5}[kind])
+    assert (times_slower("cpu"), times_slower("cpu", "fp16")) == (2, 5)
+
+
+def test_a_device_without_the_kernel_has_it_not(monkeypatch):
+    def seconds(device, size, kind):
+        if kind != "fp32":
             raise RuntimeError("no kernel image is available")
         return 1e-3
 
     monkeypatch.setattr(precision, "_seconds", seconds)
-    assert times_slower("cuda:0") == float("inf")
+    assert times_slower("cuda:0") == times_slower("cpu", "fp16") == float("inf")
+    assert "not in the hardware" in warning("fp16", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("half", "told"), [("bf16", {(7, 0): True, (7, 5): True, (8, 0): False}), ("fp16", {(6, 1): True, (7, 0): False})]
+)
+def test_a_gpu_is_asked_and_not_tried(half: str, told: dict, monkeypatch):
     monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a command that computes holds memory there"))
-    for capability, told in (((7, 5), True), ((8, 0), False), ((9, 0), False)):
+    for capability, slow in told.items():
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert ("not in the hardware" in warning("bf16", "cuda:0")) == told
+        assert ("not in the hardware" in warning(half, "cuda:0")) == slow
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu:0"])
+def test_of_other_devices_nothing_is_known(device: str, monkeypatch):
+    monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a command that computes holds memory there"))
+    assert warning("bf16", device) == warning("fp16", device) == warning("fp32", device) == ""
+    assert "changes nothing here" in warning("tf32", device)
+
+
+def test_amd_numbers_its_gpus_otherwise(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: pytest.fail("AMD's are other numbers"))
+    assert warning("bf16", "cuda:0") == "" and "changes nothing here" in warning("tf32", "cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_autocast_computes_in_the_precision(name: str, product: torch.dtype):
+    x = torch.ones(2, 2)
+    with precision.autocast(x.device, name):
+        assert (x @ x).dtype == product
+    assert (x @ x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_evaluation_is_in_the_precision_of_the_training(name: str):
+    class Seen(torch.nn.Linear):
+        kinds = set()
+
+        def forward(self, x):
+            y = super().forward(x)
+            self.kinds.add(y.dtype)
+            return y
+
+    class Images:
+        device = torch.device("cpu")
+
+        def evaluate(self):
+            yield torch.ones(3, 4), torch.zeros(3, dtype=torch.int64)
+
+    network = Seen(4, 2)
+    result = evaluate(network, Images(), name)
+    assert network.kinds == {{"bf16": torch.bfloat16, "fp16": torch.float16}[name]}
+    assert result.logits.dtype == torch.float32
 
 
 def test_tf32_where_there_is_none_is_told(monkeypatch):

@@ -436,7 +436,7 @@ def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
 
 
 def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(precision, "times_slower", lambda device: 100.0)
+    monkeypatch.setattr(precision, "times_slower", lambda device, half: 100.0)
     words = ("--domains", "dtd")
     settings = "width=0.125 epochs=1 pretrain.epochs=1 batch=8 pretrain.batch=8 precision=bf16"
     given = {"method": "feature", "settings": settings, "results": tmp_path}
