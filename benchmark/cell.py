@@ -280,6 +280,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         "train_seconds": math.fsum(row["seconds"] for row in history),
         "cpu_seconds": total([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
         "runs_on_device": most(row.get("runs_on_device") for row in history),
+        **dict.fromkeys(("step", "first_step_seconds", "skipped_steps")),  # where the training does not tell them
         **measured,
         "eval_img_s": result.img_s,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),

@@ -14,14 +14,13 @@ import pyarrow.compute as pc
 from datasets.catalogue import DOMAINS, fit_name
 from datasets.errors import BadInput
 
-SCHEMA_VERSION = 3
-SINCE = {"together": 2} | dict.fromkeys(
-    (
-        *("presentation", "backbone_manifest", "together_manifest", "asked"),
-        *("runs_on_device", "cpu_seconds"),
-    ),
-    3,
-)
+SCHEMA_VERSION = 4
+SINCE = {
+    "together": 2,
+    **dict.fromkeys(("presentation", "backbone_manifest", "together_manifest", "asked"), 3),
+    **dict.fromkeys(("runs_on_device", "cpu_seconds"), 3),
+    **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps"), 4),
+}
 """Fields that older records lack, and the version that brought them: read as null."""
 
 _EPOCH = pa.struct(
@@ -111,6 +110,12 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("step_ms_p90", pa.float64(), "its 90th percentile, ms"),
     ("train_img_s", pa.float64(), "training throughput, median, img/s"),
     ("eval_img_s", pa.float64(), "inference throughput, img/s"),
+    (
+        "first_step_seconds",
+        pa.float64(),
+        "from the start of training to the end of its first step, compiling in it, s; null before schema 4",
+    ),
+    ("skipped_steps", pa.int64(), "steps that fp16 skipped, as a gradient overflowed; null in other precisions"),
     ("peak_mb", pa.float64(), "peak memory: of the GPU, or of the process that trained, MB"),
     ("joules", pa.float64(), "energy of training by NVML, J"),
     # where and by what
@@ -123,6 +128,17 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
         "runs that shared the device, at most, while this one trained; 1: it was alone; null before schema 3",
     ),
     ("precision", pa.string(), "fp32, tf32 (a CPU computes it as fp32), bf16 or fp16 (with a dynamic loss scale)"),
+    (
+        "layout",
+        pa.string(),
+        "memory layout of images and weights: channels_last or contiguous (NCHW); null before schema 4",
+    ),
+    ("norm", pa.string(), "batch norm: plain, or fused with what follows it; null before schema 4"),
+    (
+        "step",
+        pa.string(),
+        "how a training step was done: eager, graph (a CUDA graph), compiled, compiled graph; null before schema 4",
+    ),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
     ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
     ("machine", pa.string(), "processor and system"),
@@ -151,7 +167,7 @@ RANGES = {
     "multiplier": (1e-9, 1e9),
 }
 MEASURED = ("train_seconds", "prepare_seconds", "step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s")
-MEASURED += ("peak_mb", "joules", "cpu_seconds")
+MEASURED += ("peak_mb", "joules", "cpu_seconds", "first_step_seconds")
 _CREATED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d"
 CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name != "hash"]
 
@@ -295,6 +311,8 @@ def _json(text: str) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
+LAYOUTS, NORMS = ("channels_last", "contiguous"), ("plain", "fused")
+STEPS = ("eager", "graph", "compiled", "compiled graph")
 _LONGEST, _LONGEST_NAME = 20_000, 200  # characters that a figure or a page can still show
 _TEXTS = {
     "domain": (names_a_domain, "names no domain and no column of a table"),
@@ -303,4 +321,7 @@ _TEXTS = {
     "presentation": (_is_presentation, "is none"),
     "created": (re.compile(_CREATED).match, "is no time"),
     "asked": (re.compile(_CREATED).match, "is no time"),
+    "layout": (LAYOUTS.__contains__, f"is none of {', '.join(LAYOUTS)}"),
+    "norm": (NORMS.__contains__, f"is none of {', '.join(NORMS)}"),
+    "step": (STEPS.__contains__, f"is none of {', '.join(STEPS)}"),
 }

@@ -24,6 +24,9 @@ _TEXTS = {
     "versions": '{"torch": "2"}',
     "created": "2026-01-01T00:00:00+00:00",
     "asked": None,
+    "layout": "channels_last",
+    "norm": "plain",
+    "step": "eager",
     "presentation": json.dumps({"mean": [0.5] * 3, "std": [0.2] * 3, "flip": True, "crop": True}),
 }
 

@@ -11,7 +11,7 @@ from benchmark.precision import LONG, times_slower, warning
 
 
 class Machine:
-    """In the place of the timer: a fp32 convolution takes 1 µs per 1,000 multiply-adds, in half precision `ratio` times."""
+    """Stands for the timer: a fp32 convolution takes 1 µs per 1,000 multiply-adds, in half `ratio` times."""
 
     def __init__(self, ratio: float):
         self.ratio, self.total = ratio, 0.0

@@ -23,7 +23,7 @@ from benchmark.records import (
     write_record,
     write_table,
 )
-from benchmark.schema import FIELDS, NULLABLE, SCHEMA, SCHEMA_VERSION, SINCE, as_table
+from benchmark.schema import FIELDS, NULLABLE, SCHEMA, SCHEMA_VERSION, SINCE, as_table, plausible
 from datasets.errors import BadInput
 from datasets.io import write_all, write_bytes
 
@@ -40,6 +40,7 @@ def full(hash: str = "a" * 16) -> dict:
     lists = {"history": [epoch, epoch | {"epoch": 2}], "together": ["dtd", "svhn"]}
     right = {"domain": "dtd", "top1": 100.0, "created": "2026-01-01T00:00:00+00:00"}  # of 2**40 images all
     right |= {"settings": SETTINGS, "versions": '{"torch": "2.9"}', "asked": "2026-01-02T00:00:00+00:00"}
+    right |= {"layout": "channels_last", "norm": "plain", "step": "compiled graph"}
     right["presentation"] = '{"mean": [0, 0, 0], "std": [1, 1, 1], "flip": true, "crop": true}'
     return record | {"schema": SCHEMA_VERSION, "hash": hash} | lists | right
 
@@ -63,9 +64,14 @@ def plant(record: dict, folder: Path) -> Path:
         ("versions", "{nope", "no list of versions"),
         ("versions", "[]", "no list of versions"),
         ("versions", '{"torch": [2]}', "no list of versions"),
+        ("layout", "NHWC", "is none of channels_last, contiguous"),
+        ("norm", "", "is none of plain, fused"),
+        ("step", "graph compiled", "is none of eager, graph, compiled, compiled graph"),
+        ("skipped_steps", -1, "cannot be"),
+        ("first_step_seconds", -1.0, "cannot be"),
     ],
 )
-def test_what_no_table_could_show_is_left_out_alone(tmp_path: Path, field: str, value: str, told: str):
+def test_what_no_table_could_show_is_left_out_alone(tmp_path: Path, field: str, value: str | float, told: str):
     plant(full(), tmp_path)
     bad = plant(full("b" * 16) | {field: value}, tmp_path)
     faults = []
@@ -133,6 +139,20 @@ def test_records_of_the_version_before_are_read(tmp_path: Path):
     pq.write_table(lying, tmp_path / "old.parquet")
     with pytest.raises(BadInput, match="without the field presentation"):
         read_records([tmp_path])
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_records_of_each_version_lack_what_came_later(version: int, tmp_path: Path):
+    later = {name for name, since in SINCE.items() if since > version}
+    assert {"layout", "norm", "step", "first_step_seconds", "skipped_steps"} <= later
+    record = full() | {"schema": version}
+    write_table(as_table([record]).drop_columns(sorted(later)), tmp_path / "old.parquet")
+    assert read_records([tmp_path]) == [record | {"schema": SCHEMA_VERSION} | dict.fromkeys(later)]
+
+
+def test_a_time_of_a_first_step_that_is_none_costs_no_record():
+    record = plausible(full() | {"first_step_seconds": float("nan")})
+    assert record["first_step_seconds"] is None and record["skipped_steps"] == full()["skipped_steps"]
 
 
 def test_foreign_schema_is_told(tmp_path: Path):
