@@ -159,7 +159,7 @@ def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:
     """Fill the momentum of fused SGD with 0, which gives the bits that its own start gives.
 
     It would otherwise take memory as it is for what its first step then fills: a step that GradScaler skips leaves it
-    unfilled and the next one reads it (torch 2.11 to 2.15), and of tensors that get their first gradient later it
+    unfilled and the next one reads it (seen in torch 2.15), and of tensors that get their first gradient later it
     takes none at all.
     """
     for group in optimiser.param_groups:

@@ -341,7 +341,7 @@ def test_compiled_is_another_run_of_another_table(planned):
     assert plain.hash != other.hash and plain.backbone.hash != other.backbone.hash
     assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
     request, _, _ = planned("par_adapter", "width=0.125 compile=true")
-    for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "lwf", "spottune"):
+    for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "spottune"):
         assert name in (sentence := refusal(request, *select(name))) and sentence.endswith("leave it out")
 
 
