@@ -10,6 +10,7 @@ from pathlib import Path
 
 import benchmark  # noqa: F401  refuses a foreign `datasets` first
 from benchmark.backbones.names import ALL, unknown
+from benchmark.devices import NAMES
 from benchmark.stop import Stopped, show_cursor, stoppable
 from datasets.errors import BadInput
 from datasets.text import printable
@@ -128,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         help="start from given weights, imagenet12 becomes a target",
     )
     _add_own(brought)
-    brought.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    brought.add_argument("--device", choices=("auto", "cpu", *NAMES), default="auto")
 
     runs = argparse.ArgumentParser(add_help=False, parents=[brought])  # which runs are meant
     runs.add_argument("--method", required=True, help="name, name(option=value), a comma list, a wildcard, or all")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-_DECIDES = ("torch", "cuda", "cudnn")  # of the versions: what computed
+_DECIDES = ("torch", "cuda", "hip", "cudnn", "macos", "xpu")  # of the versions: what computed
 
 
 class _Place(NamedTuple):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmark import devices
 from benchmark.precision import autocast
 from datasets.errors import BadInput
 from methods.layers.network import Network, merged
@@ -26,13 +27,11 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
     device = batches.device
     rows, correct, seconds, images = [], 0, 0.0, 0
     for i, (x, y) in enumerate(batches.evaluate()):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        devices.synchronize(device)
         start = time.perf_counter()
         with autocast(device, precision):
             logits = network(x).float()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        devices.synchronize(device)
         if i > 0:
             seconds += time.perf_counter() - start
             images += len(x)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.progress import Counter, Told, silent
+from datasets.accelerator import memory
 from datasets.batches import Batches
 from datasets.errors import BadInput
 from datasets.static_batches import Planned, StaticBatches
@@ -81,7 +82,7 @@ class FeatureBatches:
 
 
 def _memory(device: torch.device) -> int:
-    """Half of what the device has, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory // 2
+    """Half of what the device has, or else the machine, in bytes."""
+    if (told := memory(device)) is not None:
+        return told[1] // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

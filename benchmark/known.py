@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable
 
+from benchmark import devices
 from benchmark.cells import Cell
 from benchmark.identity import TRAINING_VERSION
-from benchmark.provenance import Provenance, device_name, kernels
+from benchmark.provenance import Provenance, kernels
 from benchmark.schema import SCHEMA_VERSION, check
 from methods.registry import select
 
@@ -61,7 +62,7 @@ def on_device(record: dict, device: str) -> dict:
     import torch
 
     versions = json.dumps(json.loads(record["versions"]) | kernels(device))
-    return record | {"device": device_name(device), "threads": torch.get_num_threads(), "versions": versions}
+    return record | {"device": devices.name(device), "threads": torch.get_num_threads(), "versions": versions}
 
 
 def check_known(cells: Iterable[Cell], provenance: Provenance) -> None:

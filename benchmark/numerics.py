@@ -8,6 +8,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from benchmark.devices import on_cpu
+
 if TYPE_CHECKING:
     from benchmark.profiles import Profile
 
@@ -37,7 +39,7 @@ def settle(profile: "Profile", device: str) -> None:
 
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = profile.precision == "tf32"
-    repeat(profile.deterministic and device.startswith("cuda"))
+    repeat(profile.deterministic and not on_cpu(device))
 
 
 def repeat(on: bool) -> None:

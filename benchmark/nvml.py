@@ -16,6 +16,8 @@ def _handle(device: str):
         return None
     import torch
 
+    if torch.version.hip:  # AMD's, which torch calls "cuda"
+        return None
     try:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(device).uuid  # an older torch has none

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from benchmark.devices import on_cpu, synchronize
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,7 +25,7 @@ _NEVER = float("inf")
 LONG = 0.1  # s of one convolution and its gradients, after which no larger one is tried
 
 # Channels, side, batch: the slower one is, the sooner it is seen; the last are of the kind that training has.
-_SIZES = {"cpu": ((8, 8, 1), (16, 16, 2), (32, 16, 8), (64, 16, 16)), "cuda": ((16, 16, 8), (64, 32, 64))}
+_SIZES = {"cpu": ((8, 8, 1), (16, 16, 2), (32, 16, 8), (64, 16, 16)), "gpu": ((16, 16, 8), (64, 32, 64))}
 
 
 def autocast(device: "torch.device", precision: str) -> "AbstractContextManager":
@@ -55,7 +57,7 @@ def _pairs(device: str, precision: str) -> Iterator[tuple[float, float]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for size in _SIZES[device.partition(":")[0]]:
+        for size in _SIZES["cpu" if on_cpu(device) else "gpu"]:
             fp32 = _seconds(device, size, "fp32")
             try:
                 yield fp32, _seconds(device, size, precision)
@@ -75,14 +77,13 @@ def _seconds(device: str, size: tuple[int, int, int], precision: str) -> float:
         conv = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     x, conv = x.to(device, memory_format=torch.channels_last), conv.to(device, memory_format=torch.channels_last)
     x.requires_grad_()
-    kind, best = device.partition(":")[0], float("inf")
+    best = float("inf")
     for _ in range(4):
         start = time.perf_counter()
         with torch.enable_grad(), autocast(x.device, precision):
             y = conv(x).float().sum()
         y.backward()
-        if kind == "cuda":
-            torch.cuda.synchronize()
+        synchronize(x.device)
         taken = time.perf_counter() - start
         best = min(best, taken)
         if taken > LONG:
@@ -99,7 +100,7 @@ def warning(precision: str, device: str) -> str:
         )
     if precision in GAINS:
         # A GPU is asked, not tried: the command itself would hold a context there, and count as one more program.
-        ratio = times_slower(device, precision) if device == "cpu" else 1.0 if _computes(precision, device) else _NEVER
+        ratio = times_slower(device, precision) if on_cpu(device) else 1.0 if _computes(precision, device) else _NEVER
         if ratio > SLOWER:
             there = "not in the hardware" if ratio == _NEVER else f"{ratio:.1f} times as slow as in fp32"
             return (
@@ -111,11 +112,12 @@ def warning(precision: str, device: str) -> str:
 
 def _computes(precision: str, device: str) -> bool:
     """Whether the device has the precision in hardware. Only Nvidia's GPUs tell; tf32 is theirs alone."""
-    kind = device.partition(":")[0]
-    if kind == "cpu":
+    if on_cpu(device):
         return False
     import torch
 
-    if kind != "cuda" or torch.version.hip:  # half precision is taken for granted on AMD's, Apple's and Intel's
+    if (
+        not device.startswith("cuda") or torch.version.hip
+    ):  # half precision is taken for granted on AMD's, Apple's and Intel's
         return precision != "tf32"
     return torch.cuda.get_device_capability(device) >= _CAPABILITY[precision]

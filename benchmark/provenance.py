@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmark.devices import on_cpu
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -78,24 +80,21 @@ def machine() -> str:
 
 
 def kernels(device: str) -> dict[str, str]:
-    """Which of torch's kernels compute: the version of CUDA or ROCm and of cuDNN, or the CPU's instruction set.
+    """Which of torch's kernels compute: the version of CUDA or ROCm and of cuDNN, of Intel's compiler or of macOS, or
+    the CPU's instruction set.
 
     cuDNN's is a number (91002 is 9.10.2), and None in a build without it; as all versions it is a text here, or not
     there.
     """
     import torch
 
-    if not device.startswith("cuda"):
+    if on_cpu(device):
         return {"cpu": torch.backends.cpu.get_cpu_capability()}
+    if device.startswith("mps"):
+        return {"macos": platform.mac_ver()[0]}
+    if device.startswith("xpu"):
+        return {"xpu": str(torch.version.xpu)}
     said = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None)}
     with contextlib.suppress(RuntimeError):  # a cuDNN that this torch does not fit
         said["cudnn"] = torch.backends.cudnn.version()
     return {name: str(version) for name, version in said.items() if version is not None}
-
-
-def device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device) or "cuda"
-    return "cpu"

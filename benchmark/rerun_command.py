@@ -12,6 +12,7 @@ import msgspec
 
 from benchmark import plan, run_command
 from benchmark.cells import Cell
+from benchmark.devices import device_of
 from benchmark.faults import told_at_the_end
 from benchmark.given import read_given
 from benchmark.identity import TRAINING_VERSION
@@ -21,7 +22,7 @@ from benchmark.profiles import Profile, fitting
 from benchmark.provenance import Provenance
 from benchmark.record_files import RERUNS, Fault, tell_left_out
 from benchmark.records import read_record, read_records
-from benchmark.run_command import command, device_of, ready
+from benchmark.run_command import command, ready
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput

@@ -15,6 +15,7 @@ from benchmark import plan, superseded, table_files, tables
 from benchmark.asked import asked_methods
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
+from benchmark.devices import device_of, on_cpu
 from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, shown_last, sound_records
 from benchmark.given import read_given
@@ -66,7 +67,7 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
-            workers = args.workers or (1 if device.startswith("cuda") else cores())
+            workers = args.workers or (cores() if on_cpu(device) else 1)
             provenance = Provenance.here(data, workers, command())
             check_known(todo, provenance)
             work(todo, results, provenance, device, workers, screen, faults)
@@ -223,18 +224,6 @@ def _baseline(
         f"it is run too (seed {request.seeds[0]})"
     )
     return plan.baseline_cells(request, data, request.seeds[:1]), lent
-
-
-def device_of(wanted: str) -> str:
-    if wanted == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda:0"
-    if wanted == "cuda":
-        raise BadInput("DEVICE=cuda: torch sees no CUDA device here; leave DEVICE out to train on the CPU")
-    return "cpu"
 
 
 def command() -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmark import networks
 from benchmark.backbones.shapes import shapes_named, stage_channels
 from benchmark.backbones.weights import read_weights
+from benchmark.devices import keeping_random_numbers
 from benchmark.identity import network_digest, trunk_digest
 from benchmark.malloc import give_back
 from benchmark.profiles import PROFILES, fitting
@@ -222,7 +223,7 @@ class MultiDomain:
     def _aside(self) -> Iterator[None]:
         """Numbers as a run has them whatever torch's defaults are, and the caller's random numbers stay as they are."""
         default = torch.get_default_dtype()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.device:
+        with keeping_random_numbers(self.device), self.device:
             torch.set_default_dtype(torch.float32)
             try:
                 yield

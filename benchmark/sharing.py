@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from benchmark.devices import on_cpu, properties
 from benchmark.nvml import computing
 
 
@@ -111,8 +112,4 @@ def _running(path: Path) -> bool:
 
 def _known_as(device: str) -> str:
     """One name for a device in all processes, whatever they number it."""
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+    return device if on_cpu(device) else str(getattr(properties(device), "uuid", device))

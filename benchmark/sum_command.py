@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmark import plan
 from benchmark.cells import Cell
+from benchmark.devices import device_of
 from benchmark.evaluate import evaluate
 from benchmark.finished import adapters_path, finished_record, record_path
 from benchmark.identity import digest
@@ -22,7 +23,7 @@ from benchmark.numerics import settle
 from benchmark.precision import warning
 from benchmark.provenance import commit, machine, versions
 from benchmark.records import read_record, write_table
-from benchmark.run_command import command, device_of, requested
+from benchmark.run_command import command, requested
 from benchmark.schema import SCHEMA
 from benchmark.screen import Screen
 from benchmark.serve import MultiDomain

@@ -1,10 +1,11 @@
-"""Step times by CUDA events on a GPU and a monotonic clock on a CPU; processor time; peak memory; energy."""
+"""Step times by the events of a GPU and a monotonic clock on a CPU; processor time; peak memory; energy."""
 
 import time
 
 import numpy as np
 import torch
 
+from benchmark import devices
 from benchmark.malloc import give_back
 from benchmark.nvml import millijoules
 
@@ -15,35 +16,31 @@ class Clock:
     """Times the steps of a loop; nothing waits for the GPU before the end of an epoch."""
 
     def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
+        self._device = device
         self.ms: list[float] = []
         self.images: list[int] = []
         self.facts: dict[str, str | float | None] = {}  # what else a record says of the training
         self._marks: list = []
         self._processor = Processor(device)
 
-    def _mark(self):
-        if not self.cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
     def start(self) -> None:
         self._processor.start()
-        self._marks = [self._mark()]
+        self._began = time.perf_counter()
+        self._marks = [devices.mark(self._device)]
 
     def step(self, images: int) -> None:
-        self._marks.append(self._mark())
+        self._marks.append(devices.mark(self._device))
         self.images.append(images)
 
     def stop(self) -> tuple[float, float | None]:
-        """Seconds since `start`, by the same clock; and the processor's on a CPU."""
-        if self.cuda:
-            torch.cuda.synchronize()
-            spans = [a.elapsed_time(b) for a, b in zip(self._marks, self._marks[1:], strict=False)]
-        else:
-            spans = (np.diff(self._marks) * 1e3).tolist()
+        """Seconds since `start`, by the same clock; and the processor's on a CPU.
+
+        Of a device without events the whole is known, and no step alone.
+        """
+        devices.synchronize(self._device)
+        if None in self._marks:
+            return time.perf_counter() - self._began, self._processor.seconds()
+        spans = [devices.between(a, b) for a, b in zip(self._marks, self._marks[1:], strict=False)]
         self.ms += spans
         return sum(spans) / 1e3, self._processor.seconds()
 
@@ -65,7 +62,7 @@ class Processor:
     """Processor time of this process: what other programs on the machine take is not in it. Null on a GPU."""
 
     def __init__(self, device: torch.device):
-        self._counted = device.type == "cpu"
+        self._counted = devices.on_cpu(device)
         self.start()
 
     def start(self) -> None:
@@ -77,15 +74,15 @@ class Processor:
 
 
 class Peak:
-    """Peak memory since its making, in MB: the GPU's allocations, or the process's resident set on Linux.
+    """Peak memory since its making, in MB: what a GPU counts as allocated, or the process's resident set on Linux.
 
     What this process did before is not in it: what that left is freed and given back first.
     """
 
     def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
+        self._device = device
+        if not devices.on_cpu(device):
+            devices.reset_peak(device)
             return
         give_back()
         try:
@@ -96,8 +93,9 @@ class Peak:
             self.resettable = False
 
     def mb(self) -> float | None:
-        if self.cuda:
-            return torch.cuda.max_memory_allocated() / 2**20
+        if not devices.on_cpu(self._device):
+            most = devices.peak(self._device)
+            return None if most is None else most / 2**20
         if not self.resettable:
             return None
         with open("/proc/self/status") as file:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.accelerator import memory, pins
 from datasets.catalogue import Domain
 from datasets.errors import BadInput
 from datasets.pack import Pack
@@ -166,7 +167,7 @@ class Batches:
     def slices(self, plan: Plan) -> Tensor:
         """The same on the host; in pinned memory where it goes to a GPU, which then copies while the host goes on."""
         size = self.crop
-        pixels = torch.empty(len(plan.index), size, size, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        pixels = torch.empty(len(plan.index), size, size, 3, dtype=torch.uint8, pin_memory=pins(self.device))
         out = pixels.numpy()
         for shown, image, top, left in zip(
             out, self._images(plan.index), plan.top.tolist(), plan.left.tolist(), strict=True
@@ -188,8 +189,9 @@ class Batches:
 
 
 def _room(device: torch.device) -> int:
-    """Bytes that pixels may take on a device: half of what a GPU has free; none on a CPU, which maps them from disk."""
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
+    """Bytes that pixels may take on a device: half of what is free there; none on a CPU, which maps them from disk."""
+    told = memory(device)
+    return -1 if told is None else told[0] // 2
 
 
 class _Resident:

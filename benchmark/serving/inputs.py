@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from benchmark.devices import NAMES, accelerator
 from datasets.errors import BadInput, reason
 
 
@@ -11,11 +12,11 @@ def device_of(wanted: "str | torch.device") -> torch.device:
     try:
         device = torch.device(wanted)
     except (RuntimeError, TypeError):
-        raise BadInput(f"device={wanted!r} is no device that torch knows; give 'cpu' or 'cuda'") from None
+        raise BadInput(f"device={wanted!r} is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'") from None
     try:
         torch.empty(1, device=device).tolist()  # a tensor of the device `meta` has no numbers
     except (RuntimeError, AssertionError):  # the latter of a torch that was built without CUDA
-        kind = "CUDA device" if device.type == "cuda" and not torch.cuda.is_available() else "such device"
+        kind = NAMES.get(device.type, "such device") if device.type != accelerator() else "such device"
         raise BadInput(
             f"device={str(device)!r}: torch sees no {kind} here; leave device out to compute on the CPU"
         ) from None

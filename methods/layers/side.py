@@ -85,13 +85,14 @@ def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
     A round takes the signs of what the rounds before leave over, so more codes than classes come ever closer. V is
     `ridge`'s, of strength 1e-4, in double precision: codes may be alike. A round adds its own rows to the system.
     """
-    codes, left, wide = w.new_empty(0, len(w)), w, w.double()
+    wide = (w.cpu() if w.device.type == "mps" else w).double()  # Apple's GPUs have no double precision
+    codes, left = w.new_empty(0, len(w)), w
     gram, right = wide.new_zeros(count, count), wide.new_empty(count, w.shape[1])
     while (made := len(codes)) < count:
         new = signs((left @ leading(left, count - made)).T)
         codes = torch.cat([codes, new])
         gram[made : len(codes), : len(codes)] = new @ codes.T  # whole numbers, so single precision is exact
-        right[made : len(codes)] = new.double() @ wide
+        right[made : len(codes)] = new.to(wide) @ wide
         system = gram[: len(codes), : len(codes)].clone()
         system.diagonal().add_(1e-4 * len(codes))
         v = torch.cholesky_solve(right[: len(codes)], torch.linalg.cholesky(system)).to(w)

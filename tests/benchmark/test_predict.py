@@ -208,13 +208,13 @@ def test_batches_of_other_sizes_and_under_autocast(net: MultiDomain):
 @pytest.mark.parametrize(
     ("device", "told"),
     [
-        ("gpu", "device='gpu' is no device that torch knows; give 'cpu' or 'cuda'"),
+        ("gpu", "device='gpu' is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'"),
         ("", "device='' is no device that torch knows"),
         (None, "device=None is no device that torch knows"),
         ("cuda", "device='cuda': torch sees no CUDA device here; leave device out to compute on the CPU"),
         ("cuda:1", "device='cuda:1': torch sees no CUDA device here"),
         (torch.device("cuda"), "device='cuda': torch sees no CUDA device here"),
-        ("xpu", "device='xpu': torch sees no such device here"),
+        ("xpu", "device='xpu': torch sees no Intel GPU here"),
         ("meta", "device='meta': torch sees no such device here"),
     ],
     ids=str,

@@ -31,7 +31,7 @@ def test_every_run_knows_the_most_there_were_in_its_time():
             assert [run.most() for run in (first, second, third)] == [3, 3, 3]
         with sharing.sharing("cpu") as later:
             assert [first.most(), later.most()] == [3, 2]
-        with sharing.sharing("other") as elsewhere:
+        with sharing.sharing("mps:0") as elsewhere:
             assert elsewhere.most() == 1
     with sharing.sharing("cpu") as last:
         assert last.most() == 1
