@@ -1,5 +1,6 @@
 """Runs one cell: place, train, merge, evaluate, and the record of it."""
 
+import dataclasses
 import datetime
 import json
 import math
@@ -110,22 +111,23 @@ def _alone(
     resumed = checkpoint.is_file()
     if cell.profile.compile:
         hearing(report)("compiling the training step", 0, 0)
-    history, clock = train(
-        trained,
-        method,
-        Watched(batches, report),
-        cell.profile.adapt,
-        lr=cell.lr,
-        seed=cell.seed,
-        state=own_tensors(network, source),
-        checkpoint=checkpoint,
-        precision=cell.profile.precision,
-        compile=cell.profile.compile,
-        shared=shared,
-        report=report,
-    )
+    with networks.choice_of(cell.backbone, device).applied(trained):
+        history, clock = train(
+            trained,
+            method,
+            Watched(batches, report),
+            cell.profile.adapt,
+            lr=cell.lr,
+            seed=cell.seed,
+            state=own_tensors(network, source),
+            checkpoint=checkpoint,
+            precision=cell.profile.precision,
+            compile=cell.profile.compile,
+            shared=shared,
+            report=report,
+        )
     measured = clock.summary() | {
-        "peak_mb": peak.mb() if clock.ms else None,
+        "peak_mb": peak.mb() if clock.images else None,
         # A part of the training is not its energy, and the counter is the whole card's.
         "joules": None if resumed or shared.most() != 1 else energy.joules(),
         "prepare_seconds": prepared,
@@ -182,6 +184,13 @@ def _served(bare: Network, cell: Cell, method: Method, together: nn.Module | Non
     names = [images.domain.name for images in cell.joint.images]
     domain = cell.evaluate.domain
     return method.served(bare, together, names.index(domain.name), domain.mean, domain.std, cell.profile.crop)
+
+
+def _computed(cell: Cell, device: str) -> dict[str, str | None]:
+    """Layout and batch norm; the backbone's own run has its pretraining's, where that told them."""
+    if cell.source_cell:
+        return dict.fromkeys(("layout", "norm"))
+    return dataclasses.asdict(networks.choice_of(cell.backbone, device))
 
 
 def total(parts: Iterable[float | None]) -> float | None:
@@ -280,6 +289,7 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
         "train_seconds": math.fsum(row["seconds"] for row in history),
         "cpu_seconds": total([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
         "runs_on_device": most(row.get("runs_on_device") for row in history),
+        **_computed(cell, device),
         **dict.fromkeys(("step", "first_step_seconds", "skipped_steps")),  # where the training does not tell them
         **measured,
         "eval_img_s": result.img_s,

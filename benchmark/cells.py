@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmark.identity import TRAINING_VERSION, digest
 from benchmark.profiles import Profile, Recipe
+from benchmark.training.choice import Choice
 from datasets.catalogue import Domain
 
 HELD = 5  # a holdout keeps one in five images of each class back
@@ -64,6 +65,7 @@ class Backbone:
     widen: float = 1.0  # times the profile's width
     images: Images | None = None
     content: str | None = None  # hash of the given weights
+    choice: Choice | None = None  # of the run that is repeated: its layout and batch norm
 
     @cached_property
     def hash(self) -> str:

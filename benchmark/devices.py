@@ -76,6 +76,12 @@ def peak(device: "torch.device") -> int | None:
     return None
 
 
+def free_cached(device: "torch.device") -> None:
+    """Give back what torch keeps of the device's memory for later, where other runs may want it."""
+    if not on_cpu(device):
+        _module(device).empty_cache()
+
+
 def keeping_random_numbers(device: "torch.device") -> AbstractContextManager:
     """Within, the global generators of the CPU and of the device may be used; afterwards they are as they were."""
     import torch

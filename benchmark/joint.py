@@ -162,5 +162,5 @@ def _build(joint: Joint, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
     source, _ = networks.load(joint.backbone, device)
     torch.manual_seed(seed)
     module = method.together(source, {i.domain.name: i.classes for i in joint.images})
-    layout = networks.memory_format(joint.backbone.profile, torch.device(device))
+    layout = networks.choice_of(joint.backbone, device).memory_format
     return source, module.to(device=device, memory_format=layout)

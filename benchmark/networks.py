@@ -1,5 +1,6 @@
 """Builds, pretrains and loads the shared backbone."""
 
+import dataclasses
 import json
 
 import torch
@@ -14,6 +15,7 @@ from benchmark.profiles import Profile
 from benchmark.progress import Report, Watched, hearing
 from benchmark.sharing import Shared, sharing
 from benchmark.train import train
+from benchmark.training.choice import Choice, chosen
 from datasets.errors import BadInput
 from methods.layers.network import Network
 from methods.layers.series import put_series
@@ -31,10 +33,9 @@ def build(profile: Profile, structure: str, classes: int) -> Network:
     return network
 
 
-def memory_format(profile: Profile, device: torch.device) -> torch.memory_format:
-    """channels_last; but not for strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
-    safe = profile.network == "resnet26" or device.type == "cuda"
-    return torch.channels_last if safe else torch.contiguous_format
+def choice_of(backbone: Backbone, device: str) -> Choice:
+    """Layout and batch norm of what is trained on this backbone."""
+    return chosen(backbone.network_profile, device, backbone.cache, backbone.choice)
 
 
 def pretrain(backbone: Backbone, device: str, report: Report) -> None:
@@ -48,24 +49,26 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     batches = open_images(backbone.images, profile, recipe.batch, device)
     torch.manual_seed(profile.backbone_seed)
     network = build(profile, backbone.structure, backbone.images.classes)
-    network.to(device=device, memory_format=memory_format(profile, batches.device))
+    choice = chosen(dataclasses.replace(profile, adapt=recipe), device, backbone.cache, backbone.choice)
+    network.to(device=device, memory_format=choice.memory_format)
     checkpoint = backbone.path.with_suffix(".part")
     if profile.compile:
         hearing(report)("compiling the training step", 0, 0)
-    history, clock = train(
-        network,
-        Method(),
-        Watched(batches, report),
-        recipe,
-        lr=recipe.lr,
-        seed=profile.backbone_seed,
-        state=dict(network.state_dict(keep_vars=True)),
-        checkpoint=checkpoint,
-        precision=profile.precision,
-        compile=profile.compile,
-        shared=shared,
-        report=report,
-    )
+    with choice.applied(network):
+        history, clock = train(
+            network,
+            Method(),
+            Watched(batches, report),
+            recipe,
+            lr=recipe.lr,
+            seed=profile.backbone_seed,
+            state=dict(network.state_dict(keep_vars=True)),
+            checkpoint=checkpoint,
+            precision=profile.precision,
+            compile=profile.compile,
+            shared=shared,
+            report=report,
+        )
     about = {
         "network": profile.network,
         "width": str(profile.width),
@@ -76,7 +79,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
         "std": json.dumps(backbone.images.domain.std),
         "hash": backbone.hash,
         "history": json.dumps(history),
-        "clock": json.dumps(clock.summary()),
+        "clock": json.dumps(clock.summary() | dataclasses.asdict(choice)),
     }
     write_safetensors(backbone.path, network.state_dict(), about)
     checkpoint.unlink(missing_ok=True)
@@ -93,7 +96,7 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
         fault = f"cannot be read ({error})"
     if fault:
         raise BadInput(f"the backbone {path} {fault}; remove it, and it is made again")
-    network.to(device=device, memory_format=memory_format(profile, torch.device(device)))
+    network.to(device=device, memory_format=choice_of(backbone, device).memory_format)
     return network.requires_grad_(False).eval(), about
 
 

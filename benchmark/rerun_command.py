@@ -24,6 +24,7 @@ from benchmark.record_files import RERUNS, Fault, tell_left_out
 from benchmark.records import read_record, read_records
 from benchmark.run_command import command, ready
 from benchmark.screen import Screen
+from benchmark.training.choice import Choice
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.registry import select
@@ -42,7 +43,7 @@ def run(args: Namespace) -> int:
             screen.say(sentence)
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing, screen.say)
-        cell = _anew(planned(record, request, data), place)
+        cell = as_computed(_anew(planned(record, request, data), place), record)
         new = place / "records" / f"{cell.hash}.parquet"
         new.unlink(missing_ok=True)  # of a rerun before
         if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
@@ -191,6 +192,15 @@ def _anew(cell: Cell, place: Path) -> Cell:
     if cell.source_cell:  # its numbers are the pretraining's
         return replace(cell, backbone=replace(cell.backbone, cache=folder))
     return replace(cell, joint=cell.joint and replace(cell.joint, folder=folder))
+
+
+def as_computed(cell: Cell, record: dict) -> Cell:
+    """The cell with the layout and the batch norm of the record, where that tells them: they change the rounding."""
+    if record["layout"] is None or record["norm"] is None:
+        return cell
+    choice = Choice(record["layout"], record["norm"])
+    joint = cell.joint and replace(cell.joint, backbone=replace(cell.joint.backbone, choice=choice))
+    return replace(cell, backbone=replace(cell.backbone, choice=choice), joint=joint)
 
 
 def differences(was: dict, now: dict) -> list[str]:

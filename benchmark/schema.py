@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmark.training.choice import LAYOUTS, NORMS
 from datasets.catalogue import DOMAINS, fit_name
 from datasets.errors import BadInput
 
@@ -311,7 +312,6 @@ def _json(text: str) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-LAYOUTS, NORMS = ("channels_last", "contiguous"), ("plain", "fused")
 STEPS = ("eager", "graph", "compiled", "compiled graph")
 _LONGEST, _LONGEST_NAME = 20_000, 200  # characters that a figure or a page can still show
 _TEXTS = {

@@ -22,6 +22,7 @@ from benchmark.profiles import PROFILES, fitting
 from benchmark.serving.head import Hash, Head
 from benchmark.serving.inputs import check_batch, check_size, device_of
 from benchmark.serving.predict import Prediction, predictions
+from benchmark.training.choice import usual
 from datasets.errors import BadInput
 from datasets.in_hand import InHand, several
 from methods.layers.network import Network, merged, own_tensors, restore
@@ -97,7 +98,7 @@ class MultiDomain:
             fault = networks.fit(self.source, tensors) or networks.damage(self.source)
         if fault:
             raise BadInput(f"the backbone {self.path} {fault}; get the file again")
-        layout = networks.memory_format(chosen, self.device)
+        layout = usual(chosen.network, str(self.device)).memory_format
         self.source.to(device=self.device, memory_format=layout).requires_grad_(False).eval()
         give_back()
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.networks import build, memory_format
+from benchmark.networks import build
 from benchmark.numerics import settle
 from benchmark.profiles import PROFILES
 from benchmark.train import train
+from benchmark.training.choice import usual
 from datasets.batches import Batches, everything
 from datasets.catalogue import DOMAINS, SOURCE, Domain
 from methods.layers.network import own_tensors
@@ -57,7 +58,7 @@ def epoch(
     pack = DrawnPack(images, domain.classes)
     batches = Batches([everything(pack)], domain, crop, recipe.batch, random=domain.crop, device=device)
     network = build(profile, method.source if method else "plain", domain.classes)
-    network.to(device=device, memory_format=memory_format(profile, batches.device))
+    network.to(device=device, memory_format=usual(profile.network, device).memory_format)
     state = dict(network.state_dict(keep_vars=True))
     if method:
         source = network.requires_grad_(False).eval()

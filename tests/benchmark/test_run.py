@@ -72,6 +72,7 @@ def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path
         assert len(r["history"]) == (6 if r["source_cell"] else 2)
         assert r["train_seconds"] == pytest.approx(sum(row["seconds"] for row in r["history"]))
         assert r["cpu_seconds"] > 0 and r["runs_on_device"] >= 1, "of the pretraining for the backbone's own cell"
+        assert (r["layout"], r["norm"]) == ("channels_last", "plain"), "of the pretraining, too"
         assert r["merged"] and 0 <= r["merge_difference"] < 1e-3
         assert (r["prepare_seconds"] is not None) == (r["method"] == "feature" and not r["source_cell"])
         assert r["structure"] == ("series" if r["method"] == "res_adapter" else "plain")

@@ -1,0 +1,139 @@
+"""Which memory layout and which batch norm a run computes with: what is fastest on its device, measured once.
+
+On an H100 the ResNet-26 is faster in channels_last with bf16 and tf32 and slower in fp32, so no rule holds for all. The
+choice changes the rounding: it is recorded, and a run that is repeated takes the recorded one. On a CPU nothing is
+measured: channels_last was the faster one in every measurement (results/perf.md).
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmark import devices
+from benchmark.profiles import Profile
+from datasets.io import write_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LAYOUTS, NORMS = ("channels_last", "contiguous"), ("plain", "fused")
+FILE, LOCK = "layouts.json", "layouts.lock"  # in the cache's folder of backbones
+MARGIN = 1.03  # the usual choice stays where nothing else is that many times as fast: below it may be noise
+NEAR = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1e-2}  # how far two losses differ by rounding, relative
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of LAYOUTS, and one of NORMS."""
+
+    layout: str
+    norm: str
+
+    @property
+    def memory_format(self) -> "torch.memory_format":
+        import torch
+
+        return torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
+
+    def applied(self, network: "nn.Module") -> contextlib.AbstractContextManager:
+        """Within, the network's batch norms are computed as chosen."""
+        if self.norm == "plain":
+            return contextlib.nullcontext()
+        from benchmark.training.fused_norm import fused
+
+        return fused(network)
+
+
+class Trial(NamedTuple):
+    """What was measured of one choice."""
+
+    ms: float  # of a training step
+    loss: float
+
+
+Measure = Callable[[Profile, str, Collection[Choice]], dict[Choice, Trial]]
+"""measure(profile, device, choices): a trial of each that can be computed there."""
+
+
+def usual(network: str, device: str) -> Choice:
+    """channels_last; but not for strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
+    safe = network == "resnet26" or not devices.on_cpu(device)
+    return Choice("channels_last" if safe else "contiguous", "plain")
+
+
+def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, measure: Measure | None = None) -> Choice:
+    """For a training by the profile's `adapt`; `given` is that of the run that is repeated.
+
+    Of several processes that ask at once one measures. What was measured is kept in `cache`; a file there that cannot
+    be read is written anew. Raises BadInput where it cannot be written.
+    """
+    plain = usual(profile.network, device)
+    if devices.on_cpu(device):
+        return plain
+    fused = _fused_norms(device)
+    if given is not None:
+        return given if fused else Choice(given.layout, "plain")
+    choices = [Choice(layout, norm) for layout in LAYOUTS for norm in (NORMS if fused else NORMS[:1])]
+    cache.mkdir(parents=True, exist_ok=True)
+    path, key = cache / FILE, _key(profile, device)
+    with open(cache / LOCK, "w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        kept = _read(path)
+        if (found := _choice(kept.get(key))) in choices:
+            return found
+        if measure is None:
+            from benchmark.training.trial import measure
+        trials = measure(profile, device, choices)
+        if plain not in trials:  # no memory left, as it seems: nothing is known for the next time
+            return plain
+        best = fastest(trials, plain, NEAR[profile.precision])
+        told = {f"{choice.layout}, {choice.norm}": trial._asdict() for choice, trial in trials.items()}
+        kept[key] = {"layout": best.layout, "norm": best.norm, "trials": told}
+        write_bytes(json.dumps(kept, indent=1).encode(), path, "CACHE")
+    return best
+
+
+def fastest(trials: dict[Choice, Trial], plain: Choice, near: float) -> Choice:
+    """The choice of the fewest ms whose loss is that of `plain`; `plain` where nothing is faster by MARGIN."""
+    wanted = trials[plain].loss
+    sound = {choice: trial.ms for choice, trial in trials.items() if abs(trial.loss - wanted) <= near * abs(wanted)}
+    best = min(sound, key=sound.get, default=plain)
+    return best if sound.get(best, trials[plain].ms) * MARGIN < trials[plain].ms else plain
+
+
+def _fused_norms(device: str) -> bool:
+    import torch
+
+    from benchmark.training.fused_norm import available
+
+    return available(torch.device(device))
+
+
+def _key(profile: Profile, device: str) -> str:
+    """What decides which is fastest."""
+    import torch
+
+    size = f"width {profile.width:g}, {profile.crop} px, batch {profile.adapt.batch}"
+    same = "deterministic" if profile.deterministic else "not deterministic"
+    return f"{devices.name(device)}, torch {torch.__version__}, {profile.precision}, {profile.network}, {size}, {same}"
+
+
+def _read(path: Path) -> dict:
+    """What was measured before; {} where there is nothing that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _choice(entry) -> Choice | None:
+    try:
+        return Choice(entry["layout"], entry["norm"])
+    except (TypeError, LookupError):
+        return None

@@ -1,0 +1,104 @@
+"""Training steps in several memory layouts and batch norms, timed in turns on the device."""
+
+import contextlib
+import math
+import statistics
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+
+from benchmark import devices, networks
+from benchmark.precision import autocast
+from benchmark.profiles import Profile
+from benchmark.training.choice import Choice, Trial
+from methods.registry import select
+
+CLASSES = 100
+WARM_UP, ROUNDS, STEPS = 5, 5, 5  # steps before the first round; rounds; steps of each choice in a round
+
+
+def measure(profile: Profile, device: str, choices: Collection[Choice]) -> dict[Choice, Trial]:
+    """The median over the rounds of a step's ms, and the loss, of each choice that can be computed here.
+
+    Images are drawn, and the network has drawn weights that stay as they are. The random numbers of a run stay as they
+    are, too.
+    """
+    where = torch.device(device)
+    ms: dict[Choice, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.keeping_random_numbers(where))
+        stack.enter_context(_stream(where))
+        steps = {}
+        for choice in choices:
+            with contextlib.suppress(
+                Exception
+            ):  # no memory, no compiler, no such kernel: whatever it is, it is left out
+                step = _Step(profile, choice, where, stack)
+                for _ in range(WARM_UP):
+                    step()
+                steps[choice] = step
+        for _ in range(ROUNDS):
+            for choice, step in steps.items():
+                ms.setdefault(choice, []).append(_ms(step, where))
+        found = {choice: Trial(statistics.median(ms[choice]), step.loss.item()) for choice, step in steps.items()}
+        steps.clear()
+    devices.free_cached(where)
+    return {choice: trial for choice, trial in found.items() if math.isfinite(trial.loss)}
+
+
+def _stream(device: torch.device) -> contextlib.AbstractContextManager:
+    """A stream of our own, as a capture needs it."""
+    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _ms(step: "_Step", device: torch.device) -> float:
+    """Of one step, over STEPS of them."""
+    devices.synchronize(device)
+    began = devices.mark(device)
+    for _ in range(STEPS):
+        step()
+    ended = devices.mark(device)
+    devices.synchronize(device)
+    return devices.between(began, ended) / STEPS
+
+
+class _Step:
+    """A training step of the parallel adapters on one batch, at a learning rate of 0; a CUDA graph where there are.
+
+    A method that the network does not take is replaced by fine-tuning. `stack` keeps the batch norms as chosen.
+    """
+
+    def __init__(self, profile: Profile, choice: Choice, device: torch.device, stack: contextlib.ExitStack):
+        torch.manual_seed(0)
+        to = {"device": device, "memory_format": choice.memory_format}
+        (self._method,) = select("par_adapter")
+        if self._method.refusal(profile.network):
+            (self._method,) = select("finetune")
+        source = networks.build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
+        source.size = profile.crop
+        self._network = self._method.place(source, CLASSES).to(**to).train()
+        stack.enter_context(choice.applied(self._network))
+        recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
+        groups = self._method.groups(self._network, recipe.decay, recipe.batch)
+        self._optimiser = self._method.optimiser(groups, 0.0, recipe.momentum, recipe.nesterov)
+        self._x = torch.randn(shape).to(**to)
+        self._y = torch.randint(CLASSES, shape[:1]).to(device)
+        self._device, self._precision = device, profile.precision
+        self.loss = torch.zeros((), device=device)
+        self._replays = None
+        if device.type == "cuda":
+            from benchmark.training.graph import Replays
+
+            self._replays = Replays(self._work, lambda why: None)
+
+    def __call__(self) -> None:
+        (self._replays or self._work)(len(self._y))
+
+    def _work(self, images: int) -> None:
+        with autocast(self._device, self._precision):
+            value, _ = self._method.loss(self._network, self._x, self._y, F.cross_entropy)
+        self._optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        self._optimiser.step()
+        self.loss.copy_(value.detach())
