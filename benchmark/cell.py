@@ -141,7 +141,8 @@ def _predict_again(cell: Cell, results: Path, device: str, report: Report) -> No
     """Evaluate a finished run from what it stored, and keep its predictions. BadInput where that is gone or damaged."""
     (method,) = select(cell.method)
     source, _ = networks.load(cell.backbone, device)
-    images = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device)
+    layout = networks.choice_of(cell.backbone, device).memory_format
+    images = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device, layout)
     source.size = images.crop
     together = load_together(cell.joint, device)[0] if cell.joint else None
     if cell.source_cell:
@@ -248,8 +249,10 @@ def _run(cell: Cell, results: Path, provenance: Provenance, device: str, shared:
     foretold = on_device(known(cell, provenance), device)
     check([foretold], foretold)
     source, about = networks.load(cell.backbone, device)
-    train_images = open_images(cell.train, profile, profile.adapt.batch, "cpu" if cell.source_cell else device)
-    test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device)
+    layout = networks.choice_of(cell.backbone, device).memory_format
+    shown_on = "cpu" if cell.source_cell else device  # the pretraining's images are only counted
+    train_images = open_images(cell.train, profile, profile.adapt.batch, shown_on, layout)
+    test_images = open_images(cell.evaluate, profile, profile.adapt.batch, device, layout)
     source.size = test_images.crop
     base = shapes_named(profile.network, profile.width, source.size)
     shapes = shapes_named(profile.network, cell.backbone.network_profile.width, source.size)

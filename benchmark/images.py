@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
+import torch
 
 from benchmark.cells import HELD, Images
 from benchmark.profiles import Profile
@@ -28,7 +29,10 @@ def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
     return index
 
 
-def open_images(images: Images, profile: Profile, batch: int, device: str) -> Batches:
+def open_images(
+    images: Images, profile: Profile, batch: int, device: str, layout: torch.memory_format = torch.channels_last
+) -> Batches:
+    """Batches of them on the device; `layout` is that of the network, which computes in its input's."""
     domain = images.domain
     uncropped = profile.whole > 0 and not domain.crop
     packs = [Pack(folder) for folder in images.packs]
@@ -39,4 +43,5 @@ def open_images(images: Images, profile: Profile, batch: int, device: str) -> Ba
         batch,
         random=not uncropped,
         device=device,
+        layout=layout,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -95,6 +96,7 @@ class Mixed:
                 if len(rows):
                     pixels.append(part.pixels(Plan(*(field[rows] for field in plans[index]))))
             x = torch.cat(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+            x = x.contiguous(memory_format=self.parts[0].layout)
             yield x, torch.from_numpy(which).to(self.device)
 
     def static(self) -> StaticBatches:
@@ -111,12 +113,13 @@ def train_together(joint: Joint, device: str, report: Report) -> None:
 def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
     (method,) = select(joint.method)
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
+    layout = networks.choice_of(joint.backbone, device).memory_format
+    opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=layout)
     if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
         cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
-        opened = {i.domain.name: open_images(i, profile, recipe.batch, device) for i in cropped}
-        batches = Mixed(opened)
+        batches = Mixed({i.domain.name: opened(i) for i in cropped})
     else:
-        batches = InTurn({i.domain.name: open_images(i, profile, recipe.batch, device) for i in joint.images})
+        batches = InTurn({i.domain.name: opened(i) for i in joint.images})
     source, module = _build(joint, device, joint.seed)
     checkpoint = joint.path.with_suffix(".part")
     history, clock = train(

@@ -46,10 +46,10 @@ def pretrain(backbone: Backbone, device: str, report: Report) -> None:
 
 def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -> None:
     profile, recipe = backbone.network_profile, backbone.profile.pretrain
-    batches = open_images(backbone.images, profile, recipe.batch, device)
+    choice = chosen(dataclasses.replace(profile, adapt=recipe), device, backbone.cache, backbone.choice)
+    batches = open_images(backbone.images, profile, recipe.batch, device, choice.memory_format)
     torch.manual_seed(profile.backbone_seed)
     network = build(profile, backbone.structure, backbone.images.classes)
-    choice = chosen(dataclasses.replace(profile, adapt=recipe), device, backbone.cache, backbone.choice)
     network.to(device=device, memory_format=choice.memory_format)
     checkpoint = backbone.path.with_suffix(".part")
     if profile.compile:

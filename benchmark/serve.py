@@ -98,8 +98,8 @@ class MultiDomain:
             fault = networks.fit(self.source, tensors) or networks.damage(self.source)
         if fault:
             raise BadInput(f"the backbone {self.path} {fault}; get the file again")
-        layout = usual(chosen.network, str(self.device)).memory_format
-        self.source.to(device=self.device, memory_format=layout).requires_grad_(False).eval()
+        self.layout = usual(chosen.network, str(self.device)).memory_format
+        self.source.to(device=self.device, memory_format=self.layout).requires_grad_(False).eval()
         give_back()
 
     def load(self, adapters: Path | str, name: str = "", merge: bool = False) -> str:
@@ -188,7 +188,7 @@ class MultiDomain:
         """
         held = self._held(name or self._in_use())
         found = several(images)
-        out = predictions(held.network, [images] if found is None else found, held.head, self.device)
+        out = predictions(held.network, [images] if found is None else found, held.head, self.device, self.layout)
         return out[0] if found is None else out
 
     @torch.no_grad()

@@ -136,7 +136,7 @@ def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
     rows = []
     for i, cell in enumerate(pair):
         own, other = weights[i], weights[1 - i]
-        batches = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device)
+        batches = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device, served.layout)
         record = read_record(record_path(results, cell.hash))
         row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
         row |= {"other": pair[1 - i].domain.name, "run": cell.hash, "other_run": pair[1 - i].hash}

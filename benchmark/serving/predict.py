@@ -38,18 +38,22 @@ class Prediction:
         return self.probabilities[0]
 
 
-def shown(images: Sequence[InHand], head: Head, device: torch.device) -> Iterable[Tensor]:
+def shown(images: Sequence[InHand], head: Head, device: torch.device, layout: torch.memory_format) -> Iterable[Tensor]:
     """Batches (n, 3, crop, crop) of the images as the run's evaluation showed them: resized, cropped, normalised."""
     domain = Domain(head.domain, head.domain, 0, head.classes, (0, 0, 0), head.mean, head.std, False, False, "")
-    batches = Batches([everything(Loaded(images, head.shorter, head.domain))], domain, head.crop, 1, device=device)
+    part = everything(Loaded(images, head.shorter, head.domain))
+    batches = Batches([part], domain, head.crop, 1, device=device, layout=layout)
     return (x for x, _ in batches.evaluate())
 
 
 @torch.no_grad()
-def predictions(network: nn.Module, images: Sequence[InHand], head: Head, device: torch.device) -> list[Prediction]:
+def predictions(
+    network: nn.Module, images: Sequence[InHand], head: Head, device: torch.device, layout: torch.memory_format
+) -> list[Prediction]:
+    """Of each image, in order; `layout` is the network's."""
     if not images:
         return []
-    logits = torch.cat([network(x).float() for x in shown(images, head, device)])
+    logits = torch.cat([network(x).float() for x in shown(images, head, device, layout)])
     top = likeliest(logits)
     probabilities = logits.softmax(1).gather(1, top)
     names = head.names

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import benchmark.features
+from benchmark.backbones.library import library_network
 from benchmark.backbones.resnet26 import resnet26
 from benchmark.compiled import compiled
 from benchmark.evaluate import evaluate
@@ -359,6 +360,22 @@ def test_features_beyond_memory_are_refused_before_they_are_made(batches, monkey
     assert len(FeatureBatches(network.body, batches, views=2, seed=5)) == 24
     with pytest.raises(BadInput, match=r"dtd: 3 views of 24 images take 0\.0 GB .* lower views"):
         FeatureBatches(network.body, batches, views=3, seed=5)
+
+
+def test_a_contiguous_network_computes_in_its_own_layout(folder, batches):
+    """A convolution computes in its input's layout, whatever its weight's: what is shown decides."""
+    seen = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        shown = Batches([everything(batches.packs[0])], DOMAINS["dtd"], CROP, 8, layout=layout)
+        network = library_network("torchvision/resnet18", 3).eval()
+        network.body.layer1.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].is_contiguous()))
+        x, _ = next(shown.train(0, 0))
+        network(x)
+        assert x.is_contiguous(memory_format=layout)
+        static = shown.static()
+        for shape in static.epoch(0, 0):
+            assert static.take(shape)[0].is_contiguous(memory_format=layout)
+    assert seen == [True, False]
 
 
 def test_evaluation_counts(batches):
