@@ -14,16 +14,26 @@ from benchmark.backbones.shapes import BLOCKS, stage_channels
 from methods.layers.network import Network, Site, start_afresh
 
 
-class Unit(nn.Module):
-    """Convolution 3x3 and its batch norm."""
+def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """ReLU of norm(x), or of norm(x) + residual: by the norm itself where it `fuses_relu` (training/fused_norm)."""
+    if getattr(norm, "fuses_relu", False):
+        return norm(x, residual, relu=True)
+    y = norm(x)
+    return F.relu(y if residual is None else y + residual, inplace=True)
 
-    def __init__(self, cin: int, cout: int, stride: int = 1):
+
+class Unit(nn.Module):
+    """Convolution 3x3 and its batch norm; with `relu` then the ReLU, of the sum with a residual where one is given."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 1, relu: bool = True):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, 3, stride, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(cout)
+        self.relu = relu
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = self.conv(x)
+        return norm_relu(self.bn, y, residual) if self.relu else self.bn(y)
 
 
 class Block(nn.Module):
@@ -36,11 +46,11 @@ class Block(nn.Module):
         self.halves = stride == 2
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.unit2(F.relu(self.unit1(x), inplace=True))
+        y = self.unit1(x)
         if self.halves:
             x = F.avg_pool2d(x, 2)
             x = torch.cat([x, torch.zeros_like(x)], dim=1)
-        return F.relu(y + x, inplace=True)
+        return self.unit2(y, x)
 
 
 class Body(nn.Module):
@@ -49,7 +59,7 @@ class Body(nn.Module):
     def __init__(self, width: float = 1.0):
         super().__init__()
         channels = stage_channels(width)
-        self.stem = Unit(3, channels[0])
+        self.stem = Unit(3, channels[0], relu=False)
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(cin if b == 0 else cout, cout, 2 if b == 0 else 1) for b in range(BLOCKS)))
             for cin, cout in zip(channels, channels[1:], strict=False)
@@ -60,7 +70,7 @@ class Body(nn.Module):
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        return F.relu(self.norm(x), inplace=True).mean(dim=(2, 3))
+        return norm_relu(self.norm, x).mean(dim=(2, 3))
 
 
 def resnet26(classes: int, width: float = 1.0) -> Network:
