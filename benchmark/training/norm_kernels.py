@@ -47,26 +47,42 @@ def _rstd(spread, column, eps, C: tl.constexpr, FROZEN: tl.constexpr):
 
 
 @triton.jit
+def _merged(count, mean, squares):
+    """Mean and sum of squared deviations of all rows of (n, 1) counts, (n, BC) means and sums, by Chan et al. 1983.
+
+    The mean is corrected by what the deviations from it leave over, so that a large one costs no digits.
+    """
+    total = tl.sum(count, 0)
+    center = tl.sum(count * mean, 0) / total
+    off = mean - center[None, :]
+    slip = tl.sum(count * off, 0) / total
+    return center + slip, tl.sum(squares + count * off * off, 0) - total * slip * slip
+
+
+@triton.jit
 def _partial_moments(x, partial, rows, tiles, C: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
-    """partial (2, P, C): each program's mean and sum of squared deviations from it, by Chan, Golub and LeVeque 1983."""
+    """partial (2, P, C): each program's mean and sum of squared deviations from it.
+
+    Welford's recurrence for each place of the tile, so that threads exchange nothing until the end.
+    """
     first, programs = tl.program_id(0), tl.num_programs(0)
-    mean = tl.zeros([BC], tl.float32)
-    squares = tl.zeros([BC], tl.float32)
-    count = 0.0
+    mean = tl.zeros([BR, BC], tl.float32)
+    squares = tl.zeros([BR, BC], tl.float32)
+    seen = 0.0
     for tile in range(first, tiles, programs):
         start, at, exists = _tile(tile, rows, C, BR, BC)
         value = tl.load(x + start + at, mask=exists, other=0.0).to(tl.float32)
-        here = tl.minimum(rows - tile * BR, BR).to(tl.float32)
-        center = tl.sum(value, 0) / here
-        off = tl.where(exists, value - center[None, :], 0.0)
-        both = count + here
-        change = center - mean
-        squares += tl.sum(off * off, 0) + change * change * (count * here / both)
-        mean += change * (here / both)
-        count = both
+        seen += 1.0
+        off = tl.where(exists, value - mean, 0.0)
+        mean += off * (1.0 / seen)
+        squares += tl.where(exists, off * (value - mean), 0.0)
+    row = tl.arange(0, BR)
+    lacking = (first == (tiles - 1) % programs) & (row >= rows - (tiles - 1) * BR)  # of the last tile
+    count = seen - lacking.to(tl.float32)
+    center, total = _merged(count[:, None], mean, squares)
     column = tl.program_id(1) * BC + tl.arange(0, BC)
-    tl.store(partial + first * C + column, mean, mask=column < C)
-    tl.store(partial + (programs + first) * C + column, squares, mask=column < C)
+    tl.store(partial + first * C + column, center, mask=column < C)
+    tl.store(partial + (programs + first) * C + column, total, mask=column < C)
 
 
 @triton.jit
@@ -83,9 +99,7 @@ def _combine_moments(
     squares = tl.load(partial + programs * C + at, mask=there, other=0.0)
     lacking = tl.where(p == (tiles - 1) % programs, tiles * BR - rows, 0)  # of the last tile
     count = tl.where(p < programs, (tiles - p + programs - 1) // programs * BR - lacking, 0).to(tl.float32)
-    mean = tl.sum(count[:, None] * means, 0) / rows
-    off = means - mean[None, :]
-    total = tl.sum(squares + count[:, None] * off * off, 0)
+    mean, total = _merged(count[:, None], means, squares)
     kept = column < C
     tl.store(moments + column, mean, mask=kept)
     tl.store(moments + C + column, tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(total, rows.to(tl.float32)) + eps)), mask=kept)
@@ -144,8 +158,8 @@ def _partial_sums(
     scale = rstd * tl.load(weight + column, mask=column < C, other=0.0)
     shift = tl.load(bias + column, mask=column < C, other=0.0)
     center = tl.load(mean + column, mask=column < C, other=0.0)
-    total = tl.zeros([BC], tl.float32)
-    product = tl.zeros([BC], tl.float32)
+    total = tl.zeros([BR, BC], tl.float32)
+    product = tl.zeros([BR, BC], tl.float32)
     for tile in range(first, tiles, programs):
         start, at, exists = _tile(tile, rows, C, BR, BC)
         g = tl.load(grad + start + at, mask=exists, other=0.0).to(tl.float32)
@@ -153,10 +167,10 @@ def _partial_sums(
         g = _passed(g, value, out, start, at, exists, center[None, :], scale[None, :], shift[None, :], MASK)
         if MASK == FROM_OUTPUT:
             tl.store(passed + start + at, g.to(passed.dtype.element_ty), mask=exists)
-        total += tl.sum(g, 0)
-        product += tl.sum(g * ((value - center[None, :]) * rstd[None, :]), 0)
-    tl.store(partial + first * C + column, total, mask=column < C)
-    tl.store(partial + (programs + first) * C + column, product, mask=column < C)
+        total += g
+        product += g * ((value - center[None, :]) * rstd[None, :])
+    tl.store(partial + first * C + column, tl.sum(total, 0), mask=column < C)
+    tl.store(partial + (programs + first) * C + column, tl.sum(product, 0), mask=column < C)
 
 
 @triton.jit

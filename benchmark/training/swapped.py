@@ -14,8 +14,7 @@ class Swapped:
     drops: ClassVar[tuple[str, ...]] = ()  # attributes that a copy does not have
 
     def __reduce_ex__(self, protocol):
-        make, (_, *more), state, *rest = super().__reduce_ex__(protocol)
-        return make, (self.plain, *more), {k: v for k, v in state.items() if k not in self.drops}, *rest
+        return object.__new__, (self.plain,), {k: v for k, v in self.__dict__.items() if k not in self.drops}
 
 
 @contextmanager
