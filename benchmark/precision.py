@@ -28,11 +28,18 @@ LONG = 0.1  # s of one convolution and its gradients, after which no larger one 
 _SIZES = {"cpu": ((8, 8, 1), (16, 16, 2), (32, 16, 8), (64, 16, 16)), "gpu": ((16, 16, 8), (64, 32, 64))}
 
 
+def half_of(precision: str) -> "torch.dtype | None":
+    """The type that autocast computes in; None where all is float32."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
 def autocast(device: "torch.device", precision: str) -> "AbstractContextManager":
     """The context of a forward pass in this precision: half precision where torch knows it to be safe, or nothing."""
     import torch
 
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    half = half_of(precision)
     return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
 
 

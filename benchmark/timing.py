@@ -13,10 +13,13 @@ WARM_UP = 3  # steps whose times are not counted: allocation, kernel choice
 
 
 class Clock:
-    """Times the steps of a loop; nothing waits for the GPU before the end of an epoch."""
+    """Times the steps of a loop; nothing but the first step waits for the GPU before the end of an epoch.
+
+    Its facts tell how long that one took since the making of the clock: kernels are loaded or compiled in it.
+    """
 
     def __init__(self, device: torch.device):
-        self._device = device
+        self._device, self._made = device, time.perf_counter()
         self.ms: list[float] = []
         self.images: list[int] = []
         self.facts: dict[str, str | float | None] = {}  # what else a record says of the training
@@ -31,6 +34,9 @@ class Clock:
     def step(self, images: int) -> None:
         self._marks.append(devices.mark(self._device))
         self.images.append(images)
+        if not self.facts:  # the one time that a GPU is waited for within an epoch
+            devices.synchronize(self._device)
+            self.facts["first_step_seconds"] = time.perf_counter() - self._made
 
     def stop(self) -> tuple[float, float | None]:
         """Seconds since `start`, by the same clock; and the processor's on a CPU.

@@ -1,9 +1,8 @@
 """The one training loop: every method, and the pretraining of the backbone, runs through it."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 
 from benchmark.checkpoint import Checkpoint
 from benchmark.compiled import compiled
-from benchmark.precision import autocast
+from benchmark.precision import autocast, half_of
 from benchmark.profiles import Recipe
 from benchmark.progress import Report, noting
 from benchmark.schedule import learning_rate
 from benchmark.sharing import Shared
 from benchmark.timing import Clock
+from benchmark.training.frozen_casts import cast_once
 from benchmark.training.scaling import Scaling
 from benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from datasets.errors import BadInput
@@ -51,7 +51,7 @@ def train(
     optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken
     run. Raises BadInput when the loss is not finite.
     """
-    began, device = time.perf_counter(), batches.device
+    device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     groups = method.groups(network, recipe.decay, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
@@ -62,20 +62,13 @@ def train(
     if scaling and history:
         scaling.load(history[-1]["loss_scale"])
     criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
-    clock, steps = Clock(device), recipe.epochs * batches.steps
     network.train()
-    with saved, _stream(device), compiled(network, device) if compile else nullcontext():
+    with saved, _computing(network, device, precision, compile):
         step = Step(network, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
         way = _way(step, batches, device, graphs, noting(report))
         for epoch in range(len(history), recipe.epochs):
-            clock.start()
-            first = epoch * batches.steps
-            for done, images in enumerate(way.epoch(seed, epoch, _rates(recipe, lr, optimiser, first, batches)), 1):
-                method.after_step(network, first + done, steps)
-                clock.step(images)
-                if not clock.facts:
-                    clock.facts["first_step_seconds"] = _since(began, device)
-            seconds, processor = clock.stop()
+            rates = _rates(recipe, lr, optimiser, epoch, batches.steps)
+            seconds, processor = _epoch(way, network, method, rates, seed, epoch, recipe.epochs, clock)
             row = {"epoch": epoch + 1, **step.epoch_row(len(batches)), "seconds": seconds, "cpu_seconds": processor}
             _finite(row, state, lr)
             row["runs_on_device"] = shared and shared.most()
@@ -87,17 +80,42 @@ def train(
     return history, clock
 
 
+def _epoch(
+    way: Eager | Static,
+    network: nn.Module,
+    method: Method,
+    rates: Tensor,
+    seed: int,
+    epoch: int,
+    epochs: int,
+    clock: Clock,
+) -> tuple[float, float | None]:
+    """Its seconds and the processor's, see Clock."""
+    clock.start()
+    before = epoch * len(rates)
+    for done, images in enumerate(way.epoch(seed, epoch, rates), before + 1):
+        method.after_step(network, done, epochs * len(rates))
+        clock.step(images)
+    return clock.stop()
+
+
 @contextmanager
-def _stream(device: torch.device) -> Iterator[None]:
-    """On a GPU a stream of our own: only such a one can be captured, and a capture ends what others wait for."""
-    if device.type != "cuda":
+def _computing(network: nn.Module, device: torch.device, precision: str, compile: bool) -> Iterator[None]:
+    """Within, frozen weights are cast once and the network's body is compiled, as the profile has it.
+
+    On a GPU in a stream of our own: only such a one can be captured.
+    """
+    with ExitStack() as stack:
+        if (half := half_of(precision)) is not None:
+            stack.enter_context(cast_once(network, half))
+        if compile:
+            stack.enter_context(compiled(network, device))
+        if device.type == "cuda":
+            mine = torch.cuda.Stream(device)
+            mine.wait_stream(torch.cuda.current_stream(device))
+            stack.callback(torch.cuda.current_stream(device).wait_stream, mine)
+            stack.enter_context(torch.cuda.stream(mine))
         yield
-        return
-    mine = torch.cuda.Stream(device)
-    mine.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(mine):
-        yield
-    torch.cuda.current_stream(device).wait_stream(mine)
 
 
 def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: Callable[[str], None]) -> Eager | Static:
@@ -116,18 +134,11 @@ def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: C
     return Static(step, batches.static(), device, capture, refused)
 
 
-def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, first: int, batches) -> Tensor:
-    """(steps, groups) float64: the learning rates of the epoch that begins with step `first`."""
+def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
+    """(steps, groups) float64: the learning rates of an epoch of so many steps."""
     scales = [group.get("scale", 1.0) for group in optimiser.param_groups]
-    rates = [learning_rate(recipe, lr, first + i, recipe.epochs * batches.steps) for i in range(batches.steps)]
+    rates = [learning_rate(recipe, lr, epoch * steps + i, recipe.epochs * steps) for i in range(steps)]
     return torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
-
-
-def _since(began: float, device: torch.device) -> float:
-    """Seconds since then, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:

@@ -75,7 +75,7 @@ def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, mea
     plain = usual(profile.network, device)
     if devices.on_cpu(device):
         return plain
-    fused = _fused_norms(device)
+    fused = not profile.compile and _fused_norms(device)  # torch.compile fuses norms by itself
     if given is not None:
         return given if fused else Choice(given.layout, "plain")
     choices = [Choice(layout, norm) for layout in LAYOUTS for norm in (NORMS if fused else NORMS[:1])]
@@ -119,8 +119,9 @@ def _key(profile: Profile, device: str) -> str:
     import torch
 
     size = f"width {profile.width:g}, {profile.crop} px, batch {profile.adapt.batch}"
-    same = "deterministic" if profile.deterministic else "not deterministic"
-    return f"{devices.name(device)}, torch {torch.__version__}, {profile.precision}, {profile.network}, {size}, {same}"
+    how = [profile.precision, "deterministic" if profile.deterministic else "not deterministic"]
+    how += ["compiled"] * profile.compile
+    return ", ".join([devices.name(device), f"torch {torch.__version__}", profile.network, size, *how])
 
 
 def _read(path: Path) -> dict:

@@ -76,9 +76,16 @@ def test_a_gpu_measures_once(gpu, tmp_path: Path):
         assert chosen(SLIM, "cuda:0", cache, None, ask) == NCHW_FUSED
     assert ask.asked == [{LAST, NCHW, FUSED, NCHW_FUSED}]
     ((key, kept),) = json.loads((cache / FILE).read_text()).items()
-    assert key == (f"a card, torch {torch.__version__}, fp32, resnet26, width 0.125, 32 px, batch 4, deterministic")
+    assert key == f"a card, torch {torch.__version__}, resnet26, width 0.125, 32 px, batch 4, fp32, deterministic"
     assert (kept["layout"], kept["norm"]) == ("contiguous", "fused")
     assert kept["trials"]["contiguous, plain"] == {"ms": 3.0, "loss": 4.0}
+
+
+def test_a_compiled_step_fuses_its_norms_by_itself(gpu, tmp_path: Path):
+    ask = Measured({LAST: 4.0, NCHW: 3.0, FUSED: 5.0, NCHW_FUSED: 2.0})
+    compiled = dataclasses.replace(SLIM, compile=True)
+    assert chosen(compiled, "cuda:0", tmp_path, None, ask) == NCHW and ask.asked == [{LAST, NCHW}]
+    assert chosen(compiled, "cuda:0", tmp_path, NCHW_FUSED, ask) == NCHW
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,7 @@ def test_a_gpu_measures_once(gpu, tmp_path: Path):
         {"crop": 24},
         {"network": "resnet18"},
         {"deterministic": False},
+        {"compile": True},
         {"adapt": dataclasses.replace(SLIM.adapt, batch=8)},
         "another card",
     ],
