@@ -159,7 +159,11 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("--limit", type=_positive, help="cut every split to so many images (marks the rows)")
 
     run = commands.add_parser("run", parents=[runs, folders], help="train and evaluate methods, write the tables")
-    run.add_argument("--workers", type=_positive, help="processes side by side (default: the cores; 1 on a GPU)")
+    run.add_argument(
+        "--workers",
+        type=_positive,
+        help="processes side by side (default: the cores; on a GPU up to 8, as memory allows)",
+    )
 
     run.add_argument(
         "--predictions", action="store_true", help="keep each run's predictions; the test split may then lack labels"

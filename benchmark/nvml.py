@@ -1,4 +1,4 @@
-"""What NVML tells of a GPU: its counter of energy, and which processes compute on it."""
+"""What NVML tells of a GPU: its counter of energy, its free memory, and which processes compute on it."""
 
 from contextlib import suppress
 
@@ -33,6 +33,16 @@ def millijoules(device: str) -> int | None:
     pynvml, handle = found
     with suppress(Exception):
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    return None
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that no program holds; None where nobody tells. This process makes no context on the GPU for it."""
+    if (found := _handle(device)) is None:
+        return None
+    pynvml, handle = found
+    with suppress(Exception):
+        return pynvml.nvmlDeviceGetMemoryInfo(handle).free
     return None
 
 

@@ -15,7 +15,7 @@ from benchmark import plan, superseded, table_files, tables
 from benchmark.asked import asked_methods
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
-from benchmark.devices import device_of, on_cpu
+from benchmark.devices import device_of
 from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, shown_last, sound_records
 from benchmark.given import read_given
@@ -28,10 +28,10 @@ from benchmark.profiles import profile
 from benchmark.provenance import ROOT, Provenance
 from benchmark.record_files import Fault, told
 from benchmark.records import read_frame, sweep
+from benchmark.runs.side_by_side import default_workers
 from benchmark.schema import TAKEN
 from benchmark.screen import Screen
 from datasets.catalogue import DOMAINS
-from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import temporary_name, write_all
 from datasets.text import printable
@@ -67,7 +67,7 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
-            workers = args.workers or (cores() if on_cpu(device) else 1)
+            workers = args.workers or default_workers(device, todo)
             provenance = Provenance.here(data, workers, command())
             check_known(todo, provenance)
             work(todo, results, provenance, device, workers, screen, faults)

@@ -238,7 +238,7 @@ def test_wrong_method(method: str, told: str, refused):
         ("lr=x", "lr must be a number"),
         ("nesterov=maybe", "nesterov must be true or false"),
         ("schedule=cosine", "schedule must be one-cycle or steps"),
-        ("precision=fp16", "precision must be fp32 or tf32 or bf16"),
+        ("precision=fp8", "precision must be fp32 or tf32 or bf16 or fp16"),
         ("drops=a/b", "of the form 0.5/0.8"),
         ("width=0.1", "multiple of 1/32"),
         ("width=0.01", "multiple of 1/32"),
