@@ -37,8 +37,9 @@ reads_submit = METHOD FROM DATA PROFILE SEED OUT RESULTS CACHE
 reads_score = FILE DATA LABELS
 reads_sweep = METHOD RESULTS CACHE
 reads_perf = ONLY RESULTS CACHE
+reads_gpu = GPU_PYTHON ONLY RESULTS CACHE
 reads_growth = ONLY RESULTS CACHE
-targets = bench sum test lint methods data results compare submit score sweep perf growth
+targets = bench sum test lint methods data results compare submit score sweep perf gpu growth
 switches = PREDICTIONS SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
@@ -124,6 +125,10 @@ sweep: .venv/made
 
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)
+
+# GPU_PYTHON=python3 takes a machine's own Python, with what is on PYTHONPATH: then .venv is neither made nor needed.
+gpu: $(if $(GPU_PYTHON),,.venv/made)
+	@$(if $(GPU_PYTHON),$(call quoted,$(GPU_PYTHON)),$(PY)) -m benchmark gpu $(call option,ONLY,only) $(folders)
 
 growth: .venv/made
 	@$(PY) -m benchmark growth $(call option,ONLY,only) $(folders)

@@ -103,20 +103,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{printable(message)}; see `{self.prog} --help`\n")
 
 
+def _folders(results: Path) -> argparse.ArgumentParser:
+    """The options that name where files go; `results` is the default of records and tables."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--results", type=_path, default=results, metavar="DIR", help="where records and tables go")
+    options.add_argument(
+        "--cache", type=_path, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
+    )
+    return options
+
+
 def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="python -m benchmark", description="The Visual Decathlon suite.")
     commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(HOME))
-    folders = argparse.ArgumentParser(add_help=False)
-    folders.add_argument(
-        "--results",
-        type=_path,
-        default=ROOT / "results" / "runs",
-        metavar="DIR",
-        help="where records and tables go",
-    )
-    folders.add_argument(
-        "--cache", type=_path, default=ROOT / ".cache", metavar="DIR", help="decoded pixels, stand-ins, backbones"
-    )
+    folders = _folders(ROOT / "results" / "runs")
 
     brought = argparse.ArgumentParser(add_help=False)  # what no record can bring
     brought.add_argument(
@@ -252,6 +252,10 @@ def parser() -> argparse.ArgumentParser:
     perf = commands.add_parser("perf", parents=[folders], help="measure speed against the usual ways")
     perf.add_argument("--only", action=_Words, nargs="+", default=[], metavar="PART", help="parts; all by default")
 
+    kept = _folders(ROOT / "results" / "perf")
+    gpu = commands.add_parser("gpu", parents=[kept], help="test and measure all of it on a GPU, in eight minutes")
+    gpu.add_argument("--only", action=_Words, nargs="+", default=[], metavar="STEP", help="steps; all by default")
+
     growth = commands.add_parser("growth", parents=[folders], help="measure how cost grows, and draw it")
     growth.add_argument("--only", action=_Words, nargs="+", default=[], metavar="GROWTH", help="these; all by default")
     return top
@@ -269,6 +273,7 @@ HOME = {
     "score": "benchmark.score_command",
     "sweep": "benchmark.sweep_command",
     "perf": "benchmark.perf_command",
+    "gpu": "benchmark.gpu_command",
     "growth": "benchmark.growth_command",
 }
 
@@ -283,7 +288,7 @@ def main(words: list[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt as stop:
             again = "goes on where it was"
-            if args.command in ("perf", "growth"):
+            if args.command in ("perf", "gpu", "growth"):
                 again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)

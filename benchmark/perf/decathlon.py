@@ -1,16 +1,22 @@
-"""The decathlon at the paper's sizes on drawn pixels: seconds of a steady epoch, as a run trains it."""
+"""Trainings on drawn pixels of the official counts and sizes, as a run has them, and what a whole run would take."""
 
 import dataclasses
+import gc
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
+from benchmark.evaluate import evaluate
 from benchmark.networks import build
 from benchmark.numerics import settle
-from benchmark.profiles import PROFILES
-from benchmark.train import train
+from benchmark.perf.gpu.ways import train_with
+from benchmark.perf.network import served
+from benchmark.profiles import Profile
 from benchmark.training.choice import usual
 from datasets.batches import Batches, everything
 from datasets.catalogue import DOMAINS, SOURCE, Domain
@@ -18,55 +24,90 @@ from methods.layers.network import own_tensors
 from methods.method import Method
 
 NINE = [domain for name, domain in DOMAINS.items() if name != SOURCE]
-PRETRAINING = 50_000  # drawn images, of imagenet12's 1.2 million: an epoch of them is steady after the first
-_POOL, _SIZE = 64, (72, 86)  # different images; the official ones' mean size
+_POOL = 64  # different images of a drawn pack
+_LONGER = 86 / 72  # the longer side over the shorter one: the official images' mean
 
 
 class DrawnPack:
-    """Stands in for a Pack of `n` images: a few drawn ones, over and over."""
+    """Stands in for a Pack of `n` images: a few drawn ones, over and over.
 
-    def __init__(self, n: int, classes: int):
+    `shorter` is their shorter side in pixels.
+    """
+
+    def __init__(self, n: int, classes: int, shorter: int = 72):
         rng = np.random.default_rng(0)
+        size = (shorter, round(shorter * _LONGER))
         self.ids, self.labels = np.arange(n), rng.integers(classes, size=n)
-        self.sizes = np.tile(_SIZE, (n, 1))
-        self._pixels = rng.integers(256, size=(_POOL, *_SIZE, 3), dtype=np.uint8)
+        self.sizes = np.tile(size, (n, 1))
+        self._pixels = rng.integers(256, size=(_POOL, *size, 3), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8, as a Pack gives them."""
         return (self._pixels[i % _POOL] for i in index.tolist())
 
 
-def epoch(
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A training that ended. `walls` are seconds by the wall, an epoch each: the first has all that comes before it."""
+
+    network: nn.Module
+    state: dict[str, torch.Tensor]
+    history: list[dict]
+    images: int  # an epoch
+    walls: list[float]
+
+    def speeds(self) -> list[float]:
+        """Images per second of every epoch but the first, in which kernels are chosen, captured or compiled."""
+        return [self.images / row["seconds"] for row in self.history[1:]]
+
+    def start(self) -> float:
+        """Seconds from the beginning to the first step's end, as the first epoch was longer than a steady one."""
+        return max(0.0, self.walls[0] - sorted(self.walls[1:])[len(self.walls[1:]) // 2])
+
+
+def drawn(domain: Domain, images: int, profile: Profile, device: str, batch: int) -> Batches:
+    """So many drawn images of a domain as the profile shows them."""
+    uncropped = profile.whole > 0 and not domain.crop
+    pack = DrawnPack(images, domain.classes, profile.shorter)
+    crop = profile.whole if uncropped else profile.crop
+    return Batches([everything(pack)], domain, crop, batch, random=not uncropped, device=device)
+
+
+def train_drawn(
     method: Method | None,
     domain: Domain,
     images: int,
+    profile: Profile,
     device: str,
-    precision: str,
-    compile: bool = False,
-    width: float = 1.0,
-) -> float:
-    """Seconds of a method's second epoch on so many images of a domain; None pretrains the backbone.
+    *,
+    epochs: int = 2,
+    graphs: bool | None = None,
+) -> Trained:
+    """Train a method on so many drawn images of a domain for a few epochs; None pretrains the backbone.
 
-    The first epoch warms up: kernels are chosen or compiled, memory is fetched.
+    The loop, its batches and the network's start are a run's; `graphs` is the loop's. Two calls start from the same
+    weights and show the same images.
     """
-    profile = dataclasses.replace(PROFILES["decathlon"], precision=precision, width=width)
+    free(device)
+    marks = [time.perf_counter()]
     settle(profile, device)
-    recipe = dataclasses.replace(profile.adapt, epochs=2)
-    crop = profile.crop if domain.crop else profile.whole
-    pack = DrawnPack(images, domain.classes)
-    batches = Batches([everything(pack)], domain, crop, recipe.batch, random=domain.crop, device=device)
+    recipe = dataclasses.replace(profile.adapt if method else profile.pretrain, epochs=epochs)
+    batches = drawn(domain, images, profile, device, recipe.batch)
+    torch.manual_seed(0)
     network = build(profile, method.source if method else "plain", domain.classes)
     network.to(device=device, memory_format=usual(profile.network, device).memory_format)
     state = dict(network.state_dict(keep_vars=True))
     if method:
         source = network.requires_grad_(False).eval()
-        source.size = crop
+        source.size = batches.crop
         network = method.place(source, domain.classes)
         state = own_tensors(network, source)
     with tempfile.TemporaryDirectory() as folder:
-        history, _ = train(
+        history, _ = train_with(
+            graphs,
             network,
             method or Method(),
             batches,
@@ -75,7 +116,30 @@ def epoch(
             seed=0,
             state=state,
             checkpoint=Path(folder, "checkpoint"),
-            precision=precision,
-            compile=compile,
+            precision=profile.precision,
+            compile=profile.compile,
+            report=lambda row: marks.append(time.perf_counter()),
         )
-    return history[-1]["seconds"]
+    return Trained(network, state, history, images, np.diff(marks).tolist())
+
+
+def run_seconds(method: Method, domain: Domain, profile: Profile, device: str, share: float = 1.0) -> float:
+    """Seconds of a run on this domain: its first epoch with all before it, 119 times its second one, its evaluation.
+
+    `share` of the official images are drawn. What a run does beside, the reading of packs and the writing of its record
+    and adapters, is not in it.
+    """
+    images, tested = (max(2, round(share * count)) for count in domain.counts[:2])
+    found = train_drawn(method, domain, images, profile, device)
+    begin = time.perf_counter()
+    network = served(found.network) if method.mergeable else found.network
+    evaluate(network, drawn(domain, tested, profile, device, profile.adapt.batch), profile.precision)
+    return found.walls[0] + (profile.adapt.epochs - 1) * found.walls[1] + time.perf_counter() - begin
+
+
+def free(device: str) -> None:
+    """Give back what earlier trainings of this process left on a GPU: the peak of the next is its own."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

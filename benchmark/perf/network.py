@@ -62,8 +62,9 @@ def reference_way(network: nn.Module) -> nn.Module:
 def training(
     name: str, method: Method, network: nn.Module, inputs: tuple[Tensor, Tensor], steps: int = 1, bf16: bool = False
 ) -> Way:
-    """Training steps of the method's own loss and optimiser on `network`."""
-    x, y = inputs
+    """Training steps of the method's own loss and optimiser on `network`, where the network is: eager, in a loop."""
+    device = next(network.parameters()).device
+    x, y = (each.to(device) for each in inputs)
     if next(network.parameters()).is_contiguous(memory_format=torch.channels_last):
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     optimiser = method.optimiser(method.groups(network, 1e-4, 1000), 0.01, 0.9, False)
@@ -71,7 +72,7 @@ def training(
 
     def work() -> int:
         for _ in range(steps):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 value, _ = method.loss(network, x, y, F.cross_entropy)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
@@ -85,12 +86,12 @@ def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> 
     """Forward passes of `network` as it is, in eval mode, on x in the network's own layout."""
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
     layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    x = x.contiguous(memory_format=layout)
+    x = x.to(weight.device).contiguous(memory_format=layout)
     network.eval()
 
     @torch.inference_mode()
     def work() -> int:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             network(x)
         return len(x)
 

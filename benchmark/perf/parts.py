@@ -10,15 +10,14 @@ from pathlib import Path
 
 import torch
 
-from benchmark.perf import decathlon, pixels
 from benchmark.perf import network as net
+from benchmark.perf import pixels
 from benchmark.perf.many import write_many
 from benchmark.perf.rounds import Line, Rounds, Way, in_turn
 from benchmark.precision import SLOWER, times_slower
 from benchmark.progress import Told, silent
 from benchmark.timing import Peak
 from benchmark.workers import ENVIRONMENT
-from datasets.catalogue import DOMAINS, SOURCE
 from methods.method import Method
 from methods.registry import entries, select
 
@@ -214,32 +213,6 @@ def start(cache: Path, told: Told = silent) -> Iterator[Line]:
         yield in_turn([heavy, light], ROUNDS, told).line("start", light.name, light.name, heavy.name, unit="s")
 
 
-def gpu(cache: Path, told: Told = silent) -> Iterator[Line]:
-    """Nine domains of the paper's sizes, and pretraining, on drawn pixels on a GPU; null where there is none."""
-    (method,) = select("par_adapter")
-    there, what = torch.cuda.is_available(), f"{method.name}, nine domains, 120 times a steady epoch"
-    slow = there and times_slower("cuda") > SLOWER  # no bf16 there: hours of emulation
-    for precision, compile in (("fp32", False), ("tf32", False), ("bf16", False), ("bf16", True)):
-        ours = f"{precision}, compiled" if compile else precision
-        minutes = speed = peak_mb = None
-        measured = there and not (slow and precision == "bf16")
-        if measured:
-            peak = Peak(torch.device("cuda"))
-            how = {"device": "cuda", "precision": precision, "compile": compile}
-            seconds = 0.0
-            for i, domain in enumerate(decathlon.NINE):
-                told(f"{ours}: {domain.name}", i, 10)
-                seconds += decathlon.epoch(method, domain, domain.counts[0], **how)
-            minutes, peak_mb = 2 * seconds, peak.mb()  # x 120 epochs / 60 seconds
-            told(f"{ours}: pretraining", 9, 10)
-            speed = decathlon.PRETRAINING / decathlon.epoch(None, DOMAINS[SOURCE], decathlon.PRETRAINING, **how)
-        if there and not measured:
-            ours += ", left out: this GPU has none"
-        none = (None,) * 4
-        yield Line("gpu", what, ours, None, "min", minutes, *none, int(measured), 0, peak_mb)
-        yield Line("gpu", "pretraining, 64 of 72 px", ours, None, "img/s", speed, *none, int(measured), 0)
-
-
 PARTS: dict[str, Callable[[Path, Told], Iterator[Line]]] = {
     "batches": batches,
     "step": step,
@@ -249,7 +222,6 @@ PARTS: dict[str, Callable[[Path, Told], Iterator[Line]]] = {
     "allocator": allocator,
     "tables": tables,
     "start": start,
-    "gpu": gpu,
 }
 
 

@@ -1,0 +1,50 @@
+"""Benches as a user types them, each in a process of its own with a cache that is empty."""
+
+import os
+import subprocess
+import sys
+import time
+
+from benchmark.perf.gpu.effort import Effort
+from benchmark.perf.gpu.rows import Keep, row
+from benchmark.provenance import ROOT
+from datasets.errors import BadInput
+
+# What the command imports, and what its worker processes import after it.
+_IMPORTS = ("import benchmark.run_command", "import benchmark.cell, fvcore.nn, torch; torch.cuda.is_available()")
+
+
+def bench(effort: Effort, keep: Keep) -> None:
+    """`make bench METHOD=res_adapter` from empty caches, and its imports alone, as they are with a warm disk."""
+    imports = sum(_seconds([sys.executable, "-c", code]) for code in _IMPORTS)
+    keep(row("bench", "imports of the command and of a worker", "alone", [imports], unit="s", goal="imports"))
+    taken = _bench(effort, "res_adapter")
+    keep(row("bench", "make bench METHOD=res_adapter, caches empty", "default", [taken], unit="s", goal="bench"))
+
+
+def every_method(effort: Effort, keep: Keep) -> None:
+    """`make bench METHOD=all`: all methods, all ten stand-ins, seed 0."""
+    taken = _bench(effort, "all") / 60
+    keep(row("all", "make bench METHOD=all, one seed", "default", [taken], unit="min", goal="all methods"))
+
+
+def _bench(effort: Effort, method: str) -> float:
+    """Seconds of the command until its tables are there."""
+    results = effort.work / method / "results"
+    folders = ("--results", str(results), "--cache", str(effort.work / method / "cache"))
+    device = effort.device.partition(":")[0]
+    words = [sys.executable, "-m", "benchmark", "run", "--method", method, "--device", device, *folders, *effort.bench]
+    taken = _seconds(words)
+    if not (results / "table1.md").is_file():
+        raise BadInput(f"the bench of METHOD={method} ended without a table in {results}")
+    return taken
+
+
+def _seconds(words: list[str]) -> float:
+    """Of a process that ends well, whose output goes to the screen. Raises BadInput where it does not end well."""
+    environment = {name: value for name, value in os.environ.items() if name != "BENCH_COMMAND"}
+    begin = time.perf_counter()
+    code = subprocess.run(words, cwd=ROOT, env=environment).returncode
+    if code:
+        raise BadInput(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
+    return time.perf_counter() - begin

@@ -1,0 +1,52 @@
+"""A step in its own process: `python -m benchmark.perf.gpu.child NAME DEVICE WORK FD`, rows as JSON lines to FD."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+
+from benchmark.perf.gpu.plan import PLAN
+from datasets.errors import BadInput
+
+
+def main(name: str, device: str, work: str, descriptor: str) -> int:
+    """0: done; 2: a sentence says why not. Every other exception is a defect: told, with its trace on the screen."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.set_inheritable(int(descriptor), False)  # what the step starts cannot keep the parent waiting
+    home = open(int(descriptor), "w", buffering=1)  # noqa: SIM115  open until the process ends
+
+    def tell(kind: str, content: object) -> None:
+        home.write(json.dumps([kind, content]) + "\n")
+
+    try:
+        from benchmark.perf.gpu.effort import Effort
+        from benchmark.perf.gpu.facts import facts
+
+        tell("facts", facts(device))
+        (step,) = (step for step in PLAN if step.name == name)
+        module, _, function = step.work.partition(":")
+        effort = Effort(device, Path(work))
+        getattr(import_module(module), function)(effort, lambda row: tell("row", dataclasses.asdict(row)))
+    except BadInput as error:
+        tell("fault", str(error))
+        print(error, file=sys.stderr)
+        return 2
+    except Exception as error:
+        lines = str(error).splitlines()
+        tell("fault", f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
+        raise
+    return 0
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: when it is gone, all of this step's processes go too."""
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

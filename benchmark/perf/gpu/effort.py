@@ -1,0 +1,34 @@
+"""How large what is measured is, and where: the whole on a GPU, something tiny where a test runs the same code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.profiles import Profile, profile
+
+
+@dataclass(frozen=True)
+class Size:
+    """A profile with settings, as PROFILE= and SET= name them."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+
+    def profile(self, *settings: str) -> Profile:
+        """With further settings, such as "precision=bf16"."""
+        return profile(self.name, (*self.settings, *settings))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What every step is given."""
+
+    device: str  # "cuda:0"; tests take "cpu"
+    work: Path  # an empty folder, removed after the step
+    paper: Size = Size("decathlon")  # width 1, 64 px, batch 128
+    standin: Size = Size("standin")  # width 0.25, 32 px, batch 16
+    steps: int = 40  # of a round
+    rounds: int = 3
+    share: float = 1.0  # of the official images of the nine domains
+    pretraining: int = 50_000  # drawn images, of imagenet12's 1.2 million
+    processes: tuple[int, ...] = (1, 2, 4, 8)
+    bench: tuple[str, ...] = ()  # further options of benches

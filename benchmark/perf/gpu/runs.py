@@ -1,0 +1,40 @@
+"""What whole runs and a pretraining take on a device, from a few of their epochs on drawn pixels."""
+
+import statistics
+
+from benchmark.perf.decathlon import NINE, run_seconds, train_drawn
+from benchmark.perf.gpu.effort import Effort
+from benchmark.perf.gpu.rows import Keep, row
+from benchmark.perf.gpu.ways import streamed
+from datasets.catalogue import DOMAINS, SOURCE
+from methods.registry import select
+
+
+def nine(effort: Effort, keep: Keep) -> None:
+    """Nine domains one after the other: a line when all are known, which the goal is of."""
+    (method,) = select("par_adapter")
+    chosen = effort.paper.profile("precision=bf16")
+    seconds = 0.0
+    for domain in NINE:
+        found = run_seconds(method, domain, chosen, effort.device, effort.share)
+        print(f"{domain.name}: {found:,.0f} s for {chosen.adapt.epochs} epochs", flush=True)
+        seconds += found
+    epochs = f"{chosen.adapt.epochs} epochs, start and evaluation"
+    what = f"par_adapter, bf16, nine domains one after the other: {epochs}"
+    keep(row("nine", what, "the loop", [seconds / 60], unit="min", goal="nine domains"))
+
+
+def pretraining(effort: Effort, keep: Keep) -> None:
+    """Images per second of pretraining in bf16: pixels that lie on the device, and pixels that are streamed to it."""
+    chosen = effort.paper.profile("precision=bf16")
+    resident = _pretraining(effort, chosen)
+    keep(row("pretraining", "pretraining, bf16", "pixels on the GPU", resident))
+    with streamed():
+        found = _pretraining(effort, chosen)
+    what = "pretraining, bf16, from drawn pixels"
+    keep(row("pretraining", what, "streamed", found, "pixels on the GPU", resident, goal="pretraining, streamed"))
+
+
+def _pretraining(effort: Effort, chosen) -> list[float]:
+    found = train_drawn(None, DOMAINS[SOURCE], effort.pretraining, chosen, effort.device, epochs=2)
+    return [statistics.median(found.speeds())]
