@@ -30,5 +30,6 @@ class Effort:
     rounds: int = 3
     share: float = 1.0  # of the official images of the nine domains
     pretraining: int = 50_000  # drawn images, of imagenet12's 1.2 million
-    processes: tuple[int, ...] = (1, 2, 4, 8)
+    processes: tuple[int, ...] = (1, 2, 4, 8)  # side by side
+    epochs: tuple[int, int] = (20, 4)  # of a run of theirs at the stand-ins' size and at the paper's
     bench: tuple[str, ...] = ()  # further options of benches

@@ -1,0 +1,98 @@
+"""Tests of what only a GPU shows; `make gpu` runs them. Where torch sees none they are skipped, and say so.
+
+`GPU_TESTS_DEVICE=cpu` runs them on a CPU in place of a GPU, where what only a GPU has is left out: so what they do is
+tried everywhere.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.perf.decathlon import Trained, train_drawn
+from benchmark.profiles import profile
+from datasets.catalogue import DOMAINS
+from methods.registry import select
+from tests.processes import Processes
+
+ROOT = Path(__file__).parents[2]
+DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda:0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of this folder's tests: each has the marker, and is skipped where there is no GPU."""
+    absent = DEVICE.startswith("cuda") and not torch.cuda.is_available()
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            if absent:
+                item.add_marker(pytest.mark.skip(reason="torch sees no GPU here; make gpu runs it where there is one"))
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    return DEVICE
+
+
+@pytest.fixture(scope="session")
+def on_gpu() -> bool:
+    """False in a trial on a CPU."""
+    return DEVICE.startswith("cuda")
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., Trained]:
+    """`trained(method, *settings, graphs=None)`: two epochs of the stand-ins' recipe, always from the same start.
+
+    330 images are 21 batches of 15 or 16: of two sizes.
+    """
+
+    def run(name: str, *settings: str, graphs: bool | None = None, images: int = 330) -> Trained:
+        (method,) = select(name)
+        return train_drawn(method, DOMAINS["dtd"], images, profile("standin", settings), DEVICE, graphs=graphs)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The command line on the stand-ins, with a cache that all tests of the session share."""
+
+    cache: Path
+    processes: Processes
+
+    def words(self, command: str, *words: str, results: Path) -> list[str]:
+        """A command that takes a device; what is shipped with the suite is found as ever."""
+        device = DEVICE.partition(":")[0]
+        folders = ["--results", str(results), "--cache", str(self.cache), "--device", device]
+        return [sys.executable, "-m", "benchmark", command, *words, *folders]
+
+    def __call__(self, command: str, *words: str, results: Path) -> Done:
+        """To its end."""
+        done = self.processes.run(self.words(command, *words, results=results), cwd=ROOT)
+        print(done.stdout, done.stderr)  # pytest shows it where the test fails
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, command: str, *words: str, results: Path) -> subprocess.Popen:
+        """In the background, in a process group of its own, which ends with the test."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return self.processes.start(self.words(command, *words, results=results), cwd=ROOT, **streams)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory, processes: Processes) -> Callable[..., Done]:
+    return Bench(tmp_path_factory.mktemp("cache"), processes)

@@ -1,0 +1,54 @@
+"""On a device: the step in a CUDA graph is the eager one to the bit, and other ways of a step come near it."""
+
+import math
+
+import pytest
+import torch
+
+from benchmark.perf.decathlon import Trained, drawn
+from benchmark.perf.gpu.ways import streamed
+from benchmark.profiles import profile
+from datasets.catalogue import DOMAINS
+
+
+def differing(one: Trained, other: Trained) -> list[str]:
+    """Names of the losses and tensors that are not the same to the bit."""
+    found = [f"loss of epoch {a['epoch']}" for a, b in zip(one.history, other.history) if a["loss"] != b["loss"]]
+    assert one.state.keys() == other.state.keys() and len(one.history) == len(other.history) == 2
+    return found + [name for name, tensor in one.state.items() if not torch.equal(tensor, other.state[name])]
+
+
+def moved(found: Trained) -> bool:
+    """Whether the last epoch's loss is another than the first one's."""
+    return found.history[0]["loss"] != found.history[1]["loss"]
+
+
+@pytest.mark.parametrize("name", ["par_adapter", "res_adapter", "finetune", "bn_adapt", "lora", "piggyback", "adalora"])
+def test_a_graph_trains_to_the_bits_of_the_eager_loop(name: str, trained):
+    graph, eager = trained(name), trained(name, graphs=False)
+    assert moved(graph) and differing(graph, eager) == []
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_a_graph_trains_to_the_bits_of_the_eager_loop_in_other_precisions(precision: str, trained, on_gpu: bool):
+    if precision == "fp16" and not on_gpu:
+        pytest.skip("the loss is scaled for fp16 on a GPU alone")
+    graph, eager = (trained("par_adapter", f"precision={precision}", graphs=graphs) for graphs in (None, False))
+    assert moved(graph) and differing(graph, eager) == []
+    exact = trained("par_adapter")
+    losses = zip(graph.history, exact.history, strict=True)
+    assert all(math.isclose(row["loss"], other["loss"], rel_tol=0.02) for row, other in losses)
+
+
+def test_a_second_training_has_the_bits_of_the_first(trained):
+    assert differing(trained("par_adapter", "precision=bf16"), trained("par_adapter", "precision=bf16")) == []
+
+
+def test_packs_that_do_not_fit_are_streamed_to_the_same_bits(trained, device: str, on_gpu: bool):
+    on_device = trained("par_adapter")
+    batches = lambda: drawn(DOMAINS["dtd"], 16, profile("standin"), device, 16)
+    assert (batches()._resident is not None) == on_gpu
+    with streamed():
+        assert batches()._resident is None
+        from_host = trained("par_adapter")
+    assert differing(on_device, from_host) == []
