@@ -69,6 +69,7 @@ def test_wrong_option_is_one_sentence(words: list[str], told: str, capsys):
         (["run", "--method", "feature"], "--domains", ["svhn", "dtd"]),
         (["perf"], "--only", ["batches", "step"]),
         (["growth"], "--only", ["width", "packing"]),
+        (["gpu"], "--only", ["step", "bench"]),
     ],
 )
 def test_lists_bare_or_quoted(command: list[str], option: str, words: list[str]):
@@ -209,11 +210,11 @@ def test_the_makefile_says_what_each_target_reads():
         recipe = re.search(rf"^{target}: .*\n((?:\t.*\n)+)", text, re.M).group(1)
         for name, content in shared.items():
             recipe = recipe.replace(f"$({name})", content)
-        used = set(re.findall(r"[ (,]([A-Z]+)[,)]", recipe)) - {"PY"}
+        used = set(re.findall(r"[ (,]([A-Z_]+)[,)]", recipe)) - {"PY"}
         used -= {"RERUN"} - held[f"reads_{target}"]  # `runs` asks for it; sum is refused it
         assert used == held[f"reads_{target}"], target
     recorded = set().union(*(held[f"reads_{target}"] for target in held["targets"]))
-    assert held["variables"] == recorded - {"SLOW", "A", "B", "FILE", "LABELS"}
+    assert held["variables"] == recorded - {"SLOW", "A", "B", "FILE", "LABELS", "GPU_PYTHON"}
 
 
 def test_the_makefile_knows_every_setting():
@@ -268,6 +269,9 @@ def test_what_the_makefile_takes_for_a_slip_is_none_of_its_own_and_means_one():
         (["submit", "METHOD=x", "SEEDS=1"], "SEEDS= (did you mean SEED=?)"),
         (["data", "OWNS=a=b", "DATE=x"], "OWNS= (did you mean OWN=?)"),
         (["methods", "NETWORKS=x"], "(did you mean NETWORK=?)"),
+        (["gpu", "GPU_PYTHONS=x"], "GPU_PYTHONS= (did you mean GPU_PYTHON=?); it reads CACHE GPU_PYTHON ONLY RESULTS"),
+        (["gpu", "METHOD=x"], "make gpu does not read METHOD="),
+        (["bench", "METHOD=x", "GPU_PYTHON=x"], "make bench does not read GPU_PYTHON="),
     ],
 )
 def test_make_refuses_a_variable_that_the_target_does_not_read(words: list[str], told: str):
@@ -366,6 +370,14 @@ def test_a_folder_that_is_there_is_one_whatever_it_is_called(tmp_path: Path):
 
 def test_make_bench_runs_one_again():
     assert composed("RERUN=0123", "DATA=d") == ["-m", "benchmark", "rerun", "0123", "--data", "d"]
+
+
+def test_make_gpu_takes_the_environment_or_a_python_that_is_there():
+    usual = make("-n", "-W", "pyproject.toml", "gpu", "ONLY=step,bench", "RESULTS=my results")
+    assert "making .venv" in usual, "a changed project is installed first"
+    assert ".venv/bin/python -m benchmark gpu --only 'step,bench' --results 'my results'" in usual
+    own = make("-n", "-W", "pyproject.toml", "gpu", "GPU_PYTHON=/opt/my python/bin/python3")
+    assert own.strip() == "'/opt/my python/bin/python3' -m benchmark gpu", "and .venv is neither made nor needed"
 
 
 def test_a_rerun_takes_no_option_that_its_record_has(capsys):

@@ -32,7 +32,7 @@ def _end(report: pytest.TestReport) -> str:
 
 def tests(effort: Effort, keep: Keep) -> None:
     """Run them in this process, one after the other, in the order of the files."""
-    words = [str(FOLDER), "-m", "gpu", "-n", "0", "--rootdir", str(ROOT), f"--basetemp={effort.work / 'tests'}"]
+    words = [str(FOLDER), "-m", "gpu", "--rootdir", str(ROOT), f"--basetemp={effort.work / 'tests'}"]
     code = pytest.main(words, plugins=[_Heard(keep)])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # what failed is told by its own row
         raise SystemExit(int(code))
