@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,14 @@ import torch
 from benchmark import gpu_command
 from benchmark.__main__ import main
 from benchmark.measured import COMMON
-from benchmark.perf.gpu import report, runner
-from benchmark.perf.gpu.facts import FACTS, facts
+from benchmark.perf.gpu import facts, report, runner
+from benchmark.perf.gpu.facts import FACTS
 from benchmark.perf.gpu.goals import Goal
 from benchmark.perf.gpu.plan import BUDGET, PLAN, Step
 from benchmark.perf.gpu.record import Record
 from benchmark.perf.gpu.rows import Row, row
 from benchmark.perf.gpu.runner import run_plan, run_step
+from datasets.errors import BadInput
 from tests.processes import gone
 
 ROOT = Path(__file__).parents[2]
@@ -112,16 +114,16 @@ def test_steps_run_in_order_and_one_that_fails_stops_no_other(tmp_path):
         *(("ends", ""), ("ends", "done"), ("refuses", ""), ("refuses", "failed: there is no room for it")),
         *(("dies", ""), ("dies", "failed: it ended with -9"), ("again", ""), ("again", "done")),
     ]
-    assert [(step.name, kind) for step, kind, _ in heard] == [(n, k) for n in names for k in ("facts", "row")]
+    assert [(step.name, row["what"]) for step, row in heard] == [(name, f"of {name}") for name in names]
     assert list(tmp_path.iterdir()) == [], "each step's folder is gone"
-    assert len({content["work"] for _, kind, content in heard if kind == "row"}) == 4, "and was its own"
+    assert len({row["work"] for _, row in heard}) == 4, "and was its own"
 
 
 def test_a_step_that_hangs_is_ended_with_all_it_started_and_keeps_its_rows(tmp_path):
     clock, heard, pids = Clock(), [], []
 
-    def keep(step: Step, kind: str, content: dict) -> None:
-        heard.append((step.name, content.get("what")))
+    def keep(step: Step, content: dict) -> None:
+        heard.append((step.name, content["what"]))
         if "pids" in content:
             pids.extend(map(gone, content["pids"]))
             clock.now += 61
@@ -233,17 +235,16 @@ def test_the_markdown_says_what_was_reached_what_not_and_where():
 
 def test_every_row_is_on_disk_at_once_and_other_steps_stay(tmp_path):
     path = tmp_path / "gpu.parquet"
-    record = Record(path)
+    record = Record(path, drawn_step.FACTS)
     by_name = {step.name: step for step in PLAN}
     for each in rows():
         content = {name: each[name] for name in get_type_hints(Row)}
-        record.hear(by_name[each["step"]], "facts", drawn_step.FACTS)
-        record.hear(by_name[each["step"]], "row", content)
+        record.keep(by_name[each["step"]], content)
         kept = pq.read_table(path).to_pylist()
         assert content in [{name: one[name] for name in content} for one in kept]
     assert kept == sorted(rows(), key=lambda each: list(by_name).index(each["step"]))
     assert path.with_suffix(".md").read_text() == report.markdown(kept)
-    later = Record(path)  # of another command
+    later = Record(path, drawn_step.FACTS | {"card": "another", "date": "2026"})
     later.begin(by_name["bench"])
     assert [each["step"] for each in later.rows(PLAN)] == ["step", "tests", "tests", "bench", "nine"], (
         "until it has some"
@@ -251,42 +252,50 @@ def test_every_row_is_on_disk_at_once_and_other_steps_stay(tmp_path):
     later.note(by_name["bench"], "ended: it took longer than its limit of 90 s")
     kept = pq.read_table(path).to_pylist()
     assert [(each["step"], each["ours_value"]) for each in kept if each["step"] == "bench"] == [("bench", None)]
-    assert [each["card"] for each in kept].count(None) == 1, "a step that told nothing of itself says no card"
+    assert [each["card"] for each in kept] == [*["NVIDIA Fake 80GB"] * 3, "another", "NVIDIA Fake 80GB"]
+    assert kept[3]["date"] > drawn_step.FACTS["date"], "of the beginning of its step"
     assert len(kept) == 5 and later.rows([by_name["bench"]]) == kept[3:4]
 
 
 def test_a_record_of_other_columns_is_set_aside(tmp_path, capsys):
-    record = Record(tmp_path / "gpu.parquet")
+    record = Record(tmp_path / "gpu.parquet", drawn_step.FACTS)
     record.note(PLAN[0], "skipped")
     table = pq.read_table(record.path)
     pq.write_table(table.drop_columns(["goal"]), record.path)
-    assert Record(record.path).rows(PLAN) == []
+    assert Record(record.path, drawn_step.FACTS).rows(PLAN) == []
     assert "is not of this version's steps" in capsys.readouterr().err
 
 
 def test_facts_are_of_the_types_that_rows_have():
     types = COMMON | FACTS
-    for found in (facts("cpu"), facts(None), drawn_step.FACTS):
+    for found in (facts.ask("cpu"), drawn_step.FACTS):
         assert found.keys() == types.keys()
         assert all(isinstance(found[name], kind) for name, kind in types.items()), found
-    assert facts("cpu")["card"] == "cpu" and facts(None)["card"] is None
+    assert facts.ask("cpu")["card"] == "cpu"
+
+
+def test_a_card_that_cannot_be_used_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(BadInput, match=r"^the GPU cuda:0 is there but cannot be used \(.+\); see its driver"):
+        facts.ask("cuda:0")
 
 
 @pytest.mark.parametrize(("ends", "code"), [("done", 0), ("failed: it ended with 1", 1), ("skipped: no room", 0)])
 def test_the_command_shows_the_table_and_its_exit_code(ends: str, code: int, card, tmp_path, monkeypatch, capsys):
     def planned(asked, words, keep, *, budget, cache):
+        assert 0 < budget <= BUDGET
         (step,) = asked
         assert words(step, Path("folder"), 7)[1:] == [
             *("-m", "benchmark.perf.gpu.child", "step", "cuda:0", "folder", "7")
         ]
         if not ends.startswith("skipped"):
             yield step, ""
-            keep(step, "facts", drawn_step.FACTS)
-            keep(step, "row", {name: rows()[0][name] for name in get_type_hints(Row)})
+            keep(step, {name: rows()[0][name] for name in get_type_hints(Row)})
         yield step, ends
 
     monkeypatch.setattr(runner, "run_plan", planned)
     monkeypatch.setattr(gpu_command, "_imported", lambda module: None)
+    monkeypatch.setattr(facts, "ask", lambda device: drawn_step.FACTS)
     folders = ("--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache"))
     assert main(["gpu", "--only", "step", *folders]) == code
     out = capsys.readouterr().out
@@ -343,9 +352,7 @@ def child(tmp_path, monkeypatch):
 def test_a_steps_process_tells_where_it_is_its_rows_and_its_fault(function, end, told, child, capfd):
     heard = []
     assert run_step(child(function), 1e6, lambda *of: heard.append(of)) == end
-    (first, where), *rest = heard
-    assert first == "facts" and where["card"] == "cpu"
-    kind, content = rest[-1]
+    kind, content = heard[-1]
     assert (kind, content["what"] if kind == "row" else content) == told
     assert ("Traceback" in capfd.readouterr().err) == (function == "defect"), "its output is on the screen"
 
@@ -392,6 +399,19 @@ def test_a_test_is_a_row_as_soon_as_it_has_ended(tmp_path, processes):
     ends = ["passed", "failed: assert 1 == 2", "skipped: no card", "failed: OSError: gone"]
     names = ["test_well", "test_wrong", "test_not", "test_never"]
     assert line == f"ROWS {[(f'test_it.py::{name}', end) for name, end in zip(names, ends)]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [(["test_graph.py"], 11), (["test_bench.py", "-k", "one_worker or peak or predictions or in_use"], 4)],
+)
+def test_what_the_gpu_tests_do_is_tried_on_a_cpu(words: list[str], passed: int, processes, tmp_path):
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", f"--basetemp={tmp_path}", "-m", "gpu"]
+    file, *chosen = words
+    environment = {**os.environ, "GPU_TESTS_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    done = processes.run([*command, f"tests/gpu/{file}", *chosen], cwd=ROOT, env=environment)
+    assert done.returncode == 0 and f"{passed} passed" in done.stdout, done.stdout
 
 
 def test_the_readme_shows_the_table_of_the_card_or_says_that_there_was_none():

@@ -9,6 +9,7 @@ import threading
 from importlib import import_module
 from pathlib import Path
 
+from benchmark.numerics import set_workspace
 from benchmark.perf.gpu.plan import PLAN
 from datasets.errors import BadInput
 
@@ -24,9 +25,8 @@ def main(name: str, device: str, work: str, descriptor: str) -> int:
 
     try:
         from benchmark.perf.gpu.effort import Effort
-        from benchmark.perf.gpu.facts import facts
 
-        tell("facts", facts(device))
+        set_workspace()  # before cuBLAS starts
         (step,) = (step for step in PLAN if step.name == name)
         module, _, function = step.work.partition(":")
         effort = Effort(device, Path(work))

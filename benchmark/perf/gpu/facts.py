@@ -1,25 +1,43 @@
-"""Where the rows of a step were measured: the card, its driver, what computes on it, and when."""
+"""Where the rows were measured: the card, its driver, what computes on it, and when.
+
+The card is asked in a process of its own, `python -m benchmark.perf.gpu.facts DEVICE`, since whoever asks may hold a
+context on it from then on: a bench would count that as one more program there, and give no energy.
+"""
 
 import datetime
 import json
+import subprocess
+import sys
 from contextlib import suppress
 
-from benchmark.measured import now
-from benchmark.provenance import device_name, kernels
+from benchmark.measured import load, now
+from benchmark.provenance import ROOT, device_name, kernels
 from datasets.cores import cores
+from datasets.errors import BadInput
 
-FACTS = {"card": str | None, "driver": str | None, "kernels": str | None, "processors": int, "date": str}
-"""Of every row beside those of `benchmark.measured`, with its type. `kernels` are versions in JSON; null are those of a
-step that never began."""
+FACTS = {"card": str, "driver": str | None, "kernels": str, "processors": int, "date": str}
+"""Of every row beside those of `benchmark.measured`, with its type. `kernels` are versions in JSON; `date` is UTC."""
 
 
-def facts(device: str | None) -> dict:
-    """Here and now; `driver` is null where NVML does not tell it, as on an AMD card. None asks no device."""
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    found = now() | {"card": None, "driver": None, "kernels": None, "processors": cores(), "date": date}
-    if device is not None:
-        found |= {"card": device_name(device), "driver": _driver(), "kernels": json.dumps(kernels(device))}
-    return found
+def facts(device: str) -> dict:
+    """Here and now; `driver` is null where NVML does not tell it, as on an AMD card."""
+    here = {"card": device_name(device), "driver": _driver(), "kernels": json.dumps(kernels(device))}
+    return now() | here | {"processors": cores()} | when()
+
+
+def when() -> dict:
+    """Of the facts those that change from step to step: the load and the date."""
+    return {"load": load(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+
+
+def ask(device: str) -> dict:
+    """The facts, from a process of its own. Raises BadInput where the device is there and cannot be used."""
+    words = [sys.executable, "-m", "benchmark.perf.gpu.facts", device]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise BadInput(f"the GPU {device} is there but cannot be used ({lines[-1][:200]}); see its driver and torch's")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _driver() -> str | None:
@@ -30,3 +48,7 @@ def _driver() -> str | None:
         found = pynvml.nvmlSystemGetDriverVersion()
         return found.decode() if isinstance(found, bytes) else found
     return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(facts(sys.argv[1])))

@@ -7,7 +7,7 @@ from typing import get_type_hints
 
 from benchmark.measured import COMMON, before
 from benchmark.perf.gpu import report
-from benchmark.perf.gpu.facts import FACTS, facts
+from benchmark.perf.gpu.facts import FACTS, when
 from benchmark.perf.gpu.plan import PLAN, Step
 from benchmark.perf.gpu.rows import Row
 
@@ -15,29 +15,27 @@ from benchmark.perf.gpu.rows import Row
 class Record:
     """The rows at `path` by step. Those of an earlier run stay until their step is measured again, or was skipped."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, facts: dict):
+        """`facts` are where the new rows are measured."""
+        self.path, self._facts = path, facts
         self._found = before(path, get_type_hints(Row) | COMMON | FACTS, "step", "steps")
         self._new: dict[str, list[dict]] = {}
-        self._facts = facts(None)
 
     def begin(self, step: Step) -> None:
         """From now on its rows are new."""
         self._new[step.name] = []
+        self._facts = self._facts | when()
 
-    def hear(self, step: Step, kind: str, content: dict) -> None:
-        """A message of a step: where it is measured, or a row, which is on disk at once."""
-        if kind == "facts":
-            self._facts = content
-            return
+    def keep(self, step: Step, row: dict) -> None:
+        """A row of a step, which is on disk at once."""
         new = self._new.setdefault(step.name, [])
-        new.append(content | self._facts)
+        new.append(row | self._facts)
         self._found[step.name] = new
         report.write(self.path, {each.name: self._found[each.name] for each in PLAN if each.name in self._found})
 
     def note(self, step: Step, end: str) -> None:
         """A row without figures that says how the step ended."""
-        self.hear(step, "row", dataclasses.asdict(Row(step.name, step.name, note=end)))
+        self.keep(step, dataclasses.asdict(Row(step.name, step.name, note=end)))
 
     def rows(self, steps: Iterable[Step]) -> list[dict]:
         """Of these steps, in order."""

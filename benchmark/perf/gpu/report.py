@@ -60,9 +60,9 @@ def about(rows: Sequence[Mapping]) -> str:
     """Which card, driver, versions, commit and day the rows are of: a sentence for each that there is."""
     found: dict[str, None] = {}
     for row in rows:
-        known = json.loads(row["versions"]) | json.loads(row["kernels"] or "{}")
+        known = json.loads(row["versions"]) | json.loads(row["kernels"])
         versions = ", ".join(f"{name} {known[name]}" for name in _VERSIONS if name in known)
-        card = f"{row['card'] or 'no device was asked'}" + f", driver {row['driver']}" * bool(row["driver"])
+        card = row["card"] + f", driver {row['driver']}" * bool(row["driver"])
         machine = f"{row['machine']}, {row['processors']} processors"
         when = f"{row['date'].partition('T')[0]}, commit {row['commit'] or 'unknown'}"
         found[f"{card}; {versions}; {machine}; {when}."] = None

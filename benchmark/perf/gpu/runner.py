@@ -18,7 +18,7 @@ from benchmark.provenance import ROOT
 POLL = 0.1  # s between two looks at the clock while nothing is heard
 
 Hear = Callable[[str, object], None]
-"""hear(kind, content): "facts" and "row" with a dictionary, "fault" with a sentence."""
+"""hear(kind, content): "row" with a dictionary, "fault" with a sentence."""
 Words = Callable[[Step, Path, int], list[str]]
 """The command of a step, of its empty folder and the descriptor that it writes to."""
 
@@ -26,7 +26,7 @@ Words = Callable[[Step, Path, int], list[str]]
 def run_plan(
     steps: Sequence[Step],
     words: Words,
-    keep: Callable[[Step, str, object], None],
+    keep: Callable[[Step, dict], None],
     *,
     budget: float,
     cache: Path,
@@ -34,7 +34,7 @@ def run_plan(
 ) -> Iterator[tuple[Step, str]]:
     """Run what fits into `budget` seconds; yields each step before it starts, with "", and its end.
 
-    The end is "done" or a sentence: why it was skipped, ended or failed. `keep` hears its messages as they come.
+    The end is "done" or a sentence: why it was skipped, ended or failed. `keep` is given its rows as they come.
     One that fails stops no other.
     """
     begin = clock()
@@ -51,7 +51,7 @@ def run_plan(
                 if kind == "fault":
                     faults.append(str(content))
                 else:
-                    keep(step, kind, content)
+                    keep(step, content)
 
             end = run_step(lambda home: words(step, Path(folder), home), min(step.limit, left), hear, clock)  # noqa: B023
             yield step, f"failed: {faults[0]}" if faults and end != "done" else end
