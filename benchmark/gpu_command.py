@@ -69,7 +69,7 @@ def _run(args: Namespace, steps: list[Step], end_by: float) -> int:
     failed, left = False, end_by - time.monotonic()
     for step, end in run_plan(steps, child("cuda:0"), record.keep, budget=left, cache=args.cache):
         if not end:
-            record.begin(step)
+            record.begin()
             console.print(f"{step.name}: {step.about}; at most {step.limit:.0f} s", style="bold")
         elif end != "done":
             record.note(step, end)

@@ -1,6 +1,5 @@
 """Benches as a user types them, each in a process of its own with a cache that is empty."""
 
-import os
 import subprocess
 import sys
 import time
@@ -42,9 +41,8 @@ def _bench(effort: Effort, method: str) -> float:
 
 def _seconds(words: list[str]) -> float:
     """Of a process that ends well, whose output goes to the screen. Raises BadInput where it does not end well."""
-    environment = {name: value for name, value in os.environ.items() if name != "BENCH_COMMAND"}
     begin = time.perf_counter()
-    code = subprocess.run(words, cwd=ROOT, env=environment).returncode
+    code = subprocess.run(words, cwd=ROOT).returncode
     if code:
         raise BadInput(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
     return time.perf_counter() - begin

@@ -23,9 +23,9 @@ class Step:
 _HOME = "benchmark.perf.gpu"
 
 PLAN = (
-    Step("step", "par_adapter in bf16 against eager and the reference's way; peak memory", 60, f"{_HOME}.steps:step"),
+    Step("step", "par_adapter in bf16 against eager and the reference's way; peak memory", 90, f"{_HOME}.steps:step"),
     Step("small", "a step at the stand-ins' size", 40, f"{_HOME}.steps:small"),
-    Step("tests", "the tests that need a GPU", 180, f"{_HOME}.tests:tests", 40),
+    Step("tests", "the tests that need a GPU", 210, f"{_HOME}.tests:tests", 40),
     Step("bench", "the default bench with an empty cache", 90, f"{_HOME}.benches:bench", 40),
     Step("nine", "nine domains x 120 epochs of par_adapter in bf16", 80, f"{_HOME}.runs:nine", 30),
     Step("methods", "finetune, bn_adapt and res_adapter in bf16", 50, f"{_HOME}.steps:methods"),

@@ -21,9 +21,8 @@ class Record:
         self._found = before(path, get_type_hints(Row) | COMMON | FACTS, "step", "steps")
         self._new: dict[str, list[dict]] = {}
 
-    def begin(self, step: Step) -> None:
-        """From now on its rows are new."""
-        self._new[step.name] = []
+    def begin(self) -> None:
+        """Its rows are of now."""
         self._facts = self._facts | when()
 
     def keep(self, step: Step, row: dict) -> None:

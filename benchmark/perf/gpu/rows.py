@@ -48,7 +48,6 @@ def row(
     *,
     unit: str = "img/s",
     goal: str | None = None,
-    note: str = "",
 ) -> Row:
     """The medians of our rounds and the baseline's, and whether the goal of that key is reached."""
     value = statistics.median(mine)
@@ -71,5 +70,4 @@ def row(
         len(mine),
         wanted and wanted.text(),
         wanted and wanted.reached(value, ratio),
-        note,
     )

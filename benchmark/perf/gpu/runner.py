@@ -108,8 +108,11 @@ class _Lines:
 
 
 def _environment() -> dict[str, str]:
-    """The user's, PYTHONPATH with it; a bench within is not the command that make was given."""
-    return {name: value for name, value in os.environ.items() if name != "BENCH_COMMAND"}
+    """The user's, PYTHONPATH with it; what is printed is on the screen at once, also where that is a file.
+
+    A bench within is not the command that make was given.
+    """
+    return {name: value for name, value in os.environ.items() if name != "BENCH_COMMAND"} | {"PYTHONUNBUFFERED": "1"}
 
 
 def child(device: str) -> Words:
