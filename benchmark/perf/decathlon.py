@@ -14,10 +14,10 @@ from torch import nn
 from benchmark.evaluate import evaluate
 from benchmark.networks import build
 from benchmark.numerics import settle
-from benchmark.perf.gpu.ways import train_with
 from benchmark.perf.network import served
 from benchmark.profiles import Profile
-from benchmark.training.choice import usual
+from benchmark.train import train
+from benchmark.training.choice import Choice, usual
 from datasets.batches import Batches, everything
 from datasets.catalogue import DOMAINS, SOURCE, Domain
 from methods.layers.network import own_tensors
@@ -68,12 +68,19 @@ class Trained:
         return max(0.0, self.walls[0] - sorted(self.walls[1:])[len(self.walls[1:]) // 2])
 
 
-def drawn(domain: Domain, images: int, profile: Profile, device: str, batch: int) -> Batches:
+def drawn(
+    domain: Domain,
+    images: int,
+    profile: Profile,
+    device: str,
+    batch: int,
+    layout: torch.memory_format = torch.channels_last,
+) -> Batches:
     """So many drawn images of a domain as the profile shows them."""
     uncropped = profile.whole > 0 and not domain.crop
     pack = DrawnPack(images, domain.classes, profile.shorter)
     crop = profile.whole if uncropped else profile.crop
-    return Batches([everything(pack)], domain, crop, batch, random=not uncropped, device=device)
+    return Batches([everything(pack)], domain, crop, batch, random=not uncropped, device=device, layout=layout)
 
 
 def train_drawn(
@@ -85,29 +92,30 @@ def train_drawn(
     *,
     epochs: int = 2,
     graphs: bool | None = None,
+    choice: Choice | None = None,
 ) -> Trained:
     """Train a method on so many drawn images of a domain for a few epochs; None pretrains the backbone.
 
-    The loop, its batches and the network's start are a run's; `graphs` is the loop's. Two calls start from the same
-    weights and show the same images.
+    The loop, its batches and the network's start are a run's; `graphs` is the loop's, `choice` the layout and the
+    norm, the usual ones where it is None. Two calls start from the same weights and show the same images.
     """
+    choice = choice or usual(profile.network, device)
     free(device)
     marks = [time.perf_counter()]
     settle(profile, device)
     recipe = dataclasses.replace(profile.adapt if method else profile.pretrain, epochs=epochs)
-    batches = drawn(domain, images, profile, device, recipe.batch)
+    batches = drawn(domain, images, profile, device, recipe.batch, choice.memory_format)
     torch.manual_seed(0)
     network = build(profile, method.source if method else "plain", domain.classes)
-    network.to(device=device, memory_format=usual(profile.network, device).memory_format)
+    network.to(device=device, memory_format=choice.memory_format)
     state = dict(network.state_dict(keep_vars=True))
     if method:
         source = network.requires_grad_(False).eval()
         source.size = batches.crop
         network = method.place(source, domain.classes)
         state = own_tensors(network, source)
-    with tempfile.TemporaryDirectory() as folder:
-        history, _ = train_with(
-            graphs,
+    with tempfile.TemporaryDirectory() as folder, choice.applied(network):
+        history, _ = train(
             network,
             method or Method(),
             batches,
@@ -118,22 +126,26 @@ def train_drawn(
             checkpoint=Path(folder, "checkpoint"),
             precision=profile.precision,
             compile=profile.compile,
+            graphs=graphs,
             report=lambda row: marks.append(time.perf_counter()),
         )
     return Trained(network, state, history, images, np.diff(marks).tolist())
 
 
-def run_seconds(method: Method, domain: Domain, profile: Profile, device: str, share: float = 1.0) -> float:
+def run_seconds(
+    method: Method, domain: Domain, profile: Profile, device: str, choice: Choice, share: float = 1.0
+) -> float:
     """Seconds of a run on this domain: its first epoch with all before it, 119 times its second one, its evaluation.
 
     `share` of the official images are drawn. What a run does beside, the reading of packs and the writing of its record
     and adapters, is not in it.
     """
     images, tested = (max(2, round(share * count)) for count in domain.counts[:2])
-    found = train_drawn(method, domain, images, profile, device)
+    found = train_drawn(method, domain, images, profile, device, choice=choice)
     begin = time.perf_counter()
     network = served(found.network) if method.mergeable else found.network
-    evaluate(network, drawn(domain, tested, profile, device, profile.adapt.batch), profile.precision)
+    shown = drawn(domain, tested, profile, device, profile.adapt.batch, choice.memory_format)
+    evaluate(network, shown, profile.precision)
     return found.walls[0] + (profile.adapt.epochs - 1) * found.walls[1] + time.perf_counter() - begin
 
 

@@ -47,14 +47,14 @@ def on_gpu() -> bool:
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[..., Trained]:
-    """`trained(method, *settings, graphs=None)`: two epochs of the stand-ins' recipe, always from the same start.
+    """`trained(method, *settings, graphs=None, choice=None)`: two epochs of the stand-ins' recipe, always from the same start.
 
     330 images are 21 batches of 15 or 16: of two sizes.
     """
 
-    def run(name: str, *settings: str, graphs: bool | None = None, images: int = 330) -> Trained:
+    def run(name: str, *settings: str, images: int = 330, **how) -> Trained:
         (method,) = select(name)
-        return train_drawn(method, DOMAINS["dtd"], images, profile("standin", settings), DEVICE, graphs=graphs)
+        return train_drawn(method, DOMAINS["dtd"], images, profile("standin", settings), DEVICE, **how)
 
     return run
 

@@ -1,14 +1,15 @@
 """On a device: the step in a CUDA graph is the eager one to the bit, and other ways of a step come near it."""
 
 import math
-import typing
 
 import pytest
 import torch
 
 from benchmark.perf.decathlon import Trained, drawn
 from benchmark.perf.gpu.ways import streamed
-from benchmark.profiles import Profile, profile
+from benchmark.profiles import profile
+from benchmark.training.choice import LAYOUTS, NORMS, Choice
+from benchmark.training.fused_norm import available
 from datasets.catalogue import DOMAINS
 
 
@@ -32,13 +33,28 @@ def test_a_graph_trains_to_the_bits_of_the_eager_loop(name: str, trained):
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
 def test_a_graph_trains_to_the_bits_of_the_eager_loop_in_other_precisions(precision: str, trained):
-    if precision not in typing.get_args(typing.get_type_hints(Profile)["precision"]):
-        pytest.skip(f"no profile has {precision} yet")
     graph, eager = (trained("par_adapter", f"precision={precision}", graphs=graphs) for graphs in (None, False))
     assert moved(graph) and differing(graph, eager) == []
     exact = trained("par_adapter")
     losses = zip(graph.history, exact.history, strict=True)
     assert all(math.isclose(row["loss"], other["loss"], rel_tol=0.02) for row, other in losses)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["par_adapter", "finetune"])
+def test_in_each_layout_and_norm_a_graph_has_the_bits_of_the_eager_loop(
+    name: str, precision: str, layout: str, trained, device: str
+):
+    """And the fused norm trains as the plain one does, but for rounding."""
+    norms = NORMS if available(torch.device(device)) else NORMS[:1]
+    graphs = {}
+    for norm in norms:
+        ways = ({"choice": Choice(layout, norm), "graphs": graphs} for graphs in (None, False))
+        graphs[norm], eager = (trained(name, f"precision={precision}", **way) for way in ways)
+        assert moved(graphs[norm]) and differing(graphs[norm], eager) == []
+    first = [found.history[0]["loss"] for found in graphs.values()]
+    assert all(math.isclose(loss, first[0], rel_tol=0.02) for loss in first)
 
 
 def test_a_second_training_has_the_bits_of_the_first(trained):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.profiles import Profile, profile
+from benchmark.training.choice import Choice, chosen
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,7 @@ class Effort:
     processes: tuple[int, ...] = (1, 2, 4, 8)  # side by side
     epochs: tuple[int, int] = (20, 4)  # of a run of theirs at the stand-ins' size and at the paper's
     bench: tuple[str, ...] = ()  # further options of benches
+
+    def choice(self, profile: Profile) -> Choice:
+        """Layout and batch norm, as a run has them; what is measured for it is kept for the other steps."""
+        return chosen(profile, self.device, self.work.parent / "layouts", None)

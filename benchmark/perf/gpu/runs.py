@@ -16,7 +16,7 @@ def nine(effort: Effort, keep: Keep) -> None:
     chosen = effort.paper.profile("precision=bf16")
     seconds = 0.0
     for domain in NINE:
-        found = run_seconds(method, domain, chosen, effort.device, effort.share)
+        found = run_seconds(method, domain, chosen, effort.device, effort.choice(chosen), effort.share)
         print(f"{domain.name}: {found:,.0f} s for {chosen.adapt.epochs} epochs", flush=True)
         seconds += found
     epochs = f"{chosen.adapt.epochs} epochs, start and evaluation"
@@ -36,5 +36,6 @@ def pretraining(effort: Effort, keep: Keep) -> None:
 
 
 def _pretraining(effort: Effort, chosen) -> list[float]:
-    found = train_drawn(None, DOMAINS[SOURCE], effort.pretraining, chosen, effort.device, epochs=2)
+    how = {"epochs": 2, "choice": effort.choice(chosen)}
+    found = train_drawn(None, DOMAINS[SOURCE], effort.pretraining, chosen, effort.device, **how)
     return [statistics.median(found.speeds())]

@@ -116,7 +116,8 @@ def ours(name: str, chosen: Profile, effort: Effort, graphs: bool | None = None)
     """A training of `rounds` epochs of `steps` steps each, after one that warms up."""
     (method,) = select(name)
     images = effort.steps * chosen.adapt.batch
-    return train_drawn(method, _DOMAIN, images, chosen, effort.device, epochs=1 + effort.rounds, graphs=graphs)
+    how = {"epochs": 1 + effort.rounds, "graphs": graphs, "choice": effort.choice(chosen)}
+    return train_drawn(method, _DOMAIN, images, chosen, effort.device, **how)
 
 
 def eager(name: str, chosen: Profile, effort: Effort, reference: bool = False) -> list[float]:
