@@ -47,7 +47,7 @@ def on_gpu() -> bool:
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[..., Trained]:
-    """`trained(method, *settings, graphs=None, choice=None)`: two epochs of the stand-ins' recipe, always from the same start.
+    """`trained(method, *settings, graphs=None, choice=None)`: two epochs of the stand-ins' recipe from the same start.
 
     330 images are 21 batches of 15 or 16: of two sizes.
     """
