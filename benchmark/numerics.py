@@ -48,7 +48,9 @@ def repeat(on: bool) -> None:
 
     if on:
         set_workspace()
-    torch.use_deterministic_algorithms(on)
+    # Not use_deterministic_algorithms: it imports torch's compiler, about 2 s, to set the same flag for it too, which
+    # benchmark/compiled.py does where there is something to compile.
+    torch.set_deterministic_debug_mode("error" if on else "default")
     torch.backends.cudnn.deterministic = on
     torch.backends.cudnn.benchmark = False  # which kernel is fastest differs from start to start
     torch.utils.deterministic.fill_uninitialized_memory = False  # it is a help in debugging, at a pass over memory

@@ -36,7 +36,7 @@ class FinetuneAll(Method):
 
     def optimiser(self, groups, lr, momentum, nesterov):
         """Fused on a GPU alone, where it can be captured: the records of CPUs are of the unfused one's rounding."""
-        from torch.optim import SGD
+        from methods.layers.sgd import SGD
 
         fused = groups[0]["params"][0].device.type != "cpu"
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=fused)

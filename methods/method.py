@@ -125,7 +125,7 @@ class Method:
 
         A step with a fused or capturable one can be captured: its rates are then tensors that the loop fills.
         """
-        from torch.optim import SGD
+        from methods.layers.sgd import SGD
 
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=True)
 
