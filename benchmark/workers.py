@@ -9,6 +9,7 @@ that one of them could break for the others, or leave behind in the system.
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,9 +23,16 @@ from datasets.children import end_with_parent, sheltered
 from datasets.errors import BadInput, Unwritable
 from datasets.text import printable
 
-# glibc gives large blocks back to the system at once and fetches them again at every step; told to keep
-# them, a step is about 7 % faster (measured: width 0.25 and 0.5, batch 32). Read when a process starts.
-ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32), "OMP_NUM_THREADS": "1"}
+# Read by glibc when a process starts. It gives large blocks back to the system at once and fetches them again at every
+# step; told to keep them, a step is about 7 % faster (width 0.25 and 0.5, batch 32). Huge pages, asked for where the
+# heap grows by more than one of them, spare the processor many look-ups: about 5 % (width 0.25, batch 16).
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Told(NamedTuple):
@@ -96,11 +104,14 @@ def _serve(pipe: connection.Connection, device: str) -> None:
         try:
             job = pipe.recv()
         except EOFError:
-            return
+            break
         end = outcome(job, device, Home(pipe.send))
         pipe.send(end._replace(job=None))
         if end.death:  # what it still holds would be the next one's want
-            return
+            break
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all it made is on disk or sent; Python would take torch apart for a second, and the command waits
 
 
 class _Worker:

@@ -168,9 +168,9 @@ def of_families() -> list[Method]:
 
 
 def allocator(cache: Path, told: Told = silent) -> Iterator[Line]:
-    """What keeping large blocks gives, in pairs of processes: it is read when a process starts."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    kept = plain | {name: value for name, value in ENVIRONMENT.items() if name.startswith("MALLOC_")}
+    """What keeping large blocks, in huge pages, gives, in pairs of processes: it is read when a process starts."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(_OF_MALLOC)}
+    kept = plain | {name: value for name, value in ENVIRONMENT.items() if name.startswith(_OF_MALLOC)}
     speeds: dict[str, list[float]] = {"large blocks kept": [], "as it is": []}
     for i in range(FEWER):
         for j, (name, environment) in enumerate(zip(speeds, (kept, plain), strict=True)):
@@ -178,6 +178,8 @@ def allocator(cache: Path, told: Told = silent) -> Iterator[Line]:
             speeds[name].append(float(_process(["-c", _STEPS], environment)))
     yield Rounds(speeds, 0).line("allocator", "par_adapter step, a process each", *speeds)
 
+
+_OF_MALLOC = ("MALLOC_", "GLIBC_TUNABLES")
 
 _STEPS = """
 import time

@@ -1,5 +1,6 @@
 """What happens to one job is that job's alone: deaths, faults, full disks, and the signals that stop a command."""
 
+import atexit
 import errno
 import os
 import signal
@@ -42,6 +43,14 @@ class Fake:
         tries = (self.folder / "begun").read_text().split().count(self.key)
         if self.how == "killed" or (self.how == "killed once" and tries == 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "large":
+            kept = [b"x" * 2**20 for _ in range(40)]
+            lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+            (huge,) = (line.split()[1] for line in lines if line.startswith("AnonHugePages"))
+            (self.folder / "huge").write_text(huge)  # kB
+            del kept
+        if self.how == "slow to leave":
+            atexit.register((self.folder / "taken apart").touch)
         if self.how == "out of memory":
             raise MemoryError
         if self.how == "defect":
@@ -109,6 +118,22 @@ def test_other_ends_leave_the_rest_to_go_on(tmp_path: Path):
     assert fault == "the data are wrong"
     assert memory.startswith("doing out_of_memory: memory ran out, the second time")
     assert "did done" in screen.ended and screen.epochs == begun
+
+
+def test_a_process_with_nothing_left_to_do_is_gone_at_once(tmp_path: Path):
+    """With torch in it Python's own way out takes a second, for which the command would wait."""
+    faults, screen, begun = scheduled([Fake("a", tmp_path, "slow to leave")])
+    assert (faults, screen.ended, begun) == ([], ["did a"], ["a"])
+    assert not (tmp_path / "taken apart").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are told in /proc")
+def test_what_a_process_computes_in_lies_in_huge_pages(tmp_path: Path):
+    if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        pytest.skip("this system gives none")
+    faults, screen, _ = scheduled([Fake("a", tmp_path, "large")])
+    assert (faults, screen.ended) == ([], ["did a"])
+    assert int((tmp_path / "huge").read_text()) >= 2048  # one of them: a system short of memory gives no more
 
 
 def test_a_full_disk_stops_at_the_first(tmp_path: Path):
