@@ -32,7 +32,7 @@ def _bench(effort: Effort, method: str) -> float:
     results = effort.work / method / "results"
     folders = ("--results", str(results), "--cache", str(effort.work / method / "cache"))
     device = effort.device.partition(":")[0]
-    words = [sys.executable, "-m", "benchmark", "run", "--method", method, "--device", device, *folders, *effort.bench]
+    words = [sys.executable, "-m", "benchmark", "run", "--method", method, "--device", device, *folders]
     taken = _seconds(words)
     if not (results / "table1.md").is_file():
         raise BadInput(f"the bench of METHOD={method} ended without a table in {results}")

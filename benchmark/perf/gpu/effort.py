@@ -33,7 +33,6 @@ class Effort:
     pretraining: int = 50_000  # drawn images, of imagenet12's 1.2 million
     processes: tuple[int, ...] = (1, 2, 4, 8)  # side by side
     epochs: tuple[int, int] = (20, 4)  # of a run of theirs at the stand-ins' size and at the paper's
-    bench: tuple[str, ...] = ()  # further options of benches
 
     def choice(self, profile: Profile) -> Choice:
         """Layout and batch norm, as a run has them; what is measured for it is kept for the other steps."""
