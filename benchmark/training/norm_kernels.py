@@ -56,7 +56,7 @@ def _merged(count, mean, squares):
     center = tl.sum(count * mean, 0) / total
     off = mean - center[None, :]
     slip = tl.sum(count * off, 0) / total
-    return center + slip, tl.sum(squares + count * off * off, 0) - total * slip * slip
+    return center + slip, tl.sum(squares + count * off * off, 0)
 
 
 @triton.jit
