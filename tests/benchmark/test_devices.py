@@ -132,6 +132,7 @@ def test_what_is_measured_on_a_device_and_what_is_null(kind: str, backend: Backe
 
 def test_amd_has_no_nvml(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=lambda: None))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: pytest.fail("it is no GPU of Nvidia"))
     assert Energy(torch.device("cuda", 0)).joules() is None
 
