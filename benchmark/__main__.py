@@ -301,5 +301,15 @@ def main(words: list[str] | None = None) -> int:
             return 1
 
 
+def _leave(code: int) -> None:
+    """End at once: all that was made is on disk, and Python would take torch apart for a second."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads on, or a full disk
+        code = code or 1
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -86,6 +86,18 @@ def test_broken_option_through_the_real_command_line(command):
     )
 
 
+@pytest.mark.parametrize(("words", "code"), [(["methods"], 0), (["score", "--file", "none.zip"], 2)])
+def test_a_command_that_is_done_is_gone_at_once(words: list[str], code: int, processes, tmp_path: Path):
+    """With torch in it Python's own way out takes a second; what was written is all there, and so is the exit code."""
+    left = "import atexit, runpy; atexit.register(open, 'taken apart', 'w')"
+    run = "runpy.run_module('benchmark', run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = processes.run([sys.executable, "-c", f"{left}; {run}", *words], cwd=tmp_path, env=environment)
+    assert done.returncode == code, done.stderr
+    assert ("res_adapter" in done.stdout) if code == 0 else ("none.zip" in done.stderr)
+    assert not (tmp_path / "taken apart").exists()
+
+
 def test_methods_are_listed_without_torch(processes):
     code = "import sys\nfrom benchmark.__main__ import main\nmain(['methods'])\nassert 'torch' not in sys.modules"
     done = processes.run([sys.executable, "-c", code], cwd=ROOT)
