@@ -3,8 +3,10 @@
 torch calls a GPU of AMD "cuda" too. What a device does not tell is None. No torch is loaded before it is asked.
 """
 
+import sys
 import time
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.errors import BadInput
@@ -15,16 +17,27 @@ if TYPE_CHECKING:
 NAMES = {"cuda": "CUDA device", "mps": "Apple GPU", "xpu": "Intel GPU"}
 """Devices that DEVICE= can name beside the CPU."""
 
+DEVICE_FILES = Path("/dev")
+
 
 def device_of(wanted: str) -> str:
     """The device to run on, such as "cuda:0", for DEVICE=auto, cpu or one of NAMES. Raises BadInput."""
-    if wanted == "cpu":
+    if wanted == "cpu" or (wanted == "auto" and not _driver()):
         return "cpu"
     seen = accelerator()
     if wanted in ("auto", seen):
         return f"{seen}:0" if seen else "cpu"
     other = f"the {NAMES[seen]}" if seen else "the CPU"
     raise BadInput(f"DEVICE={wanted}: torch sees no {NAMES[wanted]} here; leave DEVICE out to train on {other}")
+
+
+def _driver() -> bool:
+    """Whether the system may have a GPU's driver. Linux tells by its device files, which spares the import of torch.
+
+    They are those of Nvidia, of its small boards and of Windows' own Linux, of AMD and of Intel.
+    """
+    names = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd", "dri")
+    return sys.platform != "linux" or any(next(DEVICE_FILES.glob(name), None) for name in names)
 
 
 def accelerator() -> str | None:

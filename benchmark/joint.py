@@ -113,8 +113,8 @@ def train_together(joint: Joint, device: str, report: Report) -> None:
 def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
     (method,) = select(joint.method)
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
-    layout = networks.choice_of(joint.backbone, device).memory_format
-    opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=layout)
+    choice = networks.choice_of(joint.backbone, device)
+    opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=choice.memory_format)
     if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
         cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
         batches = Mixed({i.domain.name: opened(i) for i in cropped})
@@ -122,19 +122,20 @@ def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
         batches = InTurn({i.domain.name: opened(i) for i in joint.images})
     source, module = _build(joint, device, joint.seed)
     checkpoint = joint.path.with_suffix(".part")
-    history, clock = train(
-        module,
-        method,
-        Watched(batches, report),
-        recipe,
-        lr=joint.lr,
-        seed=joint.seed,
-        state=own_tensors(module, source),
-        checkpoint=checkpoint,
-        precision=profile.precision,
-        shared=shared,
-        report=report,
-    )
+    with choice.applied(module):
+        history, clock = train(
+            module,
+            method,
+            Watched(batches, report),
+            recipe,
+            lr=joint.lr,
+            seed=joint.seed,
+            state=own_tensors(module, source),
+            checkpoint=checkpoint,
+            precision=profile.precision,
+            shared=shared,
+            report=report,
+        )
     about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
     write_safetensors(joint.path, own_tensors(module, source), about)
     checkpoint.unlink(missing_ok=True)

@@ -106,7 +106,7 @@ def _computing(network: nn.Module, device: torch.device, precision: str, compile
     On a GPU in a stream of our own: only such a one can be captured.
     """
     with ExitStack() as stack:
-        if (half := half_of(precision)) is not None:
+        if (half := half_of(precision)) is not None and device.type != "cpu":  # on a CPU it saves nothing
             stack.enter_context(cast_once(network, half))
         if compile:
             stack.enter_context(compiled(network, device))

@@ -67,6 +67,14 @@ def backend(kind: str, monkeypatch) -> Backend:
     return made
 
 
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """In place of /dev; a driver seems to be there."""
+    monkeypatch.setattr(devices, "DEVICE_FILES", tmp_path)
+    (tmp_path / "nvidia0").touch()
+    return tmp_path
+
+
 def see(kind: str | None, monkeypatch) -> None:
     """Let torch see this accelerator."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
@@ -91,6 +99,19 @@ def test_without_an_accelerator_it_is_the_cpu(found: str | None, monkeypatch):
         BadInput, match=r"^DEVICE=mps: torch sees no Apple GPU here; leave DEVICE out to train on the CPU"
     ):
         devices.device_of("mps")
+
+
+@pytest.mark.parametrize("name", ["nvidiactl", "nvhost-gpu", "nvmap", "dxg", "kfd", "dri", None])
+def test_torch_is_asked_where_there_may_be_a_driver(name: str | None, files, monkeypatch):
+    """It need not be imported where none can be; a device that is named is always looked for."""
+    see("cuda", monkeypatch)
+    (files / "nvidia0").unlink()
+    (files / "null").touch()
+    if name:
+        (files / name).touch()
+    assert devices.device_of("auto") == ("cuda:0" if name else "cpu") and devices.device_of("cuda") == "cuda:0"
+    monkeypatch.setattr(devices.sys, "platform", "darwin")
+    assert devices.device_of("auto") == "cuda:0"
 
 
 def test_every_device_can_be_named():

@@ -1,9 +1,8 @@
 """What `make gpu` measures, on a CPU at tiny sizes: every line comes out, and each way is what its name says."""
 
 import collections
-import inspect
 import math
-import typing
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,21 @@ import torch
 
 from benchmark.perf import decathlon
 from benchmark.perf import network as net
-from benchmark.perf.gpu import benches, processes, rows, runs, steps, ways
+from benchmark.perf.gpu import benches, processes, rows, runs, steps
+from benchmark.perf.gpu import effort as effort_module
 from benchmark.perf.gpu.effort import Effort, Size
 from benchmark.perf.gpu.goals import GOALS
 from benchmark.perf.gpu.plan import PLAN
 from benchmark.perf.gpu.rows import Row
-from benchmark.profiles import Profile, profile
+from benchmark.perf.gpu.ways import streamed
+from benchmark.profiles import profile
 from benchmark.train import train
+from benchmark.training.choice import Choice
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.registry import select
 
 TINY = ("width=0.125", "shorter=16", "crop=16", "batch=4", "pretrain.batch=8")
-PRECISIONS = typing.get_args(typing.get_type_hints(Profile)["precision"])
 PAPER, STANDIN = Size("decathlon", (*TINY, "whole=16")), Size("standin", TINY)
 
 
@@ -53,7 +54,6 @@ def kept(function, effort: Effort) -> list[Row]:
     return found
 
 
-@pytest.mark.xfail("fp16" not in PRECISIONS, reason="no profile has fp16 yet", strict=True)
 def test_every_goal_is_of_one_line(quick, effort: Effort, monkeypatch):
     asked: collections.Counter = collections.Counter()
 
@@ -136,13 +136,13 @@ def test_peak_memory_is_of_the_default_and_of_the_eager_loop(effort: Effort, mon
 def test_an_epoch_of_the_papers_sizes_is_trained_as_a_run_is(name, method, monkeypatch):
     seen = {}
 
-    def spied(graphs, network, of, batches, recipe, **more):
+    def spied(network, of, batches, recipe, **more):
         x, y = next(batches.train(0, 0))
-        seen.update(x=x.shape, y=int(y.max()), state=more["state"].keys(), batch=recipe.batch, graphs=graphs)
+        seen.update(x=x.shape, y=int(y.max()), state=more["state"].keys(), batch=recipe.batch, graphs=more["graphs"])
         seen.update(precision=more["precision"], compile=more["compile"])
         return train(network, of, batches, recipe, **more)
 
-    monkeypatch.setattr(decathlon, "train_with", spied)
+    monkeypatch.setattr(decathlon, "train", spied)
     (chosen,) = select(method) if method else (None,)
     profiled = profile("decathlon", ["width=0.125", "precision=bf16"])
     found = decathlon.train_drawn(chosen, DOMAINS[name], 6, profiled, "cpu", epochs=3, graphs=False)
@@ -165,12 +165,12 @@ def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monke
     asked, ticks = {}, iter([100.0, 103.0])
     network = torch.nn.Identity()
 
-    def drawn(domain, images, chosen, device, batch):
-        asked["tested"] = images
+    def drawn(domain, images, chosen, device, batch, layout):
+        asked.update(tested=images, layout=layout)
         return "batches"
 
-    def trained(method, domain, images, chosen, device):
-        asked["images"] = images
+    def trained(method, domain, images, chosen, device, choice):
+        asked.update(images=images, choice=choice)
         return decathlon.Trained(network, {}, [], images, [20.0, 2.0])
 
     monkeypatch.setattr(decathlon, "train_drawn", trained)
@@ -178,10 +178,11 @@ def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monke
     monkeypatch.setattr(decathlon, "served", lambda of: of)
     monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: asked.update(evaluated=of))
     monkeypatch.setattr(decathlon.time, "perf_counter", lambda: next(ticks))
-    (method,) = select("par_adapter")
-    found = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", 0.5)
+    (method,), choice = select("par_adapter"), Choice("contiguous", "plain")
+    found = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", choice, 0.5)
     assert found == 20.0 + 119 * 2.0 + 3.0
     train_images, tested, _ = DOMAINS["svhn"].counts
+    assert asked.pop("choice") == choice and asked.pop("layout") == torch.contiguous_format
     assert asked == {"images": round(train_images / 2), "tested": round(tested / 2), "evaluated": network}
 
 
@@ -199,7 +200,7 @@ def test_streamed_batches_have_no_room_on_a_device(monkeypatch):
     chosen = STANDIN.profile()
     resident = lambda: decathlon.drawn(DOMAINS["dtd"], 4, chosen, "cpu", 4)._resident
     assert resident() is not None
-    with ways.streamed():
+    with streamed():
         assert resident() is None
     assert resident() is not None
 
@@ -212,14 +213,21 @@ def test_processes_side_by_side_begin_together(effort: Effort):
     assert all(row.ours_value > 0 for row in found) and math.isclose(found[1].other_value, found[0].ours_value)
 
 
-@pytest.mark.xfail(
-    "graphs" not in inspect.signature(train).parameters, reason="train() takes no `graphs` yet", strict=True
-)
-def test_the_loop_is_told_of_graphs(monkeypatch):
-    told = {}
-    monkeypatch.setattr(ways, "train", lambda *of, **named: told.update(named))
-    ways.train_with(False, None, lr=1.0)
-    assert told == {"graphs": False, "lr": 1.0}
+@pytest.mark.parametrize("graphs", [None, False])
+def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeypatch):
+    """And computes in the layout and with the norm that a run has."""
+    told, applied = [], []
+
+    def loop(network, method, batches, recipe, **named):
+        told.append(named["graphs"])
+        assert batches.layout == torch.contiguous_format and applied == [network]
+        return [], None
+
+    monkeypatch.setattr(decathlon, "train", loop)
+    monkeypatch.setattr(effort_module, "chosen", lambda *of: Choice("contiguous", "plain"))
+    monkeypatch.setattr(Choice, "applied", lambda self, network: nullcontext(applied.append(network)))
+    steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
+    assert told == [graphs]
 
 
 def test_a_bench_is_the_command_with_empty_folders(effort: Effort, monkeypatch):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark import devices
 from benchmark.nvml import millijoules
 from benchmark.plan import standins
-from benchmark.provenance import device_name
 from benchmark.records import read_records
 from benchmark.serve import MultiDomain
 from methods.registry import entries
@@ -32,7 +32,7 @@ def numbers(results: Path) -> dict[str, tuple]:
 
 def test_a_bench_with_one_worker_ends_in_its_tables(one: Path, device: str):
     records = read_records([one])
-    assert len(records) == 4 and {r["device"] for r in records} == {device_name(device)}
+    assert len(records) == 4 and {r["device"] for r in records} == {devices.name(device)}
     assert all(math.isfinite(r["history"][-1]["loss"]) and r["top1"] > 0 for r in records)
     table = (one / "table1.md").read_text()
     assert "Res. adapt." in table and "Parallel res. adapt." in table

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from benchmark import devices
 from benchmark.measured import load, now
-from benchmark.provenance import ROOT, device_name, kernels
+from benchmark.provenance import ROOT, kernels
 from datasets.cores import cores
 from datasets.errors import BadInput
 
@@ -21,7 +22,7 @@ FACTS = {"card": str, "driver": str | None, "kernels": str, "processors": int, "
 
 def facts(device: str) -> dict:
     """Here and now; `driver` is null where NVML does not tell it, as on an AMD card."""
-    here = {"card": device_name(device), "driver": _driver(), "kernels": json.dumps(kernels(device))}
+    here = {"card": devices.name(device), "driver": _driver(), "kernels": json.dumps(kernels(device))}
     return now() | here | {"processors": cores()} | when()
 
 
