@@ -113,7 +113,7 @@ class Static:
         self._rates = self._at = torch.empty(0)
         self._keeps_gradients = type(step.method).after_step is not Method.after_step
         self._gradients: dict[Shape, list[Tensor | None]] = {}
-        self._replays = Replays(self._once, refused) if capture else None
+        self._replays = Replays(refused) if capture else None
 
     @property
     def kind(self) -> str:
@@ -127,9 +127,11 @@ class Static:
             self._at = torch.zeros(1, dtype=torch.int64, device=self._device)
         self._rates.copy_(rates)
         self._at.zero_()
-        run = self._replays or self._once
         for shape in self._batches.epoch(seed, epoch):
-            run(shape)
+            if self._replays is None:
+                self._once(shape)
+            else:
+                self._replays(self._once, shape)
             if self._keeps_gradients:
                 self._show_gradients(shape)
             yield shape.images

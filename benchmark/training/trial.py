@@ -31,9 +31,8 @@ def measure(profile: Profile, device: str, choices: Collection[Choice]) -> dict[
         stack.enter_context(_stream(where))
         steps = {}
         for choice in choices:
-            with contextlib.suppress(
-                Exception
-            ):  # no memory, no compiler, no such kernel: whatever it is, it is left out
+            # No memory, no compiler, no such kernel: whatever it is, it is left out.
+            with contextlib.suppress(Exception):
                 step = _Step(profile, choice, where, stack)
                 for _ in range(WARM_UP):
                     step()
@@ -90,10 +89,13 @@ class _Step:
         if device.type == "cuda":
             from benchmark.training.graph import Replays
 
-            self._replays = Replays(self._work, lambda why: None)
+            self._replays = Replays(lambda why: None)
 
     def __call__(self) -> None:
-        (self._replays or self._work)(len(self._y))
+        if self._replays is None:
+            self._work(len(self._y))
+        else:
+            self._replays(self._work, len(self._y))
 
     def _work(self, images: int) -> None:
         with autocast(self._device, self._precision):

@@ -26,12 +26,27 @@ def add_to_centre(weight: Tensor, side: Tensor) -> Tensor:
     return out
 
 
+def rounded_sum(weight: Tensor, side: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same in a lower precision, in the layout of `weight`: each tap is rounded once, the centre as a sum.
+
+    Without gradients, in two kernels: a GPU's step is made of such small ones, too.
+    """
+    out = weight.to(dtype)
+    row, column = weight.shape[2] // 2, weight.shape[3] // 2
+    torch.add(weight[:, :, row, column], side[:, :, 0, 0], out=out[:, :, row, column])
+    return out
+
+
 class _CentreTap(torch.autograd.Function):
-    """conv(x, W + A in the centre) with gradients for x and A alone: W is frozen."""
+    """conv(x, W + A in the centre) with gradients for x and A alone: W is frozen.
+
+    In `half` precision where that is not None: autocast does not reach into a function's backward pass.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, side, bias, stride, padding, dilation):
-        kernel = add_to_centre(weight, side)
+    def forward(ctx, x, weight, side, bias, stride, padding, dilation, half):
+        kernel = add_to_centre(weight, side) if half is None else rounded_sum(weight, side, half)
+        x = x.to(kernel.dtype)
         ctx.save_for_backward(x, kernel)
         ctx.geometry = stride, padding, dilation
         return F.conv2d(x, kernel, bias, stride, padding, dilation)
@@ -48,7 +63,12 @@ class _CentreTap(torch.autograd.Function):
             )[0]
         if ctx.needs_input_grad[2]:
             grad_side = weight_gradient(grad, x[:, :, :: stride[0], :: stride[1]])[:, :, None, None]
-        return grad_x, None, grad_side, None, None, None, None
+        return grad_x, None, grad_side, None, None, None, None, None
+
+
+def _half(device: str) -> torch.dtype | None:
+    """What autocast computes in on a kind of device; None where it is off."""
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 class Beside(Adapter):
@@ -65,10 +85,13 @@ class Beside(Adapter):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
+        conv, half = self.conv, _half(x.device.type)
+        # In bf16 a CPU computes both: its records are of that rounding.
+        fast = self.fused and (half is None or x.device.type != "cpu")
         frozen = not any(p.requires_grad for p in conv.parameters())
         if fast and frozen and centred(conv) and conv.padding_mode == "zeros":
-            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, conv.stride, conv.padding, conv.dilation)
+            geometry = conv.stride, conv.padding, conv.dilation
+            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, *geometry, half)
         # Sliced, not strided: the weight gradient of a strided 1x1 in channels_last can write past its
         # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
         return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.beside())

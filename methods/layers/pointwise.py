@@ -12,8 +12,11 @@ def large(y: Tensor, channels: int) -> bool:
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """(cout, cin): the sum over images and places of grad (N, cout, H, W) times x (N, cin, H, W)."""
-    if large(grad, x.shape[1]):
+    """(cout, cin): the sum over images and places of grad (N, cout, H, W) times x (N, cin, H, W).
+
+    On a GPU by the convolution's kernel, which divides the long sum among its processors.
+    """
+    if grad.device.type != "cpu" or large(grad, x.shape[1]):
         like = grad.new_empty(grad.shape[1], x.shape[1], 1, 1)  # no value of it is read
         return torch.ops.aten.convolution_backward(
             grad, x, like, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
@@ -25,4 +28,4 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 def first_order() -> None:
     """At the head of a backward that has no derivative itself: RuntimeError where one is asked for (`create_graph`)."""
     if torch.is_grad_enabled():
-        raise RuntimeError("a fused adapter has no second derivative; set `fused = False` on it")
+        raise RuntimeError("a fused layer has no second derivative; set `fused = False` on an adapter")
