@@ -17,8 +17,7 @@ def work(
     todo: list[Cell],
     results: Path,
     provenance: Provenance,
-    device: str,
-    workers: int,
+    pool: Workers,
     screen: Screen,
     faults: list[str],
 ) -> None:
@@ -30,15 +29,15 @@ def work(
     """
     jobs = jobs_for(todo, results, provenance)
     screen.expect(sum(job.work for job in jobs))
-    if text := warning(todo[0].profile.precision, device):  # of one command, one profile
+    if text := warning(todo[0].profile.precision, pool.device):  # of one command, one profile
         screen.say(text)
     try:
-        with Workers(workers, device) as pool:
-            _Schedule(jobs, pool, screen, faults).run()
+        _Schedule(jobs, pool, screen, faults).run()
     except BaseException:
+        pool.end(now=True)
         for cache in {cell.backbone.cache.parent for cell in todo}:  # of processes that were killed while they wrote
             sweep(results, cache)
-        sweep_notes(device)
+        sweep_notes(pool.device)
         raise
 
 

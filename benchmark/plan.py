@@ -74,6 +74,8 @@ class Data:
 Told = Callable[[str, str, int, int], None]
 """progress(what, domain, done, of)"""
 
+DECODING = "decoding images once"
+
 
 def standins(cache: Path, told: Told = lambda *_: None) -> Path:
     """The folder of the drawn stand-ins, in the official layout; drawn if they are not there yet."""
@@ -154,7 +156,7 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
     def count(domain: str, more: int) -> None:
         nonlocal done
         done += more
-        told("decoding images once", domain, done, images)
+        told(DECODING, domain, done, images)
 
     for splits in annotated.values():
         for split in splits:
@@ -168,7 +170,7 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
             if done == before:  # it was there already
                 images -= len(split)
     if done:
-        told("decoding images once", "", done, done)  # ends the bar where the last packs were there
+        told(DECODING, "", done, done)  # ends the bar where the last packs were there
     if bad:
         raise _unread(request, root, bad)
     noted = manifests_drawn(root) if request.data is None else {}

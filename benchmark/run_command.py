@@ -15,7 +15,7 @@ from benchmark import plan, superseded, table_files, tables
 from benchmark.asked import asked_methods
 from benchmark.backbones.shapes import shapes_named
 from benchmark.cells import Cell
-from benchmark.devices import device_of
+from benchmark.devices import device_of, on_cpu
 from benchmark.faults import told_at_the_end
 from benchmark.finished import make_way, shown_last, sound_records
 from benchmark.given import read_given
@@ -31,7 +31,9 @@ from benchmark.records import read_frame, sweep
 from benchmark.runs.side_by_side import default_workers
 from benchmark.schema import TAKEN
 from benchmark.screen import Screen
+from benchmark.workers import Workers
 from datasets.catalogue import DOMAINS
+from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import temporary_name, write_all
 from datasets.text import printable
@@ -52,13 +54,13 @@ def run(args: Namespace) -> int:
 
 def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
-    with Screen() as screen:
+    with Screen() as screen, Workers(args.workers or cores(), device) as pool:
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         request = able(request, select_named(args.method), screen)
-        data = plan.open_data(request, screen.preparing, screen.say)
+        data = plan.open_data(request, _preparing(request, screen, pool), screen.say)
         asked = plan.cells(request, data, request.methods, request.seeds)
         with screen.busy("reading the records"):
             finished = sound_records(results, screen.say)
@@ -67,10 +69,10 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
             lend((cell.backbone for cell in todo), SHIPPED / "backbones", screen.say)
-            workers = args.workers or default_workers(device, todo)
-            provenance = Provenance.here(data, workers, command())
+            pool.count = args.workers or default_workers(device, todo)
+            provenance = Provenance.here(data, pool.count, command())
             check_known(todo, provenance)
-            work(todo, results, provenance, device, workers, screen, faults)
+            work(todo, results, provenance, pool, screen, faults)
         shown = [cell.hash for cell in asked + helping]
         with screen.busy("making the tables of all records"):
             frame = shown_last(results, shown)
@@ -94,6 +96,18 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
             f"Without labels, so predicted and in no table: the test split of {names}. `make submit` packs it.",
             markup=False,
         )
+
+
+def _preparing(request: plan.Request, screen: Screen, pool: Workers) -> plan.Told:
+    """Shows what is prepared; while images are decoded, which one core does, a CPU's workers start on the others."""
+    runs = len(request.methods) * len(request.seeds) * len(request.domains or DOMAINS)
+
+    def told(what: str, domain: str, done: int, of: int) -> None:
+        if what == plan.DECODING and on_cpu(pool.device):
+            pool.prepare(runs)
+        screen.preparing(what, domain, done, of)
+
+    return told
 
 
 def shipped(say: Callable[[str], None]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from benchmark.provenance import Provenance
 from benchmark.records import read_records, write_table
 from benchmark.run_command import able, command, ready
 from benchmark.screen import Screen
+from benchmark.workers import Workers
 from datasets.cores import cores
 from datasets.errors import BadInput
 from datasets.io import write_bytes
@@ -84,7 +85,8 @@ def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[di
         where = Provenance.here(data, cores(), command())
         check_known(todo, where)
         if todo:
-            work(todo, args.results, where, "cpu", cores(), screen, faults)
+            with Workers(cores(), "cpu") as pool:
+                work(todo, args.results, where, pool, screen, faults)
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
     rows = []
     for (method, rate), some in cells.items():

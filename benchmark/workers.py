@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -105,6 +106,10 @@ def _serve(pipe: connection.Connection, device: str) -> None:
             job = pipe.recv()
         except EOFError:
             break
+        if job is None:  # there will be one
+            with suppress(Exception):  # whatever is wrong, the job tells it
+                import benchmark.cell  # noqa: F401
+            continue
         end = outcome(job, device, Home(pipe.send))
         pipe.send(end._replace(job=None))
         if end.death:  # what it still holds would be the next one's want
@@ -135,6 +140,11 @@ class _Worker:
         self.job = job
         return True
 
+    def prepare(self) -> None:
+        """Let it import what a job needs. Where it died a job will find that."""
+        with suppress(OSError):
+            self.pipe.send(None)
+
     def next(self) -> Told | Ended:
         """What it has to say; its death is the end of its job."""
         job = self.job
@@ -164,10 +174,10 @@ def how_it_died(code: int) -> str:
 
 
 class Workers:
-    """Up to `count` processes, started as they are needed; used as a context manager."""
+    """Up to `count` processes for jobs on a device, started as they are needed; used as a context manager."""
 
     def __init__(self, count: int, device: str):
-        self._count, self._device = count, device
+        self.count, self.device = count, device
         self._queue: deque[Job] = deque()
         self._idle: list[_Worker] = []
         self._busy: dict[connection.Connection, _Worker] = {}
@@ -177,8 +187,20 @@ class Workers:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        for worker in self._idle + list(self._busy.values()):
-            worker.end(now=kind is not None)
+        self.end(now=kind is not None)
+
+    def end(self, now: bool) -> None:
+        """Let them go, or kill them `now`."""
+        workers, self._idle, self._busy = self._idle + list(self._busy.values()), [], {}
+        for worker in workers:
+            worker.end(now)
+
+    def prepare(self, most: int) -> None:
+        """Start up to `most` of them now, and let them import what jobs need, where none is started yet."""
+        if not self._idle and not self._busy:
+            for _ in range(min(most, self.count)):
+                self._idle.append(_Worker(self.device))
+                self._idle[-1].prepare()
 
     def submit(self, job: Job) -> None:
         """Jobs begin in this order."""
@@ -187,7 +209,7 @@ class Workers:
     def events(self) -> Iterator[Told | Ended]:
         """What happens, as it happens, until all jobs ended, those submitted meanwhile too."""
         while self._queue or self._busy:
-            while self._queue and len(self._busy) < self._count:
+            while self._queue and len(self._busy) < self.count:
                 self._begin(self._queue.popleft())
             for pipe in connection.wait(list(self._busy)):
                 worker = self._busy[pipe]
@@ -207,7 +229,7 @@ class Workers:
                 break
             worker.end(now=True)
         else:
-            worker = _Worker(self._device)
+            worker = _Worker(self.device)
             self._idle.append(worker)  # so that it is ended whatever happens before it is busy
             worker.begin(job)
             self._idle.remove(worker)

@@ -15,6 +15,7 @@ from benchmark.jobs import _Schedule
 from benchmark.workers import Workers, memory_is_out
 from datasets import io
 from datasets.errors import BadInput, Unwritable
+from tests.processes import gone
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,6 +152,24 @@ def test_a_process_that_dies_while_it_waits_is_replaced(tmp_path: Path):
             assert end.result == key
             pool._idle[0].process.kill()
             pool._idle[0].process.join()
+
+
+def test_processes_that_are_prepared_are_the_ones_that_do_the_jobs(tmp_path: Path):
+    """And without a job they are ended with the others."""
+    with Workers(2, "cpu") as pool:
+        pool.prepare(most=9)
+        processes = [worker.process for worker in pool._idle]
+        pool.prepare(most=9)
+        assert [worker.process for worker in pool._idle] == processes and len(processes) == 2
+        pool.submit(Fake("a", tmp_path))
+        *_, end = pool.events()
+        assert end.result == "a" and {worker.process for worker in pool._idle} == set(processes)
+        ended = [gone(process.pid) for process in processes]
+    for wait in ended:
+        wait()
+    with Workers(9, "cpu") as pool:
+        pool.prepare(most=1)
+        assert len(pool._idle) == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES])
