@@ -138,13 +138,15 @@ class Checkpoint:
             history = json.loads(about["history"])
             for name, tensor in self.state.items():
                 tensor.copy_(tensors[f"state/{name}"])
+            # As torch's own loader has it: these have all of their state where the parameter is.
+            away = any(group.get("fused") or group.get("capturable") for group in self.optimiser.param_groups) or None
             for entry, saved in tensors.items():
                 part, _, rest = entry.partition("/")
                 if part == "optimiser":
                     key, _, name = rest.partition("/")
                     p = self.trained[name]
                     like = p if saved.shape == p.shape else saved  # in the parameter's memory layout
-                    self.optimiser.state[p][key] = torch.empty_like(like).copy_(saved)
+                    self.optimiser.state[p][key] = torch.empty_like(like, device=away and p.device).copy_(saved)
             return history
         except (FileNotFoundError, NotADirectoryError):
             return []

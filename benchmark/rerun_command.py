@@ -25,6 +25,7 @@ from benchmark.records import read_record, read_records
 from benchmark.run_command import command, ready
 from benchmark.screen import Screen
 from benchmark.training.choice import Choice
+from benchmark.workers import Workers
 from datasets.catalogue import DOMAINS
 from datasets.errors import BadInput
 from methods.registry import select
@@ -50,7 +51,8 @@ def run(args: Namespace) -> int:
             screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
         check_known([cell], provenance)
-        work([cell], place, provenance, device, 1, screen, faults)
+        with Workers(1, device) as pool:
+            work([cell], place, provenance, pool, screen, faults)
     if faults:
         return 2
     for trained in (cell.backbone.path if cell.source_cell else None, cell.joint and cell.joint.path):

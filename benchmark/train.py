@@ -19,6 +19,7 @@ from benchmark.schedule import learning_rate
 from benchmark.sharing import Shared
 from benchmark.timing import Clock
 from benchmark.training.frozen_casts import cast_once
+from benchmark.training.graph import own_stream
 from benchmark.training.scaling import Scaling
 from benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from datasets.errors import BadInput
@@ -111,7 +112,7 @@ def _computing(network: nn.Module, device: torch.device, precision: str, compile
         if compile:
             stack.enter_context(compiled(network, device))
         if device.type == "cuda":
-            mine = torch.cuda.Stream(device)
+            mine = own_stream(device)
             mine.wait_stream(torch.cuda.current_stream(device))
             stack.callback(torch.cuda.current_stream(device).wait_stream, mine)
             stack.enter_context(torch.cuda.stream(mine))
@@ -124,7 +125,7 @@ def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: C
     capture = device.type == "cuda"
     able = step.method.captured and takes_tensors(step.optimiser)
     if graphs is None and capture and not able:
-        note(f"{name}: its step makes choices on the host, so it is not replayed as a CUDA graph and takes longer")
+        note(f"{name}: its step needs the host, so it is not replayed as a CUDA graph and takes longer")
     if not (capture if graphs is None else graphs) or not able:
         return Eager(step, batches)
 
@@ -135,10 +136,14 @@ def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: C
 
 
 def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
-    """(steps, groups) float64: the learning rates of an epoch of so many steps."""
+    """(steps, groups) float64: the learning rates of an epoch of so many steps.
+
+    Rounded to float32 where a captured step has them so: CUDA's fused SGD multiplies by a number in double precision.
+    """
     scales = [group.get("scale", 1.0) for group in optimiser.param_groups]
     rates = [learning_rate(recipe, lr, epoch * steps + i, recipe.epochs * steps) for i in range(steps)]
-    return torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
+    found = torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
+    return found.float().double() if takes_tensors(optimiser) else found
 
 
 def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:

@@ -7,14 +7,17 @@ measured: channels_last was the faster one in every measurement (results/perf.md
 
 import contextlib
 import fcntl
+import hashlib
 import json
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark import devices
 from benchmark.profiles import Profile
+from datasets.errors import BadInput
 from datasets.io import write_bytes
 
 if TYPE_CHECKING:
@@ -54,10 +57,15 @@ class Trial(NamedTuple):
 
     ms: float  # of a training step
     loss: float
+    gradient: float  # the length of what is trained's
 
 
 Measure = Callable[[Profile, str, Collection[Choice]], dict[Choice, Trial]]
 """measure(profile, device, choices): a trial of each that can be computed there."""
+
+
+_HERE: dict[tuple[Path, str], Choice] = {}
+"""What this process chose where not all could be measured: a run asks several times."""
 
 
 def usual(network: str, device: str) -> Choice:
@@ -79,29 +87,48 @@ def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, mea
     if given is not None:
         return given if fused else Choice(given.layout, "plain")
     choices = [Choice(layout, norm) for layout in LAYOUTS for norm in (NORMS if fused else NORMS[:1])]
-    cache.mkdir(parents=True, exist_ok=True)
     path, key = cache / FILE, _key(profile, device)
-    with open(cache / LOCK, "w") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    with _lock(cache):
         kept = _read(path)
         if (found := _choice(kept.get(key))) in choices:
             return found
         if measure is None:
             from benchmark.training.trial import measure
+        if (path, key) in _HERE:
+            return _HERE[path, key]
         trials = measure(profile, device, choices)
-        if plain not in trials:  # no memory left, as it seems: nothing is known for the next time
-            return plain
-        best = fastest(trials, plain, NEAR[profile.precision])
+        best = fastest(trials, plain, NEAR[profile.precision]) if plain in trials else plain
+        if len(trials) < len(choices):  # no memory left, as it seems: nothing is known for another process
+            _HERE[path, key] = best
+            return best
         told = {f"{choice.layout}, {choice.norm}": trial._asdict() for choice, trial in trials.items()}
         kept[key] = {"layout": best.layout, "norm": best.norm, "trials": told}
         write_bytes(json.dumps(kept, indent=1).encode(), path, "CACHE")
     return best
 
 
+@contextlib.contextmanager
+def _lock(cache: Path) -> Iterator[None]:
+    """Within, no other process measures for this cache. Raises BadInput where it cannot be written."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        gate = open(cache / LOCK, "w")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise BadInput(f"{cache} cannot be written ({error.strerror}); name another folder with CACHE=") from None
+    with gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+
+
 def fastest(trials: dict[Choice, Trial], plain: Choice, near: float) -> Choice:
-    """The choice of the fewest ms whose loss is that of `plain`; `plain` where nothing is faster by MARGIN."""
-    wanted = trials[plain].loss
-    sound = {choice: trial.ms for choice, trial in trials.items() if abs(trial.loss - wanted) <= near * abs(wanted)}
+    """The choice of the fewest ms whose loss and gradient are those of `plain`; `plain` where none is MARGIN faster."""
+    wanted = trials[plain]
+    sound = {
+        choice: trial.ms
+        for choice, trial in trials.items()
+        if math.isclose(trial.loss, wanted.loss, rel_tol=near)
+        and math.isclose(trial.gradient, wanted.gradient, rel_tol=10 * near)
+    }
     best = min(sound, key=sound.get, default=plain)
     return best if sound.get(best, trials[plain].ms) * MARGIN < trials[plain].ms else plain
 
@@ -121,6 +148,8 @@ def _key(profile: Profile, device: str) -> str:
     size = f"width {profile.width:g}, {profile.crop} px, batch {profile.adapt.batch}"
     how = [profile.precision, "deterministic" if profile.deterministic else "not deterministic"]
     how += ["compiled"] * profile.compile
+    kernels = hashlib.sha256(Path(__file__).with_name("norm_kernels.py").read_bytes()).hexdigest()[:8]
+    how.append(f"kernels {kernels}")
     return ", ".join([devices.name(device), f"torch {torch.__version__}", profile.network, size, *how])
 
 

@@ -12,10 +12,21 @@ class Scaling:
     """A GradScaler, and the number of steps it skipped."""
 
     def __init__(self, device: torch.device):
-        self._scaler = torch.amp.GradScaler(device.type)
         self._one = torch.ones((), device=device)
-        self._scaler.scale(self._one)  # makes its tensors
+        self._make()
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)
+
+    def _make(self) -> None:
+        self._scaler = torch.amp.GradScaler(self._one.device.type)
+        self._scaler.scale(self._one)  # makes its tensors
+
+    def recover(self, optimiser: torch.optim.Optimizer) -> None:
+        """After a `step` that was broken off: the scale and its growth are as before it. Waits for the device."""
+        state = self.state()
+        self._make()
+        self.load(state)
+        for name in ("grad_scale", "found_inf"):  # what the scaler lends an optimiser for its step
+            vars(optimiser).pop(name, None)
 
     def begin(self) -> None:
         """An epoch: the count of skipped steps starts at 0."""

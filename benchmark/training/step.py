@@ -62,6 +62,11 @@ class Step:
             row |= {"skipped": self.scaling.skipped(), "loss_scale": self.scaling.state()}
         return row
 
+    def recover(self) -> None:
+        """After a step that was broken off on the host, and of which the device did nothing."""
+        if self.scaling:
+            self.scaling.recover(self.optimiser)
+
     def train_on(self, x, y: Tensor) -> None:
         """One step. Launches work alone: nothing waits for the device."""
         with self.autocast():
@@ -131,7 +136,7 @@ class Static:
             if self._replays is None:
                 self._once(shape)
             else:
-                self._replays(self._once, shape)
+                self._replays(self._once, shape, self._step.recover)
             if self._keeps_gradients:
                 self._show_gradients(shape)
             yield shape.images
@@ -153,8 +158,9 @@ class Static:
 
 
 def takes_tensors(optimiser: torch.optim.Optimizer) -> bool:
-    """Whether its learning rate may be a tensor that it does not read on the host: fused ones, and capturable ones."""
-    return all(group.get("fused") or group.get("capturable") for group in optimiser.param_groups)
+    """Whether its step can be captured, with a learning rate that is a tensor: fused SGD's, and capturable ones."""
+    fused = isinstance(optimiser, torch.optim.SGD)
+    return all((fused and group["fused"]) or group.get("capturable") for group in optimiser.param_groups)
 
 
 def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:

@@ -1,4 +1,4 @@
-"""Training steps in several memory layouts and batch norms, timed in turns on the device."""
+"""Training steps in several memory layouts and batch norms, timed on the device."""
 
 import contextlib
 import math
@@ -12,6 +12,7 @@ from benchmark import devices, networks
 from benchmark.precision import autocast
 from benchmark.profiles import Profile
 from benchmark.training.choice import Choice, Trial
+from benchmark.training.graph import Replays, own_stream
 from methods.registry import select
 
 CLASSES = 100
@@ -19,36 +20,38 @@ WARM_UP, ROUNDS, STEPS = 5, 5, 5  # steps before the first round; rounds; steps 
 
 
 def measure(profile: Profile, device: str, choices: Collection[Choice]) -> dict[Choice, Trial]:
-    """The median over the rounds of a step's ms, and the loss, of each choice that can be computed here.
+    """The median over the rounds of a step's ms, loss and gradient, of each choice that can be computed here.
 
     Images are drawn, and the network has drawn weights that stay as they are. The random numbers of a run stay as they
     are, too.
     """
-    where = torch.device(device)
-    ms: dict[Choice, list[float]] = {}
+    where, found = torch.device(device), {}
+    for choice in choices:
+        # No memory, no compiler, no such kernel, no capture: whatever it is, it is left out.
+        with contextlib.suppress(Exception), devices.keeping_random_numbers(where), _stream(where):
+            trial = _trial(profile, choice, where)
+            if math.isfinite(trial.loss):
+                found[choice] = trial
+        devices.free_cached(where)  # one after the other: a small GPU has no room for all
+    return found
+
+
+def _trial(profile: Profile, choice: Choice, device: torch.device) -> Trial:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(devices.keeping_random_numbers(where))
-        stack.enter_context(_stream(where))
-        steps = {}
-        for choice in choices:
-            # No memory, no compiler, no such kernel: whatever it is, it is left out.
-            with contextlib.suppress(Exception):
-                step = _Step(profile, choice, where, stack)
-                for _ in range(WARM_UP):
-                    step()
-                steps[choice] = step
-        for _ in range(ROUNDS):
-            for choice, step in steps.items():
-                ms.setdefault(choice, []).append(_ms(step, where))
-        found = {choice: Trial(statistics.median(ms[choice]), step.loss.item()) for choice, step in steps.items()}
-        steps.clear()
-    devices.free_cached(where)
-    return {choice: trial for choice, trial in found.items() if math.isfinite(trial.loss)}
+        step = _Step(profile, choice, device, stack)
+        for _ in range(WARM_UP):
+            step()
+        ms = statistics.median(_ms(step, device) for _ in range(ROUNDS))
+        return Trial(ms, step.loss.item(), step.gradient.item())
+
+
+def _refused(why: str) -> None:
+    raise RuntimeError(why)
 
 
 def _stream(device: torch.device) -> contextlib.AbstractContextManager:
     """A stream of our own, as a capture needs it."""
-    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else contextlib.nullcontext()
+    return torch.cuda.stream(own_stream(device)) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _ms(step: "_Step", device: torch.device) -> float:
@@ -84,18 +87,16 @@ class _Step:
         self._x = torch.randn(shape).to(**to)
         self._y = torch.randint(CLASSES, shape[:1]).to(device)
         self._device, self._precision = device, profile.precision
-        self.loss = torch.zeros((), device=device)
+        self.loss, self.gradient = (torch.zeros((), device=device) for _ in range(2))
         self._replays = None
         if device.type == "cuda":
-            from benchmark.training.graph import Replays
-
-            self._replays = Replays(lambda why: None)
+            self._replays = Replays(_refused)
 
     def __call__(self) -> None:
         if self._replays is None:
             self._work(len(self._y))
         else:
-            self._replays(self._work, len(self._y))
+            self._replays(self._work, len(self._y), lambda: None)
 
     def _work(self, images: int) -> None:
         with autocast(self._device, self._precision):
@@ -104,3 +105,5 @@ class _Step:
         value.backward()
         self._optimiser.step()
         self.loss.copy_(value.detach())
+        gradients = [p.grad.norm() for group in self._optimiser.param_groups for p in group["params"]]
+        self.gradient.copy_(torch.stack(gradients).norm())

@@ -21,32 +21,19 @@ def centred(conv: nn.Conv2d) -> bool:
 
 def add_to_centre(weight: Tensor, side: Tensor) -> Tensor:
     """(cout, cin, k, l) kernel plus a (cout, cin, 1, 1) one in its middle."""
-    out = weight.clone(memory_format=torch.contiguous_format)
+    # On a CPU the convolution orders its weights by itself; a GPU's wants them in the layout of its input.
+    kept = torch.contiguous_format if weight.device.type == "cpu" else torch.preserve_format
+    out = weight.clone(memory_format=kept)
     out[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += side[:, :, 0, 0]
     return out
 
 
-def rounded_sum(weight: Tensor, side: Tensor, dtype: torch.dtype) -> Tensor:
-    """The same in a lower precision, in the layout of `weight`: each tap is rounded once, the centre as a sum.
-
-    Without gradients, in two kernels: a GPU's step is made of such small ones, too.
-    """
-    out = weight.to(dtype)
-    row, column = weight.shape[2] // 2, weight.shape[3] // 2
-    torch.add(weight[:, :, row, column], side[:, :, 0, 0], out=out[:, :, row, column])
-    return out
-
-
 class _CentreTap(torch.autograd.Function):
-    """conv(x, W + A in the centre) with gradients for x and A alone: W is frozen.
-
-    In `half` precision where that is not None: autocast does not reach into a function's backward pass.
-    """
+    """conv(x, W + A in the centre) with gradients for x and A alone: W is frozen."""
 
     @staticmethod
-    def forward(ctx, x, weight, side, bias, stride, padding, dilation, half):
-        kernel = add_to_centre(weight, side) if half is None else rounded_sum(weight, side, half)
-        x = x.to(kernel.dtype)
+    def forward(ctx, x, weight, side, bias, stride, padding, dilation):
+        kernel = add_to_centre(weight, side)
         ctx.save_for_backward(x, kernel)
         ctx.geometry = stride, padding, dilation
         return F.conv2d(x, kernel, bias, stride, padding, dilation)
@@ -63,12 +50,7 @@ class _CentreTap(torch.autograd.Function):
             )[0]
         if ctx.needs_input_grad[2]:
             grad_side = weight_gradient(grad, x[:, :, :: stride[0], :: stride[1]])[:, :, None, None]
-        return grad_x, None, grad_side, None, None, None, None, None
-
-
-def _half(device: str) -> torch.dtype | None:
-    """What autocast computes in on a kind of device; None where it is off."""
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return grad_x, None, grad_side, None, None, None, None
 
 
 class Beside(Adapter):
@@ -85,13 +67,10 @@ class Beside(Adapter):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, half = self.conv, _half(x.device.type)
-        # In bf16 a CPU computes both: its records are of that rounding.
-        fast = self.fused and (half is None or x.device.type != "cpu")
+        conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
         frozen = not any(p.requires_grad for p in conv.parameters())
         if fast and frozen and centred(conv) and conv.padding_mode == "zeros":
-            geometry = conv.stride, conv.padding, conv.dilation
-            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, *geometry, half)
+            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, conv.stride, conv.padding, conv.dilation)
         # Sliced, not strided: the weight gradient of a strided 1x1 in channels_last can write past its
         # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
         return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.beside())

@@ -187,12 +187,18 @@ class Inline:
     """In place of the worker processes: every job is done in this one, when its turn comes."""
 
     def __init__(self, count: int, device: str):
-        self.device, self.queue = device, []
+        self.count, self.device, self.queue = count, device, []
 
     def __enter__(self) -> "Inline":
         return self
 
     def __exit__(self, *_) -> None:
+        pass
+
+    def prepare(self, most: int) -> None:
+        pass
+
+    def end(self, now: bool) -> None:
         pass
 
     def submit(self, job: Job) -> None:
@@ -209,7 +215,8 @@ class Inline:
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
-    monkeypatch.setattr("benchmark.jobs.Workers", Inline)
+    for command in ("run", "rerun", "sweep"):
+        monkeypatch.setattr(f"benchmark.{command}_command.Workers", Inline)
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()

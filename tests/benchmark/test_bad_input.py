@@ -43,7 +43,7 @@ def broken(tiny: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def refused(here, broken: Path, tmp_path: Path, monkeypatch) -> Callable[..., str]:
     """Runs on the broken release; its sentence, once it is sure that nothing was left or trained."""
-    monkeypatch.setattr("benchmark.jobs.Workers", None)
+    monkeypatch.setattr("benchmark.jobs._Schedule", None)  # to call it would raise
 
     def run(*words: str, **more) -> str:
         usual = ["--data", str(broken), "--cache", str(tmp_path / "cache")]

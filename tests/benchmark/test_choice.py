@@ -20,6 +20,7 @@ from benchmark.training import choice as choosing
 from benchmark.training.choice import FILE, Choice, Trial, chosen, fastest, usual
 from benchmark.training.trial import measure
 from datasets.catalogue import DOMAINS
+from datasets.errors import BadInput
 
 LAST, NCHW = Choice("channels_last", "plain"), Choice("contiguous", "plain")
 FUSED, NCHW_FUSED = Choice("channels_last", "fused"), Choice("contiguous", "fused")
@@ -40,7 +41,7 @@ class Measured:
     """In the place of the measurement: these ms, all of one loss; counts how often it was asked."""
 
     def __init__(self, ms: dict[Choice, float]):
-        self.trials = {choice: Trial(value, 4.0) for choice, value in ms.items()}
+        self.trials = {choice: Trial(value, 4.0, 2.0) for choice, value in ms.items()}
         self.asked: list[set[Choice]] = []
 
     def __call__(self, profile: Profile, device: str, choices) -> dict[Choice, Trial]:
@@ -76,9 +77,11 @@ def test_a_gpu_measures_once(gpu, tmp_path: Path):
         assert chosen(SLIM, "cuda:0", cache, None, ask) == NCHW_FUSED
     assert ask.asked == [{LAST, NCHW, FUSED, NCHW_FUSED}]
     ((key, kept),) = json.loads((cache / FILE).read_text()).items()
-    assert key == f"a card, torch {torch.__version__}, resnet26, width 0.125, 32 px, batch 4, fp32, deterministic"
+    assert key.startswith(
+        f"a card, torch {torch.__version__}, resnet26, width 0.125, 32 px, batch 4, fp32, deterministic, kernels "
+    )
     assert (kept["layout"], kept["norm"]) == ("contiguous", "fused")
-    assert kept["trials"]["contiguous, plain"] == {"ms": 3.0, "loss": 4.0}
+    assert kept["trials"]["contiguous, plain"] == {"ms": 3.0, "loss": 4.0, "gradient": 2.0}
 
 
 def test_a_compiled_step_fuses_its_norms_by_itself(gpu, tmp_path: Path):
@@ -102,7 +105,7 @@ def test_a_compiled_step_fuses_its_norms_by_itself(gpu, tmp_path: Path):
     ],
 )
 def test_what_may_change_the_choice_is_measured_again(gpu, other: dict | str, tmp_path: Path):
-    ask = Measured({LAST: 1.0})
+    ask = Measured({LAST: 1.0, NCHW: 2.0, FUSED: 2.0, NCHW_FUSED: 2.0})
     chosen(SLIM, "cuda:0", tmp_path, None, ask)
     gpu.name = other if isinstance(other, str) else gpu.name
     changed = SLIM if isinstance(other, str) else dataclasses.replace(SLIM, **other)
@@ -116,14 +119,14 @@ def test_what_may_change_the_choice_is_measured_again(gpu, other: dict | str, tm
 )
 def test_a_damaged_file_is_measured_again(gpu, damage: bytes, tmp_path: Path):
     (tmp_path / FILE).write_bytes(damage.replace(b"KEY", choosing._key(SLIM, "cuda:0").encode()))
-    ask = Measured({LAST: 3.0, NCHW: 1.0})
+    ask = Measured({LAST: 3.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 2.0})
     for _ in range(2):
         assert chosen(SLIM, "cuda:0", tmp_path, None, ask) == NCHW
     assert len(ask.asked) == 1
 
 
 def test_processes_that_ask_at_once_measure_once(gpu, tmp_path: Path):
-    begun, ask = threading.Event(), Measured({LAST: 3.0, NCHW: 1.0})
+    begun, ask = threading.Event(), Measured({LAST: 3.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 2.0})
 
     def slowly(*given):
         begun.wait(0.2)  # the others come to the lock meanwhile
@@ -147,17 +150,19 @@ def test_processes_that_ask_at_once_measure_once(gpu, tmp_path: Path):
         ({LAST: (3.0, 4.0), NCHW: (2.8, 4.0)}, NCHW),
         ({LAST: (3.0, 4.0), NCHW: (2.0, 4.1), FUSED: (2.5, 4.0)}, FUSED),  # computes something else
         ({LAST: (3.0, 4.0), NCHW: (2.0, float("nan"))}, LAST),
+        ({LAST: (3.0, 4.0, 2.0), NCHW: (2.0, 4.0, 1.9), FUSED: (2.5, 4.0, 2.01)}, FUSED),  # has another gradient
+        ({LAST: (3.0, 4.0, 2.0), NCHW: (2.0, 4.0, float("nan"))}, LAST),
         ({LAST: (3.0, 4.0)}, LAST),
     ],
 )
 def test_the_fastest_that_computes_the_same(trials: dict, wanted: Choice):
-    made = {choice: Trial(*values) for choice, values in trials.items()}
+    made = {choice: Trial(*values, *[2.0] * (3 - len(values))) for choice, values in trials.items()}
     assert fastest(made, LAST, 1e-3) == wanted
 
 
 def test_without_fused_norms_there_are_two_choices(gpu, tmp_path: Path):
     gpu.there = False
-    ask = Measured({LAST: 2.0, NCHW: 1.0, NCHW_FUSED: 0.5})
+    ask = Measured({LAST: 2.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 0.5})
     assert chosen(SLIM, "cuda:0", tmp_path, None, ask) == NCHW and ask.asked == [{LAST, NCHW}]
     gpu.there = True
     chosen(SLIM, "cuda:0", tmp_path, None, ask)
@@ -165,15 +170,19 @@ def test_without_fused_norms_there_are_two_choices(gpu, tmp_path: Path):
 
 
 def test_fused_norms_that_went_are_not_taken_from_the_file(gpu, tmp_path: Path):
-    ask = Measured({LAST: 2.0, NCHW: 1.0, NCHW_FUSED: 0.5})
+    ask = Measured({LAST: 2.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 0.5})
     assert chosen(SLIM, "cuda:0", tmp_path, None, ask) == NCHW_FUSED
     gpu.there = False
     assert chosen(SLIM, "cuda:0", tmp_path, None, ask) == NCHW
 
 
-def test_where_the_usual_cannot_be_measured_nothing_is_kept(gpu, tmp_path: Path):
-    assert chosen(SLIM, "cuda:0", tmp_path, None, Measured({NCHW: 1.0})) == LAST
+@pytest.mark.parametrize(("ms", "wanted"), [({NCHW: 1.0}, LAST), ({LAST: 2.0, NCHW: 1.0}, NCHW)])
+def test_where_not_all_can_be_measured_it_is_for_this_process_alone(gpu, ms: dict, wanted: Choice, tmp_path: Path):
+    """A run asks several times: the answer stays the same, whatever could be measured later."""
+    assert chosen(SLIM, "cuda:0", tmp_path, None, Measured(ms)) == wanted
     assert not (tmp_path / FILE).exists()
+    all_of_them = Measured({LAST: 2.0, NCHW: 9.0, FUSED: 0.1, NCHW_FUSED: 9.0})
+    assert chosen(SLIM, "cuda:0", tmp_path, None, all_of_them) == wanted and all_of_them.asked == []
 
 
 def test_a_repeated_run_takes_its_own(gpu, tmp_path: Path):
@@ -227,6 +236,12 @@ def test_fused_norms_are_in_place_for_all_steps_and_gone_afterwards(monkeypatch)
     monkeypatch.setitem(sys.modules, "benchmark.training.fused_norm", SimpleNamespace(fused=fused))
     measure(SLIM, "cpu", [LAST, FUSED])
     assert events == ["in", *["step"] * 30, "out"]
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(gpu, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"file cannot be written .*CACHE="):
+        chosen(SLIM, "cuda:0", tmp_path / "file", None, Measured({LAST: 1.0}))
 
 
 def test_a_record_has_what_was_computed(monkeypatch):

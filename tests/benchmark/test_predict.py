@@ -79,7 +79,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
         domain = dataclasses.replace(DOMAINS["dtd"], mean=head.mean, std=head.std)
         wanted = torch.cat([x for x, _ in Batches([everything(Pack(folder))], domain, head.crop, 8).evaluate()])
         for images in (paths, [Image.open(path) for path in paths]):
-            assert torch.equal(torch.cat([*shown(images, head, net.device)]), wanted), name
+            assert torch.equal(torch.cat([*shown(images, head, net.device, net.layout)]), wanted), name
             for row, found in zip(rows, net.predict(images, name), strict=True):
                 assert list(found.names) == row["top5_names"] and found.name == row["class_name"]
                 assert row["category_id"] % 10**7 == found.label + 1
@@ -138,7 +138,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         assert net.predict(opened) == wanted and net.predict([opened]) == [wanted] == net.predict([content])
     assert net.predict(np.array([str(file)])) == net.predict(np.array([file])) == [wanted]
     assert net.predict([]) == []
-    (x,) = shown([image], net.held["new"].head, net.device)
+    (x,) = shown([image], net.held["new"].head, net.device, net.layout)
     probabilities = net(x)[0].softmax(0)
     assert wanted.labels == tuple(probabilities.argsort(descending=True)[:5].tolist())
     assert wanted.probabilities == tuple(probabilities[[*wanted.labels]].tolist())

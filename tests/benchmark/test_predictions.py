@@ -125,7 +125,7 @@ def test_a_finished_run_is_only_evaluated_for_them(here, plain: Path, predicted:
 def test_what_is_there_is_not_made_again(here, predicted: Path, tmp_path: Path, below, monkeypatch):
     results = Path(shutil.copytree(predicted, tmp_path / "r"))
     before = below(results / "predictions")
-    monkeypatch.setattr("benchmark.jobs.Workers", None)  # to call it would raise
+    monkeypatch.setattr("benchmark.jobs._Schedule", None)  # to call it would raise
     done = here("--domains", *NAMES, "--predictions", method=METHODS, results=results)
     assert done.code == 0 and "evaluated again" not in done.out
     assert below(results / "predictions") == before

@@ -124,7 +124,7 @@ def test_table_stands_in_the_published_order_with_the_score_of_the_records(finis
 
 def test_second_run_trains_nothing(here, copied: Path, below, monkeypatch):
     before = below(copied / "records") | below(copied / "adapters")
-    monkeypatch.setattr("benchmark.jobs.Workers", None)  # to call it would raise
+    monkeypatch.setattr("benchmark.jobs._Schedule", None)  # to call it would raise
     done = here(results=copied)
     assert done.code == 0, done.err
     assert below(copied / "records") | below(copied / "adapters") == before

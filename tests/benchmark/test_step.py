@@ -15,6 +15,7 @@ from benchmark.checkpoint import read_safetensors
 from benchmark.features import FeatureBatches
 from benchmark.joint import InTurn, Mixed
 from benchmark.profiles import Recipe
+from benchmark.schedule import learning_rate
 from benchmark.train import train
 from benchmark.training.graph import WARM_UP, Replays
 from benchmark.training.scaling import Scaling
@@ -24,6 +25,7 @@ from datasets.catalogue import DOMAINS
 from datasets.static_batches import Shape
 from methods.layers.network import own_tensors
 from methods.layers.series import put_series
+from methods.layers.sgd import SGD
 from methods.method import Method
 from methods.registry import entries, select
 
@@ -189,11 +191,11 @@ def test_a_capture_comes_after_a_warm_up_and_is_then_replayed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: "mine")
     replays = Replays(pytest.fail)
     for _ in range(WARM_UP + 2):
-        replays(done.append, "large")
+        replays(done.append, "large", pytest.fail)
     assert done == ["large"] * WARM_UP + [("capture", 0), "large", ("replay", 0), ("replay", 0)]
     done.clear()
     for shape in ["small"] * (WARM_UP + 1) + ["large", "small"]:
-        replays(done.append, shape)
+        replays(done.append, shape, pytest.fail)
     assert done == ["small"] * WARM_UP + [("capture", 1), "small", ("replay", 1), ("replay", 0), ("replay", 1)]
     assert replays.able
 
@@ -210,9 +212,12 @@ def test_what_cannot_be_captured_goes_on_without_and_says_so_once(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, fake)
     replays = Replays(said.append)
     for shape in ["a", "b"] * (WARM_UP + 2):
-        replays(done.append, shape)
+        replays(done.append, shape, lambda: done.append("recovered"))
     assert said == ["operation not permitted when stream is capturing"] and not replays.able
-    assert done == ["a", "b"] * WARM_UP + ["a", "a", "b"] + ["a", "b"]  # "a" was shown to a capture, which runs nothing
+    assert done == ["a", "b"] * WARM_UP + ["a", "recovered", "a", "b"] + [
+        "a",
+        "b",
+    ]  # "a" was shown to a capture, which runs nothing
 
 
 def test_an_optimiser_that_reads_its_rate_on_the_host_stays_eager(make, tmp_path, monkeypatch):
@@ -261,6 +266,31 @@ def test_a_step_that_overflows_is_skipped_and_counted():
     assert other.state() == scaling.state() and other.skipped() == 0
     scaling.begin()
     assert scaling.skipped() == 0
+
+
+def test_a_step_that_broke_off_leaves_the_scale_as_it_was():
+    """As in a capture that is refused within the optimiser's step: the next step is a good one."""
+    p = torch.nn.Parameter(torch.ones(4))
+    optimiser, scaling = torch.optim.SGD([p], 0.5, 0.9, fused=True), Scaling(torch.device("cpu"))
+    prepare_momentum(optimiser)
+    before, step = scaling.state(), optimiser.step
+    optimiser.step = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        overflowing(optimiser, scaling, p, 1.0)
+    optimiser.step = step
+    scaling.recover(optimiser)
+    assert scaling.state() == before and not {"grad_scale", "found_inf"} & vars(optimiser).keys()
+    overflowing(optimiser, scaling, p, 1.0)
+    assert torch.equal(p, torch.full((4,), 0.5)) and scaling.skipped() == 0
+
+
+def test_rates_are_those_of_float32_where_a_captured_step_has_them(make, tmp_path, monkeypatch):
+    """CUDA's fused SGD computes in double precision with a rate that it is given as a number."""
+    seen, step = [], SGD.step
+    monkeypatch.setattr(SGD, "step", lambda self: seen.append(float(self.param_groups[0]["lr"])) or step(self))
+    trained("bn_adapt", make(), tmp_path, graphs=False)
+    rates = [learning_rate(RECIPE, 0.05, i, 3 * make().steps) for i in range(3 * make().steps)]
+    assert seen == [float(np.float32(rate)) for rate in rates] != rates
 
 
 @pytest.mark.parametrize("spec", ["par_adapter", "adalora(rank=2, target=1, interval=2)"])

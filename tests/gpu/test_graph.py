@@ -11,7 +11,6 @@ from benchmark.profiles import profile
 from benchmark.training.choice import LAYOUTS, NORMS, Choice
 from benchmark.training.fused_norm import available
 from datasets.catalogue import DOMAINS
-from methods.layers.parallel import Beside
 
 
 def differing(one: Trained, other: Trained) -> list[str]:
@@ -56,15 +55,6 @@ def test_in_each_layout_and_norm_a_graph_has_the_bits_of_the_eager_loop(
         assert moved(graphs[norm]) and differing(graphs[norm], eager) == []
     first = [found.history[0]["loss"] for found in graphs.values()]
     assert all(math.isclose(loss, first[0], rel_tol=0.02) for loss in first)
-
-
-def test_the_centre_tap_trains_as_the_convolution_beside_does(trained, monkeypatch):
-    """In bf16 too, where a CPU computes both."""
-    fast = trained("par_adapter", "precision=bf16")
-    monkeypatch.setattr(Beside, "fused", False)
-    beside = trained("par_adapter", "precision=bf16")
-    for row, other in zip(fast.history, beside.history, strict=True):
-        assert math.isclose(row["loss"], other["loss"], rel_tol=0.02)
 
 
 def test_a_second_training_has_the_bits_of_the_first(trained):

@@ -1,7 +1,9 @@
 """Benches as a user types them, each in a process of its own with a cache that is empty."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
 
 from benchmark.perf.gpu.effort import Effort
@@ -42,7 +44,8 @@ def _bench(effort: Effort, method: str) -> float:
 def _seconds(words: list[str]) -> float:
     """Of a process that ends well, whose output goes to the screen. Raises BadInput where it does not end well."""
     begin = time.perf_counter()
-    code = subprocess.run(words, cwd=ROOT).returncode
+    with tempfile.TemporaryDirectory() as compiled:  # no kernel is there already, either
+        code = subprocess.run(words, cwd=ROOT, env={**os.environ, "TRITON_CACHE_DIR": compiled}).returncode
     if code:
         raise BadInput(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
     return time.perf_counter() - begin

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.numerics import settle
 from benchmark.profiles import Profile, profile
 from benchmark.training.choice import Choice, chosen
 
@@ -36,4 +37,5 @@ class Effort:
 
     def choice(self, profile: Profile) -> Choice:
         """Layout and batch norm, as a run has them; what is measured for it is kept for the other steps."""
+        settle(profile, self.device)
         return chosen(profile, self.device, self.work.parent / "layouts", None)

@@ -16,6 +16,8 @@ from benchmark.provenance import ROOT, kernels
 from datasets.cores import cores
 from datasets.errors import BadInput
 
+ANSWER = 120  # s: the first import of torch from a cold disk takes 20 to 30
+
 FACTS = {"card": str, "driver": str | None, "kernels": str, "processors": int, "date": str}
 """Of every row beside those of `benchmark.measured`, with its type. `kernels` are versions in JSON; `date` is UTC."""
 
@@ -34,7 +36,10 @@ def when() -> dict:
 def ask(device: str) -> dict:
     """The facts, from a process of its own. Raises BadInput where the device is there and cannot be used."""
     words = [sys.executable, "-m", "benchmark.perf.gpu.facts", device]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=ANSWER)
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"the GPU {device} is there but does not answer within {ANSWER} s; see its driver") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         raise BadInput(f"the GPU {device} is there but cannot be used ({lines[-1][:200]}); see its driver and torch's")

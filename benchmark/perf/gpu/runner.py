@@ -83,11 +83,25 @@ def run_step(
     except subprocess.TimeoutExpired:
         return f"ended: it took longer than its limit of {limit:.0f} s"
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for number in [process.pid, *_below(process.pid)]:  # a test's commands have groups of their own
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(os.getpgid(number), signal.SIGKILL)
         process.wait()
         process.stdin.close()
         os.close(here)
+
+
+def _below(process: int) -> list[int]:
+    """Its children, their children and so on, as Linux tells them; elsewhere none."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = list(children.get(process, []))
+    for number in found:  # which grows meanwhile
+        found += children.get(number, [])
+    return found
 
 
 class _Lines:
