@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark import devices
 from benchmark.evaluate import evaluate
 from benchmark.networks import build
 from benchmark.numerics import settle
@@ -152,6 +153,5 @@ def run_seconds(
 def free(device: str) -> None:
     """Give back what earlier trainings of this process left on a GPU: the peak of the next is its own."""
     gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    devices.free_cached(device)
+    devices.reset_peak(device)

@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from benchmark.devices import synchronize
 from benchmark.numerics import settle
 from benchmark.perf import network as net
 from benchmark.perf.decathlon import Trained, free, train_drawn
@@ -137,17 +138,11 @@ def eager(name: str, chosen: Profile, effort: Effort, reference: bool = False) -
 
 
 def _speed(work, effort: Effort) -> float:
-    synchronise(effort.device)
+    synchronize(effort.device)
     begin = time.perf_counter()
     images = sum(work() for _ in range(effort.steps))
-    synchronise(effort.device)
+    synchronize(effort.device)
     return images / (time.perf_counter() - begin)
-
-
-def synchronise(device: str) -> None:
-    """Wait until all that was asked of a device is done; a CPU has done it."""
-    if (kind := torch.device(device).type) != "cpu":
-        getattr(torch, kind).synchronize()
 
 
 def _ms(speeds: list[float], chosen: Profile) -> list[float]:
