@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from datasets.errors import BadInput
+from visual_decathlon.datasets.errors import BadInput
 
 Bad = Callable[[str, str], BadInput]
 """bad(what is wrong with the file, the mend)"""

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
-from datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from datasets.errors import BadInput
-from datasets.file_names import paths
-from datasets.io import read_plain
+from visual_decathlon.datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
+from visual_decathlon.datasets.catalogue import DOMAINS, Domain, category_id, image_id
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.file_names import paths
+from visual_decathlon.datasets.io import read_plain
 
 LARGEST = 2**32  # bytes of an annotation file, about ten times imagenet12's
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.accelerator import memory, pins
-from datasets.catalogue import Domain
-from datasets.errors import BadInput
-from datasets.pack import Pack
-from datasets.static_batches import Copied, Planned, StaticBatches
+from visual_decathlon.datasets.accelerator import memory, pins
+from visual_decathlon.datasets.catalogue import Domain
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.pack import Pack
+from visual_decathlon.datasets.static_batches import Copied, Planned, StaticBatches
 
 _CHUNK = 1024  # images copied to a GPU together: some 20 MB of 72 x 96 pixels
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import Split, annotation_path, domains_in, read_split
-from datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
-from datasets.cores import cores
-from datasets.decode import load_bytes, read_bytes, to_rgb
-from datasets.errors import BadInput
-from datasets.file_names import files_below, meant
-from datasets.folder import all_images, read_own
-from datasets.repeated import Listed, in_two_classes, overlap, within
+from visual_decathlon.datasets.annotations import Split, annotation_path, domains_in, read_split
+from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.decode import load_bytes, read_bytes, to_rgb
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.file_names import files_below, meant
+from visual_decathlon.datasets.folder import all_images, read_own
+from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called often, from one thread only."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.errors import BadImage, BadInput, reason
-from datasets.io import read_plain
+from visual_decathlon.datasets.errors import BadImage, BadInput, reason
+from visual_decathlon.datasets.io import read_plain
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 """What is opened. Named, because PIL would try all it knows, and hand EPS to an outside program."""

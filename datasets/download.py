@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, BinaryIO
 
-from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
-from datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`, in bytes of the archive."""

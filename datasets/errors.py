@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from datasets.text import printable
+from visual_decathlon.datasets.text import printable
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from datasets.annotation_json import Bad, ListedImage
-from datasets.catalogue import SPLITS, Domain
+from visual_decathlon.datasets.annotation_json import Bad, ListedImage
+from visual_decathlon.datasets.catalogue import SPLITS, Domain
 
 _TRIED = 100  # images of a folder that are looked for: some may be missing
 

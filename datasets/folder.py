@@ -10,13 +10,13 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from datasets.annotations import Split
-from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
-from datasets.decode import SUFFIXES
-from datasets.errors import BadInput
-from datasets.image_files import ImageFolders, LeftOut
-from datasets.io import read_plain
-from datasets.own_layout import Layout, Reader
+from visual_decathlon.datasets.annotations import Split
+from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
+from visual_decathlon.datasets.decode import SUFFIXES
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
+from visual_decathlon.datasets.io import read_plain
+from visual_decathlon.datasets.own_layout import Layout, Reader
 
 _VAL_SHARE = 0.2
 _SEED = b"decathlon/1"  # changing it moves every user's images between train and val

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from datasets.decode import SUFFIXES
+from visual_decathlon.datasets.decode import SUFFIXES
 
 
 class LeftOut:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from datasets.decode import MAX_BYTES, decode, decode_bytes, decode_image, resized
-from datasets.errors import BadImage, BadInput, reason
+from visual_decathlon.datasets.decode import MAX_BYTES, decode, decode_bytes, decode_image, resized
+from visual_decathlon.datasets.errors import BadImage, BadInput, reason
 
 InHand: TypeAlias = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 """One image. See `rgb`."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datasets.errors import BadInput, Unwritable
+from visual_decathlon.datasets.errors import BadInput, Unwritable
 
 LEFT = 24 * 3600  # s without a change: then what a command elsewhere was writing is taken for left behind
 _FEW = 64  # files synced one by one; more cost minutes (a commit of the journal each), and the whole disk is synced

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.catalogue import SPLITS
-from datasets.errors import BadInput
-from datasets.image_files import ImageFolders, LeftOut
+from visual_decathlon.datasets.catalogue import SPLITS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
 
 _NAMES = {
     "train": ("train", "training", "trn", "trainset"),

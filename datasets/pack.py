@@ -6,7 +6,7 @@ believed. Memory stays bounded by the images in flight, however large the split.
 
 What was packed is known by its content: the pack's name is a hash of names, contents, labels and ids, so the same
 images at another place are found again, and others never are. `stamps-<place>.npy` beside the pixels spares reading
-all files each time, see `datasets.stamps`.
+all files each time, see `visual_decathlon.datasets.stamps`.
 """
 
 import contextlib
@@ -21,13 +21,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from datasets.annotations import Split
-from datasets.cores import cores
-from datasets.decode import decode_bytes, resized
-from datasets.errors import BadImage, BadImages, BadInput
-from datasets.io import check_plain, clear, make_folder, move, read_plain, remove, temporary_name, write_bytes
-from datasets.stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
-from datasets.text import as_text
+from visual_decathlon.datasets.annotations import Split
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.decode import decode_bytes, resized
+from visual_decathlon.datasets.errors import BadImage, BadImages, BadInput
+from visual_decathlon.datasets.io import (
+    check_plain,
+    clear,
+    make_folder,
+    move,
+    read_plain,
+    remove,
+    temporary_name,
+    write_bytes,
+)
+from visual_decathlon.datasets.stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
+from visual_decathlon.datasets.text import as_text
 
 VERSION = 4
 CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels

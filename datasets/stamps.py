@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.cores import cores
-from datasets.decode import read_bytes
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.decode import read_bytes
 
 NONE = (0, 0, 0, 0)
 """The stamp of a file that is absent, or whose stamp proves nothing; it equals none of an inode in use."""

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.low_rank import Scaled, above_zero
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.low_rank import Scaled, above_zero
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 WARM, FINAL = 0.1, 0.5  # parts of the steps: all ranks before, the last choice kept after
 BETA = 0.85  # of the two running means of importance, in the paper and its code
@@ -50,14 +50,14 @@ class AdaLora(Scaled):
     def place(self, source, classes):
         from torch import nn
 
-        from methods.layers.adalora import Importance, svd_convs
+        from visual_decathlon.methods.layers.adalora import Importance, svd_convs
 
         network = super().place(source, classes)
         network.aids["importance"] = nn.ModuleList(map(Importance, svd_convs(network)))
         return network
 
     def layer(self, conv):
-        from methods.layers.adalora import SVDConv
+        from visual_decathlon.methods.layers.adalora import SVDConv
 
         return SVDConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
@@ -65,7 +65,7 @@ class AdaLora(Scaled):
         return self.rank_at(conv) * (conv.cout + conv.fan + 1)
 
     def loss(self, network, x, y, criterion):
-        from methods.layers.adalora import penalty, svd_convs
+        from visual_decathlon.methods.layers.adalora import penalty, svd_convs
 
         value, logits = super().loss(network, x, y, criterion)
         return value + self.gamma * penalty(svd_convs(network)), logits
@@ -79,7 +79,7 @@ class AdaLora(Scaled):
         return target + int((full - target) * left**3)
 
     def after_step(self, network, step, steps):
-        from methods.layers.adalora import keep, svd_convs
+        from visual_decathlon.methods.layers.adalora import keep, svd_convs
 
         convs, importance = svd_convs(network), network.aids["importance"]
         fixed = steps - max(1, int(FINAL * steps))

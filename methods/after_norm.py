@@ -6,9 +6,9 @@ are its affine in another form, so that the affine itself stays the source's and
 
 from dataclasses import dataclass
 
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -31,7 +31,7 @@ class BitFit(Method):
     def place(self, source, classes):
         from torch import nn
 
-        from methods.layers.network import new_head, norms, share
+        from visual_decathlon.methods.layers.network import new_head, norms, share
 
         network = share(source)
         for norm in norms(network):
@@ -50,8 +50,8 @@ class _Behind(Method):
     shifts = False
 
     def place(self, source, classes):
-        from methods.layers.after_norm import put_behind
-        from methods.layers.network import new_head, share
+        from visual_decathlon.methods.layers.after_norm import put_behind
+        from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
         put_behind(network, self.shifts)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.per_conv import Ranked, grouped
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.per_conv import Ranked, grouped
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -37,12 +37,12 @@ class ARC(Ranked):
         return conv.cout
 
     def layer(self, conv):
-        from methods.layers.arc import ARCConv
+        from visual_decathlon.methods.layers.arc import ARCConv
 
         return ARCConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def place(self, source, classes):
-        from methods.layers.arc import share_projections
+        from visual_decathlon.methods.layers.arc import share_projections
 
         network = super().place(source, classes)
         share_projections(network)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -24,7 +24,7 @@ class BNAdapt(Method):
     lr = 0.2
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
         own(*norms(network))

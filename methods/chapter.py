@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -48,7 +48,7 @@ class Chapter(PerConv):
         return [conv for conv in shapes.convs if conv.name.startswith(within)]
 
     def layer(self, conv):
-        from methods.layers.chapter import Copy
+        from visual_decathlon.methods.layers.chapter import Copy
 
         return Copy(conv)
 
@@ -56,7 +56,7 @@ class Chapter(PerConv):
         return conv.cout * conv.fan
 
     def groups(self, network, decay, images):
-        from methods.layers.chapter import SCALE, Copy
+        from visual_decathlon.methods.layers.chapter import SCALE, Copy
 
         copies = [module.copy for module in network.modules() if isinstance(module, Copy)]
         theirs = {id(p) for p in copies}

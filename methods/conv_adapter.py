@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -38,7 +38,7 @@ class ConvAdapter(PerConv):
         return f"{conv.cin} channels do not divide by {self.reduction}" if conv.cin % self.reduction else ""
 
     def layer(self, conv):
-        from methods.layers.conv_adapter import NarrowBeside
+        from visual_decathlon.methods.layers.conv_adapter import NarrowBeside
 
         return NarrowBeside(conv, self.reduction)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.per_conv import PerConv, grouped
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.methods.per_conv import PerConv, grouped
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -31,7 +31,7 @@ class DAN(PerConv):
         return grouped(conv)
 
     def layer(self, conv):
-        from methods.layers.dan import CombinedConv
+        from visual_decathlon.methods.layers.dan import CombinedConv
 
         return CombinedConv(conv)
 

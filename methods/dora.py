@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.low_rank import Scaled
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.methods.low_rank import Scaled
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -31,7 +31,7 @@ class Dora(Scaled):
     alpha: float = 8.0
 
     def layer(self, conv):
-        from methods.layers.dora import DoraConv
+        from visual_decathlon.methods.layers.dora import DoraConv
 
         return DoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 

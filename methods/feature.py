@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -26,7 +26,7 @@ class Feature(Method):
     views = 8
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, share
+        from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
         new_head(network, classes)

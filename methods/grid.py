@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.residual_adapters import no_side
-from methods.shapes import ConvShape
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.residual_adapters import no_side
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -71,7 +71,7 @@ class Grid(PerConv):
         return ""
 
     def layer(self, conv):
-        from methods.layers.grid import Behind, BesideMixed, Mix
+        from visual_decathlon.methods.layers.grid import Behind, BesideMixed, Mix
 
         shape = ConvShape.of(conv)
         learned = self.scale == "learned"

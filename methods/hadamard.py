@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from math import isqrt, prod
 
-from datasets.errors import BadInput
-from methods.low_rank import Scaled
-from methods.per_conv import Ranked
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.low_rank import Scaled
+from visual_decathlon.methods.per_conv import Ranked
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -33,7 +33,7 @@ class LoHa(Scaled):
     alpha: float = 4.0
 
     def layer(self, conv):
-        from methods.layers.hadamard import LoHaConv
+        from visual_decathlon.methods.layers.hadamard import LoHaConv
 
         return LoHaConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
@@ -111,7 +111,7 @@ class LoKr(Scaled):
         return Kronecker(out1, out2, in1, in2, conv.kernel, 0 if whole else self.rank_at(conv))
 
     def layer(self, conv):
-        from methods.layers.hadamard import LoKrConv
+        from visual_decathlon.methods.layers.hadamard import LoKrConv
 
         return LoKrConv(conv, self.scale, self.shapes_at(ConvShape.of(conv)))
 
@@ -144,7 +144,7 @@ class HiRA(Ranked):
         return min(conv.cout, conv.fan)
 
     def layer(self, conv):
-        from methods.layers.hadamard import HiRAConv
+        from visual_decathlon.methods.layers.hadamard import HiRAConv
 
         return HiRAConv(conv, self.rank_at(ConvShape.of(conv)))
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -43,8 +43,8 @@ class Houlsby(Method):
             )
 
     def place(self, source, classes):
-        from methods.layers.houlsby import BottleneckNorm
-        from methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.houlsby import BottleneckNorm
+        from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
         self.check(Shapes((), (), 0, network.blocks))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from math import prod
 
-from methods.per_conv import Ranked
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.methods.per_conv import Ranked
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 @register
@@ -34,7 +34,7 @@ class Householder(Ranked):
         return min(conv.cout, conv.fan)
 
     def layer(self, conv):
-        from methods.layers.householder import HouseholderConv
+        from visual_decathlon.methods.layers.householder import HouseholderConv
 
         return HouseholderConv(conv, self.rank_at(ConvShape.of(conv)))
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from methods.method import Method
-from methods.registry import register
-from methods.residual_adapters import ResAdapter
-from methods.shapes import Shapes
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.residual_adapters import ResAdapter
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -30,13 +30,13 @@ class FinetuneAll(Method):
     alone = False
 
     def together(self, source, classes):
-        from methods.layers.joint import Together
+        from visual_decathlon.methods.layers.joint import Together
 
         return Together(source, classes)
 
     def optimiser(self, groups, lr, momentum, nesterov):
         """Fused on a GPU alone, where it can be captured: the records of CPUs are of the unfused one's rounding."""
-        from methods.layers.sgd import SGD
+        from visual_decathlon.methods.layers.sgd import SGD
 
         fused = groups[0]["params"][0].device.type != "cpu"
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=fused)
@@ -69,7 +69,7 @@ class DomPred(Method):
     joint = True
 
     def together(self, source, classes):
-        from methods.layers.joint import Judge
+        from visual_decathlon.methods.layers.joint import Judge
 
         return Judge(_stem(source), len(classes))
 
@@ -77,7 +77,7 @@ class DomPred(Method):
         return ResAdapter().place(source, classes)
 
     def served(self, network, together, index, mean, std, size):
-        from methods.layers.joint import Judged
+        from visual_decathlon.methods.layers.joint import Judged
 
         return Judged(network, together, index, mean, std, size)
 

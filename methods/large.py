@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from methods.registry import register
-from methods.residual_adapters import ResAdapter
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.residual_adapters import ResAdapter
 
 
 @register

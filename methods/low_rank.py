@@ -7,10 +7,10 @@ with r the columns of U that were asked for, the same at a convolution that allo
 from dataclasses import dataclass
 from math import prod
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv, Ranked
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv, Ranked
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 def above_zero(method, *options: str) -> None:
@@ -59,7 +59,7 @@ class Lora(Scaled):
     alpha: float = 8.0
 
     def layer(self, conv):
-        from methods.layers.low_rank import LoraConv
+        from visual_decathlon.methods.layers.low_rank import LoraConv
 
         return LoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
@@ -92,7 +92,7 @@ class LoraCP(Scaled):
         return prod(sorted((conv.cout, conv.cin // conv.groups, prod(conv.kernel)))[:2])
 
     def layer(self, conv):
-        from methods.layers.low_rank import CPConv
+        from visual_decathlon.methods.layers.low_rank import CPConv
 
         return CPConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
@@ -151,7 +151,7 @@ class LoraTKD(_Tucker):
     alpha: float = 8.0
 
     def layer(self, conv):
-        from methods.layers.low_rank import TuckerConv
+        from visual_decathlon.methods.layers.low_rank import TuckerConv
 
         return TuckerConv(conv, self.scale, *self.ranks_at(ConvShape.of(conv)))
 
@@ -201,7 +201,7 @@ class LoraTKDCP(_Tucker):
             )
 
     def layer(self, conv):
-        from methods.layers.low_rank import TuckerCPConv
+        from visual_decathlon.methods.layers.low_rank import TuckerCPConv
 
         shape = ConvShape.of(conv)
         return TuckerCPConv(conv, self.scale, *self.ranks_at(shape), min(self.rank, self.largest_rank(shape)))

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -40,7 +40,7 @@ class LwF(Method):
             raise BadInput(f"lwf(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.network import new_head, own, share
 
         network, teacher = share(source), share(source)
         own(network.body, network.head)
@@ -50,7 +50,7 @@ class LwF(Method):
         return network
 
     def loss(self, network, x, y, criterion):
-        from methods.layers.lwf import distillation
+        from visual_decathlon.methods.layers.lwf import distillation
 
         features = network.body(x)
         logits, old = network.head(features), network.aids["old_head"](features)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.shapes import ConvShape
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape
 
 
 class Masks(PerConv):
@@ -13,7 +13,7 @@ class Masks(PerConv):
 
     def groups(self, network, decay, images):
         """No decay on what stands for a mask: it would pull across the threshold, whatever the loss says."""
-        from methods.layers.masks import masks_of
+        from visual_decathlon.methods.layers.masks import masks_of
 
         masks = masks_of(network)
         known = set(map(id, masks))
@@ -40,7 +40,7 @@ class Piggyback(Masks):
     lr = 0.1
 
     def layer(self, conv):
-        from methods.layers.masks import WeightMask
+        from visual_decathlon.methods.layers.masks import WeightMask
 
         return WeightMask(conv)
 
@@ -86,12 +86,12 @@ class BA2(Masks):
         return ""
 
     def layer(self, conv):
-        from methods.layers.masks import InputSwitch
+        from visual_decathlon.methods.layers.masks import InputSwitch
 
         return InputSwitch(conv)
 
     def loss(self, network, x, y, criterion):
-        from methods.layers.masks import part_on
+        from visual_decathlon.methods.layers.masks import part_on
 
         logits = network(x)
         over = (part_on(network) - self.budget).relu()

@@ -7,7 +7,7 @@ imported where it is used, so that listing the methods costs no start-up.
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from methods.layers.network import Network
+    from visual_decathlon.methods.layers.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Method:
 
         A step with a fused or capturable one can be captured: its rates are then tensors that the loop fills.
         """
-        from methods.layers.sgd import SGD
+        from visual_decathlon.methods.layers.sgd import SGD
 
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=True)
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv, Ranked
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv, Ranked
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -60,7 +60,7 @@ class OFT(PerConv):
             )
 
     def layer(self, conv):
-        from methods.layers.orthogonal import OFTConv
+        from visual_decathlon.methods.layers.orthogonal import OFTConv
 
         return OFTConv(conv, self.block_at(ConvShape.of(conv)), self.side)
 
@@ -115,7 +115,7 @@ class BOFT(PerConv):
             )
 
     def layer(self, conv):
-        from methods.layers.orthogonal import BOFTConv
+        from visual_decathlon.methods.layers.orthogonal import BOFTConv
 
         return BOFTConv(conv, self.block, self.factors_at(ConvShape.of(conv)))
 
@@ -155,7 +155,7 @@ class HRA(Ranked):
         return conv.fan - (conv.fan - self.rank) % 2  # clipped, an even rank stays even
 
     def layer(self, conv):
-        from methods.layers.orthogonal import HRAConv
+        from visual_decathlon.methods.layers.orthogonal import HRAConv
 
         return HRAConv(conv, self.rank_at(ConvShape.of(conv)))
 

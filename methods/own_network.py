@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -28,7 +28,7 @@ class Scratch(Method):
         return "other"
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share, start_afresh
+        from visual_decathlon.methods.layers.network import new_head, own, share, start_afresh
 
         network = share(source)
         own(network.body)
@@ -52,8 +52,8 @@ class ScratchPlus(Scratch):
     label = "Scratch+"
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share, start_afresh
-        from methods.layers.series import put_series
+        from visual_decathlon.methods.layers.network import new_head, own, share, start_afresh
+        from visual_decathlon.methods.layers.series import put_series
 
         network = share(source)
         put_series(network)
@@ -80,7 +80,7 @@ class Finetune(Method):
     lr = 0.05
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.network import new_head, own, share
 
         network = share(source)
         own(network.body)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -47,8 +47,8 @@ class PadPrompt(Method):
             )
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, share
-        from methods.layers.pad_prompt import BorderedConv
+        from visual_decathlon.methods.layers.network import new_head, share
+        from visual_decathlon.methods.layers.pad_prompt import BorderedConv
 
         network = share(source)
         site, conv = next(network.conv_sites())  # the one that is shown the image

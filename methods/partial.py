@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 def onwards(names: Iterable[str], block: str) -> list[str]:
@@ -52,7 +52,7 @@ class Partial(Method):
             )
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.network import new_head, own, share
 
         network = share(source)
         self.check(Shapes((), (), 0, network.blocks))
@@ -62,7 +62,7 @@ class Partial(Method):
         return network
 
     def split(self, network):
-        from methods.layers.network import cut
+        from visual_decathlon.methods.layers.network import cut
 
         return cut(network, network.blocks[-self.last])
 

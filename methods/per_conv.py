@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from methods.layers.network import Adapter, Network
+    from visual_decathlon.methods.layers.network import Adapter, Network
 
 
 def grouped(conv: ConvShape) -> str:
@@ -40,7 +40,7 @@ class PerConv(Method):
             )
 
     def place(self, source: "Network", classes: int) -> "Network":
-        from methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
         convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())

@@ -16,15 +16,16 @@ import keyword
 import math
 import pkgutil
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable
 from functools import cache
 
-import methods
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.words import explained, letters
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.old_names import new_import
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.words import explained, letters
 
 _NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes", "words"}
 _SAID = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")  # of every entry
@@ -100,15 +101,17 @@ def _place(entry: type[Method]) -> str:
 
 @cache
 def _load() -> None:
-    for module in pkgutil.iter_modules(methods.__path__):
+    for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
         if module.name not in _NOT_ENTRIES:
-            importlib.import_module(f"methods.{module.name}")
+            importlib.import_module(f"{__package__}.{module.name}")
     for point in importlib.metadata.entry_points(group="visual_decathlon.methods"):
         try:
             point.load()
         except BadInput:
             raise
         except (Exception, SystemExit) as error:
+            if sentence := new_import(error):
+                raise BadInput(sentence) from error
             raise BadInput(
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
                 f"({type(error).__name__}: {error}); mend or uninstall that package"

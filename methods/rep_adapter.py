@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -57,7 +57,7 @@ class RepAdapter(PerConv):
         return self.bias and conv.kernel != (1, 1)
 
     def layer(self, conv):
-        from methods.layers.rep_adapter import InFront
+        from visual_decathlon.methods.layers.rep_adapter import InFront
 
         return InFront(conv, self.hidden, self._biased(ConvShape.of(conv)))
 

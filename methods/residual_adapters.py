@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.per_conv import PerConv, Ranked
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.per_conv import PerConv, Ranked
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
-    from methods.layers.parallel import ParallelConv
+    from visual_decathlon.methods.layers.parallel import ParallelConv
 
 
 @register
@@ -59,8 +59,8 @@ class ResAdapter(Method):
             )
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, norms, own, share
-        from methods.layers.series import put_series, start_mix
+        from visual_decathlon.methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.series import put_series, start_mix
 
         network = share(source)
         if self.off_the_shelf:
@@ -100,7 +100,7 @@ class ResAdapterDecay(ResAdapter):
             raise BadInput(f"res_adapter_decay(small={self.small:g}): a weight decay must be 0 or more")
 
     def groups(self, network, decay, images):
-        from methods.layers.series import SeriesConv
+        from visual_decathlon.methods.layers.series import SeriesConv
 
         # The convolution inside is frozen: a SeriesConv's trained tensors are its A and inner norm.
         adapters = [p for m in network.modules() if isinstance(m, SeriesConv) for p in m.parameters()]
@@ -158,7 +158,7 @@ class ParAdapter(PerConv):
         return adapter
 
     def layer(self, conv):
-        from methods.layers.parallel import ParallelConv
+        from visual_decathlon.methods.layers.parallel import ParallelConv
 
         return self.started(ParallelConv(conv))
 
@@ -195,7 +195,7 @@ class ParAdapterSVD(Ranked, ParAdapter):
         return self.rank * (conv.cin + conv.cout) < conv.cin * conv.cout
 
     def layer(self, conv):
-        from methods.layers.parallel import TruncatedConv
+        from visual_decathlon.methods.layers.parallel import TruncatedConv
 
         return self.started(TruncatedConv(conv, self.rank)) if self._pays(ConvShape.of(conv)) else super().layer(conv)
 
@@ -203,7 +203,7 @@ class ParAdapterSVD(Ranked, ParAdapter):
         return self.rank * (conv.cin + conv.cout) if self._pays(conv) else conv.cin * conv.cout
 
     def after_step(self, network, step, steps):
-        from methods.layers.parallel import TruncatedConv
+        from visual_decathlon.methods.layers.parallel import TruncatedConv
 
         if step == steps or (2 * step > steps and step % self.every == 0):
             for module in network.modules():

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 LARGEST = 1e6  # of ridge: from there W is all but 0
 
@@ -65,8 +65,8 @@ class Side(Method):
         return shapes.dim + sum(4 * w**2 + 16 * w for w in self.read(shapes).values())
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, share
-        from methods.layers.side import put_side
+        from visual_decathlon.methods.layers.network import new_head, share
+        from visual_decathlon.methods.layers.side import put_side
 
         network = share(source)
         convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
@@ -76,7 +76,7 @@ class Side(Method):
         return network
 
     def split(self, network):
-        from methods.layers.network import merged
+        from visual_decathlon.methods.layers.network import merged
 
         return merged(network).body.read, network.head  # batch norm folded into the convolutions
 
@@ -85,7 +85,7 @@ class Side(Method):
             raise BadInput(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")
 
     def fit(self, network, read, y):
-        from methods.layers.side import fit_side
+        from visual_decathlon.methods.layers.side import fit_side
 
         try:
             return fit_side(network, read, y, self.ridge)

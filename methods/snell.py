@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.per_conv import PerConv
-from methods.registry import register
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -56,7 +56,7 @@ class SNELL(PerConv):
         return max(1, round((1 - self.sparsity) * conv.cout * conv.fan))
 
     def layer(self, conv):
-        from methods.layers.snell import SNELLConv
+        from visual_decathlon.methods.layers.snell import SNELLConv
 
         return SNELLConv(conv, self.dim, self.kept(ConvShape.of(conv)))
 

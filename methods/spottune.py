@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 POLICY = (16, 32, 64)
 """Channels of the policy network's convolutions."""
@@ -42,8 +42,8 @@ class SpotTune(Method):
             raise BadInput(f"spottune(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
-        from methods.layers.network import new_head, own, share
-        from methods.layers.spottune import put_choices
+        from visual_decathlon.methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.spottune import put_choices
 
         network = share(source)
         own(network.body)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from datasets.errors import BadInput
-from methods.method import Method
-from methods.registry import register
-from methods.shapes import Shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 class Tokens(Method):

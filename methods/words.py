@@ -2,7 +2,7 @@
 
 import re
 
-from datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.catalogue import DOMAINS
 
 _BESIDE = "is no method but a way to make a trained network smaller, and is not in this suite"
 _WORDS = {

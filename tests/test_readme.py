@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from benchmark.records import read_records
-from methods.registry import GROUPS, entries
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.methods.registry import GROUPS, entries
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

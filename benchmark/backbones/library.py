@@ -6,9 +6,9 @@ in He et al. 2015. ResNet-18 has no bottleneck, so v1 and v1.5 are the same netw
 
 from torch import nn
 
-from benchmark.backbones.names import NAMES
-from datasets.errors import BadInput
-from methods.layers.network import Network, Site
+from visual_decathlon.benchmark.config.backbone_names import NAMES
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import Network, Site
 
 
 def library_network(name: str, classes: int) -> Network:

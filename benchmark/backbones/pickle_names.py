@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.backbones.known_names import SIZES, Kind, kind_of
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.backbones.known_names import SIZES, Kind, kind_of
+from visual_decathlon.datasets.errors import BadInput
 
 _MOST_DIMS, _MOST_ELEMENTS = 8, 2**40  # of a tensor
 

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from datasets.errors import BadInput
+from visual_decathlon.datasets.errors import BadInput
 
 if TYPE_CHECKING:
     import torch

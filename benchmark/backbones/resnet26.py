@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.shapes import BLOCKS, stage_channels
-from methods.layers.network import Network, Site, start_afresh
+from visual_decathlon.benchmark.backbones.shapes import BLOCKS, stage_channels
+from visual_decathlon.methods.layers.network import Network, Site, start_afresh
 
 
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -10,10 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.backbones.names import NAMES
-from benchmark.backbones.pickle_names import Described, Refused, Unreadable
-from benchmark.backbones.torch_checkpoint import COUNTERS, NoWeights, StateDict, plainest, readable, some_of, unwrapped
-from datasets.text import printable
+from visual_decathlon.benchmark.backbones.pickle_names import Described, Refused, Unreadable
+from visual_decathlon.benchmark.backbones.state_dicts import (
+    COUNTERS,
+    NoWeights,
+    StateDict,
+    plainest,
+    readable,
+    some_of,
+    unwrapped,
+)
+from visual_decathlon.benchmark.config.backbone_names import NAMES
+from visual_decathlon.datasets.text import printable
 
 _OURS = re.compile(r"((?:.*\.)?)(?:pre_layers_conv\..*|body\.(?:norm|stem\.bn|stem\.conv(?:\.conv)?)\.weight)")
 _LIBRARY = re.compile(r"((?:.*\.)?)layer[1-4]\.\d+\.conv\d\.(?:conv\.)?weight")

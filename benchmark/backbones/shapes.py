@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from methods.shapes import ConvShape, NormShape, Shapes
+from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
 
 BLOCKS = 4  # residual blocks a stage
 
@@ -38,7 +38,7 @@ def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
     """Those of the backbone of this name; a library's is built to be looked at."""
     if network == "resnet26":
         return resnet26_shapes(width, size)
-    from benchmark.backbones.library import library_network
+    from visual_decathlon.benchmark.backbones.library import library_network
 
     return shapes_of(library_network(network, 1), size)
 

@@ -1,207 +1,314 @@
-"""Finds the state dicts in what a PyTorch checkpoint holds, and takes off what wraps their names.
+"""Reads other people's PyTorch checkpoints without executing anything in them.
 
-A checkpoint is a state dict, a module, or a dictionary with either beside an optimiser's state, a Namespace and so on:
-under `model` (torchvision), `state_dict` (timm, Lightning), `net` (the residual adapters' authors), `module`
-(DeepSpeed), and often another under `model_ema` or the like; or a list or tuple of such things, whose places are `0`,
-`1` and so on. What is no tensor is left out of a state dict by name.
+A pickle is a program. Here its instructions are listed by `pickletools`, which runs none of them, and a small
+machine of our own follows the ones that a checkpoint needs: lists, dictionaries, numbers, strings. It imports
+nothing and calls nothing by name: a class or function is only a name that it knows what to put in place of,
+or refuses. So a module of a class that does not exist here is read as its saved state, and a name such as
+`os.system` ends the reading. Python's own Unpickler with a `find_class` of ours would still trust the file with
+memory (a memo index of 4 billion, a string of 8 EB), and this does not.
+
+Two formats: the zip archive of today, and the legacy one (one stream: magic number, version, machine, object,
+storages): https://github.com/pytorch/pytorch/blob/main/torch/serialization.py. What names stand for is told in
+`pickle_names`, where in the object the weights are in `torch_checkpoint`.
 """
 
+import io
+import pickletools
 import re
-from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from benchmark.backbones.pickle_names import Described, Inert, Refused, Unreadable
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.backbones.known_names import SIZES
+from visual_decathlon.benchmark.backbones.pickle_names import (
+    Described,
+    Inert,
+    Name,
+    Refused,
+    Storage,
+    build,
+    call,
+    counts,
+    find_class,
+    put,
+)
+from visual_decathlon.benchmark.backbones.state_dicts import MOST_VISITS, StateDict, only, state_dicts
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import open_plain, read_plain
+from visual_decathlon.datasets.zip_file import open_zip
 
-MOST_VISITS = 300_000  # modules, parameters and buffers of a network, shared ones counted at each place
-_DEEPEST, _LONGEST_NAME = 32, 128
-_DEEPEST_DICT = 5  # VISSL's is the fourth: classy_state_dict, base_model, model, trunk
-_NO_WEIGHTS = re.compile(r"(optim|opt_|lr_|sched|(grad_)?scaler|amp|rng|random|loops|hparams|hyper_param).*|opt", re.I)
+if TYPE_CHECKING:
+    import torch
+
+LARGEST = 2**32  # bytes of a file of weights: several times a ResNet-152 with its optimiser's state
+Choose = Callable[[list[StateDict]], dict[str, Described]]
+"""Of the state dicts of a file the tensors to read, under the names that they are to have."""
+
+_LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+LEGACY_HEADS = (b"\x80", b"L%dL\n" % _LEGACY_MAGIC)  # the second of protocols 0 and 1, which name no protocol
+_MOST_STEPS = 1_000_000  # instructions of a pickle, each below 300 bytes of memory; RA's ten tasks need some 250,000
 
 
-class WithoutNetwork(BadInput):
-    """A file that can be read, and holds no network that is meant."""
+def _persistent(saved: Any, storages: dict[str, Storage]) -> Any:
+    """What the pickle keeps outside itself: a storage, or a class with its source text (which is not read)."""
+    if type(saved) is tuple and len(saved) == 4 and saved[0] == "module":
+        return saved[1]
+    if type(saved) is not tuple or len(saved) not in (5, 6) or saved[0] != "storage":
+        raise Refused("refers to something that is no storage: the file is damaged, get it again.")
+    _, kind, key, _, numel, view = (*saved, None)[:6]
+    start, length = view[1:] if view else (0, numel)
+    if type(kind) is not Name or not kind.dtype or type(key) is not str or not counts(numel, start, length):
+        raise Refused("describes a storage that makes no sense: the file is damaged, get it again.")
+    whole = storages.setdefault(key, Storage(key, kind.dtype, numel, 0, numel))
+    if (whole.dtype, whole.numel) != (kind.dtype, numel) or start + length > numel:
+        raise Refused("describes one storage in two ways: the file is damaged, get it again.")
+    return Storage(key, kind.dtype, numel, start, length)
 
 
-class NoWeights(Refused):
-    """What `Refused` is, of such a file."""
+_PERSISTENT = re.compile(  # as protocol 0 writes it: str() of the tuple
+    r"\('(?:(module)', <class '([\w.]{1,200})'>, .*"
+    r"|storage', <class 'torch\.((?:cuda\.|storage\.)?\w{1,40})'>, '(\w{1,40})', '[\w:]{1,20}', (\d{1,15})"
+    r"(?:, (?:None|\('(\w{1,40})', (\d{1,15}), (\d{1,15})\)))?\))",
+    re.DOTALL,  # a class's source text
+)
 
-    error = WithoutNetwork
+
+def _persistent_of_text(text: str) -> tuple:
+    """What `_persistent` takes, of the text by which protocol 0 refers to it."""
+    match = _PERSISTENT.fullmatch(text)
+    if not match:
+        raise Refused(f"refers to {text[:80]!a} (PERSID), which is no storage: do not trust the file.")
+    module, of, kind, key, numel, *view = match.groups()
+    place, _, name = (of or f"torch.{kind}").rpartition(".")
+    if module:
+        return ("module", find_class(place, name), None, None)
+    seen = (view[0], int(view[1]), int(view[2])) if view[0] else None
+    return ("storage", find_class(place, name), key, "cpu", int(numel), seen)
 
 
-@dataclass(frozen=True)
-class StateDict:
-    """Tensors by name (as described in a file, or as they are), and where they were: keys joined by dots, "" the top.
+def _paired(items: list[Any]) -> dict:
+    made: dict = {}
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        put(made, key, value)
+    return made
 
-    `left_out` are the names beside them that hold no tensor; `kind` is a class's name where it was a whole module.
+
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
+    *("SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_NEW = {"EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_DICT": dict}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OF_MARKED = {"TUPLE": tuple, "LIST": list, "FROZENSET": list, "DICT": _paired}
+
+
+def follow(stream: BinaryIO, storages: dict[str, Storage]) -> Any:
+    """Follows one pickle to its STOP, leaving `stream` behind it, and returns what it describes.
+
+    Storages that it refers to are added to `storages`. Sets are read as lists, Python 2's strings as Latin-1.
+    Raises `Refused`, or whatever a damaged stream ends in (`_DAMAGE`).
     """
+    stack: list[Any] = []
+    marks: list[list[Any]] = []
+    memo: dict[int, Any] = {}
+    budget = [MOST_VISITS]
+    for step, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
+        if step > _MOST_STEPS:
+            raise Refused("has a longer pickle than any checkpoint: do not trust the file.")
+        code = instruction.name
+        if code in _LITERALS:
+            stack.append(argument)
+        elif code in _CONSTANTS:
+            stack.append(_CONSTANTS[code])
+        elif code in _NEW:
+            stack.append(_NEW[code]())
+        elif code in _TUPLES:
+            items = [stack.pop() for _ in range(_TUPLES[code])]
+            stack.append(tuple(reversed(items)))
+        elif code in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            index = len(memo) if code == "MEMOIZE" else argument
+            if not 0 <= index <= _MOST_STEPS:
+                raise Refused("numbers its objects as no checkpoint does: do not trust the file.")
+            memo[index] = stack[-1]
+        elif code in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif code == "MARK":
+            marks.append(stack)
+            stack = []
+        elif code in _OF_MARKED:
+            items, stack = stack, marks.pop()
+            stack.append(_OF_MARKED[code](items))
+        elif code in ("APPENDS", "ADDITEMS"):
+            items, stack = stack, marks.pop()
+            _extend(stack[-1], items)
+        elif code == "APPEND":
+            value = stack.pop()
+            _extend(stack[-1], [value])
+        elif code == "SETITEMS":
+            items, stack = stack, marks.pop()
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                put(stack[-1], key, value)
+        elif code == "SETITEM":
+            value, key = stack.pop(), stack.pop()
+            put(stack[-1], key, value)
+        elif code in ("GLOBAL", "STACK_GLOBAL"):
+            module, name = argument.split(" ", 1) if code == "GLOBAL" else (stack.pop(-2), stack.pop())
+            stack.append(find_class(module, name))
+        elif code in ("REDUCE", "NEWOBJ"):
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(call(function, arguments, budget, new=code == "NEWOBJ"))
+        elif code == "BUILD":
+            state = stack.pop()
+            build(stack[-1], state)
+        elif code == "BINPERSID":
+            stack.append(_persistent(stack.pop(), storages))
+        elif code == "PERSID":
+            stack.append(_persistent(_persistent_of_text(argument), storages))
+        elif code == "POP_MARK":
+            stack = marks.pop()
+        elif code == "POP":
+            stack.pop()
+        elif code == "STOP":
+            return stack.pop()
+        elif code not in ("PROTO", "FRAME"):
+            what = f"{code} {argument[:80]!a}" if code == "INST" else code
+            raise Refused(f"uses the pickle instruction {what}, which weights have no need of: do not trust the file.")
+    raise EOFError
 
-    place: str
-    tensors: Mapping[str, Any]
-    left_out: tuple[str, ...] = field(default=())
+
+def _extend(target: Any, items: list[Any]) -> None:
+    if type(target) is Inert:
+        return  # a subclass of list or set, which holds no weights
+    if type(target) is not list:
+        raise Refused("appends to what is no list: the file is damaged, get it again.")
+    target.extend(items)
 
 
-def state_dicts(top: Any) -> list[StateDict]:
-    """Every state dict in a checkpoint's object, in its order; those whose tensors are named as weights are, if any.
+def _assemble(found: dict[str, Described], data: Callable[[Storage], bytearray]) -> "dict[str, torch.Tensor]":
+    """Tensors on the CPU from their storages' bytes, each storage read once and shared where the file shares it."""
+    import torch
 
-    Raises Refused where there is none.
+    raw: dict[str, bytearray] = {}
+    flat: dict[tuple[str, str], torch.Tensor] = {}
+    tensors = {}
+    for name, wanted in found.items():
+        key = wanted.storage.key
+        if (key, wanted.dtype) not in flat:
+            if key not in raw:
+                raw[key] = data(wanted.storage) if wanted.storage.numel else bytearray()
+            dtype = getattr(torch, wanted.dtype)
+            # frombuffer refuses an empty buffer
+            made = torch.frombuffer(raw[key], dtype=dtype) if raw[key] else torch.empty(0, dtype=dtype)
+            flat[key, wanted.dtype] = made
+        tensors[name] = torch.as_strided(flat[key, wanted.dtype], wanted.size, wanted.stride, wanted.offset)
+    return tensors
+
+
+def _bytes_of(storage: Storage) -> int:
+    return storage.numel * SIZES[storage.dtype]
+
+
+def _little_endian(little: bool) -> None:
+    if not little:
+        raise Refused("was written on a big-endian machine: save it again on a little-endian one.")
+
+
+def _from_zip(path: Path, choose: Choose) -> "dict[str, torch.Tensor]":
+    left = path.stat().st_size  # what may still be read: entries that lie over one another cannot multiply
+    with open_plain(path, LARGEST) as file, open_zip(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+
+        def read(name: str, size: int | None = None) -> bytearray:
+            nonlocal left
+            entry = entries[name]
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise Refused("is a compressed zip archive, not what torch.save writes: save it again.")
+            left -= entry.file_size
+            if left < 0 or size not in (None, entry.file_size):
+                raise EOFError
+            return bytearray(archive.read(entry))
+
+        pickles = [name for name in entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
+        if len(pickles) != 1:
+            raise Refused("is a zip archive, but not one that torch.save writes: give a checkpoint of PyTorch.")
+        folder = pickles[0].removesuffix("data.pkl")
+        if f"{folder}constants.pkl" in entries:
+            raise Refused("is a TorchScript archive: load it by torch.jit.load, and torch.save its state_dict().")
+        if f"{folder}byteorder" in entries:
+            _little_endian(read(f"{folder}byteorder") == b"little")
+        found = choose(state_dicts(follow(io.BytesIO(read(pickles[0])), {})))
+        return _assemble(found, lambda storage: read(f"{folder}data/{storage.key}", _bytes_of(storage)))
+
+
+def _from_legacy(path: Path, choose: Choose) -> "dict[str, torch.Tensor]":
+    whole = read_plain(path, LARGEST)
+    stream = io.BytesIO(whole)
+    storages: dict[str, Storage] = {}
+    if (top := follow(stream, {})) != _LEGACY_MAGIC:
+        what = f" of {top.kind[:80]!a}" if type(top) is Inert else ""
+        raise Refused(f"is a pickle{what}, but not one that torch.save writes: give a checkpoint of PyTorch.")
+    if follow(stream, {}) != _LEGACY_VERSION:
+        raise Refused("is of an unknown version of PyTorch's legacy format: save it again with a newer PyTorch.")
+    _little_endian(follow(stream, {})["little_endian"] is True)
+    found = choose(state_dicts(follow(stream, storages)))
+    spans: dict[str, slice] = {}
+    for key in follow(stream, {}):  # the data follow in this order: number of elements (int64), elements
+        storage = storages[key] if type(key) is str else None
+        (numel,) = struct.unpack("<q", stream.read(8))
+        if storage is None or numel != storage.numel:
+            raise EOFError
+        start = stream.tell()
+        stop = start + _bytes_of(storage)
+        if stop > len(whole):
+            raise EOFError
+        spans[key] = slice(start, stop)
+        stream.seek(stop)
+    return _assemble(found, lambda storage: bytearray(memoryview(whole)[spans[storage.key]]))
+
+
+# What reading bytes that are not what they should be can end in: short reads (struct, EOF), unknown instructions
+# and bad text (ValueError), an empty stack or an unknown entry (LookupError), a number where a list should be
+# (TypeError, AttributeError), zip's own errors (BadZipFile; RuntimeError for encryption and unknown versions).
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError, struct.error)
+_ZIP_DAMAGE = (zipfile.BadZipFile, RuntimeError)
+
+
+_FOREIGN = {
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file)",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x1f\x8b": "a gzip archive",
+}
+
+
+def read_pickled(path: Path, choose: Choose = only) -> "dict[str, torch.Tensor]":
+    """The weights of a PyTorch checkpoint by `state_dict` name, on the CPU; nothing in the file is executed.
+
+    Whole modules and state dicts, bare or in a dictionary; zip and legacy format. Without `choose` the plainest
+    state dict is taken, less what wraps all of its names (`module.`). Raises BadInput for anything else.
     """
-    found: list[StateDict] = []
-    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), top)])
-    visits, looked_into = 0, {}
-    while waiting:
-        place, value = waiting.popleft()
-        if type(value) is Inert and value.is_module:
-            tensors, left_out = _of_module(value)
-            visits += len(tensors) + len(left_out)
-        else:
-            value = value.items if type(value) is Inert else value
-            if type(value) not in (dict, list, tuple):
-                continue
-            if id(value) in looked_into:  # what stands at one place alone is no longer than the pickle
-                visits += 1 + len(value)
-            else:
-                looked_into[id(value)] = _inside(value)
-            tensors, left_out = _of_dict(value) if type(value) is dict else ({}, ())
-            if len(place) < _DEEPEST_DICT:
-                waiting += [((*place, key), item) for key, item in looked_into[id(value)]]
-        if visits > MOST_VISITS:
-            raise Refused("unfolds to more dictionaries than a checkpoint has: do not trust the file.")
-        if tensors:
-            found.append(StateDict(".".join(place), tensors, left_out))
-    if not found:
-        raise NoWeights(f"holds no weights{_instead(top)}: give a checkpoint with a network or a state dict in it.")
-    named_so = [each for each in found if any(name.endswith("weight") for name in each.tensors)]
-    return named_so or found
-
-
-def _of_dict(value: dict) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Its tensors by name, and the names of what is none."""
-    tensors = {k: item for k, item in value.items() if type(k) is str and type(item) in (Described, Unreadable)}
-    return tensors, tuple(key for key in value if type(key) is str and key not in tensors)
-
-
-def _inside(value: Any) -> list[tuple[str, Any]]:
-    """What in a dictionary, list or tuple may hold state dicts, by key or index, a number as its digits."""
-    if type(value) is dict:
-        pairs = [(key, item) for key, item in value.items() if type(key) in (str, int)]
-    else:
-        pairs = list(enumerate(value)) if type(value) in (list, tuple) else []
-    held = ((str(key), item) for key, item in pairs if type(item) in (dict, list, tuple, Inert))
-    return [(key, item) for key, item in held if not _NO_WEIGHTS.fullmatch(key)]
-
-
-def _instead(top: Any) -> str:
-    if type(top) is Inert:
-        return f" but an object of {top.kind[:80]!a} without modules"
-    if type(top) is dict and top:
-        keys = [f"{key[:80]!a}" for key in top if type(key) is str][:8]
-        return (
-            f": under {', '.join(keys) or 'numbers'}{', ...' * (len(keys) < len(top))} is something that is no tensor"
-        )
-    return ""
-
-
-def _of_module(root: Inert) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Flat names over a tree of modules, in the order of `state_dict`, and those that hold no tensor.
-
-    A module may stand at several places.
-    """
-    found: dict[str, Any] = {}
-    waiting, visits = [("", root, 0)], 0
-    while waiting:
-        prefix, module, depth = waiting.pop()
-        if type(module) is not Inert or not module.is_module or depth > _DEEPEST:
-            raise Refused("holds something in place of a module, or modules without end: get the file again.")
-        state, children = module.state, module.state["_modules"]
-        hidden = state.get("_non_persistent_buffers_set") or []
-        parameters, buffers = state.get("_parameters"), state.get("_buffers")
-        visits += 1 + len(hidden) + len(parameters) + len(buffers) + len(children)
-        if visits > MOST_VISITS:
-            raise Refused("unfolds to more modules than a network has: do not trust the file.")
-        hidden = {name for name in hidden if type(name) is str}
-        tensors = [*parameters.items(), *((key, value) for key, value in buffers.items() if key not in hidden)]
-        for key in (*children, *parameters, *buffers):
-            if type(key) is not str or len(key) > _LONGEST_NAME:
-                raise Refused("has a parameter whose name is no name: the file is damaged, get it again.")
-        found.update((prefix + key, value) for key, value in tensors if value is not None)
-        waiting += [
-            (f"{prefix}{key}.", child, depth + 1) for key, child in reversed(children.items()) if child is not None
-        ]
-    left_out = tuple(name for name, value in found.items() if type(value) not in (Described, Unreadable))
-    return {name: value for name, value in found.items() if name not in left_out}, left_out
-
-
-# --- names ------------------------------------------------------------------------------------------------------
-
-# What a wrapper puts before or into the names of the network that it holds: torch.compile, FSDP (old and new),
-# activation checkpoints, Lightning Fabric. DataParallel's and AveragedModel's `module` only before all of them.
-_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module"}
-COUNTERS = re.compile(r"(.*\.)?(n_averaged|total_ops|total_params|ema_decay|_extra_state)")  # thop, AveragedModel, ...
-
-
-def unwrapped(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The tensors without what wraps their names, and a sentence for each kind of prefix that was taken off.
-
-    Raises Refused where two names become one.
-    """
-    sentences = []
-    inside = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in tensors}
-    for wrapper in sorted(_WRAPPERS):
-        if held := [name for name in tensors if wrapper in name.split(".")]:
-            sentences.append(f"prefix `{wrapper}.` of {some_of(len(held), len(tensors))} names taken off")
-    counted = {name: short for name, short in inside.items() if not COUNTERS.fullmatch(short)}
-    depth = 0
-    while counted and all(short.startswith("module.") for short in counted.values()):
-        counted = {name: short.removeprefix("module.") for name, short in counted.items()}
-        depth += 1
-    if depth:
-        sentences.append(f"prefix `{'module.' * depth}` of {some_of(len(counted), len(tensors))} names taken off")
-    short = inside | counted
-    if twice := [name for name, times in Counter(short.values()).items() if times > 1]:
-        raise Refused(f"has {twice[0][:80]!a} twice, with and without a wrapper's prefix: keep one.")
-    return {short[name]: tensor for name, tensor in tensors.items()}, sentences
-
-
-def some_of(some: int, every: int) -> str:
-    return f"all {every}" if some == every else f"{some} of {every}"
-
-
-# --- the choice -------------------------------------------------------------------------------------------------
-
-_PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
-_SECOND = re.compile(r"(.*_)?(ema|swa|averaged|avg|shadow|momentum|target|k|key|student|old|init)(_.*)?", re.I)
-# A copy beside the network that is trained: an average of it, MoCo's and BYOL's slow encoder, DINO's student.
-
-
-def plainest(labels: list[str]) -> list[str]:
-    """Of places in a file those that are taken when nobody chooses: one, or several where none is plainer."""
-
-    def rank(label: str) -> tuple[int, int, int]:
-        parts = label.split(".") if label else []
-        plain = min((_PLAIN.index(part) for part in parts if part in _PLAIN), default=len(_PLAIN))
-        return sum(bool(_SECOND.fullmatch(part)) for part in parts), plain if parts else -1, len(parts)
-
-    least = min(map(rank, labels))
-    return [label for label in labels if rank(label) == least]
-
-
-def only(found: list[StateDict]) -> dict[str, Described]:
-    """The tensors of the plainest state dict, for who does not know what network it is of."""
-    places = plainest([each.place for each in found])
-    if len(places) > 1:
-        raise Refused(
-            f"holds several networks ({', '.join(places)[:300]!a}), each as plain as the others: save one alone."
-        )
-    (chosen,) = (each for each in found if each.place == places[0])
-    return readable(unwrapped(chosen.tensors)[0])
-
-
-def readable(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors as they are. Raises Refused for one of a kind that is not read."""
-    for name, tensor in tensors.items():
-        if type(tensor) is Unreadable:
-            raise Refused(f"has under {name[:80]!a} {tensor.what}.")
-    return dict(tensors)
+    try:
+        with open_plain(path, LARGEST) as file:
+            head = file.read(32)
+        if head.startswith(b"PK"):
+            return _from_zip(path, choose)
+        if head.startswith(LEGACY_HEADS):
+            return _from_legacy(path, choose)
+        if not head:
+            raise Refused("is empty: get it again.")
+        if len(head) >= 4 and (1 <= int.from_bytes(head[:4], "little") <= 8 or re.match(rb"[1-8]\n", head)):
+            raise Refused("is a file of Lua Torch7, not of PyTorch: give the PyTorch checkpoint.")
+        what = next((f" but {what}" for magic, what in _FOREIGN.items() if head.startswith(magic)), "")
+        raise Refused(f"is no PyTorch checkpoint{what}: give a file that torch.save wrote, or a safetensors file.")
+    except Refused as refusal:
+        raise refusal.error(f"{path} {refusal}") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+    except MemoryError:
+        raise BadInput(f"{path} needs more memory than there is: give a checkpoint of the weights alone.") from None
+    except (*_DAMAGE, *_ZIP_DAMAGE):
+        raise BadInput(f"{path} is cut off or damaged as a PyTorch checkpoint: get it again.") from None

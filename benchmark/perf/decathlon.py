@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmark import devices
-from benchmark.evaluate import evaluate
-from benchmark.networks import build
-from benchmark.numerics import settle
-from benchmark.perf.network import served
-from benchmark.profiles import Profile
-from benchmark.train import train
-from benchmark.training.choice import Choice, usual
-from datasets.batches import Batches, everything
-from datasets.catalogue import DOMAINS, SOURCE, Domain
-from methods.layers.network import own_tensors
-from methods.method import Method
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.perf.network import served
+from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.training.choice import Choice, usual
+from visual_decathlon.benchmark.training.evaluate import evaluate
+from visual_decathlon.benchmark.training.pretrain import build
+from visual_decathlon.benchmark.training.train import train
+from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE, Domain
+from visual_decathlon.methods.layers.network import own_tensors
+from visual_decathlon.methods.method import Method
 
 NINE = [domain for name, domain in DOMAINS.items() if name != SOURCE]
 _POOL = 64  # different images of a drawn pack

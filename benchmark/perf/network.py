@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.perf.rounds import Way
-from methods.layers.arc import ARCConv
-from methods.layers.low_rank import FactoredConv
-from methods.layers.network import Network, merged
-from methods.layers.parallel import Beside
-from methods.layers.series import SeriesConv, put_series
-from methods.method import Method
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.perf.rounds import Way
+from visual_decathlon.methods.layers.arc import ARCConv
+from visual_decathlon.methods.layers.low_rank import FactoredConv
+from visual_decathlon.methods.layers.network import Network, merged
+from visual_decathlon.methods.layers.parallel import Beside
+from visual_decathlon.methods.layers.series import SeriesConv, put_series
+from visual_decathlon.methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
 _FAST = {Beside: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}

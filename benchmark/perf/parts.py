@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from benchmark.perf import network as net
-from benchmark.perf import pixels
-from benchmark.perf.many import write_many
-from benchmark.perf.rounds import Line, Rounds, Way, in_turn
-from benchmark.precision import SLOWER, times_slower
-from benchmark.progress import Told, silent
-from benchmark.timing import Peak
-from benchmark.workers import ENVIRONMENT
-from methods.method import Method
-from methods.registry import entries, select
+from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.benchmark.perf import pixels
+from visual_decathlon.benchmark.perf.rounds import Line, Rounds, Way, in_turn
+from visual_decathlon.benchmark.perf.synthetic_records import write_many
+from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
+from visual_decathlon.benchmark.runtime.precision import SLOWER, times_slower
+from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.training.timing import Peak
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import entries, select
 
 ROUNDS, FEWER = 5, 3  # fewer for what has many ways and no goal of its own, so that all of it takes ten minutes
 THEIRS, BF16 = "reference's way", "bf16 (opt-in)"
@@ -183,8 +183,8 @@ _OF_MALLOC = ("MALLOC_", "GLIBC_TUNABLES")
 
 _STEPS = """
 import time
-from benchmark.perf import network as net
-from methods.registry import select
+from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.methods.registry import select
 (method,) = select("par_adapter")
 way = net.training("", method, net.placed(method), net.pixels())
 way.work()
@@ -201,7 +201,7 @@ def tables(cache: Path, told: Told = silent) -> Iterator[Line]:
         found = []
         for i in range(FEWER):
             told(f"tables of 100,000 records, round {i + 1} of {FEWER}", 1 + i, 1 + FEWER)
-            found.append(_process(["-m", "benchmark.perf.many", folder]).split())
+            found.append(_process(["-m", "visual_decathlon.benchmark.perf.synthetic_records", folder]).split())
     seconds, peaks = zip(*(map(float, words) for words in found), strict=True)
     rounds = Rounds({"from columns": [1 / s for s in seconds]}, 0)
     yield rounds.line("tables", "of 100,000 records", "from columns", unit="s", peak_mb=max(peaks))

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from benchmark.perf.rounds import Way
-from benchmark.plan import standins
-from datasets.annotations import read_split
-from datasets.batches import Batches, everything
-from datasets.catalogue import DOMAINS
-from datasets.pack import pack
+from visual_decathlon.benchmark.perf.rounds import Way
+from visual_decathlon.benchmark.runs.plan import standins
+from visual_decathlon.datasets.annotations import read_split
+from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.pack import pack
 
 
 def ways(cache: Path, epochs: int = 10) -> list[Way]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.progress import Told, silent
+from visual_decathlon.benchmark.runtime.progress import Told, silent
 
 RETRYING = 30.0  # s of dropped rounds after which no further one is dropped
 OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped

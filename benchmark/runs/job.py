@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmark.cells import Backbone, Cell, Joint
-from benchmark.numerics import settle
-from benchmark.progress import Report
-from benchmark.provenance import Provenance
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.config.specs import Backbone, Cell, Joint
+from visual_decathlon.benchmark.records.provenance import Provenance
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.progress import Report
+from visual_decathlon.datasets.errors import BadInput
 
 
 class Job(Protocol):
@@ -59,7 +59,7 @@ class Pretraining:
         return f"the {self.backbone.structure} backbone{wide}"
 
     def execute(self, device: str, report: Report) -> None:
-        from benchmark.networks import pretrain
+        from visual_decathlon.benchmark.training.pretrain import pretrain
 
         settle(self.backbone.profile, device)
         try:
@@ -99,7 +99,7 @@ class JointTraining:
         return self.joint.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> None:
-        from benchmark.joint import train_together
+        from visual_decathlon.benchmark.runs.joint import train_together
 
         settle(self.joint.backbone.profile, device)
         try:
@@ -142,7 +142,7 @@ class Run:
         return self.cell.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> dict:
-        from benchmark.cell import run_cell
+        from visual_decathlon.benchmark.runs.execute import run_cell
 
         settle(self.cell.profile, device)
         return run_cell(self.cell, self.results, self.provenance, device, report)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from benchmark.devices import NAMES, accelerator
-from datasets.errors import BadInput, reason
+from visual_decathlon.benchmark.runtime.devices import NAMES, accelerator
+from visual_decathlon.datasets.errors import BadInput, reason
 
 
 def device_of(wanted: "str | torch.device") -> torch.device:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.predictions import likeliest
-from benchmark.serving.head import Head
-from datasets.batches import Batches, everything
-from datasets.catalogue import Domain
-from datasets.in_hand import InHand, Loaded
+from visual_decathlon.benchmark.records.predictions import likeliest
+from visual_decathlon.benchmark.serving.metadata import Head
+from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.catalogue import Domain
+from visual_decathlon.datasets.in_hand import InHand, Loaded
 
 
 @dataclass(frozen=True)

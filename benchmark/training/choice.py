@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmark import devices
-from benchmark.profiles import Profile
-from datasets.errors import BadInput
-from datasets.io import write_bytes
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class Choice:
         """Within, the network's batch norms are computed as chosen."""
         if self.norm == "plain":
             return contextlib.nullcontext()
-        from benchmark.training.fused_norm import fused
+        from visual_decathlon.benchmark.training.fused_norm import fused
 
         return fused(network)
 
@@ -93,7 +93,7 @@ def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, mea
         if (found := _choice(kept.get(key))) in choices:
             return found
         if measure is None:
-            from benchmark.training.trial import measure
+            from visual_decathlon.benchmark.training.trial import measure
         if (path, key) in _HERE:
             return _HERE[path, key]
         trials = measure(profile, device, choices)
@@ -136,7 +136,7 @@ def fastest(trials: dict[Choice, Trial], plain: Choice, near: float) -> Choice:
 def _fused_norms(device: str) -> bool:
     import torch
 
-    from benchmark.training.fused_norm import available
+    from visual_decathlon.benchmark.training.fused_norm import available
 
     return available(torch.device(device))
 

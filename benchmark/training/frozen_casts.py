@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.benchmark.training.swapped import Swapped, swapped
 
 
 class _Low(NamedTuple):

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.training.swapped import Swapped, swapped
-from methods.layers.pointwise import first_order
+from visual_decathlon.benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.methods.layers.pointwise import first_order
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -33,7 +33,7 @@ def fused(network: nn.Module) -> Iterator[None]:
     Blocks that hand their ReLU to the norm (backbones/resnet26) have it in the same pass. Nothing else changes:
     parameters, names and copies are those of plain norms. Raises ImportError where Triton is missing.
     """
-    from benchmark.training import norm_kernels  # noqa: F401  (fails here, not in the first step)
+    from visual_decathlon.benchmark.training import norm_kernels  # noqa: F401  (fails here, not in the first step)
 
     with swapped(network.modules(), FusedNorm):
         yield
@@ -78,7 +78,7 @@ class FusedNorm(Swapped, nn.BatchNorm2d):
 
 def _interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels on the CPU (TRITON_INTERPRET=1): for tests."""
-    from benchmark.training import norm_kernels
+    from visual_decathlon.benchmark.training import norm_kernels
 
     return norm_kernels.INTERPRETED
 
@@ -88,7 +88,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, residual, weight, bias, norm, relu):
-        from benchmark.training.norm_kernels import batch_moments, normalise
+        from visual_decathlon.benchmark.training.norm_kernels import batch_moments, normalise
 
         ctx.frozen, ctx.relu, ctx.eps = not norm.training, relu, norm.eps
         running = norm.running_mean, norm.running_var
@@ -102,7 +102,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        from benchmark.training.norm_kernels import gradients
+        from visual_decathlon.benchmark.training.norm_kernels import gradients
 
         first_order()
         x, out, mean, spread, weight, bias = ctx.saved_tensors

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmark.training.graph import Replays
-from benchmark.training.scaling import Scaling
-from datasets.static_batches import Shape, StaticBatches
-from methods.method import Method
+from visual_decathlon.benchmark.training.graph import Replays
+from visual_decathlon.benchmark.training.scaling import Scaling
+from visual_decathlon.datasets.static_batches import Shape, StaticBatches
+from visual_decathlon.methods.method import Method
 
 
 class Counts(NamedTuple):

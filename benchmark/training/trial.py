@@ -8,12 +8,13 @@ from collections.abc import Collection
 import torch
 import torch.nn.functional as F
 
-from benchmark import devices, networks
-from benchmark.precision import autocast
-from benchmark.profiles import Profile
-from benchmark.training.choice import Choice, Trial
-from benchmark.training.graph import Replays, own_stream
-from methods.registry import select
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.benchmark.runtime.precision import autocast
+from visual_decathlon.benchmark.training import pretrain
+from visual_decathlon.benchmark.training.choice import Choice, Trial
+from visual_decathlon.benchmark.training.graph import Replays, own_stream
+from visual_decathlon.methods.registry import select
 
 CLASSES = 100
 WARM_UP, ROUNDS, STEPS = 5, 5, 5  # steps before the first round; rounds; steps of each choice in a round
@@ -77,7 +78,7 @@ class _Step:
         (self._method,) = select("par_adapter")
         if self._method.refusal(profile.network):
             (self._method,) = select("finetune")
-        source = networks.build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
+        source = pretrain.build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
         source.size = profile.crop
         self._network = self._method.place(source, CLASSES).to(**to).train()
         stack.enter_context(choice.applied(self._network))

@@ -7,7 +7,7 @@ parts of a like whole. Livery, light, sky, ground and heading say nothing.
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, colour, finish, grid, light, mixed, noise, smoothstep, tint
+from visual_decathlon.datasets.standin.canvas import Pen, colour, finish, grid, light, mixed, noise, smoothstep, tint
 
 # length and depth of the fuselage, engines under the wing, at the tail, propellers, tail, wing height, rows, hump
 _TYPES = {

@@ -6,8 +6,8 @@ Classes are things (their shape and parts); the blur of 32 pixels, colours, grou
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import colour, finish
-from datasets.standin.objects import scene
+from visual_decathlon.datasets.standin.canvas import colour, finish
+from visual_decathlon.datasets.standin.objects import scene
 
 # Name: hue range of the body; some kinds also occur among the source's classes, as in the real pair.
 _THINGS = {

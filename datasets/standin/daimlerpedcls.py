@@ -7,7 +7,7 @@ corners of about the same size and contrast. Blur, low contrast, street clutter 
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, finish, light, noise
+from visual_decathlon.datasets.standin.canvas import Pen, finish, light, noise
 
 CLASSES = ("non-pedestrian", "pedestrian")
 COUNTS = {"train": (300, 300), "val": (150, 150), "test": (150, 150)}

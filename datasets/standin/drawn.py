@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from datasets.annotations import read_split
-from datasets.catalogue import SPLITS, Domain
-from datasets.pack import manifest
-from datasets.stamps import hashes
+from visual_decathlon.datasets.annotations import read_split
+from visual_decathlon.datasets.catalogue import SPLITS, Domain
+from visual_decathlon.datasets.pack import manifest
+from visual_decathlon.datasets.stamps import hashes
 
 _NAME = "drawn.json"
 

@@ -6,7 +6,7 @@ Classes are attributes (striped, dotted, cracked ...); colours, scale, turn, ben
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import colour, finish, grid, light, noise, smoothstep, tint, turned
+from visual_decathlon.datasets.standin.canvas import colour, finish, grid, light, noise, smoothstep, tint, turned
 
 CLASSES = (
     "banded",

@@ -12,14 +12,14 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from datasets.annotations import annotation_path, read_split, write_annotations
-from datasets.catalogue import DOMAINS, SPLITS, Domain
-from datasets.children import end_with_parent, sheltered
-from datasets.cores import cores
-from datasets.errors import BadInput
-from datasets.io import clear, make_folder, move, remove, temporary_name
-from datasets.standin import MARK
-from datasets.standin.drawn import note_drawn
+from visual_decathlon.datasets.annotations import annotation_path, read_split, write_annotations
+from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain
+from visual_decathlon.datasets.children import end_with_parent, sheltered
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import clear, make_folder, move, remove, temporary_name
+from visual_decathlon.datasets.standin import MARK
+from visual_decathlon.datasets.standin.drawn import note_drawn
 
 VERSION = 1
 """Raise it whenever a pixel changes: runs are identified by it."""
@@ -30,7 +30,7 @@ _QUALITY = 85
 
 def artist(domain: Domain) -> ModuleType:
     """The module that draws a domain: CLASSES, COUNTS {split: images per class}, TRACK and draw(label, rng, track)."""
-    return import_module(f"datasets.standin.{domain.name.replace('-', '_')}")
+    return import_module(f"visual_decathlon.datasets.standin.{domain.name.replace('-', '_')}")
 
 
 def description(domain: Domain, seed: int) -> str:

@@ -7,8 +7,8 @@ size, tilt and street are nuisance; class counts are as uneven as the real ones 
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, backdrop, finish, motion_blur
-from datasets.standin.strokes import digit
+from visual_decathlon.datasets.standin.canvas import Pen, backdrop, finish, motion_blur
+from visual_decathlon.datasets.standin.strokes import digit
 
 # name: (plate, pictogram)
 _SIGNS = {

@@ -7,8 +7,18 @@ as ImageNet's honeycomb or stone wall. Ground, pose, size, light and most colour
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import backdrop, colour, finish, grid, light, noise, smoothstep, tint, turned
-from datasets.standin.objects import scene
+from visual_decathlon.datasets.standin.canvas import (
+    backdrop,
+    colour,
+    finish,
+    grid,
+    light,
+    noise,
+    smoothstep,
+    tint,
+    turned,
+)
+from visual_decathlon.datasets.standin.objects import scene
 
 # Name: (surfaces, hue range of the body). A surface or hue that is common but not certain, as in photographs.
 _THINGS = {

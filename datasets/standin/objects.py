@@ -7,7 +7,7 @@ parts cover earlier ones.
 
 import numpy as np
 
-from datasets.standin.canvas import Colour, Pen, backdrop, colour, light, mixed, pattern
+from visual_decathlon.datasets.standin.canvas import Colour, Pen, backdrop, colour, light, mixed, pattern
 
 Part = tuple[str, str, tuple[float, ...]]
 

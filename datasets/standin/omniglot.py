@@ -7,7 +7,7 @@ Each example is another writer's: slant, size, proportion and a jitter of every 
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen
+from visual_decathlon.datasets.standin.canvas import Pen
 
 _CHARACTERS = 50
 CLASSES = tuple(f"character{number:02d}" for number in range(1, _CHARACTERS + 1))

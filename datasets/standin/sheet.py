@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.annotations import Split, domains_in, read_split
-from datasets.decode import SUFFIXES, decode
-from datasets.errors import BadInput
-from datasets.io import write_bytes
+from visual_decathlon.datasets.annotations import Split, domains_in, read_split
+from visual_decathlon.datasets.decode import SUFFIXES, decode
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import write_bytes
 
 _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datasets.standin.canvas import Pen
+from visual_decathlon.datasets.standin.canvas import Pen
 
 
 def _arc(x, y, rx, ry, start, stop, points=10):

@@ -7,8 +7,8 @@ small digits are commoner, as on houses.
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, colour, finish, light, noise
-from datasets.standin.strokes import digit
+from visual_decathlon.datasets.standin.canvas import Pen, colour, finish, light, noise
+from visual_decathlon.datasets.standin.strokes import digit
 
 CLASSES = tuple("0123456789")
 _SHARE = np.array((0.068, 0.189, 0.144, 0.116, 0.102, 0.094, 0.078, 0.076, 0.069, 0.064))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, finish, noise
+from visual_decathlon.datasets.standin.canvas import Pen, finish, noise
 
 CLASSES = (
     "archery",

@@ -7,7 +7,7 @@ several blooms, tilt, size and light are nuisance.
 import numpy as np
 from PIL import Image
 
-from datasets.standin.canvas import Pen, backdrop, colour, finish, light, mixed, noise
+from visual_decathlon.datasets.standin.canvas import Pen, backdrop, colour, finish, light, mixed, noise
 
 # petals, petal width, pointedness, hue, saturation, value, centre radius, centre hue, rows
 _KINDS = {

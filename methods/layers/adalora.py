@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from methods.layers.low_rank import FactoredConv
+from visual_decathlon.methods.layers.low_rank import FactoredConv
 
 FACTORS = ("left", "values", "right")  # P (cout, rank), Λ (rank,), Q (rank, n)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from methods.layers.network import Adapter, Network, names_of, norm_like
+from visual_decathlon.methods.layers.network import Adapter, Network, names_of, norm_like
 
 
 class ScaledNorm(Adapter):

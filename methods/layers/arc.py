@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
-from methods.layers.network import Network
+from visual_decathlon.methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.network import Network
 
 
 class ARCConv(DeltaConv):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.delta import DeltaConv
 
 SCALE = 0.01
 

@@ -7,7 +7,7 @@ and padding mode by construction, and merging is the same expression.
 import torch
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.network import Adapter, conv_like
 
 
 class DeltaConv(Adapter):

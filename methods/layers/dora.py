@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
-from methods.layers.low_rank import LoraConv
+from visual_decathlon.methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.low_rank import LoraConv
 
 
 def lengths(weight: Tensor) -> Tensor:

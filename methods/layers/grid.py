@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, conv_like
-from methods.layers.parallel import Beside
+from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.parallel import Beside
 
 
 class Mix(nn.Module):

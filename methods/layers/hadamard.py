@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.delta import DeltaConv
 
 if TYPE_CHECKING:
-    from methods.hadamard import Kronecker
+    from visual_decathlon.methods.hadamard import Kronecker
 
 
 class LoHaConv(DeltaConv):

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from methods.joint import judge_widths
-from methods.layers.network import Adapter, Network, new_head, norms, own, share
+from visual_decathlon.methods.joint import judge_widths
+from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
 class Together(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.delta import DeltaConv
 
 START, THRESHOLD = 1e-2, 5e-3
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.delta import DeltaConv
 
 
 def cayley(free: Tensor, size: int) -> Tensor:

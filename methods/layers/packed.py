@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, Network, below, copied, packers, tensors_of
+from visual_decathlon.methods.layers.network import Adapter, Network, below, copied, packers, tensors_of
 
 
 class Packed(Adapter):

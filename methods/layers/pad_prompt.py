@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter
+from visual_decathlon.methods.layers.network import Adapter
 
 
 class BorderedConv(Adapter):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, conv_like
-from methods.layers.pointwise import first_order, weight_gradient
-from methods.shapes import ConvShape
+from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.pointwise import first_order, weight_gradient
+from visual_decathlon.methods.shapes import ConvShape
 
 
 def centred(conv: nn.Conv2d) -> bool:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, Network, conv_like
-from methods.layers.pointwise import first_order, large, weight_gradient
+from visual_decathlon.methods.layers.network import Adapter, Network, conv_like
+from visual_decathlon.methods.layers.pointwise import first_order, large, weight_gradient
 
 
 class _Mixed(torch.autograd.Function):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.layers.masks import pack, unpack
-from methods.layers.network import Adapter, Network
+from visual_decathlon.methods.layers.masks import pack, unpack
+from visual_decathlon.methods.layers.network import Adapter, Network
 
 LOGIT = 8.0  # of the regression's 1
 STRIP = 256  # columns of a Gram matrix made together

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.delta import DeltaConv
 
 HEADS = (0.1, -0.1)  # fixed
 START = 3e-4  # |ΔM| / |M|

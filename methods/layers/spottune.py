@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from methods.layers.network import Adapter, Network, share
-from methods.spottune import POLICY
+from visual_decathlon.methods.layers.network import Adapter, Network, share
+from visual_decathlon.methods.spottune import POLICY
 
 
 def choose(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:

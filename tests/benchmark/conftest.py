@@ -16,15 +16,16 @@ import pytest
 from PIL import Image
 from shop import Shop
 
-from benchmark import plan, workers
-from benchmark.__main__ import main
-from benchmark.profiles import profile
-from benchmark.runs.job import Job
-from benchmark.serve import MultiDomain
-from datasets.annotations import write_annotations
-from datasets.catalogue import DOMAINS
-from methods.registry import select
 from tests.processes import Processes
+from visual_decathlon.benchmark.cli.main import main
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.engines import local
+from visual_decathlon.benchmark.runs.job import Job
+from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
+from visual_decathlon.datasets.annotations import write_annotations
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.registry import select
 
 ROOT = Path(__file__).parents[2]
 EACH = {"train": 8, "val": 4, "test": 2}  # images of each of the three classes
@@ -204,11 +205,11 @@ class Inline:
     def submit(self, job: Job) -> None:
         self.queue.append(job)
 
-    def events(self) -> Iterator[workers.Told | workers.Ended]:
+    def events(self) -> Iterator[local.Told | local.Ended]:
         while self.queue:
             job, heard = self.queue.pop(0), []
-            end = workers.outcome(job, self.device, workers.Home(heard.append))
-            yield from (workers.Told(job, row) for row in heard)
+            end = local.outcome(job, self.device, local.Home(heard.append))
+            yield from (local.Told(job, row) for row in heard)
             yield end
 
 

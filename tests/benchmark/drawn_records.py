@@ -2,7 +2,7 @@
 
 import json
 
-from datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.catalogue import DOMAINS
 
 SETTINGS = json.dumps({"network": "resnet26", "width": 0.25, "crop": 32, "adapt": {"lr": 0.1}})
 

@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark import networks
-from benchmark.cell import _write
-from benchmark.cells import Backbone, Cell, Images, Joint
-from benchmark.checkpoint import write_safetensors
-from benchmark.given import read_given
-from benchmark.profiles import profile
-from datasets.catalogue import DOMAINS
-from methods.layers.network import Network, own_tensors, restore, stored_tensors
-from methods.method import Method
-from methods.registry import select
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images, Joint
+from visual_decathlon.benchmark.runs.execute import _write
+from visual_decathlon.benchmark.runs.user_backbone import read_given
+from visual_decathlon.benchmark.training import pretrain
+from visual_decathlon.benchmark.training.checkpoint import write_safetensors
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.layers.network import Network, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import select
 
 SLIM = ("width=0.125",)
 CLASSES = {"dtd": 5, "svhn": 7}
@@ -50,7 +50,7 @@ class Shop:
     def backbone(self, structure: str) -> Backbone:
         if structure not in self.backbones:
             torch.manual_seed(len(structure))
-            network = networks.build(profile("standin", SLIM), structure, 3)
+            network = pretrain.build(profile("standin", SLIM), structure, 3)
             moved(network)
             save_file(dict(network.state_dict()), self.root / f"{structure}.safetensors")
             given = read_given(self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache)
@@ -66,7 +66,7 @@ class Shop:
     def file(self, method: Method, network: Network, source: Network, name: str, joint: Joint | None = None) -> Path:
         cell, stored = self.cell(method, name, joint), stored_tensors(network, source)
         assert restore(network, source, stored) == ""  # as a cell does: what is evaluated is what the file holds
-        backbone, _ = networks.load(cell.backbone, "cpu")
+        backbone, _ = pretrain.load(cell.backbone, "cpu")
         backbone.size = 32
         _write(cell, method, backbone, stored, self.root)
         return self.root / "adapters" / f"{cell.hash}.safetensors"
@@ -74,7 +74,7 @@ class Shop:
     def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:
         """The file of a domain, and the network that it was written from."""
         (method,) = select(spec)
-        source, _ = networks.load(self.backbone(method.source), "cpu")
+        source, _ = pretrain.load(self.backbone(method.source), "cpu")
         source.size = 32
         torch.manual_seed(len(spec))
         network = method.place(source, CLASSES[name])
@@ -86,7 +86,7 @@ class Shop:
         (method,) = select("res_adapter_finetune_all")
         backbone = self.backbone("series")
         joint = Joint(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)
-        source, _ = networks.load(backbone, "cpu")
+        source, _ = pretrain.load(backbone, "cpu")
         torch.manual_seed(9)
         module = method.together(source, CLASSES)
         moved(module)

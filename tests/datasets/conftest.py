@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.annotations import write_annotations
-from datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.annotations import write_annotations
+from visual_decathlon.datasets.catalogue import DOMAINS
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (80, 72)) -> None:

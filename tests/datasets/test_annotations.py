@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.annotations import annotation_path, domains_in, read_split, write_annotations
-from datasets.catalogue import DOMAINS, category_id, image_id
-from datasets.errors import BadInput
+from visual_decathlon.datasets.annotations import annotation_path, domains_in, read_split, write_annotations
+from visual_decathlon.datasets.catalogue import DOMAINS, category_id, image_id
+from visual_decathlon.datasets.errors import BadInput
 
 DTD = DOMAINS["dtd"]
 

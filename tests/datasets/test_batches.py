@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.images import HELD, chosen
-from datasets import batches as batching
-from datasets.annotations import Split
-from datasets.batches import Batches, _Resident, everything
-from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
-from datasets.pack import Pack, pack
+from visual_decathlon.benchmark.training.loader import HELD, chosen
+from visual_decathlon.datasets import batches as batching
+from visual_decathlon.datasets.annotations import Split
+from visual_decathlon.datasets.batches import Batches, _Resident, everything
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.pack import Pack, pack
 
 CROP = 16
 SIZES = [(16, 16), (17, 18), (18, 40), (19, 16), (16, 29), (31, 16), (16, 23), (17, 17), (45, 20), (20, 21), (16, 16)]

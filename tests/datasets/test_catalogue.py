@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.score import ceilings, score
-from datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, SPLITS, category_id, image_id
-from datasets.download import BASE_URL, OFFICIAL, RELEASE
+from visual_decathlon.benchmark.tables.score import ceilings, score
+from visual_decathlon.datasets.catalogue import (
+    DOMAINS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SOURCE,
+    SPLITS,
+    category_id,
+    image_id,
+)
+from visual_decathlon.datasets.download import BASE_URL, OFFICIAL, RELEASE
 
 # column, number, classes, train, val, test, mean, standard deviation, flipped, cropped at random, "# images"
 FACTS = """

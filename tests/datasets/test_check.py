@@ -7,9 +7,9 @@ from argparse import Namespace
 import pytest
 from PIL import Image
 
-from benchmark.data_command import run
-from datasets.check import check_release
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.cli.data import run
+from visual_decathlon.datasets.check import check_release
+from visual_decathlon.datasets.errors import BadInput
 
 
 def quiet(*_):

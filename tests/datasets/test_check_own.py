@@ -5,9 +5,9 @@ from argparse import Namespace
 import pytest
 from PIL import Image
 
-from benchmark.data_command import run
-from datasets.check import check_release
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.cli.data import run
+from visual_decathlon.datasets.check import check_release
+from visual_decathlon.datasets.errors import BadInput
 
 
 def quiet(*_):
@@ -82,7 +82,7 @@ def test_what_is_there_twice_and_what_is_left_out(birds):
 
 
 def test_faults_are_bounded_and_counted(cats, monkeypatch, capfd):
-    monkeypatch.setattr("benchmark.data_command._FAULTS", 3)
+    monkeypatch.setattr("visual_decathlon.benchmark.cli.data._FAULTS", 3)
     for file in cats.rglob("*.png"):
         file.write_bytes(b"")
     assert run(Namespace(data=None, download=None, sheet=None, own=[("cats", cats)])) == 2

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from datasets.decode import MAX_ASPECT, MAX_PIXELS, decode, decode_bytes
-from datasets.errors import BadInput
-from datasets.text import printable
+from visual_decathlon.datasets.decode import MAX_ASPECT, MAX_PIXELS, decode, decode_bytes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.text import printable
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 RGB = Image.fromarray(PIXELS)

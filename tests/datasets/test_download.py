@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from datasets import download as module
-from datasets.download import OFFICIAL, Archive, download
-from datasets.errors import BadInput
-from datasets.io import temporary_name
+from visual_decathlon.datasets import download as module
+from visual_decathlon.datasets.download import OFFICIAL, Archive, download
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import temporary_name
 
 
 def tar(*members, compress=False):

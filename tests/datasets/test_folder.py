@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD
-from datasets.errors import BadInput
-from datasets.folder import read_folder
-from datasets.pack import pack
+from visual_decathlon.datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.folder import read_folder
+from visual_decathlon.datasets.pack import pack
 
 
 def fill(root, *files):

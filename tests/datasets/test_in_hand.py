@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import in_hand
-from datasets.annotations import Split
-from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
-from datasets.in_hand import Loaded, rgb, several
-from datasets.pack import pack
+from visual_decathlon.datasets import in_hand
+from visual_decathlon.datasets.annotations import Split
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.in_hand import Loaded, rgb, several
+from visual_decathlon.datasets.pack import pack
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 CLOSED = io.BytesIO(b"x")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets import io
-from datasets.errors import BadInput
-from datasets.io import (
+from visual_decathlon.datasets import io
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import (
     check_plain,
     clear,
     make_folder,

@@ -6,10 +6,10 @@ import os
 import pytest
 from PIL import Image
 
-from datasets.decode import SUFFIXES, decode
-from datasets.errors import BadInput
-from datasets.folder import read_folder, read_own
-from datasets.own_layout import split_named
+from visual_decathlon.datasets.decode import SUFFIXES, decode
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.folder import read_folder, read_own
+from visual_decathlon.datasets.own_layout import split_named
 
 
 def fill(root, *files):

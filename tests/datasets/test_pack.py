@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from datasets import pack as packing
-from datasets import stamps
-from datasets.annotations import Split, read_split
-from datasets.batches import Batches
-from datasets.catalogue import DOMAINS
-from datasets.errors import BadImages, BadInput
-from datasets.pack import Pack, pack
+from visual_decathlon.datasets import pack as packing
+from visual_decathlon.datasets import stamps
+from visual_decathlon.datasets.annotations import Split, read_split
+from visual_decathlon.datasets.batches import Batches
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadImages, BadInput
+from visual_decathlon.datasets.pack import Pack, pack
 
 ROOT = Path(__file__).parents[2]
 

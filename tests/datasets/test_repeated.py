@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from datasets.repeated import Listed, in_two_classes, overlap, within
+from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
 
 
 def listed(name: str, **contents: str) -> Listed:

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import plan
-from benchmark.data_command import run
-from datasets import io
-from datasets.annotations import read_split
-from datasets.catalogue import DOMAINS, SPLITS
-from datasets.errors import BadInput
-from datasets.standin import MARK, generate
-from datasets.standin.sheet import _different, contact_sheet
+from visual_decathlon.benchmark.cli.data import run
+from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.datasets import io
+from visual_decathlon.datasets.annotations import read_split
+from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.standin import MARK, generate
+from visual_decathlon.datasets.standin.sheet import _different, contact_sheet
 
 SMALL = ("vgg-flowers", "omniglot")  # few and cheap images
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from datasets.errors import BadInput
-from datasets.text import printable
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.text import printable
 
 SHOWN = {
     "a\x1b[31mred": r"a\x1b[31mred",

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from datasets.zip_file import open_zip
+from visual_decathlon.datasets.zip_file import open_zip
 
 
 def _archive(names: list[str], comment: bytes = b"") -> io.BytesIO:

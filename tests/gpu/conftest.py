@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.perf.decathlon import Trained, train_drawn
-from benchmark.profiles import profile
-from datasets.catalogue import DOMAINS
-from methods.registry import select
 from tests.processes import Processes
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.perf.decathlon import Trained, train_drawn
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.registry import select
 
 ROOT = Path(__file__).parents[2]
 DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda:0")

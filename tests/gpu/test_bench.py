@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import devices
-from benchmark.nvml import millijoules
-from benchmark.plan import standins
-from benchmark.records import read_records
-from benchmark.serve import MultiDomain
-from methods.registry import entries
 from tests.processes import until
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.plan import standins
+from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.benchmark.runtime.nvml import millijoules
+from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
+from visual_decathlon.methods.registry import entries
 
 ASKED = ("--method", "res_adapter,par_adapter", "--domains", "dtd,svhn", "--set", "epochs=2")
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from benchmark.perf.decathlon import Trained, drawn
-from benchmark.perf.gpu.ways import streamed
-from benchmark.profiles import profile
-from benchmark.training.choice import LAYOUTS, NORMS, Choice
-from benchmark.training.fused_norm import available
-from datasets.catalogue import DOMAINS
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.perf.decathlon import Trained, drawn
+from visual_decathlon.benchmark.perf.gpu.ways import streamed
+from visual_decathlon.benchmark.training.choice import LAYOUTS, NORMS, Choice
+from visual_decathlon.benchmark.training.fused_norm import available
+from visual_decathlon.datasets.catalogue import DOMAINS
 
 
 def differing(one: Trained, other: Trained) -> list[str]:

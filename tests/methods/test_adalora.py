@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.adalora import FINAL, WARM, AdaLora
-from methods.layers.adalora import Importance, penalty, svd_convs
-from methods.layers.network import own_tensors, stored_tensors
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.adalora import FINAL, WARM, AdaLora
+from visual_decathlon.methods.layers.adalora import Importance, penalty, svd_convs
+from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from methods.layers.after_norm import ScaledNorm
-from methods.layers.network import merged
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.methods.layers.after_norm import ScaledNorm
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.registry import select
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.arc import ARC
-from methods.layers.arc import ARCConv
-from methods.layers.network import merged, own_tensors, stored_tensors
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.arc import ARC
+from visual_decathlon.methods.layers.arc import ARCConv
+from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
+from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},

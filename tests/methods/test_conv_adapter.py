@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from datasets.errors import BadInput
-from methods.layers.conv_adapter import NarrowBeside
-from methods.layers.network import merged
-from methods.registry import select
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.conv_adapter import NarrowBeside
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "stride": 2},

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.shapes import shapes_of
-from methods.layers.dan import CombinedConv
-from methods.layers.network import exported, merged
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.shapes import shapes_of
+from visual_decathlon.methods.layers.dan import CombinedConv
+from visual_decathlon.methods.layers.network import exported, merged
+from visual_decathlon.methods.registry import select
 
 GEOMETRIES = {
     "plain": {"kernel_size": 3, "padding": 1},

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import cost
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.numerics import repeat
-from methods.layers.series import put_series
-from methods.method import Method
-from methods.registry import entries
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.runtime.numerics import repeat
+from visual_decathlon.benchmark.training import macs
+from visual_decathlon.methods.layers.series import put_series
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import entries
 
 # Of torch's documentation of use_deterministic_algorithms: what raises on CUDA, by the name of its operation. Those
 # with a deterministic form (index_add, index_put, scatter_add, gather and index_select backward, convolutions) do not.
@@ -84,25 +84,26 @@ def test_multiply_adds_are_those_of_the_structure():
             for parameter in other.parameters():
                 if parameter.requires_grad:
                     parameter.normal_()
-        assert cost._counted(one, 16) == cost._counted(other, 16), method.name
-        assert list(map(repr, cost._structure(one))) == list(map(repr, cost._structure(other))), method.name
+        assert macs._counted(one, 16) == macs._counted(other, 16), method.name
+        assert list(map(repr, macs._structure(one))) == list(map(repr, macs._structure(other))), method.name
 
 
 def test_another_structure_is_counted_anew(monkeypatch):
     counted = []
-    monkeypatch.setattr(cost, "_KEPT", {})
-    monkeypatch.setattr(cost, "_counted", lambda network, size: counted.append(size) or len(counted))
+    monkeypatch.setattr(macs, "_KEPT", {})
+    monkeypatch.setattr(macs, "_counted", lambda network, size: counted.append(size) or len(counted))
     one = placed(METHODS[0])
-    assert [cost.conv_macs(one, 16), cost.conv_macs(placed(METHODS[0], 7), 16), cost.conv_macs(one, 24)] == [1, 1, 2]
+    assert [macs.conv_macs(one, 16), macs.conv_macs(placed(METHODS[0], 7), 16), macs.conv_macs(one, 24)] == [1, 1, 2]
     one.get_submodule("body.stem.conv").stride = (2, 2)
-    assert cost.conv_macs(one, 16) == 3
-    assert cost.conv_macs(resnet26(3, 0.25), 16) == 4
+    assert macs.conv_macs(one, 16) == 3
+    assert macs.conv_macs(resnet26(3, 0.25), 16) == 4
 
 
 def test_the_workspace_of_cublas_is_set_before_anything_uses_a_gpu():
     script = (
-        "import os, torch\nfrom dataclasses import replace\nfrom benchmark.numerics import settle\n"
-        "from benchmark.profiles import PROFILES\nplain = PROFILES['standin']\n"
+        "import os, torch\nfrom dataclasses import replace\n"
+        "from visual_decathlon.benchmark.runtime.numerics import settle\n"
+        "from visual_decathlon.benchmark.config.profiles import PROFILES\nplain = PROFILES['standin']\n"
         "for profile, device in ((plain, 'cpu'), (replace(plain, deterministic=False), 'cuda:0'), (plain, 'cuda:0')):\n"
         "    settle(profile, device)\n"
         "    print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,\n"

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from datasets.errors import BadInput
-from methods.dora import Dora
-from methods.low_rank import Lora
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.dora import Dora
+from visual_decathlon.methods.low_rank import Lora
+from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},

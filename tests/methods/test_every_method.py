@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import nn
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from benchmark.checkpoint import Checkpoint
-from datasets.errors import BadInput
-from methods.layers.dora import DoraConv
-from methods.layers.network import Adapter, own_tensors, restore, stored_tensors
-from methods.layers.packed import hold_stored
-from methods.layers.series import SeriesConv, put_series
-from methods.method import Method
-from methods.registry import entries, select
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.training.checkpoint import Checkpoint
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.dora import DoraConv
+from visual_decathlon.methods.layers.network import Adapter, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.layers.packed import hold_stored
+from visual_decathlon.methods.layers.series import SeriesConv, put_series
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import entries, select
 
 WIDTH, CLASSES, SIZE = 0.25, 5, 32
 SHAPES = resnet26_shapes(WIDTH, SIZE)

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import gradcheck
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from datasets.errors import BadInput
-from methods.layers.network import merged
-from methods.registry import select
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 TWELVE = select("grid")
 twelve = pytest.mark.parametrize("method", TWELVE, ids=lambda method: method.spec)

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.hadamard import HiRA, LoHa, LoKr, two_factors
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.hadamard import HiRA, LoHa, LoKr, two_factors
+from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [LoHa(3, 6.0), LoKr(2, 3.0), LoKr(8, 4.0), LoKr(1, 2.0, 4), HiRA(3)]
 GEOMETRIES = [

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.houlsby import BottleneckNorm
-from methods.layers.network import merged
-from methods.registry import select
-from methods.shapes import Shapes
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.houlsby import BottleneckNorm
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import Shapes
 
 
 def frozen(network):

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.householder import Householder
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.householder import Householder
+from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.low_rank import LoraConv
-from methods.low_rank import Lora, LoraCP, LoraTKD, LoraTKDCP, LoraTucker
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.low_rank import LoraConv
+from visual_decathlon.methods.low_rank import Lora, LoraCP, LoraTKD, LoraTKDCP, LoraTucker
+from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [Lora(4, 6.0), LoraCP(4, 6.0), LoraTKD(4, 3, 6.0), LoraTKDCP(4, 3, 2, 6.0), LoraTucker(3, 6.0)]
 GEOMETRIES = [

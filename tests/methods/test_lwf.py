@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from datasets.errors import BadInput
-from methods.layers.network import exported, merged, own_tensors, restore, stored_tensors
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import exported, merged, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.registry import select
 
 
 @pytest.fixture

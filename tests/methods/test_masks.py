@@ -6,14 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.masks import THRESHOLD, InputSwitch, WeightMask, masks_of, pack, part_on, switched, unpack
-from methods.layers.network import restore, stored_tensors
-from methods.registry import select
-from methods.shapes import ConvShape, Shapes
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.masks import (
+    THRESHOLD,
+    InputSwitch,
+    WeightMask,
+    masks_of,
+    pack,
+    part_on,
+    switched,
+    unpack,
+)
+from visual_decathlon.methods.layers.network import restore, stored_tensors
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 GEOMETRIES = {
     "plain": {"kernel_size": 3, "padding": 1},

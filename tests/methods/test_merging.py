@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from methods.layers.network import Network, exported, merged
-from methods.layers.series import put_series
-from methods.per_conv import PerConv
-from methods.registry import entries
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.methods.layers.network import Network, exported, merged
+from visual_decathlon.methods.layers.series import put_series
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import entries
+from visual_decathlon.methods.shapes import ConvShape
 
 CLASSES = 5
 ALL = [entry() for entry in entries() if not entry().refusal("resnet26")]

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.orthogonal import HRAConv, OFTConv, cayley
-from methods.orthogonal import BOFT, HRA, OFT
-from methods.registry import select
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.orthogonal import HRAConv, OFTConv, cayley
+from visual_decathlon.methods.orthogonal import BOFT, HRA, OFT
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [OFT(4), OFT(6, "right"), BOFT(2, 3), BOFT(4, 1), HRA(6), HRA(3)]
 GEOMETRIES = [

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from methods.layers.network import merged
-from methods.layers.series import SeriesConv
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.series import SeriesConv
+from visual_decathlon.methods.registry import select
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from methods.layers.network import Network, merged, own_tensors, packers, restore, stored_tensors
-from methods.layers.packed import Packed, hold_stored
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.methods.layers.network import Network, merged, own_tensors, packers, restore, stored_tensors
+from visual_decathlon.methods.layers.packed import Packed, hold_stored
+from visual_decathlon.methods.registry import select
 
 SPECS = ["piggyback", "ba2", "par_adapter_svd(rank=2)", "side"]
 NCHW, NHWC = torch.contiguous_format, torch.channels_last

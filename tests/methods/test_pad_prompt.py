@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from benchmark.cost import conv_macs
-from datasets.errors import BadInput
-from methods.layers.network import merged, own_tensors
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.training.macs import conv_macs
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import merged, own_tensors
+from visual_decathlon.methods.registry import select
 
 
 def source_of(size: int):

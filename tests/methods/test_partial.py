@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.network import own_tensors
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import own_tensors
+from visual_decathlon.methods.registry import select
 
 
 def trained(network) -> dict[str, int]:

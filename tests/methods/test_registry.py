@@ -11,11 +11,11 @@ from typing import Literal
 
 import pytest
 
-from datasets.errors import BadInput
-from methods import registry
-from methods.method import Method
-from methods.registry import GROUPS, entries, register, select, select_named
-from methods.residual_adapters import ParAdapter, ResAdapter
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods import registry
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import GROUPS, entries, register, select, select_named
+from visual_decathlon.methods.residual_adapters import ParAdapter, ResAdapter
 
 ROOT = Path(__file__).parents[2]
 NAMES = [entry.name for entry in entries()]
@@ -227,7 +227,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
 
     with pytest.raises(BadInput, match="taken twice") as caught:
         register(Other)
-    for place in ("methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
+    for place in ("visual_decathlon.methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
     assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
 
@@ -255,8 +255,8 @@ def test_a_name_that_no_string_could_find(monkeypatch, name: str, told: str):
 def test_an_option_without_default_is_refused_at_once(outside, default: str, decorators: str):
     """Or no listing and no wildcard could make the method."""
     outside(
-        "from dataclasses import dataclass, field\nfrom methods.method import Method\n"
-        "from methods.registry import register\n"
+        "from dataclasses import dataclass, field\nfrom visual_decathlon.methods.method import Method\n"
+        "from visual_decathlon.methods.registry import register\n"
         f"{decorators}\nclass Mine(Method):\n    name = 'mine'\n    rank: int{default}\n"
     )
     for _ in range(2):
@@ -279,7 +279,8 @@ def test_an_option_without_default_never_enters_the_list(toy):
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from methods.registry import entries; from benchmark.backbones.shapes import resnet26_shapes\n"
+        "import sys; from visual_decathlon.methods.registry import entries\n"
+        "from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes\n"
         "for entry in entries():\n"
         "    m = entry(); m.spec, m.full_spec, m.start, m.multiplier(resnet26_shapes())\n"
         "print(sorted({'torch', 'torchvision', 'timm', 'pandas', 'fvcore', 'numpy'} & set(sys.modules)))"
@@ -316,7 +317,8 @@ def outside(tmp_path, monkeypatch):
 
 SAYS = "".join(f"    {name} = 'x'\n" for name in ("label", "family", "fidelity", "paper", "mergeable", "lr"))
 HEAD = (
-    "from dataclasses import dataclass\nfrom methods.method import Method\nfrom methods.registry import register\n"
+    "from dataclasses import dataclass\nfrom visual_decathlon.methods.method import Method\n"
+    "from visual_decathlon.methods.registry import register\n"
     "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n"
 )
 
@@ -343,7 +345,8 @@ def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, told
 
 def test_a_method_from_outside(outside):
     outside(
-        "from dataclasses import dataclass\nfrom methods.method import Method\nfrom methods.registry import register\n"
+        "from dataclasses import dataclass\nfrom visual_decathlon.methods.method import Method\n"
+        "from visual_decathlon.methods.registry import register\n"
         "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    rank: int = 1\n" + SAYS
     )
     (method,) = select("mine(rank=3)")
@@ -361,7 +364,8 @@ def test_an_entry_point_that_does_not_load(outside, code):
 
 def test_an_entry_point_with_a_name_that_is_taken(outside):
     outside(
-        "from methods.method import Method\nfrom methods.registry import register\n"
+        "from visual_decathlon.methods.method import Method\n"
+        "from visual_decathlon.methods.registry import register\n"
         "@register\nclass Mine(Method):\n    name = 'finetune'\n"
     )
     with pytest.raises(BadInput, match=r"'finetune' is taken twice, by methods\.own_network.* foreign_method\.Mine"):

@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import gradcheck
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.network import merged
-from methods.layers.rep_adapter import InFront
-from methods.registry import select
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.rep_adapter import InFront
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "stride": 2},

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from datasets.errors import BadInput
-from methods.layers.network import restore, stored_tensors
-from methods.layers.parallel import ParallelConv, TruncatedConv
-from methods.layers.series import SeriesConv, put_series
-from methods.registry import select
-from methods.shapes import ConvShape
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import restore, stored_tensors
+from visual_decathlon.methods.layers.parallel import ParallelConv, TruncatedConv
+from visual_decathlon.methods.layers.series import SeriesConv, put_series
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape
 
 WIDTH = 0.25
 SHAPES = resnet26_shapes(WIDTH)

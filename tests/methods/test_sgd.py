@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.layers.sgd import SGD
+from visual_decathlon.methods.layers.sgd import SGD
 
 TRAINED = """
 import sys
 import torch
-from benchmark.numerics import settle
-from benchmark.perf import network
-from benchmark.profiles import PROFILES
-from methods.registry import select
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.perf import network
+from visual_decathlon.benchmark.config.profiles import PROFILES
+from visual_decathlon.methods.registry import select
 
 settle(PROFILES["standin"], "cpu")
 (method,) = select("res_adapter")

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.network import merged
-from methods.layers.side import binary_factors, cosines, leading, moments, ridge
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.side import binary_factors, cosines, leading, moments, ridge
+from visual_decathlon.methods.registry import select
 
 
 def by_definition(image: Tensor, width: int) -> Tensor:

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from datasets.errors import BadInput
-from methods.layers.snell import START
-from methods.registry import select
-from methods.shapes import ConvShape
-from methods.snell import SNELL
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.snell import START
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import ConvShape
+from visual_decathlon.methods.snell import SNELL
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},

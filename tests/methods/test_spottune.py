@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.backbones.library import library_network
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from benchmark.cost import conv_macs
-from datasets.errors import BadInput
-from methods.layers.network import merged, own_tensors, stored_tensors
-from methods.layers.spottune import Policy, Spot, choose
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.training.macs import conv_macs
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
+from visual_decathlon.methods.layers.spottune import Policy, Spot, choose
+from visual_decathlon.methods.registry import select
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 Y = torch.arange(6) % 3

@@ -2,10 +2,10 @@
 
 import pytest
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.backbones.shapes import resnet26_shapes
-from datasets.errors import BadInput
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import select
 
 
 @pytest.mark.parametrize("name", ["prefix", "prompt"])

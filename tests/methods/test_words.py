@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from datasets.catalogue import DOMAINS
-from datasets.errors import BadInput
-from methods.registry import GROUPS, entries, select
-from methods.words import _SENTENCES, _WORDS, explained, letters
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import GROUPS, entries, select
+from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letters
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ import sys
 import tempfile
 import time
 
-from benchmark.perf.gpu.effort import Effort
-from benchmark.perf.gpu.rows import Keep, row
-from benchmark.provenance import ROOT
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.perf.gpu.effort import Effort
+from visual_decathlon.benchmark.perf.gpu.rows import Keep, row
+from visual_decathlon.datasets.errors import BadInput
 
 # What the command imports, and what its worker processes import after it.
-_IMPORTS = ("import benchmark.run_command", "import benchmark.cell, fvcore.nn, torch; torch.cuda.is_available()")
+_IMPORTS = (
+    "import visual_decathlon.benchmark.cli.run",
+    "import visual_decathlon.benchmark.runs.execute, fvcore.nn, torch; torch.cuda.is_available()",
+)
 
 
 def bench(effort: Effort, keep: Keep) -> None:
@@ -45,7 +48,7 @@ def _seconds(words: list[str]) -> float:
     """Of a process that ends well, whose output goes to the screen. Raises BadInput where it does not end well."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as compiled:  # no kernel is there already, either
-        code = subprocess.run(words, cwd=ROOT, env={**os.environ, "TRITON_CACHE_DIR": compiled}).returncode
+        code = subprocess.run(words, cwd=HOME, env={**os.environ, "TRITON_CACHE_DIR": compiled}).returncode
     if code:
         raise BadInput(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
     return time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""A step in its own process: `python -m benchmark.perf.gpu.child NAME DEVICE WORK FD`, rows as JSON lines to FD."""
+"""A step in its own process: `python -m …perf.gpu.child NAME DEVICE WORK FD`, rows as JSON lines to FD."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ import threading
 from importlib import import_module
 from pathlib import Path
 
-from benchmark.numerics import set_workspace
-from benchmark.perf.gpu.plan import PLAN
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.perf.gpu.plan import PLAN
+from visual_decathlon.benchmark.runtime.numerics import set_workspace
+from visual_decathlon.datasets.errors import BadInput
 
 
 def main(name: str, device: str, work: str, descriptor: str) -> int:
@@ -24,7 +24,7 @@ def main(name: str, device: str, work: str, descriptor: str) -> int:
         home.write(json.dumps([kind, content]) + "\n")
 
     try:
-        from benchmark.perf.gpu.effort import Effort
+        from visual_decathlon.benchmark.perf.gpu.effort import Effort
 
         set_workspace()  # before cuBLAS starts
         (step,) = (step for step in PLAN if step.name == name)

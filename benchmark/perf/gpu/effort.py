@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.numerics import settle
-from benchmark.profiles import Profile, profile
-from benchmark.training.choice import Choice, chosen
+from visual_decathlon.benchmark.config.profiles import Profile, profile
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.training.choice import Choice, chosen
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Where the rows were measured: the card, its driver, what computes on it, and when.
 
-The card is asked in a process of its own, `python -m benchmark.perf.gpu.facts DEVICE`, since whoever asks may hold a
+The card is asked in a process of its own, `python -m` this module with a DEVICE, since whoever asks may hold a
 context on it from then on: a bench would count that as one more program there, and give no energy.
 """
 
@@ -10,16 +10,17 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from benchmark import devices
-from benchmark.measured import load, now
-from benchmark.provenance import ROOT, kernels
-from datasets.cores import cores
-from datasets.errors import BadInput
+from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.perf.store import load, now
+from visual_decathlon.benchmark.records.provenance import kernels
+from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.errors import BadInput
 
 ANSWER = 120  # s: the first import of torch from a cold disk takes 20 to 30
 
 FACTS = {"card": str, "driver": str | None, "kernels": str, "processors": int, "date": str}
-"""Of every row beside those of `benchmark.measured`, with its type. `kernels` are versions in JSON; `date` is UTC."""
+"""Of every row beside those of `perf.store`, with its type. `kernels` are versions in JSON; `date` is UTC."""
 
 
 def facts(device: str) -> dict:
@@ -35,9 +36,9 @@ def when() -> dict:
 
 def ask(device: str) -> dict:
     """The facts, from a process of its own. Raises BadInput where the device is there and cannot be used."""
-    words = [sys.executable, "-m", "benchmark.perf.gpu.facts", device]
+    words = [sys.executable, "-m", "visual_decathlon.benchmark.perf.gpu.facts", device]
     try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=ANSWER)
+        done = subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=ANSWER)
     except subprocess.TimeoutExpired:
         raise BadInput(f"the GPU {device} is there but does not answer within {ANSWER} s; see its driver") from None
     if done.returncode:

@@ -20,7 +20,7 @@ class Step:
     needs: float = 20.0
 
 
-_HOME = "benchmark.perf.gpu"
+_HOME = "visual_decathlon.benchmark.perf.gpu"
 
 PLAN = (
     Step("step", "par_adapter in bf16 against eager and the reference's way; peak memory", 90, f"{_HOME}.steps:step"),

@@ -4,9 +4,9 @@ import dataclasses
 import multiprocessing
 import time
 
-from benchmark.perf.gpu.effort import Effort
-from benchmark.perf.gpu.rows import Keep, row
-from benchmark.profiles import Profile
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.perf.gpu.effort import Effort
+from visual_decathlon.benchmark.perf.gpu.rows import Keep, row
 
 _BARRIERS: dict = {}  # in a child: number of processes -> where they wait for each other
 
@@ -41,7 +41,7 @@ def _train(n: int, chosen: Profile, effort: Effort) -> tuple[int, float, float]:
     Its start and its capture are in it, as in a run. The times are of the system's monotonic clock, which all
     processes share.
     """
-    from benchmark.perf.gpu.steps import ours
+    from visual_decathlon.benchmark.perf.gpu.steps import ours
 
     try:
         ours("par_adapter", chosen, dataclasses.replace(effort, rounds=1))  # what a process does once

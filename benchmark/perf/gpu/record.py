@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_type_hints
 
-from benchmark.measured import COMMON, before
-from benchmark.perf.gpu import report
-from benchmark.perf.gpu.facts import FACTS, when
-from benchmark.perf.gpu.plan import PLAN, Step
-from benchmark.perf.gpu.rows import Row
+from visual_decathlon.benchmark.perf.gpu import report
+from visual_decathlon.benchmark.perf.gpu.facts import FACTS, when
+from visual_decathlon.benchmark.perf.gpu.plan import PLAN, Step
+from visual_decathlon.benchmark.perf.gpu.rows import Row
+from visual_decathlon.benchmark.perf.store import COMMON, before
 
 
 class Record:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmark.records import parquet
-from datasets.io import write_all
+from visual_decathlon.benchmark.records.store import parquet
+from visual_decathlon.datasets.io import write_all
 
 HEAD = ("what", "ours", "", "against", "", "unit", "ratio", "least", "largest", "rounds", "goal", "reached")
 WORDS = ("what", "ours", "against", "unit", "goal", "reached")  # columns to the left

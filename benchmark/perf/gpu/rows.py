@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmark.perf.gpu.goals import GOALS
+from visual_decathlon.benchmark.perf.gpu.goals import GOALS
 
 FASTER = ("img/s",)  # units of which more is better: there the ratio is ours over the baseline
 MEMORY = ("MB",)  # there it is ours over the baseline too, and less is better

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmark.perf.gpu.plan import Step
-from benchmark.provenance import ROOT
+from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.perf.gpu.plan import Step
 
 POLL = 0.1  # s between two looks at the clock while nothing is heard
 
@@ -68,7 +68,7 @@ def run_step(
     begin = clock()
     # A session of its own, which is ended as a whole. It sees by its stdin that this process is gone.
     process = subprocess.Popen(
-        words(there), cwd=ROOT, stdin=subprocess.PIPE, pass_fds=(there,), start_new_session=True, env=_environment()
+        words(there), cwd=HOME, stdin=subprocess.PIPE, pass_fds=(there,), start_new_session=True, env=_environment()
     )
     os.close(there)
     try:
@@ -132,5 +132,5 @@ def _environment() -> dict[str, str]:
 def child(device: str) -> Words:
     """The commands of the real steps."""
     return lambda step, folder, home: [
-        *(sys.executable, "-m", "benchmark.perf.gpu.child", step.name, device, str(folder), str(home))
+        *(sys.executable, "-m", "visual_decathlon.benchmark.perf.gpu.child", step.name, device, str(folder), str(home))
     ]

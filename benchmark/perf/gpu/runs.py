@@ -2,12 +2,12 @@
 
 import statistics
 
-from benchmark.perf.decathlon import NINE, run_seconds, train_drawn
-from benchmark.perf.gpu.effort import Effort
-from benchmark.perf.gpu.rows import Keep, row
-from benchmark.perf.gpu.ways import streamed
-from datasets.catalogue import DOMAINS, SOURCE
-from methods.registry import select
+from visual_decathlon.benchmark.perf.decathlon import NINE, run_seconds, train_drawn
+from visual_decathlon.benchmark.perf.gpu.effort import Effort
+from visual_decathlon.benchmark.perf.gpu.rows import Keep, row
+from visual_decathlon.benchmark.perf.gpu.ways import streamed
+from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE
+from visual_decathlon.methods.registry import select
 
 
 def nine(effort: Effort, keep: Keep) -> None:

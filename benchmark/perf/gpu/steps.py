@@ -11,16 +11,16 @@ import time
 
 import torch
 
-from benchmark.devices import synchronize
-from benchmark.numerics import settle
-from benchmark.perf import network as net
-from benchmark.perf.decathlon import Trained, free, train_drawn
-from benchmark.perf.gpu.effort import Effort, Size
-from benchmark.perf.gpu.rows import Keep, Row, row
-from benchmark.profiles import Profile
-from benchmark.timing import Peak
-from datasets.catalogue import DOMAINS
-from methods.registry import select
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.benchmark.perf.decathlon import Trained, free, train_drawn
+from visual_decathlon.benchmark.perf.gpu.effort import Effort, Size
+from visual_decathlon.benchmark.perf.gpu.rows import Keep, Row, row
+from visual_decathlon.benchmark.runtime.devices import synchronize
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.training.timing import Peak
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.registry import select
 
 EAGER, REFERENCE, OURS, COMPILED = "eager of f0db49d", "reference's way", "the loop", "the loop, compiled"
 _DOMAIN = DOMAINS["aircraft"]  # 100 classes, cropped, flipped

@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmark.perf.gpu.effort import Effort
-from benchmark.perf.gpu.rows import Keep, Row
-from benchmark.provenance import ROOT
+from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.perf.gpu.effort import Effort
+from visual_decathlon.benchmark.perf.gpu.rows import Keep, Row
 
-FOLDER = ROOT / "tests" / "gpu"
+FOLDER = HOME / "tests" / "gpu"
 
 
 class _Heard:
@@ -32,7 +32,7 @@ def _end(report: pytest.TestReport) -> str:
 
 def tests(effort: Effort, keep: Keep) -> None:
     """Run them in this process, one after the other, in the order of the files."""
-    words = [str(FOLDER), "-m", "gpu", "--rootdir", str(ROOT), f"--basetemp={effort.work / 'tests'}"]
+    words = [str(FOLDER), "-m", "gpu", "--rootdir", str(HOME), f"--basetemp={effort.work / 'tests'}"]
     code = pytest.main(words, plugins=[_Heard(keep)])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # what failed is told by its own row
         raise SystemExit(int(code))

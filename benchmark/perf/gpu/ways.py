@@ -8,5 +8,5 @@ from unittest.mock import patch
 @contextmanager
 def streamed() -> Iterator[None]:
     """Within, no pixels fit on a device, so that every batch is copied there from the host."""
-    with patch("datasets.batches._room", lambda device: -1):
+    with patch("visual_decathlon.datasets.batches._room", lambda device: -1):
         yield

@@ -41,7 +41,7 @@ driver.set_active(Absent())
 JITFunction.__getitem__ = compiling
 assert not triton.knobs.runtime.interpret
 
-from benchmark.training import norm_kernels as kernels  # noqa: E402  (its kernels are bound to the driver at a call)
+from visual_decathlon.benchmark.training import norm_kernels as kernels  # noqa: E402  (its kernels are bound to the driver at a call)
 
 # One tile of 32 rows and many: a count of 1 is compiled into the kernel.
 for channels, side, dtype in ((64, 4, torch.float32), (96, 16, torch.bfloat16)):

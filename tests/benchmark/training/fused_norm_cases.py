@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmark.backbones.resnet26 import norm_relu, resnet26
-from benchmark.training import norm_kernels
-from benchmark.training.fused_norm import FusedNorm, fused
-from methods.registry import select
+from visual_decathlon.benchmark.backbones.resnet26 import norm_relu, resnet26
+from visual_decathlon.benchmark.training import norm_kernels
+from visual_decathlon.benchmark.training.fused_norm import FusedNorm, fused
+from visual_decathlon.methods.registry import select
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROUNDING = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}  # of a stored value, at most
@@ -243,7 +243,7 @@ def step(method, x, y, kernels, double=False):
     torch.manual_seed(0)
     source = resnet26(3, 0.25 * method.widen)
     if method.source == "series":
-        from methods.layers.series import put_series
+        from visual_decathlon.methods.layers.series import put_series
 
         put_series(source)
     source.size = x.shape[-1]

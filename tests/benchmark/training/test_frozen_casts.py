@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark.backbones.resnet26 import resnet26
-from benchmark.training.frozen_casts import cast_once
-from methods.layers.series import put_series
-from methods.registry import entries, select
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.training.frozen_casts import cast_once
+from visual_decathlon.methods.layers.series import put_series
+from visual_decathlon.methods.registry import entries, select
 
 METHODS = [method for method in (entry() for entry in entries()) if not method.refusal("resnet26")]
 

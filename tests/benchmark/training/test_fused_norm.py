@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.training.fused_norm import available, fused
+from visual_decathlon.benchmark.training.fused_norm import available, fused
 
 HERE = Path(__file__).parent
 
@@ -54,7 +54,7 @@ def test_from_compute_capability_7_on(capability, there, monkeypatch):
 
 
 def test_without_triton(monkeypatch):
-    monkeypatch.setattr("benchmark.training.fused_norm.find_spec", lambda name: None)
+    monkeypatch.setattr("visual_decathlon.benchmark.training.fused_norm.find_spec", lambda name: None)
     assert not available(torch.device("cuda", 0))
 
 

@@ -1,0 +1,75 @@
+"""From the arguments of a command to the request that a plan is made of."""
+
+import dataclasses
+from argparse import Namespace
+
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
+from visual_decathlon.benchmark.cli.method_argument import asked_methods
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.records.schema import TAKEN
+from visual_decathlon.benchmark.report.screen import Screen
+from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.user_backbone import read_given
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.shapes import Shapes
+
+
+def requested(args: Namespace) -> plan.Request:
+    methods = asked_methods(args.method)
+    for i, (name, folder) in enumerate(args.own):
+        if name in [other for other, _ in args.own[:i]]:
+            raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")
+        if name in TAKEN:
+            raise BadInput(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
+    settings = tuple(args.set)
+    chosen = profile(args.profile, settings)
+    given = None
+    if args.backbone is not None:
+        given = read_given(args.backbone, chosen, settings, args.cache)
+        chosen = given.profile
+    return plan.Request(
+        methods=methods,
+        profile=chosen,
+        data=args.data,
+        own=args.own,
+        domains=args.domains,
+        given=given,
+        split=args.split,
+        seeds=plan.seeds_of(args.seeds),
+        limit=args.limit,
+        cache=args.cache,
+    )
+
+
+def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
+    """The request without what a wildcard or group brought and cannot run here (said); BadInput for what was named."""
+    kept = []
+    for method in request.methods:
+        chosen, sentence = request.profile, plan.refusal(request, method)
+        if not sentence:
+            shapes = shapes_named(chosen.network, chosen.width * method.widen, chosen.crop)
+            try:
+                method.check(shapes)
+            except BadInput as error:
+                sentence = str(error)
+        if sentence and (method.spec in named or len(request.methods) == 1):
+            raise BadInput(sentence)
+        if sentence:
+            screen.say(f"left out: {sentence}")
+        else:
+            for note in left_alone(method, shapes):
+                screen.say(note)
+            kept.append(method)
+    if not kept:
+        raise BadInput(f"none of {', '.join(m.spec for m in request.methods)} can run here: {sentence}")
+    return dataclasses.replace(request, methods=kept)
+
+
+def left_alone(method: Method, shapes: Shapes) -> list[str]:
+    """One sentence a reason for the convolutions that a method does not adapt; none where it adapts all."""
+    reasons: dict[str, list[str]] = {}
+    for conv in shapes.convs:
+        if reason := method.why_not(conv):
+            reasons.setdefault(reason, []).append(conv.name.removeprefix("body."))
+    return [f"{method.spec} leaves {', '.join(names)} alone: {reason}" for reason, names in reasons.items()]

@@ -1,0 +1,115 @@
+"""Memory of domains held at once: `python -m …perf.growth.domains BACKBONE FILE COUNT...` holds and counts them."""
+
+import contextlib
+import gc
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.benchmark.perf.growth.child import printed
+from visual_decathlon.benchmark.perf.growth.point import Point
+from visual_decathlon.benchmark.perf.growth.resident import resident
+from visual_decathlon.benchmark.runtime.memory import give_back
+from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.serving.metadata import Head
+from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
+from visual_decathlon.benchmark.training.checkpoint import write_safetensors
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.layers.network import stored_tensors
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import select
+
+METHODS = ("par_adapter", "bn_adapt", "side", "finetune")
+_HASH = "0" * 16  # of a backbone that nobody trained
+_DOMAIN = DOMAINS["cifar100"]
+
+
+def measured(
+    counts: Sequence[int],
+    methods: Sequence[str] = METHODS,
+    width: float = 1.0,
+    rounds: int = 3,
+    told: Told = silent,
+) -> list[Point]:
+    """MB beside the backbone's of so many domains: what they store, their tensors, and the process's resident memory.
+
+    A process each, which has used every domain once. The domains are of one file: every load makes tensors of its own.
+    """
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (method,) in enumerate(map(select, methods)):
+            backbone, file, stored = write(method, Path(folder), width)
+            words = ["visual_decathlon.benchmark.perf.growth.domains", str(backbone), str(file), *map(str, counts)]
+            runs = []
+            for j in range(rounds):
+                told(f"{method.name}, round {j + 1} of {rounds}", i * rounds + j, len(methods) * rounds)
+                runs.append(json.loads(printed(words)))
+            of = {"grows": "domains", "setting": f"width {width:g}, {net.CLASSES} classes", "series": method.name}
+            for j, count in enumerate(counts):
+                tensors, process = zip(*(run[j] for run in runs), strict=True)
+                values = {"stored": [count * stored / 1e6] * rounds, "tensors": tensors, "resident": process}
+                found += [Point.of(what, "MB", v, at=count, **of) for what, v in values.items() if None not in v]
+    return found
+
+
+def write(method: Method, folder: Path, width: float) -> tuple[Path, Path, int]:
+    """A backbone, the file of a domain on it, nothing trained, and the bytes of the tensors in that file."""
+    source, about = net.source(method, width), {"network": "resnet26", "structure": method.source, "hash": _HASH}
+    backbone = folder / f"{method.source}.safetensors"
+    write_safetensors(backbone, source.state_dict(), about | {"width": str(width * method.widen)})
+    head = Head(
+        method=method.full_spec,
+        backbone=_HASH,
+        domain=_DOMAIN.name,
+        classes=net.CLASSES,
+        mean=_DOMAIN.mean,
+        std=_DOMAIN.std,
+        crop=net.SIZE,
+        shorter=net.SIZE,
+        training=0,
+    )
+    stored = stored_tensors(method.place(source, net.CLASSES), source)
+    file = folder / f"{method.name}.safetensors"
+    write_safetensors(file, stored, head.metadata())
+    return backbone, file, sum(t.nbytes for t in stored.values())
+
+
+def held(backbone: Path, file: Path, counts: Sequence[int]) -> Iterator[tuple[float, float | None]]:
+    """MB of tensors and of resident memory beside the backbone's, where so many domains are held and were used."""
+    shared, x = MultiDomain(backbone), torch.zeros(1, 3, net.SIZE, net.SIZE)
+    with torch.no_grad():
+        shared.source(x)  # what the first pass of all allocates is no domain's
+    tensors, process = alive(), needed()
+    for count in range(1, max(counts) + 1):
+        shared.use(shared.load(file, f"domain {count}"))
+        shared(x)
+        if count in counts:
+            more = (alive() - tensors) / 1e6
+            yield more, None if process is None else needed() - process
+
+
+def needed() -> float | None:
+    """MB of resident memory, without the freed blocks that malloc keeps."""
+    give_back()
+    return resident()
+
+
+def alive() -> int:
+    """Bytes of all tensors of this process, what shares a storage counted once, whoever holds them."""
+    gc.collect()
+    found: dict[int, int] = {}
+    storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    for storage in [s for s in storages if s.device.type != "meta"]:
+        with contextlib.suppress(RuntimeError):  # some of what torch.compile leaves behind has no memory
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(list(held(Path(sys.argv[1]), Path(sys.argv[2]), [int(word) for word in sys.argv[3:]]))))

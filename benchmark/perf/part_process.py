@@ -1,0 +1,70 @@
+"""A part measured in a process of its own: what malloc keeps of one part's networks would make another's faster."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from visual_decathlon.benchmark.runtime.progress import Told
+from visual_decathlon.datasets.children import sheltered
+from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.errors import BadInput
+
+
+def measured(name: str, cache: Path, told: Told) -> Iterator[dict]:
+    """The lines of a part as they are measured; `told` hears how far it is.
+
+    However this ends, neither the process nor one that it started is left. Raises BadInput with the part's own
+    sentence, or where its process died.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_measure, args=(name, cache, there))
+    with sheltered():  # until it has a session of its own
+        process.start()
+    there.close()  # the child's end alone is open: when it is gone, reading ends
+    try:
+        while True:
+            kind, *content = here.recv()
+            if kind == "end":
+                return
+            if kind == "fault":
+                raise BadInput(content[0])
+            if kind == "line":
+                yield content[0]
+            else:
+                told(*content)
+    except EOFError:
+        process.join()
+        raise BadInput(
+            f"ONLY={name}: the process that measured it ended with {process.exitcode} before it was done, mostly for "
+            "want of memory; what was measured before is kept"
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+
+
+def _measure(name: str, cache: Path, home: Connection) -> None:
+    """In the child: a session of its own, so that Ctrl-C reaches the parent alone, which ends all of it."""
+    os.setsid()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os.killpg(0, signal.SIGKILL)), daemon=True).start()
+    import torch
+
+    from visual_decathlon.benchmark.perf.parts import PARTS
+
+    torch.set_num_threads(cores())
+    try:
+        for line in PARTS[name](cache, lambda *progress: home.send(("told", *progress))):
+            home.send(("line", dataclasses.asdict(line)))
+        home.send(("end",))
+    except BadInput as error:
+        home.send(("fault", str(error)))

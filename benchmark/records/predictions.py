@@ -1,0 +1,112 @@
+"""What a run predicted, image by image: `predictions/<hash>.parquet` beside its record, on request."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from visual_decathlon.benchmark.records.parquet_file import open_parquet
+from visual_decathlon.benchmark.records.store import write_table
+from visual_decathlon.datasets.catalogue import Domain, category_id
+from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.text import as_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# (name, type, what it says)
+FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
+    ("image_id", pa.int64(), "official image id; of an own domain its image's running number, see `file`"),
+    (
+        "category_id",
+        pa.int64(),
+        "the predicted class: 10^7 k + its number from 1, k the domain's, 0 of an own one; null where a judge took "
+        "the image for another domain's",
+    ),
+    ("domain", pa.string(), "domain name"),
+    ("top5", pa.list_(pa.int64()), "category ids, the likeliest first; fewer where the domain has fewer classes"),
+    # What follows is newer than files are that stay readable.
+    ("class_name", pa.string(), 'name of the predicted class, "" where the release gives none; null as category_id'),
+    ("top5_names", pa.list_(pa.string()), "their names"),
+    ("file", pa.string(), "the image's file, a POSIX path below the release or the own folder"),
+)
+SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
+
+
+def predictions_path(results: Path, hash: str) -> Path:
+    return results / "predictions" / f"{hash}.parquet"
+
+
+def likeliest(logits: "Tensor") -> "Tensor":
+    """(N, classes) -> (N, 5), fewer where there are fewer classes: their indices, the likeliest first.
+
+    Of equal logits the first class comes first, as argmax takes it.
+    """
+    import torch
+
+    return torch.cat([part.argsort(dim=1, descending=True, stable=True)[:, :5] for part in logits.split(4096)])
+
+
+def predicted(results: Path, hash: str, images: int) -> bool:
+    """Whether the run's predictions are there, of so many images."""
+    path = predictions_path(results, hash)
+    try:
+        if not path.is_file():
+            return False
+        with open_parquet(path) as file:
+            return file.metadata.num_rows == images and set(SCHEMA.names) <= set(file.schema_arrow.names)
+    except (pa.ArrowException, OSError, BadInput):
+        return False
+
+
+def write_predictions(
+    results: Path,
+    hash: str,
+    domain: Domain,
+    names: Sequence[str],
+    files: Sequence[str],
+    ids: np.ndarray,
+    logits: "Tensor",
+) -> Path:
+    """One row an image, in the split's order. Raises BadInput as `write_table`.
+
+    `names` are the classes', `files` and `ids` (N,) int64 the images'; `logits` (N, classes), or one column more, which
+    wins where a judge takes the image for another domain's.
+    """
+    first, classes = category_id(domain.k, 0), len(names)
+    top, chosen = likeliest(logits[:, :classes]).numpy(), logits.argmax(1).numpy()
+    of_class = np.array([*names, None], object)  # a judge's None behind them
+    columns = [
+        pa.array(ids),
+        pa.array(first + chosen, mask=chosen >= classes),
+        pa.array([domain.name] * len(ids)),
+        pa.array([*(first + top)], SCHEMA.field("top5").type),
+        pa.array(of_class[chosen], pa.string()),
+        pa.array(of_class[top].tolist(), SCHEMA.field("top5_names").type),
+        pa.array([as_text(file) for file in files]),
+    ]
+    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), predictions_path(results, hash))
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(image ids, category ids), each (N,) int64.
+
+    Raises BadInput for a file that `write_predictions` did not make, and for an image without a category.
+    """
+    try:
+        with open_parquet(path) as file:
+            table = file.read(["image_id", "category_id"])
+        if table.schema.types != [pa.int64(), pa.int64()]:
+            raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(
+            f"{path} holds no predictions ({reason(error)}); remove it and run again with PREDICTIONS=1"
+        ) from None
+    if table["category_id"].null_count:
+        raise BadInput(
+            f"{path} gives {table['category_id'].null_count:,} image(s) no category, since the method took them for "
+            "another domain's; a submission needs one for each: take another METHOD="
+        )
+    return table["image_id"].to_numpy(), table["category_id"].to_numpy()

@@ -1,0 +1,1 @@
+"""What a person sees: the screen, text tables, LaTeX, figures, the leaderboard page."""

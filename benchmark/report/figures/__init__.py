@@ -1,0 +1,120 @@
+"""The figures of a folder of records, SVG and PNG: S against cost and time, gaps, learning curves, step times.
+
+They are functions of the tables: the same bytes twice. matplotlib is loaded here alone. A figure belongs to one group
+of comparable runs; `captions.md` has the caption of each, and is the list of what stands in the folder.
+"""
+
+import contextlib
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from visual_decathlon.benchmark.report.figures import curves, gap, steps, style, tradeoff
+from visual_decathlon.benchmark.report.figures.groups import Group, grouped
+from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.tables.table1 import Table
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.io import read_plain
+
+KINDS: dict[str, Callable[[Group], Iterable[style.Drawn]]] = {
+    "pareto": tradeoff.pareto,
+    "time": tradeoff.time,
+    "gap": gap.draw,
+    "steps": steps.draw,
+    "curves": curves.draw,
+}
+"""What is drawn, by the name that ONLY= takes and that its files, or their folder, begin with."""
+
+CAPTIONS = "captions.md"
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
+
+
+def check(only: Sequence[str]) -> None:
+    """Raises BadInput for a name that is no figure."""
+    if unknown := [name for name in only if name not in KINDS]:
+        raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+
+
+def contents(
+    tables: Sequence[Table],
+    histories: Callable[[set[str]], Mapping[str, Sequence[dict]]],
+    folder: Path,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    told: Told = silent,
+) -> dict[Path, bytes | None]:
+    """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
+
+    `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
+    left out, and said in one line. Figures of these kinds that stand in the folder and are drawn no more are None.
+    `told` hears how many are drawn. Raises BadInput for a name that is no figure, and where nothing that was asked for
+    by name can be drawn.
+    """
+    check(only)
+    kinds = [name for name in KINDS if name in only or not only]
+    found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
+    made: dict[Path, bytes | None] = {}
+    drawn: dict[str, str] = {}
+    empty: list[str] = []
+    with style.shielded():
+        for kind in kinds:
+            before, lacking = len(drawn), Counter()
+            for i, group in enumerate(found):
+                told("drawing figures", kinds.index(kind) * len(found) + i, len(kinds) * len(found))
+                try:
+                    for figure in KINDS[kind](group):
+                        for ending, content in style.as_bytes(figure).items():
+                            made[folder / f"{figure.name}.{ending}"] = content
+                        drawn[figure.name] = block(figure)
+                except style.NotDrawn as why:
+                    lacking[str(why)] += 1
+            if len(drawn) == before:
+                empty.append(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}")
+            if lacking:
+                say(f"figures, {kind}: {_reasons(lacking, len(found))}")
+    if only and not drawn:
+        raise BadInput("; ".join(empty))
+    return made | _captions(folder, kinds, drawn)
+
+
+def _reasons(lacking: Counter[str], groups: int) -> str:
+    """`no fine-tune run (in 2 of 3 groups)`."""
+    of = lambda n: f" (in {n} of {groups} groups)" if groups > 1 else ""
+    return "; ".join(reason + of(n) for reason, n in sorted(lacking.items()))
+
+
+def block(figure: style.Drawn) -> str:
+    """The figure with its caption; markup in a method's name stays text."""
+    say = lambda text: html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
+    return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
+
+
+def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> dict[Path, bytes | None]:
+    """captions.md: the new blocks, and the old ones of kinds that were not asked for. It is the list of the folder.
+
+    Files that it named and that are drawn no more would be taken for figures of the present records: None.
+    """
+    path, blocks, stale = folder / CAPTIONS, dict(drawn), []
+    for block in re.split(r"^(?=## )", _read(path), flags=re.MULTILINE)[1:]:
+        name = block.splitlines()[0].removeprefix("## ")
+        if name in drawn or not re.fullmatch(r"(curves/)?\w[\w.-]*", name, flags=re.ASCII):
+            continue
+        if _kind(name) in kinds:
+            stale += [folder / f"{name}.svg", folder / f"{name}.png"]
+        else:
+            blocks[name] = block.rstrip("\n") + "\n"
+    order = sorted(blocks, key=lambda name: ([*KINDS, _kind(name)].index(_kind(name)), name))
+    return {path: "\n".join(blocks[name] for name in order).encode(), **dict.fromkeys(stale)}
+
+
+def _kind(name: str) -> str:
+    """`gap` of gap-val, `curves` of curves/lora."""
+    return re.split(r"[/-]", name)[0]
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return read_plain(path, most=2**26).decode(errors="replace")
+    return ""

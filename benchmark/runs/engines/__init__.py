@@ -1,0 +1,1 @@
+"""Engines: what executes jobs. `local` has processes on this machine."""

@@ -1,0 +1,170 @@
+"""What joint methods train once over all domains of a run: batches of all of them, the training, its file."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from visual_decathlon.benchmark.config.specs import Joint
+from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
+from visual_decathlon.benchmark.runtime.progress import Report, Watched
+from visual_decathlon.benchmark.training import pretrain
+from visual_decathlon.benchmark.training.checkpoint import read_safetensors, write_safetensors
+from visual_decathlon.benchmark.training.loader import open_images
+from visual_decathlon.benchmark.training.train import train
+from visual_decathlon.datasets.batches import Batches, Plan
+from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.static_batches import Copied, Shape, StaticBatches
+from visual_decathlon.methods.layers.network import own_tensors
+from visual_decathlon.methods.registry import select
+
+
+class InTurn:
+    """Batches of several domains in a random order, each domain's own epoch once: yields ((name, x), y)."""
+
+    def __init__(self, domains: dict[str, Batches]):
+        self.domains = domains
+        self.device = next(iter(domains.values())).device
+        self.steps = sum(b.steps for b in domains.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.domains.values()))
+
+    def _names(self, seed: int, epoch: int) -> list[str]:
+        """The domain of each batch of an epoch."""
+        names = [name for name, batches in self.domains.items() for _ in range(batches.steps)]
+        np.random.default_rng([seed, epoch]).shuffle(names)
+        return names
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[tuple[str, Tensor], Tensor]]:
+        running = {name: batches.train(seed, epoch) for name, batches in self.domains.items()}
+        for name in self._names(seed, epoch):
+            x, y = next(running[name])
+            yield (name, x), y
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        return _InTurnStatic({name: batches.static() for name, batches in self.domains.items()}, self._names)
+
+
+class _InTurnStatic:
+    """Each domain's own, in the order of `names(seed, epoch)`."""
+
+    def __init__(self, domains: dict[str, StaticBatches], names: Callable[[int, int], list[str]]):
+        self._domains, self._names = domains, names
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+        running = {name: batches.epoch(seed, epoch) for name, batches in self._domains.items()}
+        for name in self._names(seed, epoch):
+            shape = next(running[name])
+            yield Shape(shape.images, (name, shape))
+
+    def take(self, shape: Shape) -> tuple[tuple[str, Tensor], Tensor]:
+        name, own = shape.kind
+        x, y = self._domains[name].take(own)
+        return (name, x), y
+
+
+class Mixed:
+    """Batches with images of all domains, equally many of each, in 0 to 1 and labelled by domain: (x, index).
+
+    An epoch shows as many images of every domain as the smallest has, drawn anew.
+    """
+
+    def __init__(self, domains: dict[str, Batches]):
+        self.parts = list(domains.values())
+        self.device, self.batch = self.parts[0].device, self.parts[0].batch
+        self.each = min(map(len, self.parts))
+        self.steps = max(1, round(len(self) / self.batch))
+
+    def __len__(self) -> int:
+        return self.each * len(self.parts)
+
+    def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        plans = [Plan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
+        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        for some in np.array_split(order, self.steps):
+            which, within = np.divmod(np.sort(some), self.each)
+            pixels = []
+            for index, part in enumerate(self.parts):
+                rows = within[which == index]
+                if len(rows):
+                    pixels.append(part.pixels(Plan(*(field[rows] for field in plans[index]))))
+            x = torch.cat(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+            x = x.contiguous(memory_format=self.parts[0].layout)
+            yield x, torch.from_numpy(which).to(self.device)
+
+    def static(self) -> StaticBatches:
+        """The batches of `train`, for a step that is captured."""
+        return Copied(self.device, self.train)
+
+
+def train_together(joint: Joint, device: str, report: Report) -> None:
+    """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
+    with sharing(device) as shared:
+        _train(joint, device, shared, report)
+
+
+def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
+    (method,) = select(joint.method)
+    profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
+    choice = pretrain.choice_of(joint.backbone, device)
+    opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=choice.memory_format)
+    if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
+        cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
+        batches = Mixed({i.domain.name: opened(i) for i in cropped})
+    else:
+        batches = InTurn({i.domain.name: opened(i) for i in joint.images})
+    source, module = _build(joint, device, joint.seed)
+    checkpoint = joint.path.with_suffix(".part")
+    with choice.applied(module):
+        history, clock = train(
+            module,
+            method,
+            Watched(batches, report),
+            recipe,
+            lr=joint.lr,
+            seed=joint.seed,
+            state=own_tensors(module, source),
+            checkpoint=checkpoint,
+            precision=profile.precision,
+            shared=shared,
+            report=report,
+        )
+    about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
+    write_safetensors(joint.path, own_tensors(module, source), about)
+    checkpoint.unlink(missing_ok=True)
+
+
+def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dict]:
+    """(the trained module, its history and step times as each domain's equal share). BadInput where it is damaged."""
+    source, module = _build(joint, device, joint.seed)
+    try:
+        tensors, about = read_safetensors(joint.path)
+        with torch.no_grad():
+            for name, tensor in own_tensors(module, source).items():
+                tensor.copy_(tensors[name])
+        history, clock = json.loads(about["history"]), json.loads(about["clock"])
+    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
+    return module, [_share(row, len(joint.images)) for row in history], clock
+
+
+def _share(row: dict, domains: int) -> dict:
+    """One domain's part of an epoch."""
+    parts = {name: row[name] / domains for name in ("seconds", "cpu_seconds") if row.get(name) is not None}
+    return row | parts
+
+
+def _build(joint: Joint, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
+    (method,) = select(joint.method)
+    source, _ = pretrain.load(joint.backbone, device)
+    torch.manual_seed(seed)
+    module = method.together(source, {i.domain.name: i.classes for i in joint.images})
+    layout = pretrain.choice_of(joint.backbone, device).memory_format
+    return source, module.to(device=device, memory_format=layout)

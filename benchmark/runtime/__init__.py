@@ -1,0 +1,1 @@
+"""The process and its device: devices, precision, threads, memory, signals, progress."""

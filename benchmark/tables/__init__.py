@@ -1,0 +1,1 @@
+"""Numbers from records, as pure functions: score, grouping, the tables, comparisons, published rows."""

@@ -1,0 +1,43 @@
+"""torch.compile for the training step, where a profile asks for it: other rounding, so it is opt-in and recorded."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from visual_decathlon.datasets.errors import BadInput
+
+SHAPES = 256  # of batches and networks in one process: torch's own limit is 8, and what comes after is not compiled
+
+
+@contextmanager
+def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, the network's body, on the same tensors, is fused kernels that are made at its first step.
+
+    The head is left out: it is the domains' only difference, so that a process compiles once for all of them. Another
+    number of images is compiled by itself, and batches have at most two sizes. torch's own CUDA graphs are off: the
+    whole step, optimiser and all, is captured (benchmark/training). Its caches on disk are off, since they are pickles.
+    Raises BadInput where torch.compile does not work, as without a compiler.
+    """
+    torch._logging.set_logs(all=logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = SHAPES
+    options = {"fx_graph_cache": False, "triton.cudagraphs": False}
+    if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
+        options["deterministic"] = True  # no kernel is chosen by how fast it was this time; not in every torch
+    try:
+        torch.compile(torch.sin, dynamic=False, options=options)(torch.ones(2, device=device))
+    except (RuntimeError, OSError) as error:
+        what = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
+        raise BadInput(
+            f"SET=compile=true: torch.compile does not work here ({what}); it needs g++ or clang++, or leave it out"
+        ) from None
+    part = getattr(network, "body", network)
+    part.compile(dynamic=False, options=options)
+    try:
+        yield
+    finally:
+        part._compiled_call_impl = None  # there is no public way back

@@ -1,0 +1,47 @@
+"""Opens what a cell names: packs, parts, limits -> batches."""
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.config.specs import HELD, Images
+from visual_decathlon.datasets.batches import Batches
+from visual_decathlon.datasets.pack import Pack
+
+
+def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
+    """Indices (n,) of the images of a part: all, fit (4/5 of each class) or held (the other 1/5).
+
+    A class's images stand in tracks of near-copies in some domains, so a holdout takes each class's
+    last fifth in the release's order, not every fifth image.
+    """
+    index = np.arange(len(pack))
+    if part != "all":
+        of_class = defaultdict(list)
+        for i, label in enumerate(pack.labels.tolist()):
+            of_class[label].append(i)
+        held = [i for images in of_class.values() for i in images[len(images) - len(images) // HELD :]]
+        index = np.setdiff1d(index, held) if part == "fit" else np.array(sorted(held), dtype=int)
+    if limit is not None and limit < len(index):
+        index = index[np.linspace(0, len(index) - 1, limit).round().astype(int)]
+    return index
+
+
+def open_images(
+    images: Images, profile: Profile, batch: int, device: str, layout: torch.memory_format = torch.channels_last
+) -> Batches:
+    """Batches of them on the device; `layout` is that of the network, which computes in its input's."""
+    domain = images.domain
+    uncropped = profile.whole > 0 and not domain.crop
+    packs = [Pack(folder) for folder in images.packs]
+    return Batches(
+        [(pack, chosen(pack, images.part, images.limit)) for pack in packs],
+        domain,
+        profile.whole if uncropped else profile.crop,
+        batch,
+        random=not uncropped,
+        device=device,
+        layout=layout,
+    )

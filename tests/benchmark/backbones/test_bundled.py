@@ -1,0 +1,148 @@
+"""Backbones that come with the suite: those that the shipped records stand on, lent by hash, and made again."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from visual_decathlon.benchmark.backbones.bundled import lend, sums
+from visual_decathlon.benchmark.cli import run
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.records.provenance import machine, versions
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.training import pretrain
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import select
+
+FOLDER = run.SHIPPED / "backbones"
+METHODS = {"plain": "finetune", "series": "res_adapter"}
+
+
+def about(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def losses(history: list[dict]) -> list[float]:
+    return [row["loss"] for row in history]
+
+
+@pytest.mark.parametrize("structure", METHODS)
+def test_the_shipped_records_stand_on_them(structure):
+    records = [r for r in read_records([run.SHIPPED]) if r["method"] == METHODS[structure]]
+    (name,) = {record["backbone"] for record in records}
+    said = about(FOLDER / f"{name}.safetensors")
+    assert (said["hash"], said["structure"]) == (name, structure)
+    assert all(losses(r["history"]) == losses(json.loads(said["history"])) for r in records if r["source_cell"])
+
+
+def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path: Path, monkeypatch):
+    (pretrained,) = {r["backbone"] for r in read_records([finished / "records"]) if r["structure"] == "plain"}
+    shipped = tmp_path / "shipped"
+    (shipped / "backbones").mkdir(parents=True)
+    shutil.copy(bench.cache / "backbones" / f"{pretrained}.safetensors", shipped / "backbones")
+    write_sums(shipped / "backbones")
+    monkeypatch.setattr(run, "SHIPPED", shipped)
+    monkeypatch.setattr(pretrain, "pretrain", lambda *_: pytest.fail("it is there"))
+    fresh = {"results": tmp_path / "results", "method": "feature"}
+    done = here("--domains", "dtd", "--cache", str(tmp_path / "cache"), **fresh)
+    assert done.code == 0, done.err
+    assert done.out.count("the plain backbone comes with the suite") == 1
+    key = lambda r: (r["hash"], r["top1"])
+    wanted = {key(r) for r in read_records([finished / "records"]) if (r["method"], r["domain"]) == ("feature", "dtd")}
+    assert {key(r) for r in read_records([tmp_path / "results" / "records"])} == wanted
+    (tmp_path / "results" / "records" / f"{wanted.pop()[0]}.parquet").unlink()
+    assert "comes with the suite" not in here("--domains", "dtd", "--cache", str(tmp_path / "cache"), **fresh).out
+
+
+@pytest.fixture
+def shelf(planned, tmp_path: Path):
+    """(backbones of an empty cache, the folder that holds files for them, what lending says)."""
+    cells = planned("res_adapter,feature")[2]
+    wanted = [dataclasses.replace(cell.backbone, cache=tmp_path / "cache") for cell in cells]
+    for backbone in wanted:
+        (tmp_path / backbone.path.name).write_bytes(backbone.hash.encode())
+    write_sums(tmp_path)
+
+    def lending(backbones) -> list[str]:
+        said = []
+        lend(backbones, tmp_path, said.append)
+        return said
+
+    return wanted, tmp_path, lending
+
+
+def write_sums(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_another_recipe_has_another_name(shelf):
+    wanted, folder, lending = shelf
+    assert lending(dataclasses.replace(backbone, widen=2.0) for backbone in wanted) == []
+    assert not (folder / "cache").exists()
+    said = lending(wanted)
+    assert {line.split()[1] for line in said} == {"plain", "series"} and len(said) == 2
+    assert all(backbone.path.read_bytes() == backbone.hash.encode() for backbone in wanted)
+    assert lending(wanted) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "no list", "list of nothing"])
+def test_what_is_damaged_is_not_taken_and_is_named(shelf, damage):
+    wanted, folder, lending = shelf
+    (plain,) = {b for b in wanted if b.structure == "plain"}
+    if damage == "cut":
+        (folder / plain.path.name).write_bytes(b"version https://git-lfs")
+    elif damage == "no list":
+        (folder / "SHA256SUMS").unlink()
+    else:
+        (folder / "SHA256SUMS").write_bytes(b"\xff\n\n")
+    (line,) = lending([plain])
+    assert str(folder / plain.path.name) in line and "damaged" in line and "git checkout" in line
+    assert not plain.path.exists()
+
+
+def test_the_list_is_that_of_the_files():
+    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.safetensors")}
+    assert sums(FOLDER) == found and len(found) == len(METHODS)
+
+
+@pytest.mark.parametrize("fault", ["hash", "history"])
+def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path: Path, fault):
+    (cell,) = {c.backbone.structure: c for c in planned("feature", domains=["dtd"])[2] if not c.source_cell}.values()
+    said = about(cell.backbone.path)
+    tensors = load_file(cell.backbone.path)
+    changed = {**said, "hash": "0123456789abcdef"} if fault == "hash" else {k: v for k, v in said.items() if k != fault}
+    other = dataclasses.replace(cell.backbone, cache=tmp_path)
+    save_file(tensors, other.path, changed)
+    with pytest.raises(BadInput, match="is 0123456789abcdef; remove it" if fault == "hash" else "nothing of its train"):
+        pretrain.load(other, "cpu")
+
+
+@pytest.mark.slow
+def test_pretraining_gives_it_again(tmp_path: Path):
+    """To the bit where it was made, on one kind of processor and torch; elsewhere it learns as well."""
+    request = plan.Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
+    (cell,) = plan.cells(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
+    settle(request.profile, "cpu")
+    pretrain.pretrain(cell.backbone, "cpu", lambda row: None)
+    ours, theirs = (about(path / cell.backbone.path.name) for path in (cell.backbone.path.parent, FOLDER))
+    mine, shipped = (losses(json.loads(said["history"])) for said in (ours, theirs))
+    (record,) = [
+        r
+        for r in pq.read_table(run.SHIPPED / "records.parquet").to_pylist()
+        if r["backbone"] == cell.backbone.hash and r["method"] == "res_adapter" and r["source_cell"] and not r["seed"]
+    ]
+    recorded, here = json.loads(record["versions"]), json.loads(versions())
+    if record["machine"] == machine() and recorded["torch"] == here["torch"]:
+        assert mine == shipped
+    assert mine[-1] == pytest.approx(shipped[-1], rel=0.1)

@@ -1,0 +1,190 @@
+"""A method that is misspelt, does not fit or cannot run here: one sentence and code 2, before anything is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from visual_decathlon.benchmark.cli.run import able
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.plan import Request
+from visual_decathlon.benchmark.runs.user_backbone import GivenBackbone
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
+
+NEEDS_ATTENTION = ("prefix", "prompt")
+
+
+@pytest.fixture
+def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`refused(method, *words)`: its sentence, with no file written and no image opened."""
+
+    def opened(*_):
+        raise AssertionError("the data were opened")
+
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.plan.open_data", opened)
+    monkeypatch.chdir(tmp_path)
+
+    def run(method: str, *words: str) -> str:
+        sentence = here(*words, method=method, results=tmp_path / "results").sentence
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+        return sentence
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("lora(rnak=8)", "lora has no option 'rnak'; did you mean rank?"),
+        ("bn_adapt(rank=8)", "bn_adapt has no option 'rank'; its options are: none"),
+        ("adapter(groups=2)", "adapter has no option 'groups'"),
+        ("adapter(arrangement='beside')", "arrangement must be 'serial' or 'parallel'"),
+        ("lora(rank=0)", "lora(rank=0): rank must be 1 or more"),
+        ("lora(rank='8')", "rank must be of type int"),
+        ("adapter(conv='group', group_count=7)", "make no 7 groups; change its options or take another method"),
+        ("conv_adapter(reduction=5)", "do not divide by 5; change its options or take another method"),
+        ("boft(block=7)", "block must be even"),
+        ("boft(block=10)", "make no blocks of 10; change its options"),
+        ("oft(block=1000000000)", "a block of 1000000000 is larger than every matrix of this backbone"),
+        ("houlsby(bottleneck=1000000000)", "is no bottleneck: this backbone's widest layer has"),
+        ("houlsby(bottleneck=9223372036854775808)", "bottleneck must be below 2**31"),
+        ("snell(dim=1000000000)", "has more dimensions than every matrix of this backbone"),
+        ("rep_adapter(hidden=1000000000)", "is no bottleneck: no convolution of this backbone reads more than"),
+        ("pad_prompt(width=100000)", "the border is wider than the image of 32 pixels; lower it"),
+        ("partial(last=99)", "this backbone has 12 residual blocks; lower last"),
+        ("lroa", "no method is called 'lroa'; did you mean lora"),
+        ("TABLE1", "did you mean table1?"),
+        ("table1(seeds=3)", "table1 stands for several methods and has no options; give it as a bare word"),
+        ("lora*(rank=2)", "is not of the form name or name(option=value, ...)"),
+    ],
+)
+def test_options_that_are_unknown_or_do_not_fit(method: str, told: str, refused):
+    assert told in refused(method)
+
+
+RANKED = [e.name for e in entries() if hasattr(e, "rank_at")]
+
+
+@pytest.mark.parametrize("spec", [*(f"{name}(rank=100_000)" for name in RANKED), "lora_tkd(r2=100_000)"])
+def test_a_rank_larger_than_every_matrix(spec: str, refused):
+    sentence = refused(spec)
+    assert "=100000)" in sentence or "=100000," in sentence
+    assert "larger than every" in sentence and "; lower it" in sentence
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "lora(rank=__import__('os').system('touch {path}'))",
+        "lora(rank=open('{path}', 'w'))",
+        "__import__('os').system('touch {path}')",
+        "lora(**__import__('os').environ)",
+        "bn_adapt,lora(rank=[open('{path}', 'w') for _ in 'x'])",
+    ],
+)
+def test_code_in_the_string_is_not_run(method: str, refused, tmp_path: Path):
+    assert "name(option=value" in refused(method.format(path=tmp_path / "touched"))
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("name", NEEDS_ATTENTION)
+@pytest.mark.parametrize("among", ["{}", "bn_adapt,{}", "{}*,{}"])
+def test_a_method_that_needs_attention(name: str, among: str, refused):
+    """Alone and in a list: what is asked for by name is not left out."""
+    sentence = refused(among.format(name, name))
+    assert sentence.startswith(f"{name} learns ") and "attention" in sentence and "vision transformer" in sentence
+
+
+def test_a_list_in_which_one_does_not_fit(refused):
+    assert refused("bn_adapt,lora(rank=9999)").startswith("lora(rank=9999): the rank is larger")
+
+
+def test_a_wildcard_of_which_nothing_can_run(refused):
+    assert refused("pr[eo]*").startswith("none of prefix, prompt can run here: ")
+
+
+@pytest.fixture
+def sifted(bench) -> Callable:
+    """`sifted(expression, settings, given)`: (strings of the methods that stay, what is said) of a wildcard or word."""
+
+    class Heard(list):
+        say = list.append
+
+    def sift(expression: str, settings: str = "", given: GivenBackbone | None = None) -> tuple[list[str], list[str]]:
+        request = Request(select(expression), profile("standin", settings.split()), bench.data, given=given)
+        heard = Heard()
+        stay = able(request, select_named(expression), heard).methods
+        return [method.spec for method in stay], heard
+
+    return sift
+
+
+def test_all_leaves_out_what_cannot_run_and_says_so(sifted):
+    stay, heard = sifted("all")
+    assert stay == [e.name for e in entries() if e.name not in NEEDS_ATTENTION]
+    left = [line for line in heard if line.startswith("left out: ")]
+    assert len(left) == 2 and all(f"left out: {name} learns" in " ".join(left) for name in NEEDS_ATTENTION)
+    assert "boft leaves stem.conv alone: its 27 columns make no blocks of 4" in heard
+
+
+def test_what_is_too_large_for_a_slim_backbone_is_left_out_too(sifted):
+    stay, heard = sifted("o*,lora*", "width=0.0625")
+    assert stay == ["lora", "lora_cp", "lora_tkd", "lora_tkd_cp", "lora_tucker"]
+    assert any(line.startswith("left out: oft: a block of 32 is larger than every matrix") for line in heard)
+    with pytest.raises(BadInput, match="oft: a block of 32 is larger"):
+        sifted("lora*,oft", "width=0.0625")
+
+
+def test_the_words_for_several_methods_run_whole(sifted):
+    for word, specs in GROUPS.items():
+        stay, heard = sifted(word)
+        assert len(stay) == len(specs) == {"table1": 11, "grid": 12}[word]
+        assert not [line for line in heard if line.startswith("left out")]
+
+
+def test_a_wildcard_trains_the_rest(here, tmp_path: Path):
+    done = here("--domains", "dtd", method="prompt*,prefix*,feat*", results=tmp_path)
+    assert done.code == 0, done.err
+    assert all(f"left out: {name} learns" in done.out for name in NEEDS_ATTENTION)
+    assert [r["method"] for r in read_records([tmp_path / "records"])] == ["feature"]
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    """A file of plain weights."""
+    from safetensors.torch import save_file
+
+    from visual_decathlon.benchmark.training import pretrain
+
+    save_file(pretrain.build(profile("standin", ["width=0.125"]), "plain", 3).state_dict(), tmp_path / "b.safetensors")
+    return tmp_path / "b.safetensors"
+
+
+@pytest.mark.parametrize("among", ["{}", "bn_adapt,{}"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("res_adapter_large", "leave BACKBONE out"),
+        ("res_adapter", "off_the_shelf=True"),
+        ("res_adapter_dom_pred", "add one to the folder"),
+    ],
+)
+def test_a_given_backbone_without_what_a_method_stands_on(name: str, told: str, among: str, backbone: Path, refused):
+    sentence = refused(among.format(name), "--backbone", str(backbone))
+    assert f"BACKBONE={backbone.name}" in sentence and name in sentence and told in sentence
+
+
+def test_a_wildcard_on_a_given_backbone(sifted):
+    given = GivenBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
+    stay, heard = sifted("*res_adapter*,bn*", given=given)
+    assert stay == ["bn_adapt"]
+    assert sum(line.startswith("left out: ") for line in heard) == 5
+    stay, heard = sifted("table1", given=given)
+    assert stay == ["scratch", "scratch_plus", "feature", "finetune", "lwf", "bn_adapt"]
+
+
+def test_a_library_backbone_has_one_width(refused):
+    sentence = refused("res_adapter_large", "--set", "network=torchvision/resnet18")
+    assert sentence == "res_adapter_large needs a wider backbone, and torchvision/resnet18 has one width; use resnet26"

@@ -1,0 +1,59 @@
+"""Words that METHOD= does not take but another variable does: backbones, settings, profiles."""
+
+import dataclasses
+
+import pytest
+
+from visual_decathlon.benchmark.cli.main import main
+from visual_decathlon.benchmark.cli.method_argument import asked_methods
+from visual_decathlon.benchmark.config.backbone_names import ALL, explained
+from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import GROUPS, entries
+
+SETTINGS = {field.name for kind in (Profile, Recipe) for field in dataclasses.fields(kind)}
+SETTINGS -= {"name", "adapt", "pretrain", "follows"}
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("resnet50", "is a backbone, not a method: SET=network=torchvision/resnet50;"),
+        ("ResNet-18", "is a backbone, not a method: SET=network=torchvision/resnet18;"),
+        *((name, f"is a backbone, not a method: SET=network={name};") for name in ALL),
+        ("resnet", "is a backbone, not a method: SET=network= takes resnet26, "),
+        *(
+            (name, "is a backbone that this suite does not have; SET=network= takes resnet26, ")
+            for name in ("vit", "vit_b_16", "swin_t", "efficientnet_b0", "ResNet101", "wide-resnet50", "timm/vit_tiny")
+        ),
+        *((name, f"is a setting, not a method: SET={name}=;") for name in sorted(SETTINGS)),
+        ("LR", "is a setting, not a method: SET=lr=;"),
+        *((value, f"is a setting, not a method: SET=precision={value};") for value in ("fp32", "tf32", "bf16")),
+        ("one_cycle", "is a setting, not a method: SET=schedule=one-cycle;"),
+        *((name, f"is a profile, not a method: PROFILE={name};") for name in PROFILES),
+        ("vgg-flowers", "is a domain, not a method: DOMAINS=vgg-flowers;"),
+    ],
+)
+def test_what_is_no_method_but_something_else(word: str, told: str):
+    with pytest.raises(BadInput) as caught:
+        asked_methods(f"bn_adapt, {word}")
+    assert f"METHOD={word}: {word} {told}" in str(caught.value)
+
+
+def test_no_entry_is_taken_for_something_else():
+    assert [method.spec for method in asked_methods("all")] == [entry.name for entry in entries()]
+    assert not [name for name in (*GROUPS, *(entry.name for entry in entries())) if explained(name)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--method", "resnet50"],
+        ["submit", "--method", "resnet50"],
+        ["sweep", "--method", "resnet50"],
+        ["compare", "feature", "resnet50"],
+    ],
+)
+def test_every_command_that_takes_a_method(words: list[str], capsys):
+    assert main(words) == 2
+    assert "=resnet50: resnet50 is a backbone" in capsys.readouterr().err

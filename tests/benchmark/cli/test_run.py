@@ -1,0 +1,449 @@
+"""The whole way through the command line: records, tables, score, splits, own domains, given backbones."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from visual_decathlon.benchmark.backbones.reference_names import to_reference
+from visual_decathlon.benchmark.cli import run
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.records.store import read_frame, read_records
+from visual_decathlon.benchmark.report.screen import Screen
+from visual_decathlon.benchmark.runs.plan import backbones, refusal
+from visual_decathlon.benchmark.runtime import precision
+from visual_decathlon.benchmark.training.loader import chosen
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import Unwritable
+from visual_decathlon.datasets.pack import Pack
+from visual_decathlon.methods.registry import select
+
+PUBLISHED_ORDER = ["ImNet", "Airc.", "C100", "DPed", "DTD", "GTSR", "Flwr", "OGlt", "SVHN", "UCF"]
+NAMES = ["imagenet12", "aircraft", "cifar100", "daimlerpedcls", "dtd", "gtsrb", "vgg-flowers", "omniglot"] + [
+    "svhn",
+    "ucf101",
+]
+METHODS = ("res_adapter", "feature", "finetune")
+
+
+def table1(results: Path) -> dict[str, dict]:
+    """Rows of the first table by method, in order."""
+    return {row["method"]: row for row in pq.read_table(results / "table1.parquet").to_pylist()}
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A results folder that is finished, to go on in; times of change are kept."""
+    return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+@pytest.fixture
+def mine(picture, tmp_path: Path) -> Path:
+    """An own domain: two classes of six images."""
+    for label, title in enumerate(("left", "right")):
+        (tmp_path / "mine" / title).mkdir(parents=True)
+        for i in range(6):
+            picture(label, seed=900 + 10 * label + i).save(tmp_path / "mine" / title / f"{i}.png")
+    return tmp_path / "mine"
+
+
+def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
+    records = read_records([finished / "records"])
+    assert sorted((r["method"], r["domain"], r["seed"]) for r in records) == sorted(
+        (method, name, 0) for method in METHODS for name in NAMES
+    )
+    assert {r["domain"] for r in records if r["source_cell"]} == {"imagenet12"}
+    own = {f"{r['hash']}.safetensors" for r in records if not r["source_cell"]}
+    assert {p.name for p in (finished / "adapters").iterdir()} == own
+    assert {p.name for p in (finished / "records").iterdir()} == {f"{r['hash']}.parquet" for r in records}
+    assert list((finished / "unfinished").iterdir()) == []
+    assert list(finished.rglob(".*")) == []
+
+
+def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path):
+    for r in read_records([finished / "records"]):
+        assert (r["eval_images"], r["train_images"], r["classes"], r["split"]) == (12, 24, 3, "val")
+        assert r["top1"] == 100 * r["correct"] / 12
+        assert r["limit"] is None and r["joules"] is None and not r["standin"] and not r["off_the_shelf"]
+        assert len(r["history"]) == (6 if r["source_cell"] else 2)
+        assert r["train_seconds"] == pytest.approx(sum(row["seconds"] for row in r["history"]))
+        assert r["cpu_seconds"] > 0 and r["runs_on_device"] >= 1, "of the pretraining for the backbone's own cell"
+        assert (r["layout"], r["norm"]) == ("channels_last", "plain"), "of the pretraining, too"
+        assert r["merged"] and 0 <= r["merge_difference"] < 1e-3
+        assert (r["prepare_seconds"] is not None) == (r["method"] == "feature" and not r["source_cell"])
+        assert r["structure"] == ("series" if r["method"] == "res_adapter" else "plain")
+        assert r["macs_inference"] <= r["macs_train"]
+        assert {"python", "torch", "timm", "cpu"} <= json.loads(r["versions"]).keys()
+        if r["source_cell"]:
+            assert r["bytes"] is None and r["peak_mb"] is None and r["floats"] == 0
+        else:
+            assert r["bytes"] == (finished / "adapters" / f"{r['hash']}.safetensors").stat().st_size
+            assert r["step_ms_p10"] <= r["step_ms"] <= r["step_ms_p90"]
+    assert max(r["top1"] for r in records_of(finished, "finetune")) > 60  # it learned something
+
+
+def records_of(results: Path, method: str) -> list[dict]:
+    return [r for r in read_records([results / "records"]) if r["method"] == method]
+
+
+def test_source_cell_is_one_number_per_backbone(finished: Path):
+    source = [r for r in read_records([finished / "records"]) if r["source_cell"]]
+    assert {r["method"]: r["backbone"] for r in source}["feature"] == next(
+        r["backbone"] for r in source if r["method"] == "finetune"
+    )
+    assert len({r["backbone"] for r in source}) == 2
+    assert len({r["top1"] for r in source if r["structure"] == "plain"}) == 1
+
+
+def test_table_stands_in_the_published_order_with_the_score_of_the_records(finished: Path):
+    names = pq.read_schema(finished / "table1.parquet").names
+    assert names[:14] == ["Model", "#par.", *PUBLISHED_ORDER, "mean", "S"]
+    rows = table1(finished)
+    top1 = {m: {r["domain"]: r["top1"] for r in records_of(finished, m)} for m in METHODS}
+    for method in METHODS:
+        for column, name in zip(PUBLISHED_ORDER, NAMES, strict=True):
+            assert rows[method][column] == top1[method][name]
+            assert rows[method][f"{column} sd"] is None
+        assert rows[method]["mean"] == pytest.approx(sum(top1[method].values()) / 10)
+        score = 0.0
+        for name in NAMES:
+            e_max = 2 * (100 - top1["finetune"][name])
+            score += 1000 / e_max**2 * max(0.0, e_max - (100 - top1[method][name])) ** 2
+        assert rows[method]["S"] == pytest.approx(score)
+        assert (rows[method]["domains"], rows[method]["seeds"], rows[method]["limit"]) == (10, 1, None)
+    assert rows["finetune"]["S"] == pytest.approx(2500)
+    assert len({row["S"] for row in rows.values()}) == 3, "the fixture tells methods apart"
+    assert [row["mean"] for row in rows.values()] == sorted(row["mean"] for row in rows.values())
+    text = (finished / "table1.md").read_text()
+    assert f"| {rows['feature']['S']:.0f} |" in text and "not comparable" in text
+
+
+def test_second_run_trains_nothing(here, copied: Path, below, monkeypatch):
+    before = below(copied / "records") | below(copied / "adapters")
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.scheduler._Schedule", None)  # to call it would raise
+    done = here(results=copied)
+    assert done.code == 0, done.err
+    assert below(copied / "records") | below(copied / "adapters") == before
+    assert "30 of 30 runs are finished already" in done.out
+
+
+def test_one_lost_record_is_all_that_is_run_again(here, copied: Path, below):
+    lost = next(r for r in records_of(copied, "feature") if r["domain"] == "dtd")
+    (copied / "records" / f"{lost['hash']}.parquet").unlink()
+    before = below(copied / "records")
+    assert here(results=copied).code == 0
+    after = below(copied / "records")
+    assert set(after) - set(before) == {f"{lost['hash']}.parquet"}
+    assert {name: after[name] for name in before} == before
+    again = next(r for r in records_of(copied, "feature") if r["domain"] == "dtd")
+    assert (again["top1"], [row["loss"] for row in again["history"]]) == (
+        lost["top1"],
+        [row["loss"] for row in lost["history"]],
+    )
+
+
+def test_own_domain_has_a_column_behind_the_ten_and_no_share_in_the_score(here, copied: Path, mine: Path):
+    before = table1(copied)
+    done = here("--own", f"mine={mine}", method="feature", results=copied)
+    assert done.code == 0, done.err
+    names = pq.read_schema(copied / "table1.parquet").names
+    assert names[:15] == ["Model", "#par.", *PUBLISHED_ORDER, "mine", "mean", "S"]
+    after = table1(copied)
+    assert after["feature"]["mine"] is not None and after["finetune"]["mine"] is None
+    for method in METHODS:
+        assert [after[method][c] for c in ("mean", "S", "domains")] == [
+            before[method][c] for c in ("mean", "S", "domains")
+        ]
+    assert [r["k"] for r in read_records([copied / "records"]) if r["domain"] == "mine"] == [0]
+
+
+def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_path: Path):
+    shutil.copytree(mine, tmp_path / "other")
+    own = [("mine", mine), ("other", tmp_path / "other")]
+
+    def names(*domains: str, **more) -> list[str]:
+        return [c.domain.name for c in planned("feature", own=own, domains=domains, **more)[2]]
+
+    assert names("dtd") == ["dtd", "mine", "other"]  # to give them asks for them
+    assert names("dtd", "other") == ["dtd", "other"]
+    assert names("mine") == ["mine"]
+    own[1] = ("other", tmp_path / "nowhere")
+    assert names("mine") == ["mine"], "what is not named need not be there"
+
+
+def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: Path):
+    def hashes() -> dict[str, str]:
+        return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}
+
+    before = hashes()
+    shutil.copy(mine / "left" / "0.png", mine / "left" / "1.png")
+    after = hashes()
+    assert before["mine"] != after["mine"] and before["dtd"] == after["dtd"]
+
+
+def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
+    request, data, asked = planned("feature", own=[("mine", mine)])
+    screen = Screen()
+    frame = read_frame([finished / "records"])
+    shipped = frame[frame["method"] == "finetune"]
+    run, lent = run._baseline(request, data, asked, shipped, screen)
+    assert run == [] and set(lent["domain"]) == set(DOMAINS), "an own domain has no share in S"
+    run, lent = run._baseline(request, data, asked, shipped[1:], screen)
+    assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
+    request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
+    run, lent = run._baseline(request, data, asked, shipped, screen)
+    assert len(run) == 10 and not len(lent)
+    request, data, asked = planned("feature", domains=["dtd", "svhn"])
+    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+    request, data, asked = planned("finetune")
+    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+
+
+def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
+    here, finished: Path, copied: Path, monkeypatch, tmp_path: Path
+):
+    for r in records_of(copied, "finetune"):
+        (tmp_path / "shipped").mkdir(exist_ok=True)
+        (copied / "records" / f"{r['hash']}.parquet").rename(tmp_path / "shipped" / f"{r['hash']}.parquet")
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    done = here(method="feature", results=copied)
+    assert done.code == 0 and "baseline" not in done.out.replace("E_max", "")
+    rows = table1(copied)
+    assert set(rows) == {"feature", "res_adapter"}
+    assert rows["feature"]["S"] == pytest.approx(table1(finished)["feature"]["S"])
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "none")
+    done = here(method="feature", results=copied)
+    assert done.code == 0 and "S needs the fine-tune baseline" in done.out and "it is run too" in done.out
+    assert table1(copied)["finetune"]["S"] == pytest.approx(2500)
+
+
+def test_faults_are_told_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
+    def full(*_) -> None:
+        raise Unwritable("table1.parquet cannot be written (No space left on device); free some space")
+
+    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.write_all", full)
+    diverging = "width=0.125 epochs=2 lr=1e9 pretrain.epochs=6 batch=8 pretrain.batch=8"
+    done = here("--domains", "dtd", method="finetune", settings=diverging, results=copied)
+    fault, full = done.err.splitlines()
+    assert done.code == 2 and fault.startswith("dtd: ") and "lower the rate" in fault
+    assert full.startswith("table1.parquet cannot be written")
+
+
+def test_some_domains_give_neither_mean_nor_score(here, tmp_path: Path):
+    done = here("--domains", "svhn,dtd", method="feature", results=tmp_path)
+    assert done.code == 0, done.err
+    assert {r["domain"] for r in read_records([tmp_path / "records"])} == {"svhn", "dtd"}
+    row = table1(tmp_path)["feature"]
+    assert row["mean"] is None and row["S"] is None and row["domains"] == 2 and row["ImNet"] is None
+    assert "(2/10)" in (tmp_path / "table1.md").read_text() and "(2/10)" in done.out
+
+
+def test_split_test_trains_on_train_and_val(here, release, tmp_path: Path):
+    data = release(tmp_path / "labelled", ("imagenet12", "svhn"), test_labels=True)
+    words = ("--data", str(data), "--split", "test", "--domains", "svhn")
+    done = here(*words, method="feature", results=tmp_path / "results")
+    assert done.code == 0, done.err
+    (record,) = read_records([tmp_path / "results" / "records"])
+    assert (record["split"], record["train_images"], record["eval_images"]) == ("test", 36, 6)
+
+
+def test_split_test_without_labels_is_refused(here, tmp_path: Path):
+    sentence = here("--split", "test", "--domains", "svhn", results=tmp_path).sentence
+    assert "imagenet12_test_stripped.json" in sentence or "svhn_test_stripped.json" in sentence
+    assert "SPLIT=val" in sentence
+
+
+def test_split_holdout_holds_a_fifth_of_train_back(here, planned, tmp_path: Path):
+    done = here("--split", "holdout", "--domains", "svhn", method="feature", results=tmp_path)
+    assert done.code == 0, done.err
+    (record,) = read_records([tmp_path / "records"])
+    assert (record["split"], record["train_images"], record["eval_images"]) == ("holdout", 21, 3)
+    _, data, _ = planned("feature", split="holdout", domains=["svhn"])
+    pack = Pack(data.train["svhn"].packs[0])
+    fit, held = chosen(pack, "fit", None), chosen(pack, "held", None)
+    assert sorted([*fit, *held]) == list(range(24))
+    assert sorted(pack.labels[held]) == [0, 1, 2] and min(held) > 20, "the last of each class"
+
+
+def test_limit_marks_its_rows(here, copied: Path):
+    done = here("--limit", "6", "--domains", "imagenet12,svhn", method="feature", results=copied)
+    assert done.code == 0, done.err
+    assert "CUT to 6 images" in done.out
+    cut = [r for r in read_records([copied / "records"]) if r["limit"]]
+    assert [(r["limit"], r["train_images"], r["eval_images"]) for r in cut] == [(6, 6, 6)] * 2
+    rows = pq.read_table(copied / "table1.parquet").to_pylist()
+    assert [row["limit"] for row in rows].count(6) == 1 and len(rows) == 4
+    assert next(row for row in rows if row["limit"] == 6)["S"] is None
+
+
+def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tmp_path: Path, command, bench):
+    done = here("--limit", "6", "--domains", "imagenet12,svhn", method="feature", results=tmp_path)
+    assert done.code == 0, done.err
+    before = (tmp_path / "table1.parquet").read_bytes()
+    words = [sys.executable, "-m", "benchmark", "tables", "--results", str(tmp_path)]
+    assert "tables --limited" in command(words).sentence
+    assert (tmp_path / "table1.parquet").read_bytes() == before
+    assert command([*words, "--limited"]).code == 0
+
+
+def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
+    done = here("--seeds", "2", "--domains", "imagenet12,svhn", method="finetune", results=tmp_path)
+    assert done.code == 0, done.err
+    records = read_records([tmp_path / "records"])
+    assert sorted((r["domain"], r["seed"]) for r in records) == [(d, s) for d in ("imagenet12", "svhn") for s in (0, 1)]
+    losses = {tuple(row["loss"] for row in r["history"]) for r in records if r["domain"] == "svhn"}
+    assert len(losses) == 2
+    row = table1(tmp_path)["finetune"]
+    assert row["seeds"] == 2 and row["SVHN sd"] is not None and row["ImNet sd"] is None
+
+
+def test_hash_is_of_what_decides_the_numbers(planned, tiny: Path, tmp_path: Path, monkeypatch):
+    def hashed(method: str = "feature", settings: str = "width=0.125", **more) -> str:
+        return planned(method, settings, domains=["dtd"], **more)[2][0].hash
+
+    base = hashed()
+    others = [
+        hashed("finetune"),
+        hashed(settings="width=0.25"),
+        hashed(settings="width=0.125 epochs=3"),
+        hashed(settings="width=0.125 lr=0.5"),
+        hashed(settings="width=0.125 pretrain.epochs=3"),
+        hashed(settings="width=0.125 backbone_seed=1"),
+        hashed(seeds=(1,)),
+        hashed(limit=5),
+        hashed(split="holdout"),
+        hashed("res_adapter"),
+        hashed("res_adapter(init='he')"),
+    ]
+    assert len({base, *others}) == 12
+    moved = Path(shutil.copytree(tiny, tmp_path / "moved", copy_function=shutil.copyfile))
+    monkeypatch.setattr("visual_decathlon.benchmark.records.provenance.commit", lambda: "another")
+    monkeypatch.setattr("platform.machine", lambda: "another")
+    assert hashed(data=moved, cache=tmp_path / "cache") == base
+    victim = next((moved / "data" / "dtd" / "val").iterdir())
+    shutil.copy(next((moved / "data" / "svhn" / "val").iterdir()), victim)
+    assert hashed(data=moved, cache=tmp_path / "cache") != base
+
+
+@pytest.fixture
+def files(planned, finished: Path) -> dict[str, Path]:
+    """The pretrained backbones of the finished run, by structure."""
+    request, data, _ = planned("feature")
+    return {structure: base.path for structure, base in backbones(request, data).items()}
+
+
+def test_compiled_is_another_run_of_another_table(planned):
+    """And what is not compiled has the hash and the settings of before there was the choice."""
+    (plain, *_), (other, *_) = (planned("par_adapter", f"width=0.125 compile={on}")[2] for on in ("false", "true"))
+    assert plain.hash != other.hash and plain.backbone.hash != other.backbone.hash
+    assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
+    request, _, _ = planned("par_adapter", "width=0.125 compile=true")
+    for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "spottune"):
+        assert name in (sentence := refusal(request, *select(name))) and sentence.endswith("leave it out")
+
+
+def test_what_need_not_repeat_its_bits_is_another_run(planned):
+    """And what does, as by default, has the hash and the settings of before there was the choice."""
+    settings = ("", " deterministic=true", " deterministic=false")
+    usual, same, other = (planned("par_adapter", f"width=0.125{more}")[2][0] for more in settings)
+    assert usual.hash == same.hash and "deterministic" not in json.loads(usual.settings)
+    assert other.hash != usual.hash and other.backbone.hash != usual.backbone.hash
+    assert json.loads(other.settings)["deterministic"] is False
+
+
+def test_given_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):
+    (tmp_path / "given").mkdir()
+    for structure, path in files.items():  # under the names of the authors' released code
+        save_file(to_reference(load_file(path)), tmp_path / "given" / f"{structure}.safetensors")
+    words = ("--backbone", str(tmp_path / "given"), "--domains", "imagenet12,svhn")
+    done = here(*words, method="res_adapter,feature", results=tmp_path / "results")
+    assert done.code == 0, done.err
+    records = read_records([tmp_path / "results" / "records"])
+    assert len(records) == 4 and not any(r["source_cell"] for r in records)
+    assert all(len(r["history"]) == 2 and r["bytes"] for r in records)
+    assert {r["backbone_source"].split()[0] for r in records} == {"given"}
+    assert {r["method"]: r["structure"] for r in records} == {"res_adapter": "series", "feature": "plain"}
+
+
+def test_plain_backbone_takes_series_adapters_only_when_asked(here, files: dict[str, Path], tmp_path: Path):
+    words = ("--backbone", str(files["plain"]), "--domains", "svhn")
+    sentence = here(*words, method="res_adapter", results=tmp_path).sentence
+    assert "off_the_shelf=True" in sentence and "res_adapter" in sentence
+    done = here(*words, method="res_adapter(init='zero', off_the_shelf=True)", results=tmp_path)
+    assert done.code == 0, done.err
+    (record,) = read_records([tmp_path / "records"])
+    assert record["off_the_shelf"] and record["structure"] == "plain" and record["domain"] == "svhn"
+
+
+def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files: dict[str, Path], tmp_path: Path):
+    from visual_decathlon.benchmark.runs.user_backbone import read_given
+
+    chosen_profile = profile("standin", ["width=0.125", "epochs=2"])
+    given = read_given(files["series"], chosen_profile, (), tmp_path)
+    request, data, asked = planned("res_adapter", given=given)
+    assert len(asked) == 10
+    assert run._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
+
+
+def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
+    from visual_decathlon.benchmark.runs.user_backbone import read_given
+
+    sources, hashes = set(), set()
+    for factor in (1.0, 2.0):
+        tensors = load_file(files["plain"])
+        tensors["head.bias"] *= factor
+        save_file(tensors, tmp_path / "same.safetensors")
+        given = read_given(tmp_path / "same.safetensors", profile("standin", ["width=0.125"]), (), tmp_path / "cache")
+        _, _, cells = planned("feature", given=given, domains=["svhn"])
+        sources.add(cells[0].backbone.source)
+        hashes.add(cells[0].hash)
+    assert len(sources) == len(hashes) == 2
+    hashes.add(planned("feature", given=given, domains=["svhn"], limit=5)[2][0].hash)
+    assert len(hashes) == 3, "a given backbone is the same, the images are not"
+
+
+@pytest.mark.parametrize("fault", ["shape", "foreign", "missing", "no head", "by hand", "no weights", "absent"])
+def test_backbone_that_does_not_fit_is_refused(fault: str, here, files: dict[str, Path], tmp_path: Path):
+    file, settings = tmp_path / "other.safetensors", "width=0.125 epochs=2"
+    tensors = load_file(files["plain"])
+    if fault == "shape":
+        tensors["body.norm.weight"] = tensors["body.norm.weight"][:-1].clone()
+    elif fault == "foreign":
+        tensors["body.extra"] = tensors["body.norm.weight"].clone()
+    elif fault == "missing":
+        del tensors["body.norm.weight"]
+    elif fault == "no head":
+        del tensors["head.weight"]
+    elif fault == "by hand":
+        settings = "width=0.25 epochs=2"
+    if fault == "no weights":
+        file.write_bytes(b"these are no weights")
+    elif fault != "absent":
+        save_file(tensors, file)
+    done = here("--backbone", str(file), method="feature", results=tmp_path / "results", settings=settings)
+    assert str(file) in done.sentence
+    assert not (tmp_path / "results" / "records").exists()
+
+
+def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
+    with safe_open(files["plain"], "pt") as file:
+        about = file.metadata()
+    assert (about["width"], about["image_size"], about["structure"], about["classes"]) == ("0.125", "32", "plain", "3")
+    assert select("feature")[0].source == "plain"
+
+
+def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(precision, "times_slower", lambda device, half: 100.0)
+    words = ("--domains", "dtd")
+    settings = "width=0.125 epochs=1 pretrain.epochs=1 batch=8 pretrain.batch=8 precision=bf16"
+    given = {"method": "feature", "settings": settings, "results": tmp_path}
+    done = here(*words, **given)
+    assert done.code == 0, done.err
+    assert 0 < done.out.index("100.0 times as slow") < done.out.index("feature      dtd")
+    again = here(*words, **given)
+    assert again.code == 0 and "times as slow" not in again.out, "nothing is trained"

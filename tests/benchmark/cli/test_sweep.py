@@ -1,0 +1,56 @@
+"""The sweep of rates: which are tried, which is chosen, and that the entries have what the recorded sweep chose."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from visual_decathlon.benchmark.cli.sweep import _markdown, _rates, chosen
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.methods.registry import entries, select
+
+RECORDED = Path(__file__).parents[2] / "results" / "standin" / "sweep.parquet"
+
+
+def rows(**top1: float) -> list[dict]:
+    """Of one method, a third of the declared rate, the rate, and three times of it."""
+    names = (("third", 0.03, False), ("once", 0.1, True), ("thrice", 0.3, False))
+    return [{"method": "m", "lr": lr, "top1": top1[name], "declared": own} for name, lr, own in names]
+
+
+def test_three_rates_about_the_declared_one():
+    (method,) = select("par_adapter")
+    assert [rate for _, rate in _rates(method)] == [0.03, 0.1, 0.3]
+    assert [rate for _, rate in _rates(select("finetune")[0])][1] == select("finetune")[0].lr
+
+
+def test_the_best_is_chosen_and_noise_moves_nothing():
+    assert chosen(rows(third=50, once=60, thrice=55), "m") == 0.1
+    assert chosen(rows(third=63.9, once=60, thrice=55), "m") == 0.1
+    assert chosen(rows(third=64.1, once=60, thrice=55), "m") == 0.03
+    assert chosen(rows(third=50, once=60, thrice=70), "m") == 0.3
+
+
+def test_a_rate_that_diverged_is_never_chosen():
+    assert chosen(rows(third=50, once=60, thrice=None), "m") == 0.1
+    assert chosen(rows(third=50, once=None, thrice=55), "m") == 0.3
+    assert chosen(rows(third=None, once=None, thrice=None), "m") is None
+    found = rows(third=50, once=60, thrice=None)
+    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in found], 7, "data")
+    assert "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | – |" in text
+
+
+def test_the_page_has_one_line_a_method_and_one_bold_number():
+    found = rows(third=50, once=60, thrice=55)
+    text = _markdown([row | {"chosen": row["lr"] == chosen(found, "m")} for row in found], 7, "data")
+    (line,) = [line for line in text.splitlines() if line.startswith("| m |")]
+    assert line == "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | 55.0 |"
+
+
+def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
+    """All but what no sweep is for: tokens, and the wide network, which takes the rate of its method."""
+    recorded = {row["method"]: row["lr"] for row in pq.read_table(RECORDED).to_pylist() if row["chosen"]}
+    declared = {entry.name: entry.lr for entry in entries() if not entry().refusal("resnet26")}
+    assert declared["res_adapter_large"] == declared["res_adapter"]
+    assert recorded == {name: declared[name] for name in recorded}
+    committed = {record["method"] for record in read_records([RECORDED.parent])}
+    assert committed - {"res_adapter_large"} == set(recorded), "whatever is in the table was swept"

@@ -1,0 +1,34 @@
+"""Names of backbones that are not here: the sentence says which are, or which was meant, wherever they are given."""
+
+import pytest
+
+from visual_decathlon.benchmark.cli.main import main
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.datasets.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("vit", "methods here adapt ResNets; there are resnet26, torchvision/resnet18"),
+        ("timm/vit_base_patch16_224", "methods here adapt ResNets"),
+        ("ConvNeXt", "methods here adapt ResNets"),
+        ("resnet18", "did you mean torchvision/resnet18 or timm/resnet18?"),
+        ("ResNet-50", "did you mean torchvision/resnet50 or timm/resnet50?"),
+        ("timm/resnet26", "did you mean resnet26?"),
+        ("resnet34", "of all ResNets there are resnet26"),
+        ("torchvision/resnet101", "of all ResNets there are resnet26"),
+        ("torchvison/resnet", "there are resnet26"),
+        ("resent26", "did you mean resnet26?"),
+        ("x", "there are resnet26"),
+    ],
+)
+def test_unknown_backbones(name: str, told: str, capsys):
+    with pytest.raises(BadInput) as caught:
+        profile("standin", [f"network={name}"])
+    assert str(caught.value).startswith(f"SET=network={name}: no backbone is called {name!r}") and told in str(
+        caught.value
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["methods", "--network", name])
+    assert ended.value.code == 2 and told in capsys.readouterr().err

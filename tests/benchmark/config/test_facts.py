@@ -1,0 +1,202 @@
+"""Published rows, profiles and methods' defaults against the same numbers written down a second time.
+
+What decides a run's numbers, or is shown beside them, is nowhere only said once.
+"""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from visual_decathlon.benchmark.config.profiles import PROFILES, Recipe
+from visual_decathlon.benchmark.tables import published
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.registry import entries
+
+ROOT = Path(__file__).parents[2]
+FACTS = Path(__file__).with_name("published_facts.csv")  # typed from the papers, apart from results/published
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_published_rows_are_as_they_were_typed_a_second_time():
+    names = list(rows(FACTS)[0])
+    assert {*DOMAINS, "label", "mean", "S"} < set(names)
+    assert [{n: row[n] for n in names} for row in rows(published.PATH)] == rows(FACTS)
+
+
+def test_the_second_copy_adds_up():
+    """A cell that was mistyped in both would show here: printed means and scores are the papers' own."""
+    found = rows(FACTS)
+    fine = next(row for row in found if row["label"] == "Finetune")
+    for row in found:
+        if not row["svhn"]:
+            continue
+        cells = [float(row[name]) for name in DOMAINS]
+        digits = max(len(row[name].partition(".")[2]) for name in DOMAINS)
+        assert sum(cells) / 10 == pytest.approx(float(row["mean"]), abs=0.011 if digits == 2 else 0.11), row["label"]
+        limits = [2 * (100 - float(fine[name])) for name in DOMAINS]
+        score = sum(1000 * (max(0.0, e - (100 - c)) / e) ** 2 for c, e in zip(cells, limits, strict=True))
+        assert score == pytest.approx(float(row["S"]), abs=4 if digits == 2 else 20), row["label"]
+
+
+def test_the_second_copy_is_the_sources(shared: Path):
+    names = list(rows(FACTS)[0])
+    assert [{n: row[n] for n in names} for row in rows(shared / "published.csv")] == rows(FACTS)
+
+
+def test_figures_of_other_benchmarks():
+    chapter = [
+        (r["method"], r["params_m"], r["SID"], r["SD"], r["ER"]) for r in rows(published.PUBLISHED / "chapter.csv")
+    ]
+    assert chapter == [
+        ("FT", "94.7", "64.56", "3.58", "68.94"),
+        ("Houlsby32", "0.6", "87.71", "4", "65.25"),
+        ("Houlsby128", "4.61", "89.44", "3.91", "66.82"),
+        ("CHAPTER", "4.67", "91.56", "3.84", "70.41"),
+    ]
+    names = ("model", "method", "flops_ratio", "top1_change", "top5_change")
+    assert [" ".join(r[n] or "-" for n in names) for r in rows(published.PUBLISHED / "compression.csv")] == [
+        "VGG-16 Asym. ~5.00 - -1.00",
+        "VGG-16 TKD+VBMF 4.93 - -0.50",
+        "VGG-16 EPS=0.005 5.26 -0.92 -0.34",
+        "ResNet-18 Channel Gating 1.61 -1.62 -1.03",
+        "ResNet-18 Discrimination-aware 1.89 -2.29 -1.38",
+        "ResNet-18 FBS 1.98 -2.54 -1.46",
+        "ResNet-18 MUSCO 2.42 -0.47 -0.30",
+        "ResNet-18 EPS=0.00325 3.09 -0.69 -0.15",
+        "ResNet-50 EPS=0.0028 2.64 -1.47 -0.71",
+    ]
+
+
+PAPER = {
+    "epochs": 120,
+    "batch": 128,
+    "decay": 1e-4,
+    "schedule": "steps",
+    "drops": (80 / 120, 100 / 120),
+    "lr": 0.1,
+    "momentum": 0.9,
+    "nesterov": False,
+    "smoothing": 0.0,
+}
+OURS = {
+    "epochs": 20,
+    "batch": 16,
+    "decay": 5e-4,
+    "schedule": "one-cycle",
+    "drops": (),
+    "lr": 0.0,
+    "momentum": 0.9,
+    "nesterov": True,
+    "smoothing": 0.0,
+    "warm": 0.2,
+}
+SHAPES = {  # width, shorter side, crop, side of what is never cropped
+    "standin": (0.25, 36, 32, 0),
+    "decathlon": (1.0, 72, 64, 72),
+    "decathlon-2018": (1.0, 72, 64, 72),
+}
+RECIPES = {  # of a domain, of the backbone
+    "standin": (OURS, OURS | {"batch": 64, "lr": 0.2}),
+    "decathlon": (PAPER, PAPER),
+    "decathlon-2018": (PAPER | {"decay": 5e-4}, PAPER),
+}
+
+
+def test_profiles_are_the_papers_and_the_recorded_ones():
+    assert set(PROFILES) == set(SHAPES)
+    for name, profile in PROFILES.items():
+        assert (profile.name, profile.network, profile.precision) == (name, "resnet26", "fp32")
+        assert (profile.width, profile.shorter, profile.crop, profile.whole) == SHAPES[name]
+        assert (profile.backbone_seed, profile.compile) == (0, False)
+        for recipe, wanted in zip((profile.adapt, profile.pretrain), RECIPES[name], strict=True):
+            assert {key: getattr(recipe, key) for key in wanted} == wanted, name
+    assert {f.name for f in dataclasses.fields(Recipe)} == {*OURS, "follows"}, "each has its fact here"
+
+
+def test_the_shipped_records_were_made_with_these_settings():
+    """Of the profile as it is: a default that changes would leave them behind."""
+    shipped = pq.read_table(ROOT / "results" / "standin" / "records.parquet", columns=["profile", "settings"])
+    width, shorter, crop, whole = SHAPES["standin"]
+    for text in shipped["settings"].unique().to_pylist():
+        settings = json.loads(text)
+        assert [settings[name] for name in ("width", "shorter", "crop", "whole")] == [width, shorter, crop, whole]
+        assert (settings["network"], settings["precision"]) == ("resnet26", "fp32")
+        for part, wanted in zip(("adapt", "pretrain"), RECIPES["standin"], strict=True):
+            kept = {key: tuple(v) if isinstance(v := settings[part][key], list) else v for key in wanted}
+            assert kept == wanted
+
+
+METHODS = """
+adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
+adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
+arc           0.1  arc(rank=32)
+ba2           0.1  ba2(budget=0.75, weight=1.0)
+bitfit        0.1  bitfit
+bn_adapt      0.2  bn_adapt
+boft          0.1  boft(block=4, factors=4)
+chapter       0.1  chapter(stages=(0,))
+conv_adapter  0.3  conv_adapter(reduction=8)
+dan           0.1  dan
+dora          0.15 dora(rank=8, alpha=8.0)
+feature       0.1  feature
+finetune      0.05 finetune
+hira          0.15 hira(rank=8)
+houlsby       0.1  houlsby(bottleneck=8)
+householder   0.15 householder(rank=1)
+hra           0.03 hra(rank=8)
+ia3           0.1  ia3
+loha          0.15 loha(rank=4, alpha=4.0)
+lokr          0.1  lokr(rank=8, alpha=8.0, factor=-1)
+lora          0.15 lora(rank=8, alpha=8.0)
+lora_cp       0.15 lora_cp(rank=8, alpha=8.0)
+lora_tkd      0.15 lora_tkd(r1=8, r2=8, alpha=8.0)
+lora_tkd_cp   0.15 lora_tkd_cp(r1=8, r2=8, rank=8, alpha=8.0)
+lora_tucker   0.15 lora_tucker(rank=8, alpha=8.0)
+lwf           0.2  lwf(weight=1.0, temperature=2.0)
+oft           0.02 oft(block=32, side='left')
+pad_prompt    0.1  pad_prompt(width=4)
+par_adapter   0.1  par_adapter(init='zero')
+par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
+partial       0.05 partial(views=0, last=1)
+piggyback     0.1  piggyback
+prefix        0.1  prefix
+prompt        0.1  prompt
+rep_adapter   0.1  rep_adapter(bias=False, hidden=8)
+res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
+res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
+res_adapter_dom_pred 0.1 res_adapter_dom_pred
+res_adapter_finetune_all 0.1 res_adapter_finetune_all
+res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False)
+scratch       0.1  scratch
+scratch_plus  0.1  scratch_plus
+side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
+snell         0.3  snell(dim=32, sparsity=0.9)
+spottune      0.05 spottune(temperature=5.0)
+ssf           0.1  ssf
+"""
+
+
+def test_rates_and_default_options_of_every_method():
+    """They are in every run's hash: another default is another run."""
+    own = [entry() for entry in entries() if entry.__module__.startswith("methods.")]
+    found = {method.name: (method.lr, method.full_spec) for method in own}
+    wanted = {}
+    for line in METHODS.strip().splitlines():
+        name, rate, spec = line.split(maxsplit=2)
+        wanted[name] = (float(rate), spec)
+    assert found == wanted
+
+
+def test_rates_are_those_that_the_recorded_sweep_chose():
+    swept = pq.read_table(ROOT / "results" / "standin" / "sweep.parquet").to_pylist()
+    chosen = {row["method"]: row["lr"] for row in swept if row["chosen"]}
+    assert len(chosen) == 43
+    assert {entry.name: entry.lr for entry in entries() if entry.name in chosen} == chosen

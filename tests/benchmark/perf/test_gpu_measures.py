@@ -1,0 +1,256 @@
+"""What `make gpu` measures, on a CPU at tiny sizes: every line comes out, and each way is what its name says."""
+
+import collections
+import math
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.perf import decathlon
+from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.benchmark.perf.gpu import benches, processes, rows, runs, steps
+from visual_decathlon.benchmark.perf.gpu import effort as effort_module
+from visual_decathlon.benchmark.perf.gpu.effort import Effort, Size
+from visual_decathlon.benchmark.perf.gpu.goals import GOALS
+from visual_decathlon.benchmark.perf.gpu.plan import PLAN
+from visual_decathlon.benchmark.perf.gpu.rows import Row
+from visual_decathlon.benchmark.perf.gpu.ways import streamed
+from visual_decathlon.benchmark.training.choice import Choice
+from visual_decathlon.benchmark.training.train import train
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.methods.registry import select
+
+TINY = ("width=0.125", "shorter=16", "crop=16", "batch=4", "pretrain.batch=8")
+PAPER, STANDIN = Size("decathlon", (*TINY, "whole=16")), Size("standin", TINY)
+
+
+@pytest.fixture
+def effort(tmp_path: Path) -> Effort:
+    """So little that every measure takes a moment."""
+    small = {"steps": 2, "rounds": 2, "share": 1e-9, "pretraining": 16, "processes": (1, 2), "epochs": (2, 2)}
+    return Effort("cpu", tmp_path, PAPER, STANDIN, **small)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Neither baseline nor loop is run: each gives figures of its own."""
+    monkeypatch.setattr(steps, "eager", lambda *of, reference=False: [10.0] if reference else [20.0])
+    found = decathlon.Trained(None, {}, [{"seconds": 9.0}, {"seconds": 1.0}, {"seconds": 2.0}], 100, [9.0, 1.0, 2.0])
+    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: found)
+    monkeypatch.setattr(steps, "_peak", lambda effort, keep: keep(rows.row("step", "", "", [1], goal="peak")))
+    monkeypatch.setattr(runs, "run_seconds", lambda *of: 60.0)
+    monkeypatch.setattr(runs, "train_drawn", lambda *of, **more: found)
+    monkeypatch.setattr(benches, "_seconds", lambda words: 30.0)
+    monkeypatch.setattr(benches, "_bench", lambda effort, method: 30.0)
+
+
+def kept(function, effort: Effort) -> list[Row]:
+    found: list[Row] = []
+    function(effort, found.append)
+    return found
+
+
+def test_every_goal_is_of_one_line(quick, effort: Effort, monkeypatch):
+    asked: collections.Counter = collections.Counter()
+
+    class Counting(dict):
+        def __getitem__(self, key: str):
+            asked[key] += 1
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(rows, "GOALS", Counting(GOALS))
+    functions = [getattr(steps, step.work.rpartition(":")[2]) for step in PLAN if step.work.count("gpu.steps:")]
+    functions += [runs.nine, runs.pretraining, benches.bench, benches.every_method]
+    found = [row for function in functions for row in kept(function, effort)]
+    assert asked == dict.fromkeys(GOALS, 1) and sum(row.goal is not None for row in found) == len(GOALS)
+    names = {step.name for step in PLAN}
+    assert {row.step for row in found} == names - {"tests", "processes"}
+    assert len({(row.step, row.what, row.ours, row.other) for row in found}) == len(found), "no line is there twice"
+
+
+def test_lines_compare_what_they_say(quick, effort: Effort):
+    (bf16, against, _) = kept(steps.step, effort)
+    assert (bf16.ours_value, bf16.other_value, bf16.ratio) == (75.0, 20.0, 3.75), "the first epoch is not counted"
+    assert (against.ratio, against.goal, against.reached) == (7.5, "≥ 8", False)
+    small, _ = kept(steps.small, effort)
+    assert small.ours_value == pytest.approx(4e3 * (1 / 100 + 1 / 50) / 2) and small.other_value == 200.0
+    assert small.unit == "ms" and small.ratio == pytest.approx(200 / 60)
+    speed, start, *_ = kept(steps.compiled, effort)
+    assert speed.ours_value == 75.0 and (start.ours_value, start.unit) == (7.0, "s"), "9 s, less a steady epoch's 2"
+    (nine,) = kept(runs.nine, effort)
+    assert (nine.ours_value, nine.unit, nine.reached) == (9.0, "min", True)
+    imports, bench = kept(benches.bench, effort)
+    assert (imports.ours_value, bench.ours_value) == (60.0, 30.0) and (imports.reached, bench.reached) == (False, True)
+
+
+def test_steps_are_measured_in_every_way(effort: Effort):
+    for function in (steps.step, steps.small, steps.fp32, steps.deterministic):
+        for row in kept(function, effort):
+            assert row.ours_value > 0 and row.other_value > 0 and row.ratio > 0, row
+            assert 0 < row.least <= row.ours_value <= row.largest or row.unit == "MB", row
+
+
+@pytest.mark.parametrize(("precision", "reference"), [("bf16", False), ("fp32", True)])
+def test_the_baselines_are_the_ways_that_they_are_called(precision: str, reference: bool, effort: Effort, monkeypatch):
+    seen = {}
+    training = net.training
+
+    def spied(name, method, network, inputs, **more):
+        seen.update(more, network=network, batch=len(inputs[1]), choosing=torch.backends.cudnn.benchmark)
+        return training(name, method, network, inputs, **more)
+
+    monkeypatch.setattr(net, "training", spied)
+    settle = steps.settle
+    monkeypatch.setattr(steps, "settle", lambda chosen, device: seen.update(as_=chosen) or settle(chosen, device))
+    speeds = steps.eager("par_adapter", effort.paper.profile(f"precision={precision}"), effort, reference)
+    assert len(speeds) == effort.rounds and min(speeds) > 0
+    weight = next(p for p in seen["network"].parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (not reference)
+    assert {m.fused for m in seen["network"].modules() if hasattr(m, "fused")} == {not reference}
+    assert (seen["batch"], seen["bf16"], seen["choosing"]) == (4, precision == "bf16", True)
+    assert (seen["as_"].deterministic, seen["as_"].precision) == (False, precision)
+
+
+def test_peak_memory_is_null_where_the_system_does_not_tell_it(effort: Effort, monkeypatch):
+    monkeypatch.setattr(steps.Peak, "mb", lambda self: None)
+    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: None)
+    found: list[Row] = []
+    steps._peak(effort, found.append)
+    assert [(row.ours_value, row.note) for row in found] == [(None, "this system does not tell a process's peak")]
+
+
+def test_peak_memory_is_of_the_default_and_of_the_eager_loop(effort: Effort, monkeypatch):
+    asked, peaks = [], iter([110.0, 100.0])
+    monkeypatch.setattr(steps.Peak, "mb", lambda self: next(peaks))
+    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: asked.append(graphs))
+    found: list[Row] = []
+    steps._peak(effort, found.append)
+    assert asked == [None, False] and found[0].ratio == pytest.approx(1.1) and found[0].reached is True
+
+
+@pytest.mark.parametrize(("name", "method"), [("svhn", "par_adapter"), ("dtd", "res_adapter"), ("imagenet12", "")])
+def test_an_epoch_of_the_papers_sizes_is_trained_as_a_run_is(name, method, monkeypatch):
+    seen = {}
+
+    def spied(network, of, batches, recipe, **more):
+        x, y = next(batches.train(0, 0))
+        seen.update(x=x.shape, y=int(y.max()), state=more["state"].keys(), batch=recipe.batch, graphs=more["graphs"])
+        seen.update(precision=more["precision"], compile=more["compile"])
+        return train(network, of, batches, recipe, **more)
+
+    monkeypatch.setattr(decathlon, "train", spied)
+    (chosen,) = select(method) if method else (None,)
+    profiled = profile("decathlon", ["width=0.125", "precision=bf16"])
+    found = decathlon.train_drawn(chosen, DOMAINS[name], 6, profiled, "cpu", epochs=3, graphs=False)
+    assert len(found.history) == len(found.walls) == 3 and len(found.speeds()) == 2 and min(found.speeds()) > 0
+    assert sum(found.walls) > sum(row["seconds"] for row in found.history)
+    side = 72 if name == "svhn" else 64
+    assert seen["x"] == (6, 3, side, side) and seen["batch"] == 128 and seen["y"] < DOMAINS[name].classes
+    assert (seen["precision"], seen["compile"], seen["graphs"]) == ("bf16", False, False)
+    assert ("body.stem.conv.weight" in seen["state"]) == (not method)
+
+
+def test_two_drawn_trainings_have_the_same_bits():
+    (method,) = select("par_adapter")
+    one, other = (decathlon.train_drawn(method, DOMAINS["dtd"], 8, STANDIN.profile(), "cpu") for _ in "12")
+    assert [row["loss"] for row in one.history] == [row["loss"] for row in other.history]
+    assert all(torch.equal(tensor, other.state[name]) for name, tensor in one.state.items()) and one.state
+
+
+def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monkeypatch):
+    asked, ticks = {}, iter([100.0, 103.0])
+    network = torch.nn.Identity()
+
+    def drawn(domain, images, chosen, device, batch, layout):
+        asked.update(tested=images, layout=layout)
+        return "batches"
+
+    def trained(method, domain, images, chosen, device, choice):
+        asked.update(images=images, choice=choice)
+        return decathlon.Trained(network, {}, [], images, [20.0, 2.0])
+
+    monkeypatch.setattr(decathlon, "train_drawn", trained)
+    monkeypatch.setattr(decathlon, "drawn", drawn)
+    monkeypatch.setattr(decathlon, "served", lambda of: of)
+    monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: asked.update(evaluated=of))
+    monkeypatch.setattr(decathlon.time, "perf_counter", lambda: next(ticks))
+    (method,), choice = select("par_adapter"), Choice("contiguous", "plain")
+    found = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", choice, 0.5)
+    assert found == 20.0 + 119 * 2.0 + 3.0
+    train_images, tested, _ = DOMAINS["svhn"].counts
+    assert asked.pop("choice") == choice and asked.pop("layout") == torch.contiguous_format
+    assert asked == {"images": round(train_images / 2), "tested": round(tested / 2), "evaluated": network}
+
+
+def test_whole_runs_and_pretraining_come_out(effort: Effort):
+    (nine,) = kept(runs.nine, effort)
+    assert nine.ours_value > 0 and nine.goal == "≤ 11 min"
+    resident, streamed = kept(runs.pretraining, effort)
+    assert resident.ours_value > 0 and streamed.other_value == resident.ours_value and streamed.ratio > 0
+
+
+def test_streamed_batches_have_no_room_on_a_device(monkeypatch):
+    import visual_decathlon.datasets.batches
+
+    monkeypatch.setattr(visual_decathlon.datasets.batches, "_room", lambda device: 10**12)
+    chosen = STANDIN.profile()
+    resident = lambda: decathlon.drawn(DOMAINS["dtd"], 4, chosen, "cpu", 4)._resident
+    assert resident() is not None
+    with streamed():
+        assert resident() is None
+    assert resident() is not None
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_begin_together(effort: Effort):
+    found = kept(processes.processes, effort)
+    assert [row.ours for row in found] == ["1 side by side", "2 side by side"] * 2
+    assert [row.other for row in found] == [None, "1 alone"] * 2
+    assert all(row.ours_value > 0 for row in found) and math.isclose(found[1].other_value, found[0].ours_value)
+
+
+@pytest.mark.parametrize("graphs", [None, False])
+def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeypatch):
+    """And computes in the layout and with the norm that a run has."""
+    told, applied = [], []
+
+    def loop(network, method, batches, recipe, **named):
+        told.append(named["graphs"])
+        assert batches.layout == torch.contiguous_format and applied == [network]
+        return [], None
+
+    monkeypatch.setattr(decathlon, "train", loop)
+    monkeypatch.setattr(effort_module, "chosen", lambda *of: Choice("contiguous", "plain"))
+    monkeypatch.setattr(Choice, "applied", lambda self, network: nullcontext(applied.append(network)))
+    steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
+    assert told == [graphs]
+
+
+def test_a_bench_is_the_command_with_empty_folders(effort: Effort, monkeypatch):
+    seen = []
+
+    def ran(words: list[str]) -> float:
+        seen.append(words)
+        results = Path(words[words.index("--results") + 1])
+        results.mkdir(parents=True)
+        (results / "table1.md").write_text("")
+        return 7.0
+
+    monkeypatch.setattr(benches, "_seconds", ran)
+    assert benches._bench(effort, "res_adapter") == 7.0
+    (words,) = seen
+    assert words[1:8] == ["-m", "benchmark", "run", "--method", "res_adapter", "--device", "cpu"]
+    assert not Path(words[words.index("--cache") + 1]).exists()
+    monkeypatch.setattr(benches, "_seconds", lambda words: 7.0)
+    with pytest.raises(BadInput, match="METHOD=all ended without a table"):
+        benches._bench(effort, "all")
+
+
+def test_a_command_that_fails_is_one_sentence():
+    with pytest.raises(BadInput, match=r"^`python -c import sys; sys.exit\(3\) …` ended with 3; its output is above$"):
+        benches._seconds([benches.sys.executable, "-c", "import sys; sys.exit(3)"])
+    assert benches._seconds([benches.sys.executable, "-c", ""]) > 0

@@ -1,0 +1,144 @@
+"""What only a GPU, another system or another version of a package says goes through a record's writer and reader."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from test_records import full, plant
+
+from visual_decathlon.benchmark.perf import store
+from visual_decathlon.benchmark.records import provenance
+from visual_decathlon.benchmark.records.schema import check, plausible
+from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
+from visual_decathlon.benchmark.runs import known
+from visual_decathlon.benchmark.tables.table1 import tables
+from visual_decathlon.datasets.errors import BadInput
+
+# what torch says: (torch.version.cuda, torch.version.hip, cudnn.version()) -> what the record says
+KERNELS = {
+    "H100": (("12.8", None, 91002), {"cuda": "12.8", "cudnn": "91002"}),
+    "without cuDNN": (("12.8", None, None), {"cuda": "12.8"}),
+    "ROCm": ((None, "6.4.43482", 3004000), {"hip": "6.4.43482", "cudnn": "3004000"}),
+    "built from source": ((None, None, None), {}),
+}
+
+
+@pytest.mark.parametrize(("says", "wanted"), KERNELS.values(), ids=KERNELS)
+def test_versions_of_a_gpu_are_read_again(says, wanted: dict, tmp_path: Path, monkeypatch):
+    cuda, hip, cudnn = says
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", hip, raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    record = known.on_device(full() | {"versions": provenance.versions()}, "cuda:0")
+    again = read_record(write_record(record, tmp_path))
+    assert again == record and again["device"] == "NVIDIA H100 80GB HBM3"
+    assert wanted.items() <= json.loads(again["versions"]).items()
+    assert all(isinstance(text, str) for text in json.loads(again["versions"]).values())
+    assert len(tables(read_frame([tmp_path]))) == 1
+
+
+def test_a_cudnn_that_torch_does_not_fit_is_not_said(monkeypatch):
+    def unfit():
+        raise RuntimeError("cuDNN version incompatibility")
+
+    monkeypatch.setattr(torch.backends.cudnn, "version", unfit)
+    assert "cudnn" not in provenance.kernels("cuda")
+
+
+@pytest.mark.parametrize("cudnn", [91002, None])
+def test_records_as_a_gpu_once_wrote_them_are_read(cudnn: int | None, tmp_path: Path):
+    old = full() | {"versions": json.dumps({"torch": "2.11.0", "cuda": "12.8", "cudnn": cudnn})}
+    plant(old, tmp_path)
+    assert read_records([tmp_path]) == [old] and len(tables(read_frame([tmp_path]))) == 1
+
+
+def no_git(*_, **__):
+    raise FileNotFoundError("git")
+
+
+def refused(*_, **__):
+    raise subprocess.CalledProcessError(128, "git", stderr=b"fatal: detected dubious ownership in repository")
+
+
+class Nothing:
+    """Of a package without metadata."""
+
+    def __call__(self, name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+
+SYSTEMS = {
+    "no git": [(provenance.subprocess, "run", no_git)],
+    "outside git, or another's repository": [(provenance.subprocess, "run", refused)],
+    "packages without metadata": [(importlib.metadata, "version", Nothing())],
+    "packages without a version": [(importlib.metadata, "version", lambda name: None)],
+    "Windows": [
+        (platform, "processor", lambda: ""),
+        (platform, "machine", lambda: ""),
+        (platform, "system", lambda: "Windows"),
+        (provenance, "Path", lambda name: Path("nowhere")),
+    ],
+    "a processor of no Latin name": [(platform, "processor", lambda: "ARMv8 \udcff")],
+}
+
+
+@pytest.mark.parametrize("says", SYSTEMS.values(), ids=SYSTEMS)
+def test_what_another_system_says_is_read_again(says: list, tmp_path: Path, monkeypatch):
+    for place, name, value in says:
+        monkeypatch.setattr(place, name, value)
+    here = {"commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine()}
+    record = full() | here
+    check([record], here)
+    again = read_record(write_record(record, tmp_path))
+    assert json.loads(again["versions"])["python"] and again["machine"].strip(" ,") and again["commit"] is not None
+    assert all(isinstance(text, str) and text for text in json.loads(again["versions"]).values())
+
+
+def test_a_path_that_is_no_utf8_is_no_reason_to_lose_a_run(tmp_path: Path):
+    again = read_record(write_record(full() | {"command": "--data /\udcffx", "data": "\udcff"}, tmp_path))
+    assert again["command"] == "--data /\\udcffx" and again["data"] == "\\udcff"
+
+
+def test_load_is_nothing_where_the_system_tells_none(monkeypatch):
+    monkeypatch.delattr(store.os, "getloadavg")
+    assert store.load() is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("joules", -3.5), ("train_img_s", float("inf")), ("eval_img_s", float("nan"))]
+)
+def test_a_measurement_that_is_none_is_null_and_the_run_is_kept(field: str, value: float, tmp_path: Path):
+    """An energy counter that was reset falls; a step shorter than the clock's tick has an infinite throughput."""
+    again = read_record(write_record(plausible(full() | {field: value}), tmp_path))
+    assert again == full() | {field: None}
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path: Path):
+    for wrong, told in (
+        ({"versions": "[]"}, "versions that are no list of versions"),
+        ({"settings": "[]"}, "settings that are no profile"),
+        ({"top1": float("nan")}, "a top1 that is no number"),
+        ({"seed": None}, "a seed that is empty"),
+        ({"top1": 1.0}, "a top1 that its correct contradicts"),
+        ({"presentation": "{}"}, "a presentation that is none"),
+        ({"asked": "now"}, "an asked that is no time"),
+    ):
+        with pytest.raises(BadInput, match=rf"the run a+ could not be read again, as it has {told}"):
+            write_record(full() | wrong, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_told_before_anything_is_trained(planned, monkeypatch):
+    _, data, cells = planned("feature", domains=["svhn"])
+    who = provenance.Provenance.here(data, 1, "test")
+    known.check_known(cells, who)
+    fields = set(known.on_device(known.known(cells[0], who), "cpu"))
+    assert {"versions", "machine", "settings", "presentation", "device", "command"} <= fields
+    broken = provenance.Provenance(**{**vars(who), "versions": "no list"})
+    with pytest.raises(BadInput, match="versions that are no list of versions"):
+        known.check_known(cells, broken)

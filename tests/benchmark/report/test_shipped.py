@@ -1,0 +1,105 @@
+"""What is committed under results/ is what the committed records give, and the README shows it."""
+
+from pathlib import Path
+
+import matplotlib
+import pyarrow.parquet as pq
+import pytest
+
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.cli.main import main
+from visual_decathlon.benchmark.perf.parts import PARTS
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.methods.registry import select
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "results" / "standin"
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict]:
+    return read_records([SHIPPED])
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("again")
+    assert (
+        main(["tables", "--from", str(SHIPPED), "--results", str(folder), "--only", "pareto", "time", "gap", "steps"])
+        == 0
+    )
+    return folder
+
+
+def test_the_committed_tables_come_out_of_the_committed_records(again: Path):
+    made = {p.name for p in again.iterdir() if p.is_file()}
+    assert made == {p.name for p in SHIPPED.iterdir() if p.is_file()} - {
+        "records.parquet",
+        "sheet.png",
+        "sweep.md",
+        "sweep.parquet",
+    }
+    for name in sorted(made):
+        if name.endswith(".parquet"):
+            assert pq.read_table(again / name).equals(pq.read_table(SHIPPED / name), check_metadata=True), name
+        else:
+            assert (again / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+
+
+def test_the_committed_figures_come_out_of_the_committed_records(again: Path):
+    lock = (ROOT / "requirements.lock").read_text()
+    if f"matplotlib=={matplotlib.__version__}\n" not in lock:
+        pytest.skip(f"bytes are the same under the locked matplotlib, this is {matplotlib.__version__}")
+    made = {path.name: path.read_bytes() for path in (again / "figures").iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (SHIPPED / "figures").iterdir()}
+
+
+def test_every_method_that_runs_here_is_there_on_all_ten(records: list[dict]):
+    # Of the suite's own methods: others may be installed, or be at work in methods/.
+    able = set(pq.read_table(SHIPPED / "sweep.parquet")["method"].to_pylist()) | {"res_adapter_large"}
+    assert len(able) >= 44
+    found = {(r["method"], r["domain"]) for r in records if r["split"] == "val"}
+    assert {(name, domain) for name in able for domain in DOMAINS} <= found
+
+
+def test_parameters_of_every_row_are_the_closed_forms(records: list[dict]):
+    base = resnet26_shapes(0.25, 32).base
+    for record in records:
+        (method,) = select(record["method_full"])
+        shapes = resnet26_shapes(0.25 * method.widen, 32)
+        if not record["source_cell"]:
+            assert (record["floats"], record["bits"]) == (method.floats(shapes), method.bits(shapes)), method.spec
+        par = (shapes.base + method.once(shapes) + 9 * (method.floats(shapes) + method.bits(shapes) / 32)) / base
+        assert record["multiplier"] == pytest.approx(par, rel=1e-12), method.spec
+
+
+def test_nothing_is_at_chance(records: list[dict]):
+    """Four deviations of guessing above it, and nearly always twice as good."""
+    for record in records:
+        chance, n = 1 / record["classes"], record["eval_images"]
+        above = chance + 4 * (chance * (1 - chance) / n) ** 0.5
+        assert record["top1"] / 100 > above, (record["method"], record["domain"])
+
+
+def test_the_readme_shows_rows_of_the_committed_table():
+    table = (ROOT / "README.md").read_text().split("<!-- table: begin -->")[1].split("<!-- table: end -->")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) > 10 and set(rows) <= set((SHIPPED / "table1.md").read_text().splitlines())
+    assert f"of {len({r['method'] for r in read_records([SHIPPED])})} methods" in table
+
+
+def test_the_readme_shows_the_committed_speeds():
+    cells = lambda line: [cell.strip() for cell in line.strip("|").split("|")]
+    block = (ROOT / "README.md").read_text().split("<!-- perf: begin -->")[1].split("<!-- perf: end -->")[0]
+    shown = [cells(line) for line in block.splitlines() if line.startswith("|")]
+    measured = [
+        cells(line) for line in (ROOT / "results/perf/perf.md").read_text().splitlines() if line.startswith("|")
+    ]
+    head = measured[0]
+    kept = [i for i, name in enumerate(head) if name != "process MB"]
+    parts = {line[0] for line in shown}
+    assert shown == [[line[i] for i in kept] for line in measured if line[0] in parts] and len(shown) > 20
+    rows = pq.read_table(ROOT / "results/perf/perf.parquet").to_pylist()
+    assert len(rows) == len(measured) - 2
+    assert {row["part"] for row in rows} == set(PARTS)

@@ -1,0 +1,162 @@
+"""What is trained over all domains together: batches, shared weights, the judge, and the cells that come from it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load
+
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.joint import InTurn, Mixed, load_together, train_together
+from visual_decathlon.benchmark.training.loader import open_images
+from visual_decathlon.benchmark.training.pretrain import pretrain
+from visual_decathlon.methods.joint import DomPred, FinetuneAll
+from visual_decathlon.methods.layers.joint import Judge, Judged, Together
+from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
+from visual_decathlon.methods.layers.series import put_series
+
+NAMES = ("dtd", "svhn", "daimlerpedcls")
+
+
+@pytest.fixture
+def cells(planned, tmp_path: Path):
+    """The cells of both joint methods on three domains, their backbone pretrained."""
+    request, _, found = planned("res_adapter_finetune_all,res_adapter_dom_pred", domains=NAMES, cache=tmp_path)
+    pretrain(found[0].backbone, "cpu", lambda row: None)
+    return {method.name: [c for c in found if c.method == method.full_spec] for method in request.methods}
+
+
+def opened(cell) -> dict:
+    return {i.domain.name: open_images(i, cell.profile, 8, "cpu") for i in cell.joint.images}
+
+
+def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(cells):
+    domains = opened(cells["res_adapter_finetune_all"][0])
+    batches = InTurn(domains)
+    seen = list(batches.train(3, 1))
+    assert len(seen) == batches.steps == sum(b.steps for b in domains.values())
+    order = [name for (name, _), _ in seen]
+    assert order != sorted(order, key=NAMES.index)  # not one domain after the other
+    for name, own in domains.items():
+        mine = [(x, y) for (other, x), y in seen if other == name]
+        for (x, y), (wanted, labels) in zip(mine, own.train(3, 1), strict=True):
+            assert torch.equal(x, wanted) and torch.equal(y, labels)
+
+
+def test_mixed_shows_equally_many_of_every_domain_as_they_are(cells):
+    domains = opened(cells["res_adapter_dom_pred"][0])
+    small = replace(cells["res_adapter_dom_pred"][0].joint.images[0], limit=7)
+    domains[small.domain.name] = open_images(small, cells["res_adapter_dom_pred"][0].profile, 8, "cpu")
+    batches = Mixed(domains)
+    assert len(batches) == 3 * 7
+    xs, ys = zip(*batches.train(3, 1))
+    assert len(xs) == batches.steps
+    assert torch.cat(ys).bincount().tolist() == [7, 7, 7]
+    assert min(len(set(y.tolist())) for y in ys) == 3  # a batch of one domain would hide it from batch norm
+    x, y = torch.cat(xs), torch.cat(ys)
+    assert 0 <= x.min() < x.max() <= 1
+    for index, part in enumerate(domains.values()):
+        wanted = part.pixels(part.plan(3, 1)).permute(0, 3, 1, 2)[:7] / 255
+        found = x[y == index]
+        assert all(any(torch.allclose(a, b, atol=1e-6) for b in wanted) for a in found)
+
+
+def _series():
+    torch.manual_seed(0)
+    network = resnet26(3, 0.125)
+    put_series(network)
+    return network.requires_grad_(False).eval()
+
+
+def test_together_shares_the_convolutions_and_nothing_else():
+    source = _series()
+    before = {n: t.clone() for n, t in source.state_dict().items()}
+    module = Together(source, {"a": 4, "b": 6}).train()
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
+    first, second = module.networks["a"], module.networks["b"]
+    moved = {n: t.clone() for n, t in module.state_dict().items()}
+    optimiser = FinetuneAll().optimiser(FinetuneAll().groups(module, 1e-4, 100), 0.1, 0.9, True)
+    for _ in range(2):
+        loss, logits = FinetuneAll().loss(module, ("a", x), y, F.cross_entropy)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    assert logits.shape == (8, 4)
+    after = module.state_dict()
+    for name, t in after.items():
+        shared = name.endswith("conv.conv.weight")
+        mine = name.startswith("networks.a.")
+        assert torch.equal(t, moved[name]) != (shared or mine), name
+    for (_, a), (_, b) in zip(first.conv_sites(), second.conv_sites()):
+        assert a.conv.weight is b.conv.weight and a.mix.weight is not b.mix.weight
+    assert all(torch.equal(t, before[n]) for n, t in source.state_dict().items())
+    kept = stored_tensors(first, module.trunk)  # a domain's file holds no shared weight
+    floats = sum(t.numel() for n, t in kept.items() if "running" not in n and "num_batches" not in n)
+    shapes = resnet26_shapes(0.125)
+    assert floats == FinetuneAll().floats(shapes) + shapes.head(4)
+
+
+def test_judged_counts_its_mistakes():
+    torch.manual_seed(0)
+    judge, network = Judge(4, 3).train(), resnet26(5, 0.125).eval()
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
+    images = torch.rand(64, 3, 40, 40)
+    with torch.no_grad():
+        images *= torch.rand(64, 3, 1, 1)  # colours differ, or the judge takes all for one domain
+        x = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+        for _ in range(20):
+            judge(images)
+        chosen = judge.eval()(images[:, :, 4:36, 4:36]).argmax(1)
+        assert 0 < (chosen == 1).sum() < 64  # both happen
+        plain, out = network(x).argmax(1), Judged(network, judge, 1, mean, std, 32)(x).argmax(1)
+    assert torch.equal(out, torch.where(chosen == 1, plain, 5))
+
+
+def test_the_judges_count_is_its_closed_form():
+    shapes = resnet26_shapes(0.25)
+    assert DomPred().once(shapes) == sum(p.numel() for p in Judge(8, 10).parameters())
+    assert DomPred().multiplier(resnet26_shapes()) == pytest.approx(2.49, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["res_adapter_finetune_all", "res_adapter_dom_pred"])
+def test_a_stopped_joint_training_goes_on_to_the_same_bits(cells, name):
+    joint = cells[name][0].joint
+
+    class Stop(Exception):
+        pass
+
+    def stop(row):
+        raise Stop
+
+    train_together(joint, "cpu", lambda row: None)
+    whole = joint.path.read_bytes()
+    joint.path.unlink()
+    with pytest.raises(Stop):
+        train_together(joint, "cpu", stop)
+    assert not joint.path.is_file()
+    train_together(joint, "cpu", lambda row: None)
+    module, history, _ = load_together(joint, "cpu")
+    assert sum(row["seconds"] for row in history) > 0
+    wanted = load(whole)
+    source = own_tensors(module, torch.nn.Module())
+    assert all(torch.equal(source[n], t) for n, t in wanted.items())
+
+
+def test_every_domains_cell_comes_from_it(here, tmp_path: Path):
+    both = "res_adapter_finetune_all,res_adapter_dom_pred"
+    done = here("--domains", *NAMES, method=both, results=tmp_path / "r")
+    assert done.code == 0, done.err
+    records = read_records([tmp_path / "r" / "records"])
+    assert len(records) == 6
+    assert all((tmp_path / "r" / "adapters" / f"{r['hash']}.safetensors").stat().st_size == r["bytes"] for r in records)
+    by = {(r["method"], r["domain"]): r for r in records}
+    for name in NAMES:
+        judged, joint = by["res_adapter_dom_pred", name], by["res_adapter_finetune_all", name]
+        assert judged["prepare_seconds"] > 0 and len(joint["history"]) == 2
+        assert judged["multiplier"] > joint["multiplier"]
+        assert np.isclose(joint["train_seconds"], sum(row["seconds"] for row in joint["history"]))
