@@ -7,7 +7,7 @@ from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.methods.low_rank import Scaled
 from visual_decathlon.methods.per_conv import Ranked
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape
+from visual_decathlon.methods.shapes import ConvShape, KroneckerShape
 
 
 @register
@@ -53,23 +53,6 @@ def two_factors(channels: int, factor: int) -> tuple[int, int]:
     return first, channels // first
 
 
-@dataclass(frozen=True)
-class Kronecker:
-    """Shapes at one convolution: W1 (out1, in1) and W2 (out2, in2, k, l), as a product of `rank` or whole (0)."""
-
-    out1: int
-    out2: int
-    in1: int
-    in2: int
-    kernel: tuple[int, int]
-    rank: int
-
-    @property
-    def floats(self) -> int:
-        columns = self.in2 * prod(self.kernel)
-        return self.out1 * self.in1 + (self.rank * (self.out2 + columns) if self.rank else self.out2 * columns)
-
-
 @register
 @dataclass(frozen=True)
 class LoKr(Scaled):
@@ -105,10 +88,10 @@ class LoKr(Scaled):
         _, out2, _, in2 = self._split(conv)
         return min(out2, in2 * prod(conv.kernel))
 
-    def shapes_at(self, conv: ConvShape) -> Kronecker:
+    def shapes_at(self, conv: ConvShape) -> KroneckerShape:
         out1, out2, in1, in2 = self._split(conv)
         whole = 2 * self.rank >= max(out2, in2)
-        return Kronecker(out1, out2, in1, in2, conv.kernel, 0 if whole else self.rank_at(conv))
+        return KroneckerShape(out1, out2, in1, in2, conv.kernel, 0 if whole else self.rank_at(conv))
 
     def layer(self, conv):
         from visual_decathlon.methods.layers.hadamard import LoKrConv

@@ -71,7 +71,7 @@ class DomPred(Method):
     def together(self, source, classes):
         from visual_decathlon.methods.layers.joint import Judge
 
-        return Judge(_stem(source), len(classes))
+        return Judge(judge_widths(_stem(source)), len(classes))
 
     def place(self, source, classes):
         return ResAdapter().place(source, classes)

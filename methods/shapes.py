@@ -71,3 +71,20 @@ class Shapes:
         """Parameters below the module of this path."""
         convs = sum(c.floats for c in self.convs if c.name.startswith(module + "."))
         return convs + sum(2 * n.channels for n in self.norms if n.name.startswith(module + "."))
+
+
+@dataclass(frozen=True)
+class KroneckerShape:
+    """Shapes at one convolution: W1 (out1, in1) and W2 (out2, in2, k, l), as a product of `rank` or whole (0)."""
+
+    out1: int
+    out2: int
+    in1: int
+    in2: int
+    kernel: tuple[int, int]
+    rank: int
+
+    @property
+    def floats(self) -> int:
+        columns = self.in2 * prod(self.kernel)
+        return self.out1 * self.in1 + (self.rank * (self.out2 + columns) if self.rank else self.out2 * columns)

@@ -47,7 +47,7 @@ class SpotTune(Method):
 
         network = share(source)
         own(network.body)
-        put_choices(network, source, self.temperature)
+        put_choices(network, source, self.temperature, POLICY)
         new_head(network, classes)
         return network
 

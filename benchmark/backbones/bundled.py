@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from visual_decathlon.benchmark.backbones.weights import LARGEST
+from visual_decathlon.benchmark.backbones.limits import LARGEST
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.datasets.io import read_plain, write_bytes
 

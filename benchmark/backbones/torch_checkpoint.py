@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from visual_decathlon.benchmark.backbones.known_names import SIZES
+from visual_decathlon.benchmark.backbones.limits import LARGEST
 from visual_decathlon.benchmark.backbones.pickle_names import (
     Described,
     Inert,
@@ -42,7 +43,6 @@ from visual_decathlon.datasets.zip_file import open_zip
 if TYPE_CHECKING:
     import torch
 
-LARGEST = 2**32  # bytes of a file of weights: several times a ResNet-152 with its optimiser's state
 Choose = Callable[[list[StateDict]], dict[str, Described]]
 """Of the state dicts of a file the tensors to read, under the names that they are to have."""
 

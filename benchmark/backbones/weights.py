@@ -4,17 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visual_decathlon.benchmark.backbones.limits import LARGEST, LARGEST_HEADER
 from visual_decathlon.benchmark.backbones.pickle_names import Refused
 from visual_decathlon.benchmark.backbones.selection import Selected, select_network
 from visual_decathlon.benchmark.backbones.state_dicts import StateDict
-from visual_decathlon.benchmark.backbones.torch_checkpoint import LARGEST, LEGACY_HEADS, read_pickled
+from visual_decathlon.benchmark.backbones.torch_checkpoint import LEGACY_HEADS, read_pickled
 from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.datasets.io import open_plain
 
 if TYPE_CHECKING:
     import torch
-
-LARGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 
 
 def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
@@ -70,7 +69,7 @@ def is_weights(path: Path) -> bool:
 def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
     from safetensors import SafetensorError
 
-    from visual_decathlon.benchmark.training.checkpoint import read_safetensors
+    from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors
 
     try:
         return read_safetensors(path)

@@ -13,6 +13,7 @@ import msgspec
 from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
 from visual_decathlon.benchmark.config.specs import Cell
 from visual_decathlon.benchmark.records.files import RERUNS, Fault, tell_left_out
@@ -26,7 +27,6 @@ from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import work
 from visual_decathlon.benchmark.runs.user_backbone import read_given
 from visual_decathlon.benchmark.runtime.devices import device_of
-from visual_decathlon.benchmark.training.choice import Choice
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.methods.registry import select
@@ -201,7 +201,7 @@ def as_computed(cell: Cell, record: dict) -> Cell:
     """The cell with the layout and the batch norm of the record, where that tells them: they change the rounding."""
     if record["layout"] is None or record["norm"] is None:
         return cell
-    choice = Choice(record["layout"], record["norm"])
+    choice = KernelChoice(record["layout"], record["norm"])
     joint = cell.joint and replace(cell.joint, backbone=replace(cell.joint.backbone, choice=choice))
     return replace(cell, backbone=replace(cell.backbone, choice=choice), joint=joint)
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, digest
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, Recipe
-from visual_decathlon.benchmark.training.choice import Choice
 from visual_decathlon.datasets.catalogue import Domain
 
 HELD = 5  # a holdout keeps one in five images of each class back
@@ -65,7 +65,7 @@ class Backbone:
     widen: float = 1.0  # times the profile's width
     images: Images | None = None
     content: str | None = None  # hash of the given weights
-    choice: Choice | None = None  # of the run that is repeated: its layout and batch norm
+    choice: KernelChoice | None = None  # of the run that is repeated: its layout and batch norm
 
     @cached_property
     def hash(self) -> str:

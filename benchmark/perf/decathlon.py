@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from visual_decathlon.benchmark.backbones.build import build
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.perf.network import served
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.numerics import settle
-from visual_decathlon.benchmark.training.choice import Choice, usual
+from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.benchmark.training.evaluate import evaluate
-from visual_decathlon.benchmark.training.pretrain import build
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, everything
 from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE, Domain
@@ -93,7 +95,7 @@ def train_drawn(
     *,
     epochs: int = 2,
     graphs: bool | None = None,
-    choice: Choice | None = None,
+    choice: KernelChoice | None = None,
 ) -> Trained:
     """Train a method on so many drawn images of a domain for a few epochs; None pretrains the backbone.
 
@@ -115,7 +117,7 @@ def train_drawn(
         source.size = batches.crop
         network = method.place(source, domain.classes)
         state = own_tensors(network, source)
-    with tempfile.TemporaryDirectory() as folder, choice.applied(network):
+    with tempfile.TemporaryDirectory() as folder, applied(choice, network):
         history, _ = train(
             network,
             method or Method(),
@@ -134,7 +136,7 @@ def train_drawn(
 
 
 def run_seconds(
-    method: Method, domain: Domain, profile: Profile, device: str, choice: Choice, share: float = 1.0
+    method: Method, domain: Domain, profile: Profile, device: str, choice: KernelChoice, share: float = 1.0
 ) -> float:
     """Seconds of a run on this domain: its first epoch with all before it, 119 times its second one, its evaluation.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visual_decathlon.benchmark.training.choice import LAYOUTS, NORMS
+from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS
 from visual_decathlon.datasets.catalogue import DOMAINS, fit_name
 from visual_decathlon.datasets.errors import BadInput
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from visual_decathlon.benchmark.backbones.build import find_invalid_weights
+from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest, trunk_digest
@@ -27,7 +29,6 @@ from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
 from visual_decathlon.benchmark.serving.metadata import Head
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.checkpoint import write_safetensors
 from visual_decathlon.benchmark.training.evaluate import evaluate, merge_checked
 from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.loader import open_images
@@ -168,7 +169,7 @@ def _restored(cell: Cell, method: Method, source: Network, results: Path) -> Net
     if head.weights not in (None, network_digest(source.state_dict())):
         raise BadInput(f"{path} was trained on other weights than {cell.backbone.path} holds now; {mend}")
     network = method.place(source, cell.train.classes)
-    if fault := restore(network, source, tensors) or pretrain.damage(network):
+    if fault := restore(network, source, tensors) or find_invalid_weights(network):
         raise BadInput(f"{path} {fault}; {mend}")
     return network
 

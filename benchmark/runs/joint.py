@@ -10,11 +10,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.config.specs import Joint
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.checkpoint import read_safetensors, write_safetensors
+from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, Plan
@@ -122,7 +123,7 @@ def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
         batches = InTurn({i.domain.name: opened(i) for i in joint.images})
     source, module = _build(joint, device, joint.seed)
     checkpoint = joint.path.with_suffix(".part")
-    with choice.applied(module):
+    with applied(choice, module):
         history, clock = train(
             module,
             method,

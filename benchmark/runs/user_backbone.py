@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.config.identity import digest, network_digest
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
 from visual_decathlon.datasets.errors import BadInput
@@ -58,12 +59,12 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
         colours = _colours(about, file) or colours
-        network = pretrain.build(adapted, structure, len(tensors["head.weight"]))
-        if fault := pretrain.fit(network, tensors):
+        network = build(adapted, structure, len(tensors["head.weight"]))
+        if fault := load_strict(network, tensors):
             raise BadInput(
                 f"BACKBONE={file} {fault}; give weights of that network, or name theirs by SET=network= and SET=width="
             )
-        if fault := pretrain.damage(network):
+        if fault := find_invalid_weights(network):
             raise BadInput(f"BACKBONE={file} {fault}; get the file again")
         contents[structure] = network_digest(network.state_dict())
         target = cache / "backbones" / f"{digest(structure=structure, file=contents[structure])}.safetensors"

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.backbones.shapes import shapes_named, stage_channels
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import network_digest, trunk_digest
@@ -21,7 +22,6 @@ from visual_decathlon.benchmark.runtime.memory import give_back
 from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, device_of
 from visual_decathlon.benchmark.serving.metadata import Hash, Head
 from visual_decathlon.benchmark.serving.predict import Prediction, predictions
-from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.datasets.in_hand import InHand, several
@@ -94,8 +94,8 @@ class MultiDomain:
         if not fault:
             with _LOADING, self._aside():
                 self._shapes = shapes_named(says.network, says.width)
-                self.source = pretrain.build(chosen, says.structure, len(tensors["head.weight"]))
-            fault = pretrain.fit(self.source, tensors) or pretrain.damage(self.source)
+                self.source = build(chosen, says.structure, len(tensors["head.weight"]))
+            fault = load_strict(self.source, tensors) or find_invalid_weights(self.source)
         if fault:
             raise BadInput(f"the backbone {self.path} {fault}; get the file again")
         self.layout = usual(chosen.network, str(self.device)).memory_format
@@ -139,7 +139,7 @@ class MultiDomain:
                 together = self._together(method, head, path)
                 source, network = together.trunk, together.place(head.classes)
         with torch.autocast(self.device.type, enabled=False):  # as in the run that wrote it
-            if fault := restore(network, source, tensors) or pretrain.damage(network):
+            if fault := restore(network, source, tensors) or find_invalid_weights(network):
                 raise BadInput(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
             network.aids = nn.ModuleDict()
             network.eval()  # no more: torch.matmul takes another path, to other bits, where nothing requires gradients
@@ -273,7 +273,7 @@ class MultiDomain:
             tensors, _ = read_weights(file)
             theirs = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
             together = method.together(self.source, {})
-            if fault := restore(together, self.source, theirs) or pretrain.damage(together):
+            if fault := restore(together, self.source, theirs) or find_invalid_weights(together):
                 raise BadInput(f"{file} {fault}; get the file again")
             self._trunks[head.joint] = together, trunk_digest(theirs)
         together, weights = self._trunks[head.joint]

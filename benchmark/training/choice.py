@@ -10,71 +10,37 @@ import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS, KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from visual_decathlon.benchmark.training.trial import Measure, Trial
 
-LAYOUTS, NORMS = ("channels_last", "contiguous"), ("plain", "fused")
 FILE, LOCK = "layouts.json", "layouts.lock"  # in the cache's folder of backbones
 MARGIN = 1.03  # the usual choice stays where nothing else is that many times as fast: below it may be noise
 NEAR = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1e-2}  # how far two losses differ by rounding, relative
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One of LAYOUTS, and one of NORMS."""
-
-    layout: str
-    norm: str
-
-    @property
-    def memory_format(self) -> "torch.memory_format":
-        import torch
-
-        return torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
-
-    def applied(self, network: "nn.Module") -> contextlib.AbstractContextManager:
-        """Within, the network's batch norms are computed as chosen."""
-        if self.norm == "plain":
-            return contextlib.nullcontext()
-        from visual_decathlon.benchmark.training.fused_norm import fused
-
-        return fused(network)
-
-
-class Trial(NamedTuple):
-    """What was measured of one choice."""
-
-    ms: float  # of a training step
-    loss: float
-    gradient: float  # the length of what is trained's
-
-
-Measure = Callable[[Profile, str, Collection[Choice]], dict[Choice, Trial]]
-"""measure(profile, device, choices): a trial of each that can be computed there."""
-
-
-_HERE: dict[tuple[Path, str], Choice] = {}
+_HERE: dict[tuple[Path, str], KernelChoice] = {}
 """What this process chose where not all could be measured: a run asks several times."""
 
 
-def usual(network: str, device: str) -> Choice:
+def usual(network: str, device: str) -> KernelChoice:
     """channels_last; but not for strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
     safe = network == "resnet26" or not devices.on_cpu(device)
-    return Choice("channels_last" if safe else "contiguous", "plain")
+    return KernelChoice("channels_last" if safe else "contiguous", "plain")
 
 
-def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, measure: Measure | None = None) -> Choice:
+def chosen(
+    profile: Profile, device: str, cache: Path, given: KernelChoice | None, measure: "Measure | None" = None
+) -> KernelChoice:
     """For a training by the profile's `adapt`; `given` is that of the run that is repeated.
 
     Of several processes that ask at once one measures. What was measured is kept in `cache`; a file there that cannot
@@ -85,8 +51,8 @@ def chosen(profile: Profile, device: str, cache: Path, given: Choice | None, mea
         return plain
     fused = not profile.compile and _fused_norms(device)  # torch.compile fuses norms by itself
     if given is not None:
-        return given if fused else Choice(given.layout, "plain")
-    choices = [Choice(layout, norm) for layout in LAYOUTS for norm in (NORMS if fused else NORMS[:1])]
+        return given if fused else KernelChoice(given.layout, "plain")
+    choices = [KernelChoice(layout, norm) for layout in LAYOUTS for norm in (NORMS if fused else NORMS[:1])]
     path, key = cache / FILE, _key(profile, device)
     with _lock(cache):
         kept = _read(path)
@@ -120,7 +86,7 @@ def _lock(cache: Path) -> Iterator[None]:
         yield
 
 
-def fastest(trials: dict[Choice, Trial], plain: Choice, near: float) -> Choice:
+def fastest(trials: "dict[KernelChoice, Trial]", plain: KernelChoice, near: float) -> KernelChoice:
     """The choice of the fewest ms whose loss and gradient are those of `plain`; `plain` where none is MARGIN faster."""
     wanted = trials[plain]
     sound = {
@@ -162,8 +128,8 @@ def _read(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _choice(entry) -> Choice | None:
+def _choice(entry) -> KernelChoice | None:
     try:
-        return Choice(entry["layout"], entry["norm"])
+        return KernelChoice(entry["layout"], entry["norm"])
     except (TypeError, LookupError):
         return None

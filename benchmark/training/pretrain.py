@@ -6,34 +6,22 @@ import json
 import torch
 from safetensors import SafetensorError
 
-from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
-from visual_decathlon.benchmark.training.checkpoint import read_safetensors, write_safetensors
-from visual_decathlon.benchmark.training.choice import Choice, chosen
+from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.choice import chosen
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.methods.layers.network import Network
-from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.method import Method
 
 
-def build(profile: Profile, structure: str, classes: int) -> Network:
-    """A network of the profile with a random start from the global generator, in the layout that is fastest."""
-    if profile.network == "resnet26":
-        network = resnet26(classes, profile.width)
-    else:
-        network = library_network(profile.network, classes)
-    if structure == "series":
-        put_series(network)
-    return network
-
-
-def choice_of(backbone: Backbone, device: str) -> Choice:
+def choice_of(backbone: Backbone, device: str) -> KernelChoice:
     """Layout and batch norm of what is trained on this backbone."""
     return chosen(backbone.network_profile, device, backbone.cache, backbone.choice)
 
@@ -54,7 +42,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     checkpoint = backbone.path.with_suffix(".part")
     if profile.compile:
         hearing(report)("compiling the training step", 0, 0)
-    with choice.applied(network):
+    with applied(choice, network):
         history, clock = train(
             network,
             Method(),
@@ -91,7 +79,7 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
     try:
         tensors, about = read_safetensors(path)
         network = build(profile, backbone.structure, tensors["head.weight"].shape[0])
-        fault = _foreign(backbone, about) or fit(network, tensors) or damage(network)
+        fault = _foreign(backbone, about) or load_strict(network, tensors) or find_invalid_weights(network)
     except (SafetensorError, OSError, LookupError, ValueError) as error:
         fault = f"cannot be read ({error})"
     if fault:
@@ -105,31 +93,3 @@ def _foreign(backbone: Backbone, about: dict[str, str]) -> str | None:
         return f"says that it is {about.get('hash', 'no backbone of this suite')}"
     lacking = [name for name in ("history", "clock") if backbone.images is not None and name not in about]
     return f"says nothing of its training ({lacking[0]})" if lacking else None
-
-
-def fit(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:
-    """Load by name; returns what is wrong with the tensors where they are not such a network's."""
-    wanted = network.state_dict()
-    for name, tensor in wanted.items():
-        if name.endswith("num_batches_tracked"):
-            tensors.setdefault(name, tensor)  # checkpoints of 2018 do not have it
-        if name not in tensors:
-            return f"lacks {name}"
-        given = tensors[name]
-        if given.shape != tensor.shape:
-            return f"has {name} of shape {tuple(given.shape)}, the network has {tuple(tensor.shape)}"
-        if given.is_floating_point() != tensor.is_floating_point() or given.is_complex():
-            return f"has {name} in {given.dtype}, the network has {tensor.dtype}"
-    if foreign := sorted(set(tensors) - set(wanted)):
-        return f"has {foreign[0]}, which the network has not"
-    network.load_state_dict(tensors)
-    return None
-
-
-def damage(network: Network) -> str | None:
-    """What is wrong with the weights where not all are finite."""
-    tensors = network.state_dict()
-    if lost := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        return f"holds NaN or infinity in {lost[0]}"
-    below = [name for name, tensor in tensors.items() if name.endswith("running_var") and (tensor < 0).any()]
-    return f"holds a variance below 0 in {below[0]}" if below else None

@@ -3,24 +3,38 @@
 import contextlib
 import math
 import statistics
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from visual_decathlon.benchmark.backbones.build import build
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
-from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.choice import Choice, Trial
+from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.graph import Replays, own_stream
 from visual_decathlon.methods.registry import select
+
+
+class Trial(NamedTuple):
+    """What was measured of one choice."""
+
+    ms: float  # of a training step
+    loss: float
+    gradient: float  # the length of what is trained's
+
+
+Measure = Callable[[Profile, str, Collection[KernelChoice]], dict[KernelChoice, Trial]]
+"""measure(profile, device, choices): a trial of each that can be computed there."""
 
 CLASSES = 100
 WARM_UP, ROUNDS, STEPS = 5, 5, 5  # steps before the first round; rounds; steps of each choice in a round
 
 
-def measure(profile: Profile, device: str, choices: Collection[Choice]) -> dict[Choice, Trial]:
+def measure(profile: Profile, device: str, choices: Collection[KernelChoice]) -> dict[KernelChoice, Trial]:
     """The median over the rounds of a step's ms, loss and gradient, of each choice that can be computed here.
 
     Images are drawn, and the network has drawn weights that stay as they are. The random numbers of a run stay as they
@@ -37,7 +51,7 @@ def measure(profile: Profile, device: str, choices: Collection[Choice]) -> dict[
     return found
 
 
-def _trial(profile: Profile, choice: Choice, device: torch.device) -> Trial:
+def _trial(profile: Profile, choice: KernelChoice, device: torch.device) -> Trial:
     with contextlib.ExitStack() as stack:
         step = _Step(profile, choice, device, stack)
         for _ in range(WARM_UP):
@@ -72,16 +86,16 @@ class _Step:
     A method that the network does not take is replaced by fine-tuning. `stack` keeps the batch norms as chosen.
     """
 
-    def __init__(self, profile: Profile, choice: Choice, device: torch.device, stack: contextlib.ExitStack):
+    def __init__(self, profile: Profile, choice: KernelChoice, device: torch.device, stack: contextlib.ExitStack):
         torch.manual_seed(0)
         to = {"device": device, "memory_format": choice.memory_format}
         (self._method,) = select("par_adapter")
         if self._method.refusal(profile.network):
             (self._method,) = select("finetune")
-        source = pretrain.build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
+        source = build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
         source.size = profile.crop
         self._network = self._method.place(source, CLASSES).to(**to).train()
-        stack.enter_context(choice.applied(self._network))
+        stack.enter_context(applied(choice, self._network))
         recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
         groups = self._method.groups(self._network, recipe.decay, recipe.batch)
         self._optimiser = self._method.optimiser(groups, 0.0, recipe.momentum, recipe.nesterov)

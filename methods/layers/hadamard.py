@@ -1,15 +1,12 @@
 """ΔW of element-wise and Kronecker products."""
 
 from math import prod, sqrt
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.delta import DeltaConv
-
-if TYPE_CHECKING:
-    from visual_decathlon.methods.hadamard import Kronecker
+from visual_decathlon.methods.shapes import KroneckerShape
 
 
 class LoHaConv(DeltaConv):
@@ -33,7 +30,7 @@ class LoHaConv(DeltaConv):
 class LoKrConv(DeltaConv):
     """W + λ W1 ⊗ W2."""
 
-    def __init__(self, conv: nn.Conv2d, scale: float, shapes: "Kronecker"):
+    def __init__(self, conv: nn.Conv2d, scale: float, shapes: KroneckerShape):
         super().__init__(conv)
         self.scale, self.shapes = scale, shapes
         self.left = self.empty(shapes.out1, shapes.in1)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.joint import judge_widths
 from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
@@ -45,9 +44,8 @@ class Together(nn.Module):
 class Judge(nn.Module):
     """(N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
 
-    def __init__(self, stem: int, domains: int):
+    def __init__(self, widths: Sequence[int], domains: int):
         super().__init__()
-        widths = judge_widths(stem)
         layers, before = [], 3
         for width in widths:
             stride = 2 if layers and width > before else 1

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.network import Adapter, Network, share
-from visual_decathlon.methods.spottune import POLICY
 
 
 def choose(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -25,13 +24,13 @@ def choose(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
 class Policy(nn.Module):
     """(N, 3, H, W) -> (N, blocks) of 0 and 1: whether an image takes the tuned copy of a block."""
 
-    def __init__(self, blocks: int, temperature: float):
+    def __init__(self, blocks: int, temperature: float, widths: Sequence[int]):
         super().__init__()
         layers = []
-        for cin, cout in zip((3, *POLICY), POLICY):
+        for cin, cout in zip((3, *widths), widths):
             layers += [nn.Conv2d(cin, cout, 3, 2, padding=1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(POLICY[-1], 2 * blocks)
+        self.head = nn.Linear(widths[-1], 2 * blocks)
         self.temperature = temperature
         # What the next step's noise is drawn from: training state, so that a resumed run draws the same.
         self.register_buffer("draw", torch.randint(2**62, ()), persistent=False)
@@ -94,7 +93,7 @@ class Choosing(Adapter):
         return self.conv(x)
 
 
-def put_choices(network: Network, source: Network, temperature: float) -> None:
+def put_choices(network: Network, source: Network, temperature: float, widths: Sequence[int]) -> None:
     """Put the source's frozen blocks beside the network's own, and the policy at its first convolution."""
     spots = []
     for path in network.blocks:
@@ -102,7 +101,7 @@ def put_choices(network: Network, source: Network, temperature: float) -> None:
         network.set_submodule(path, spots[-1])
     site, conv = next(network.conv_sites())
     like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
-    network.set_submodule(site.conv, Choosing(conv, Policy(len(spots), temperature).to(**like), spots))
+    network.set_submodule(site.conv, Choosing(conv, Policy(len(spots), temperature, widths).to(**like), spots))
 
     def now(path: str) -> str:
         inside = [block for block in network.blocks if path.startswith(f"{block}.")]

@@ -6,12 +6,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from visual_decathlon.benchmark.backbones.build import build
+from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images, Joint
 from visual_decathlon.benchmark.runs.execute import _write
 from visual_decathlon.benchmark.runs.user_backbone import read_given
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.checkpoint import write_safetensors
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.layers.network import Network, own_tensors, restore, stored_tensors
 from visual_decathlon.methods.method import Method
@@ -50,7 +51,7 @@ class Shop:
     def backbone(self, structure: str) -> Backbone:
         if structure not in self.backbones:
             torch.manual_seed(len(structure))
-            network = pretrain.build(profile("standin", SLIM), structure, 3)
+            network = build(profile("standin", SLIM), structure, 3)
             moved(network)
             save_file(dict(network.state_dict()), self.root / f"{structure}.safetensors")
             given = read_given(self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS, KernelChoice
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf.decathlon import Trained, drawn
 from visual_decathlon.benchmark.perf.gpu.ways import streamed
-from visual_decathlon.benchmark.training.choice import LAYOUTS, NORMS, Choice
 from visual_decathlon.benchmark.training.fused_norm import available
 from visual_decathlon.datasets.catalogue import DOMAINS
 
@@ -50,7 +50,7 @@ def test_in_each_layout_and_norm_a_graph_has_the_bits_of_the_eager_loop(
     norms = NORMS if available(torch.device(device)) else NORMS[:1]
     graphs = {}
     for norm in norms:
-        ways = ({"choice": Choice(layout, norm), "graphs": graphs} for graphs in (None, False))
+        ways = ({"choice": KernelChoice(layout, norm), "graphs": graphs} for graphs in (None, False))
         graphs[norm], eager = (trained(name, f"precision={precision}", **way) for way in ways)
         assert moved(graphs[norm]) and differing(graphs[norm], eager) == []
     first = [found.history[0]["loss"] for found in graphs.values()]

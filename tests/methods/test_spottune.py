@@ -13,6 +13,7 @@ from visual_decathlon.datasets.errors import BadInput
 from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
 from visual_decathlon.methods.layers.spottune import Policy, Spot, choose
 from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.spottune import POLICY
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 Y = torch.arange(6) % 3
@@ -95,7 +96,7 @@ def test_the_choice_is_hard_and_its_gradient_soft():
 
 def test_the_noise_is_gumbels_and_a_function_of_the_counter():
     torch.manual_seed(0)
-    policy = Policy(4, 5.0)
+    policy = Policy(4, 5.0, POLICY)
     first = policy.draw.clone()
     noise = policy.noise(torch.Size((20000, 2)))
     assert policy.draw == first + 1

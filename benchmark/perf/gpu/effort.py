@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.runtime.numerics import settle
-from visual_decathlon.benchmark.training.choice import Choice, chosen
+from visual_decathlon.benchmark.training.choice import chosen
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Effort:
     processes: tuple[int, ...] = (1, 2, 4, 8)  # side by side
     epochs: tuple[int, int] = (20, 4)  # of a run of theirs at the stand-ins' size and at the paper's
 
-    def choice(self, profile: Profile) -> Choice:
+    def choice(self, profile: Profile) -> KernelChoice:
         """Layout and batch norm, as a run has them; what is measured for it is kept for the other steps."""
         settle(profile, self.device)
         return chosen(profile, self.device, self.work.parent / "layouts", None)

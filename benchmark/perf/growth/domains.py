@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
@@ -18,7 +19,6 @@ from visual_decathlon.benchmark.runtime.memory import give_back
 from visual_decathlon.benchmark.runtime.progress import Told, silent
 from visual_decathlon.benchmark.serving.metadata import Head
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.benchmark.training.checkpoint import write_safetensors
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.layers.network import stored_tensors
 from visual_decathlon.methods.method import Method

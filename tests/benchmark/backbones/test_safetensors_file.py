@@ -8,9 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.config.identity import tensors_digest
 from visual_decathlon.benchmark.training import checkpoint as checkpoints
-from visual_decathlon.benchmark.training.checkpoint import Checkpoint, read_safetensors, write_safetensors
+from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import BadInput
 
 ABOUT = {f"key {i}": value for i, value in enumerate(("", '"quoted" \\', "ü\n\x1b", "[1.5, 2]", "日本", "x" * 99))}

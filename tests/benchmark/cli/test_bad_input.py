@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.training import timing
-from visual_decathlon.benchmark.training.checkpoint import write_safetensors
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.errors import BadInput

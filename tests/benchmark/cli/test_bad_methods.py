@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.cli.run import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
@@ -156,9 +157,7 @@ def backbone(tmp_path: Path) -> Path:
     """A file of plain weights."""
     from safetensors.torch import save_file
 
-    from visual_decathlon.benchmark.training import pretrain
-
-    save_file(pretrain.build(profile("standin", ["width=0.125"]), "plain", 3).state_dict(), tmp_path / "b.safetensors")
+    save_file(build(profile("standin", ["width=0.125"]), "plain", 3).state_dict(), tmp_path / "b.safetensors")
     return tmp_path / "b.safetensors"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf import decathlon
 from visual_decathlon.benchmark.perf import network as net
@@ -18,7 +19,6 @@ from visual_decathlon.benchmark.perf.gpu.goals import GOALS
 from visual_decathlon.benchmark.perf.gpu.plan import PLAN
 from visual_decathlon.benchmark.perf.gpu.rows import Row
 from visual_decathlon.benchmark.perf.gpu.ways import streamed
-from visual_decathlon.benchmark.training.choice import Choice
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import BadInput
@@ -178,7 +178,7 @@ def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monke
     monkeypatch.setattr(decathlon, "served", lambda of: of)
     monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: asked.update(evaluated=of))
     monkeypatch.setattr(decathlon.time, "perf_counter", lambda: next(ticks))
-    (method,), choice = select("par_adapter"), Choice("contiguous", "plain")
+    (method,), choice = select("par_adapter"), KernelChoice("contiguous", "plain")
     found = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", choice, 0.5)
     assert found == 20.0 + 119 * 2.0 + 3.0
     train_images, tested, _ = DOMAINS["svhn"].counts
@@ -224,8 +224,8 @@ def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeyp
         return [], None
 
     monkeypatch.setattr(decathlon, "train", loop)
-    monkeypatch.setattr(effort_module, "chosen", lambda *of: Choice("contiguous", "plain"))
-    monkeypatch.setattr(Choice, "applied", lambda self, network: nullcontext(applied.append(network)))
+    monkeypatch.setattr(effort_module, "chosen", lambda *of: KernelChoice("contiguous", "plain"))
+    monkeypatch.setattr(KernelChoice, "applied", lambda self, network: nullcontext(applied.append(network)))
     steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
     assert told == [graphs]
 

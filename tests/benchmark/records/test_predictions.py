@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.cli.run import _baseline
 from visual_decathlon.benchmark.records.predictions import (
@@ -23,7 +24,6 @@ from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.runs import execute as cell_module
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.tables.table1 import tables
-from visual_decathlon.benchmark.training.checkpoint import read_safetensors, write_safetensors
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
 from visual_decathlon.datasets.errors import BadInput

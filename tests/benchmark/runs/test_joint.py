@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.joint import InTurn, Mixed, load_together, train_together
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
-from visual_decathlon.methods.joint import DomPred, FinetuneAll
+from visual_decathlon.methods.joint import DomPred, FinetuneAll, judge_widths
 from visual_decathlon.methods.layers.joint import Judge, Judged, Together
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 from visual_decathlon.methods.layers.series import put_series
@@ -103,7 +103,7 @@ def test_together_shares_the_convolutions_and_nothing_else():
 
 def test_judged_counts_its_mistakes():
     torch.manual_seed(0)
-    judge, network = Judge(4, 3).train(), resnet26(5, 0.125).eval()
+    judge, network = Judge(judge_widths(4), 3).train(), resnet26(5, 0.125).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     images = torch.rand(64, 3, 40, 40)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_judged_counts_its_mistakes():
 
 def test_the_judges_count_is_its_closed_form():
     shapes = resnet26_shapes(0.25)
-    assert DomPred().once(shapes) == sum(p.numel() for p in Judge(8, 10).parameters())
+    assert DomPred().once(shapes) == sum(p.numel() for p in Judge(judge_widths(8), 10).parameters())
     assert DomPred().multiplier(resnet26_shapes()) == pytest.approx(2.49, abs=0.005)
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from tests.processes import children, gone, until
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
@@ -21,7 +22,7 @@ from visual_decathlon.benchmark.runs import execute as cells
 from visual_decathlon.benchmark.runs.execute import run_cell
 from visual_decathlon.benchmark.runs.plan import backbones
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.checkpoint import Checkpoint, read_safetensors, write_safetensors
+from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import BadInput
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the workers are found and seen to end by Linux")

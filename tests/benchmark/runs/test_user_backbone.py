@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.backbones.reference_names import to_reference
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone
@@ -25,7 +26,7 @@ COLOURS = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
 
 def weights(structure: str = "plain") -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return dict(pretrain.build(SLIM, structure, 3).state_dict())
+    return dict(build(SLIM, structure, 3).state_dict())
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: s
 def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
     settings = ("network=torchvision/resnet18",)
     torch.manual_seed(0)
-    tensors = pretrain.build(profile("standin", settings), "plain", 3).body.state_dict()
+    tensors = build(profile("standin", settings), "plain", 3).body.state_dict()
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     torch.save({"teacher": {f"backbone.{name}": t for name, t in half.items()}}, tmp_path / "dino")
     given = read(tmp_path / "dino", *settings)

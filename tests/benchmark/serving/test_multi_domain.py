@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from shop import CLASSES, Shop, batch
 
+from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone
@@ -19,7 +20,6 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.user_backbone import read_given
 from visual_decathlon.benchmark.serving.metadata import Head
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import BadInput
@@ -217,7 +217,7 @@ def test_a_librarys_backbone(tmp_path: Path):
     """Given by BACKBONE=, its file in the cache says what it is."""
     chosen = profile("standin", ("network=torchvision/resnet18",))
     torch.manual_seed(1)
-    network = pretrain.build(chosen, "plain", 4).eval()
+    network = build(chosen, "plain", 4).eval()
     tensors = {n.removeprefix("body.").replace("head.", "fc."): t for n, t in network.state_dict().items()}
     save_file(tensors, tmp_path / "r18.safetensors", {"image_size": "64"})
     given = read_given(tmp_path / "r18.safetensors", chosen, (), tmp_path)

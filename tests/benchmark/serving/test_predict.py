@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf.growth.domains import write
 from visual_decathlon.benchmark.records.predictions import predictions_path
@@ -20,7 +21,6 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.serving.metadata import Head
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.serving.predict import shown
-from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.batches import Batches, everything
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import BadInput
@@ -52,7 +52,7 @@ def birds(picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain network that says in which colours it knows images."""
     torch.manual_seed(0)
-    network = pretrain.build(profile("standin", ["width=0.125"]), "plain", 3)
+    network = build(profile("standin", ["width=0.125"]), "plain", 3)
     path = tmp_path_factory.mktemp("given") / "given.safetensors"
     save_file(dict(network.state_dict()), path, {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"})
     return path

@@ -12,18 +12,19 @@ import pytest
 import torch
 
 from visual_decathlon.benchmark.cli.rerun import as_computed
+from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images, Joint
 from visual_decathlon.benchmark.runs import execute as cells_run
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.training import choice as choosing
-from visual_decathlon.benchmark.training.choice import FILE, Choice, Trial, chosen, fastest, usual
-from visual_decathlon.benchmark.training.trial import measure
+from visual_decathlon.benchmark.training.choice import FILE, chosen, fastest, usual
+from visual_decathlon.benchmark.training.trial import Trial, measure
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import BadInput
 
-LAST, NCHW = Choice("channels_last", "plain"), Choice("contiguous", "plain")
-FUSED, NCHW_FUSED = Choice("channels_last", "fused"), Choice("contiguous", "fused")
+LAST, NCHW = KernelChoice("channels_last", "plain"), KernelChoice("contiguous", "plain")
+FUSED, NCHW_FUSED = KernelChoice("channels_last", "fused"), KernelChoice("contiguous", "fused")
 SLIM = profile("standin", ["width=0.125", "batch=4"])
 
 
@@ -40,11 +41,11 @@ def gpu(monkeypatch) -> SimpleNamespace:
 class Measured:
     """In the place of the measurement: these ms, all of one loss; counts how often it was asked."""
 
-    def __init__(self, ms: dict[Choice, float]):
+    def __init__(self, ms: dict[KernelChoice, float]):
         self.trials = {choice: Trial(value, 4.0, 2.0) for choice, value in ms.items()}
-        self.asked: list[set[Choice]] = []
+        self.asked: list[set[KernelChoice]] = []
 
-    def __call__(self, profile: Profile, device: str, choices) -> dict[Choice, Trial]:
+    def __call__(self, profile: Profile, device: str, choices) -> dict[KernelChoice, Trial]:
         self.asked.append(set(choices))
         return {choice: trial for choice, trial in self.trials.items() if choice in choices}
 
@@ -59,7 +60,7 @@ class Measured:
         ("resnet18", "mps:0", LAST),
     ],
 )
-def test_the_usual_layout(network: str, device: str, wanted: Choice):
+def test_the_usual_layout(network: str, device: str, wanted: KernelChoice):
     assert usual(network, device) == wanted
     assert wanted.memory_format == (torch.channels_last if wanted == LAST else torch.contiguous_format)
 
@@ -155,7 +156,7 @@ def test_processes_that_ask_at_once_measure_once(gpu, tmp_path: Path):
         ({LAST: (3.0, 4.0)}, LAST),
     ],
 )
-def test_the_fastest_that_computes_the_same(trials: dict, wanted: Choice):
+def test_the_fastest_that_computes_the_same(trials: dict, wanted: KernelChoice):
     made = {choice: Trial(*values, *[2.0] * (3 - len(values))) for choice, values in trials.items()}
     assert fastest(made, LAST, 1e-3) == wanted
 
@@ -177,7 +178,9 @@ def test_fused_norms_that_went_are_not_taken_from_the_file(gpu, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("ms", "wanted"), [({NCHW: 1.0}, LAST), ({LAST: 2.0, NCHW: 1.0}, NCHW)])
-def test_where_not_all_can_be_measured_it_is_for_this_process_alone(gpu, ms: dict, wanted: Choice, tmp_path: Path):
+def test_where_not_all_can_be_measured_it_is_for_this_process_alone(
+    gpu, ms: dict, wanted: KernelChoice, tmp_path: Path
+):
     """A run asks several times: the answer stays the same, whatever could be measured later."""
     assert chosen(SLIM, "cuda:0", tmp_path, None, Measured(ms)) == wanted
     assert not (tmp_path / FILE).exists()

@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import visual_decathlon.datasets.batches as batching
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors
 from visual_decathlon.benchmark.config.profiles import Recipe
 from visual_decathlon.benchmark.runs.joint import InTurn, Mixed
-from visual_decathlon.benchmark.training.checkpoint import read_safetensors
 from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.graph import WARM_UP, Replays
 from visual_decathlon.benchmark.training.scaling import Scaling

@@ -1,0 +1,48 @@
+"""Builds the network of a profile, and loads tensors into it by name."""
+
+import torch
+
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.methods.layers.network import Network
+from visual_decathlon.methods.layers.series import put_series
+
+
+def build(profile: Profile, structure: str, classes: int) -> Network:
+    """A network of the profile with a random start from the global generator, in the layout that is fastest."""
+    if profile.network == "resnet26":
+        network = resnet26(classes, profile.width)
+    else:
+        network = library_network(profile.network, classes)
+    if structure == "series":
+        put_series(network)
+    return network
+
+
+def load_strict(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:
+    """Load by name; returns what is wrong with the tensors where they are not such a network's."""
+    wanted = network.state_dict()
+    for name, tensor in wanted.items():
+        if name.endswith("num_batches_tracked"):
+            tensors.setdefault(name, tensor)  # checkpoints of 2018 do not have it
+        if name not in tensors:
+            return f"lacks {name}"
+        given = tensors[name]
+        if given.shape != tensor.shape:
+            return f"has {name} of shape {tuple(given.shape)}, the network has {tuple(tensor.shape)}"
+        if given.is_floating_point() != tensor.is_floating_point() or given.is_complex():
+            return f"has {name} in {given.dtype}, the network has {tensor.dtype}"
+    if foreign := sorted(set(tensors) - set(wanted)):
+        return f"has {foreign[0]}, which the network has not"
+    network.load_state_dict(tensors)
+    return None
+
+
+def find_invalid_weights(network: Network) -> str | None:
+    """What is wrong with the weights where not all are finite."""
+    tensors = network.state_dict()
+    if lost := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        return f"holds NaN or infinity in {lost[0]}"
+    below = [name for name, tensor in tensors.items() if name.endswith("running_var") and (tensor < 0).any()]
+    return f"holds a variance below 0 in {below[0]}" if below else None

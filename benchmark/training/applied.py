@@ -1,0 +1,16 @@
+"""A network computed as a KernelChoice says."""
+
+import contextlib
+
+from torch import nn
+
+from visual_decathlon.benchmark.config.kernels import KernelChoice
+
+
+def applied(choice: KernelChoice, network: nn.Module) -> contextlib.AbstractContextManager:
+    """Within, the network's batch norms are computed as chosen."""
+    if choice.norm == "plain":
+        return contextlib.nullcontext()
+    from visual_decathlon.benchmark.training.fused_norm import fused
+
+    return fused(network)
