@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
-Bad = Callable[[str, str], BadInput]
+Bad = Callable[[str, str], InputError]
 """bad(what is wrong with the file, the mend)"""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64

@@ -15,7 +15,7 @@ import numpy as np
 
 from visual_decathlon.datasets.annotation_json import Annotation, Bad, Category, ListedImage, read_content
 from visual_decathlon.datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.file_names import paths
 from visual_decathlon.datasets.io import read_plain
 
@@ -53,14 +53,16 @@ def annotation_path(root: Path, domain: str, split: str) -> Path | None:
     try:
         return next((path for name in names if (path := root / "annotations" / name).is_file()), None)
     except OSError as error:
-        raise BadInput(f"{domain}: {error.filename} cannot be read ({error.strerror}); check its permissions") from None
+        raise InputError(
+            f"{domain}: {error.filename} cannot be read ({error.strerror}); check its permissions"
+        ) from None
 
 
 def read_split(root: Path, domain: Domain, split: str) -> Split:
-    """Read `split` of an official domain below `root`. Raises BadInput where it is absent, or as `read_file`."""
+    """Read `split` of an official domain below `root`. Raises InputError where it is absent, or as `read_file`."""
     path = annotation_path(root, domain.name, split)
     if path is None:
-        raise BadInput(
+        raise InputError(
             f"{domain.name}: {root / 'annotations' / f'{domain.name}_{split}.json'} is missing; "
             f"unpack the devkit's annotations below {root} or leave the domain out with DOMAINS="
         )
@@ -70,13 +72,13 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
 def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
     """Read the annotation file at `path` of a `split` whose images lie below `root`.
 
-    Raises BadInput, naming file, domain and mend, where it is no JSON, lacks a key, repeats an id,
+    Raises InputError, naming file, domain and mend, where it is no JSON, lacks a key, repeats an id,
     names an unknown class or an image path outside the release, or is empty; and where a train split
     has images of one class only: every method would score 100 % on it.
     """
 
-    def bad(what: str, mend: str) -> BadInput:
-        return BadInput(f"{domain.name}: {path} {what}; {mend}")
+    def bad(what: str, mend: str) -> InputError:
+        return InputError(f"{domain.name}: {path} {what}; {mend}")
 
     try:
         content = read_content(read_plain(path, LARGEST), bad)
@@ -245,14 +247,14 @@ def write_annotations(
 def domains_in(root: Path) -> list[Domain]:
     """The official domains of which `root` holds a train annotation file, in table order.
 
-    Raises BadInput where `root` is no release at all.
+    Raises InputError where `root` is no release at all.
     """
     if not root.is_dir():
         state = "is no folder" if root.exists() else "does not exist"
-        raise BadInput(f"DATA={root} {state}; give the folder that holds annotations/ and data/")
+        raise InputError(f"DATA={root} {state}; give the folder that holds annotations/ and data/")
     found = [domain for domain in DOMAINS.values() if annotation_path(root, domain.name, "train")]
     if not found:
-        raise BadInput(
+        raise InputError(
             f"DATA={root} holds no annotations/<domain>_train.json; give the folder `decathlon-1.0` that holds "
             "annotations/ and data/, or fetch it with `make data DOWNLOAD=DIR`"
         )

@@ -15,19 +15,19 @@ from torch import Tensor
 
 from visual_decathlon.datasets.accelerator import memory, pins
 from visual_decathlon.datasets.catalogue import Domain
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.datasets.static_batches import Copied, Planned, StaticBatches
 
 _CHUNK = 1024  # images copied to a GPU together: some 20 MB of 72 x 96 pixels
 
 
-def everything(pack: Pack) -> tuple[Pack, np.ndarray]:
+def whole_pack(pack: Pack) -> tuple[Pack, np.ndarray]:
     """The part that is the whole pack."""
     return pack, np.arange(len(pack))
 
 
-class Plan(NamedTuple):
+class CropPlan(NamedTuple):
     """What one pass over a split shows: (N,) arrays, in order."""
 
     index: np.ndarray
@@ -35,18 +35,18 @@ class Plan(NamedTuple):
     left: np.ndarray
     flip: np.ndarray
 
-    def parts(self, count: int) -> "Iterator[Plan]":
+    def parts(self, count: int) -> "Iterator[CropPlan]":
         """`count` of them, as even as they can be."""
-        return (Plan(*fields) for fields in zip(*(np.array_split(field, count) for field in self), strict=True))
+        return (CropPlan(*fields) for fields in zip(*(np.array_split(field, count) for field in self), strict=True))
 
 
 class Batches:
     """Parts of splits of one domain, joined, as normalised batches on a device.
 
-    Each part is a pack and the indices (n,) of the images taken from it, see `everything`. `crop` is the
+    Each part is a pack and the indices (n,) of the images taken from it, see `whole_pack`. `crop` is the
     side of the square that is shown, in pixels. Yields x (n, 3, crop, crop) float32 in the memory order `layout`
     and y (n,) int64: an epoch is cut evenly into batches of about `batch`, so every image is seen
-    and no batch is too small for batch norm. Raises BadInput for no image, or one smaller than the crop.
+    and no batch is too small for batch norm. Raises InputError for no image, or one smaller than the crop.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Batches:
         self.device = torch.device(device)
         self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
         if not len(self.sizes):
-            raise BadInput(f"{domain.name}: not one image is left to show; raise LIMIT= or take another SPLIT=")
+            raise InputError(f"{domain.name}: not one image is left to show; raise LIMIT= or take another SPLIT=")
         if (smallest := self.sizes.min()) < crop:
-            raise BadInput(
+            raise InputError(
                 f"{domain.name}: an image of {smallest} pixels on its shorter side cannot show {crop}; "
                 "lower the crop or raise the shorter side with SET="
             )
@@ -104,7 +104,7 @@ class Batches:
         """Batches an epoch."""
         return max(1, round(len(self) / self.batch))
 
-    def plan(self, seed: int, epoch: int) -> Plan:
+    def plan(self, seed: int, epoch: int) -> CropPlan:
         """A training epoch: shuffled, random crops and flips as the domain allows."""
         rng = np.random.default_rng([seed, epoch, self.domain.k])
         index = rng.permutation(len(self))
@@ -117,18 +117,18 @@ class Batches:
             start = np.rint((self.sizes[index] - square) / 2).astype(np.int64)
             offset = start + np.floor(rng.random(start.shape) * slack).astype(np.int64)
         flip = rng.random(len(index)) < 0.5 if self.domain.flip else np.zeros(len(index), bool)
-        return Plan(index, offset[:, 0], offset[:, 1], flip)
+        return CropPlan(index, offset[:, 0], offset[:, 1], flip)
 
-    def centre(self) -> Plan:
+    def centre(self) -> CropPlan:
         """An evaluation pass: in order, centre crops, no flip."""
-        return Plan(np.arange(len(self)), *self._centre.T, np.zeros(len(self), bool))
+        return CropPlan(np.arange(len(self)), *self._centre.T, np.zeros(len(self), bool))
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.show(self._training_plan(seed, epoch), self.steps)
 
-    def _training_plan(self, seed: int, epoch: int) -> Plan:
+    def _training_plan(self, seed: int, epoch: int) -> CropPlan:
         if len(self) < 2:  # batch norm would see one value a channel
-            raise BadInput(f"{self.domain.name}: training needs at least 2 training images; raise LIMIT= or add some")
+            raise InputError(f"{self.domain.name}: training needs at least 2 training images; raise LIMIT= or add some")
         return self.plan(seed, epoch)
 
     def static(self) -> StaticBatches:
@@ -153,18 +153,18 @@ class Batches:
     def evaluate(self, batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.show(self.centre(), -(-len(self) // batch))
 
-    def show(self, plan: Plan, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def show(self, plan: CropPlan, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         for some in plan.parts(steps):
             labels = torch.from_numpy(self.labels[some.index]) if self.labels is not None else torch.empty(0)
             yield self.normalise(self.pixels(some)), labels.to(self.device, non_blocking=True)
 
-    def pixels(self, plan: Plan) -> Tensor:
+    def pixels(self, plan: CropPlan) -> Tensor:
         """(n, crop, crop, 3) uint8 on the device."""
         if self._resident is not None:
             return self._resident.gather(plan)
         return self.slices(plan).to(self.device, non_blocking=True)
 
-    def slices(self, plan: Plan) -> Tensor:
+    def slices(self, plan: CropPlan) -> Tensor:
         """The same on the host; in pinned memory where it goes to a GPU, which then copies while the host goes on."""
         size = self.crop
         pixels = torch.empty(len(plan.index), size, size, 3, dtype=torch.uint8, pin_memory=pins(self.device))
@@ -208,7 +208,7 @@ class _Resident:
             self.flat[self.start[first] : ends[last - 1]] = torch.from_numpy(some)
         self.width, self.size = batches.sizes[:, 1].astype(np.int64), batches.crop
 
-    def places(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def places(self, plan: CropPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each image, (N,): where its crop's first value is, how many values a row has, whether it is flipped."""
         row = 3 * self.width[plan.index]
         return self.start[plan.index] + plan.top * row + 3 * plan.left, row, plan.flip
@@ -220,6 +220,6 @@ class _Resident:
         start = first[:, None, None] + steps[None, :, None] * row[:, None, None] + 3 * column[:, None, :]
         return self.flat[start[..., None] + torch.arange(3, device=self.flat.device)]
 
-    def gather(self, plan: Plan) -> Tensor:
+    def gather(self, plan: CropPlan) -> Tensor:
         there = (torch.from_numpy(np.ascontiguousarray(column)) for column in self.places(plan))
         return self.crops(*(column.to(self.flat.device, non_blocking=True) for column in there))

@@ -18,7 +18,7 @@ from visual_decathlon.datasets.annotations import Split, annotation_path, domain
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import load_bytes, read_bytes, to_rgb
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.file_names import files_below, meant
 from visual_decathlon.datasets.folder import all_images, read_own
 from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
@@ -54,7 +54,7 @@ def check_release(root: Path | None, progress: Progress, own: Sequence[tuple[str
     """Check every domain and split that the release `root` holds annotations of, in table order, then the own domains.
 
     A last row of domain "other" appears only where `root` holds what belongs to no domain. Raises
-    BadInput where `root` is no release at all.
+    InputError where `root` is no release at all.
     """
     rows: list[Row] = []
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -71,7 +71,7 @@ def check_release(root: Path | None, progress: Progress, own: Sequence[tuple[str
 def _check_own(name: str, root: Path, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
     try:
         splits, faults = read_own(name, root), []
-    except BadInput as error:  # its images are looked at all the same: all faults come in one list
+    except InputError as error:  # its images are looked at all the same: all faults come in one list
         splits, faults = all_images(name, root), [str(error)]
     if not splits:
         return [Row(name, "-", faults=faults)]
@@ -102,7 +102,7 @@ def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress
         row = rows[name] = Row(domain.name, name, (domain.counts[position], domain.classes))
         try:
             splits[name] = split = read_split(root, domain, name)
-        except BadInput as error:
+        except InputError as error:
             row.faults.append(str(error))
             continue
         named = sum(bool(title) for title in split.classes)
@@ -140,7 +140,7 @@ def _examine(root: Path, domain: str, files: list[str]) -> list[_Fact | str]:
             image = load_bytes(data, path, domain)
             to_rgb(image, path, domain)
             facts.append((*image.size, image.mode, sha256(data).digest()))
-        except BadInput as error:
+        except InputError as error:
             facts.append(str(error))
     return facts
 
@@ -307,7 +307,7 @@ def _strays(root: Path) -> list[str]:
         try:
             strays = sorted(name for name in os.listdir(root / folder) if name not in fine)
         except OSError as error:
-            raise BadInput(f"{root / folder} cannot be read ({error.strerror}); check its permissions") from None
+            raise InputError(f"{root / folder} cannot be read ({error.strerror}); check its permissions") from None
         if strays:
             notes.append(f"{folder}/ holds {len(strays):,} name(s) that no domain uses (first: {folder}/{strays[0]})")
     return notes

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from visual_decathlon.datasets.errors import BadImage, BadInput, reason
+from visual_decathlon.datasets.errors import BadImage, InputError, reason
 from visual_decathlon.datasets.io import read_plain
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -38,7 +38,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # "Cor
 
 
 def decode(path: Path, domain: str) -> Image.Image:
-    """The image at `path` as 8-bit RGB; BadInput where it is missing, empty, cut off or no image."""
+    """The image at `path` as 8-bit RGB; InputError where it is missing, empty, cut off or no image."""
     return decode_bytes(read_bytes(path, domain), path, domain)
 
 
@@ -48,7 +48,7 @@ def decode_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
 
 
 def read_bytes(path: Path, domain: str) -> bytes:
-    """The bytes of an image file; BadInput where there are none."""
+    """The bytes of an image file; InputError where there are none."""
     try:
         if not path.is_file():  # False for a pipe too, which would block for ever
             state = "is not a plain file" if path.exists() else "is missing"
@@ -56,6 +56,8 @@ def read_bytes(path: Path, domain: str) -> bytes:
                 state = f"is a link to {os.readlink(path)}, which is missing"
             raise BadImage(domain, path, state, "restore or remove the file")
         data = read_plain(path, MAX_BYTES)
+    except BadImage:
+        raise
     except (OSError, ValueError) as error:
         raise BadImage(
             domain, path, f"cannot be read ({reason(error)})", "check the disk and its permissions"
@@ -94,7 +96,7 @@ def _loaded(opened: Callable[[], Image.Image], path: Path, domain: str) -> Image
         raise BadImage(domain, path, what, "restore or remove the file") from None
     except Image.DecompressionBombError:
         raise BadImage(domain, path, f"has more than {MAX_PIXELS:,} pixels", "make it smaller or remove it") from None
-    except BadInput:
+    except InputError:
         raise
     except MemoryError:
         raise BadImage(domain, path, "needs more memory than there is", "make it smaller or remove it") from None

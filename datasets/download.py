@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, BinaryIO
 
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
@@ -75,7 +75,7 @@ def download(
 ) -> list[str]:
     """Fetch and unpack `archives` into `dest`/decathlon-1.0; return the steps left to the user, a line each.
 
-    What is already unpacked is neither fetched nor unpacked again. Raises BadInput, leaving nothing
+    What is already unpacked is neither fetched nor unpacked again. Raises InputError, leaving nothing
     half-written but a `.part` file to go on from, where the network, an archive or the disk fails.
     """
     steps: list[str] = []
@@ -124,7 +124,7 @@ def _sentences(dest: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename or dest
         free = shutil.disk_usage(dest).free if dest.is_dir() else 0
-        raise BadInput(
+        raise InputError(
             f"download: {place} cannot be written or read ({error.strerror or error}); see that {dest} is a folder of "
             f"yours with room ({free / 1e9:,.1f} GB are free), then give the command again"
         ) from None
@@ -150,7 +150,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
         except _Cut as cut:
             if pause is None:
                 have = part.stat().st_size if part.exists() else 0
-                raise BadInput(
+                raise InputError(
                     f"download: {url} failed {len(_PAUSES) + 1} times ({cut}); {have:,} of {archive.bytes:,} bytes are "
                     "here: give the command again to go on from there"
                 ) from None
@@ -176,7 +176,7 @@ def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> N
         if error.code == 416:  # the server has less than we do: begin again
             part.unlink(missing_ok=True)
         elif error.code < 500 and error.code not in (408, 429):
-            raise BadInput(
+            raise InputError(
                 f"download: {url} answers {error.code} {error.reason}; fetch {archive.name} elsewhere and put it into "
                 f"{part.parent}"
             ) from None
@@ -231,8 +231,8 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
         raise _Cut(str(error) or type(error).__name__) from None
 
 
-def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> BadInput:
-    return BadInput(
+def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> InputError:
+    return InputError(
         f"download: {url} has {about}{length:,} bytes, not the {archive.bytes:,} of the official archive; "
         "something on the way answers in the server's place, or its file has changed: fetch the file elsewhere"
     )
@@ -260,7 +260,7 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
     else:
         move(path, path.with_name(path.name + ".wrong"))
         done = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
-    raise BadInput(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
+    raise InputError(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
 
 
 # --- unpacking ----------------------------------------------------------------------------------
@@ -291,20 +291,20 @@ def _locate(folder: Path, piece: str, path: Path) -> Path:
     for i in range(len(parts)):
         if _there(found := folder.joinpath(*parts[i:])):
             return found
-    raise BadInput(f"download: {path} does not hold {piece}; fetch the archive again")
+    raise InputError(f"download: {path} does not hold {piece}; fetch the archive again")
 
 
 def unpack(raw: BinaryIO, folder: Path, path: Path, tick: Callable[[], None]) -> None:
     """Unpack the tar (plain or compressed) read from `raw` into `folder`; an inner <domain>.tar into `folder`/data.
 
     Only plain files and folders that lie inside are written, with this process's own modes and
-    owner. Raises BadInput for a path that climbs out, a link, a device, too many files or bytes, a
+    owner. Raises InputError for a path that climbs out, a link, a device, too many files or bytes, a
     damaged archive; `folder` then holds a part and is the caller's to remove.
     """
     try:
         _extract(raw, folder, _Budget(path), tick, inner=folder / "data")
     except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:  # a header may tell of any size
-        raise BadInput(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
+        raise InputError(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
 
 
 def _extract(raw: IO[bytes], folder: Path, budget: "_Budget", tick: Callable[[], None], inner: Path | None) -> None:
@@ -324,16 +324,16 @@ def _extract(raw: IO[bytes], folder: Path, budget: "_Budget", tick: Callable[[],
                     with open(folder / name, "xb") as file:
                         shutil.copyfileobj(tar.extractfile(member), file, _CHUNK)
             except (FileExistsError, NotADirectoryError):
-                raise BadInput(f"download: {budget.path} names {member.name!r} twice; fetch it again") from None
+                raise InputError(f"download: {budget.path} names {member.name!r} twice; fetch it again") from None
 
 
 def _inside(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
     """The member's path, if it is a plain file or a folder and stays inside."""
     strict = PureWindowsPath(member.name)  # takes both slashes, and drives, for what they are somewhere
     if strict.anchor or ".." in strict.parts or "\0" in member.name:
-        raise BadInput(f"download: {path} holds the path {member.name!r}, which leads outside; {_FOREIGN}")
+        raise InputError(f"download: {path} holds the path {member.name!r}, which leads outside; {_FOREIGN}")
     if not (member.isdir() or (member.isreg() and not member.issparse())):
-        raise BadInput(
+        raise InputError(
             f"download: {path} holds {member.name!r}, a link, device or pipe where files are wanted; {_FOREIGN}"
         )
     return PurePosixPath(member.name)
@@ -349,6 +349,6 @@ class _Budget:
         self.members += 1
         self.bytes += max(0, member.size)
         if self.members > _MAX_MEMBERS or self.bytes > _MAX_BYTES:
-            raise BadInput(
+            raise InputError(
                 f"download: {self.path} unpacks to more than {_MAX_MEMBERS:,} files or {_MAX_BYTES:,} bytes; {_FOREIGN}"
             )

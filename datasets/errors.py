@@ -16,7 +16,7 @@ def reason(error: Exception) -> str:
     return textwrap.shorten(said, 160, placeholder=" …")
 
 
-class BadInput(Exception):
+class InputError(ValueError):
     """Wrong input from outside: one clear sentence naming the file, the domain and the mend.
 
     The command line prints the sentence and exits with 2; nothing else in the suite turns an
@@ -28,7 +28,7 @@ class BadInput(Exception):
         return printable(super().__str__())
 
 
-class BadImage(BadInput):
+class BadImage(InputError):
     """One image file that cannot be taken: where it is, what is wrong with it, and the mend."""
 
     def __init__(self, domain: str, path: Path, what: str, mend: str):
@@ -39,7 +39,7 @@ class BadImage(BadInput):
         return BadImage, (self.domain, self.path, self.what, self.mend)
 
 
-class BadImages(BadInput):
+class BadImages(InputError):
     """All images of a split that cannot be taken: how many, the first of them, and the mend."""
 
     NAMED = 5
@@ -67,7 +67,7 @@ class BadImages(BadInput):
         return printable(f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}")
 
 
-class Unwritable(BadInput):
+class Unwritable(InputError):
     """A place that takes nothing now (full, over quota, read-only, failing): whatever writes there meets it again."""
 
 
@@ -75,18 +75,18 @@ class Faults:
     """What is wrong with several domains, raised together, so that a person can mend all of it at once."""
 
     def __init__(self):
-        self.found: list[BadInput] = []
+        self.found: list[InputError] = []
 
     def kept(self, read: Callable[..., T], *args) -> T | None:
-        """What `read(*args)` returns; None where it raises BadInput, which is kept for later."""
+        """What `read(*args)` returns; None where it raises InputError, which is kept for later."""
         try:
             return read(*args)
-        except BadInput as error:
+        except InputError as error:
             self.found.append(error)
 
     def raise_all(self) -> None:
-        """Raise BadInput with the sentences of all that were kept, if any was."""
+        """Raise InputError with the sentences of all that were kept, if any was."""
         if len(self.found) == 1:
             raise self.found[0]
         if self.found:
-            raise BadInput("; ".join(map(str, self.found)))
+            raise InputError("; ".join(map(str, self.found)))

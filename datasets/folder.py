@@ -13,7 +13,7 @@ import numpy as np
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
 from visual_decathlon.datasets.decode import SUFFIXES
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.own_layout import Layout, Reader
@@ -47,24 +47,26 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
     themselves: then a seeded hash of each file's own name puts a fifth of every class into val, so that adding files
     moves no other. (One may move where a class would else have no image on one side.) Which it is: see `own_layout`.
     Classes are train's folders, sorted; ids run from 1 over train, val and test. `root`/domain.json may give mean,
-    std (RGB, 0..1), flip, crop and splits (false: all folders are classes). Raises BadInput.
+    std (RGB, 0..1), flip, crop and splits (false: all folders are classes). Raises InputError.
     """
     if not fit_name(name):
-        raise BadInput(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
+        raise InputError(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
-        raise BadInput(f"{name} ({root}) is the name of an official domain; choose another for your own images")
+        raise InputError(f"{name} ({root}) is the name of an official domain; choose another for your own images")
     if unknown := [split for split in splits if split not in SPLITS]:
-        raise BadInput(f"{name}: {root} has no split {unknown[0]!r}; choose one of {', '.join(SPLITS)}")
+        raise InputError(f"{name}: {root} has no split {unknown[0]!r}; choose one of {', '.join(SPLITS)}")
     left = LeftOut()
     try:
         if not root.is_dir():
-            raise BadInput(
+            raise InputError(
                 f"{name}: {root} is no folder; give the one that holds train/ and val/, or the class folders"
             )
         look = _look(name, root)
         layout, found = _found(name, root, look.splits, left)
     except OSError as error:
-        raise BadInput(f"{name}: {error.filename or root} cannot be read ({error.strerror}); see its rights") from None
+        raise InputError(
+            f"{name}: {error.filename or root} cannot be read ({error.strerror}); see its rights"
+        ) from None
     classes = _classes(name, root, layout, found, left)
     domain = Domain(
         name=name,
@@ -105,7 +107,7 @@ def _split(
         folder = layout.splits.get(split, split)
         mend = f"put them into {folder}/<class>/, or take another SPLIT="
         what = f"{domain.name}: {root} holds no images for {split} in class folders; {mend}"
-        raise BadInput("; ".join((what, *notes)))
+        raise InputError("; ".join((what, *notes)))
     first = 1 + sum(domain.counts[: SPLITS.index(split)])
     index = {title: label for label, title in enumerate(classes)}
     rows = [(file, index[title]) for title, files in sorted(found[split].items()) for file in files]
@@ -140,7 +142,7 @@ def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, 
     train = layout.splits["train"]
     titles = folders.look(train, LeftOut())[0]
     if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
-        raise BadInput(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
+        raise InputError(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
     return layout, found
 
 
@@ -159,7 +161,7 @@ def _class_files(folders: ImageFolders, below: str, left: LeftOut) -> dict[str, 
 
 
 def _refuse_two_labels(name: str, folders: ImageFolders, splits: list[dict[str, list[str]]]) -> None:
-    """Raise BadInput where a link leads from one class's folder to another's: the same images would have two labels."""
+    """Raise InputError where a link leads into another class's folder: the same images would have two labels."""
     seen: dict[
         str, tuple[str, str]
     ] = {}  # where a folder really lies -> the first class that has it, and by which path
@@ -172,7 +174,7 @@ def _refuse_two_labels(name: str, folders: ImageFolders, splits: list[dict[str, 
             continue
         linked, lent = (folder, first) if folders.link_in(folder) else (first, folder)
         link = folders.root / folders.link_in(linked)
-        raise BadInput(
+        raise InputError(
             f"{name}: {link} is a link to {os.path.realpath(link)}, so that the images of {folders.root / lent} would "
             f"have two labels, {other!r} and {title!r}; remove the link"
         )
@@ -199,7 +201,7 @@ def _classes(name: str, root: Path, layout: Layout, found: _Found, left: LeftOut
     train = root / layout.splits.get("train", layout.base)
     if len(classes) < 2:
         aside = f"; left out: {left}" if str(left) else ""
-        raise BadInput(
+        raise InputError(
             f"{name}: {train} holds images of {len(classes)} class(es) to train on{aside}; "
             f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, two at least"
         )
@@ -209,7 +211,7 @@ def _classes(name: str, root: Path, layout: Layout, found: _Found, left: LeftOut
         for title in sorted(set(by_class) - set(classes))
     ]
     if lacking:
-        raise BadInput(f"{name}: {_some(root, lacking)} is a class that train lacks; add it to {train} or remove it")
+        raise InputError(f"{name}: {_some(root, lacking)} is a class that train lacks; add it to {train} or remove it")
     return classes
 
 
@@ -225,7 +227,7 @@ def _look(name: str, root: Path) -> _Look:
     try:
         return msgspec.json.decode(read_plain(path, most=2**20).removeprefix(BOM_UTF8), type=_Look)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(
+        raise InputError(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '
             '"crop": true, "splits": true} with mean and std in 0..1, or remove the file'
         ) from None

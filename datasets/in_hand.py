@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from visual_decathlon.datasets.decode import MAX_BYTES, decode, decode_bytes, decode_image, resized
-from visual_decathlon.datasets.errors import BadImage, BadInput, reason
+from visual_decathlon.datasets.errors import BadImage, InputError, reason
 
 InHand: TypeAlias = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 """One image. See `rgb`."""
@@ -58,7 +58,7 @@ def rgb(image: InHand, name: str, domain: str) -> Image.Image:
     its beginning where it can go there. A PIL image may have any mode that a file may have. An array or a tensor is
     (H, W), (H, W, C) or (C, H, W), with 1, 3 or 4 channels, RGB, of which the fourth, alpha, is dropped; where both
     ends fit, a tensor has its channels first and an array last. Its values are whole numbers 0 to 255, uint16 0 to
-    65,535, or floats 0 to 1, rounded to 8 bits as in a file. Raises BadInput.
+    65,535, or floats 0 to 1, rounded to 8 bits as in a file. Raises InputError.
     """
     if isinstance(image, str | os.PathLike):
         return decode(Path(image), domain)
@@ -75,7 +75,7 @@ def rgb(image: InHand, name: str, domain: str) -> Image.Image:
         values = image
     else:
         what = "give a path, an open file, a PIL image, an array or a tensor"
-        raise BadInput(f"{domain}: {name} is a {type(image).__name__}; {what}")
+        raise InputError(f"{domain}: {name} is a {type(image).__name__}; {what}")
     grey = _eight_bits(_channels_last(values, isinstance(image, Tensor), name, domain), name, domain)
     return decode_image(Image.fromarray(grey), Path(name), domain)
 
@@ -107,7 +107,7 @@ def _channels_last(values: np.ndarray, tensor: bool, name: str, domain: str) -> 
         values = np.moveaxis(values, ends[0], 2)
         return values[..., 0] if values.shape[2] == 1 else values
     kind = "a tensor" if tensor else "an array"
-    raise BadInput(f"{domain}: {name} is {kind} of shape {values.shape}; give (H, W, 3), (3, H, W) or (H, W)")
+    raise InputError(f"{domain}: {name} is {kind} of shape {values.shape}; give (H, W, 3), (3, H, W) or (H, W)")
 
 
 def _eight_bits(values: np.ndarray, name: str, domain: str) -> np.ndarray:
@@ -116,8 +116,8 @@ def _eight_bits(values: np.ndarray, name: str, domain: str) -> np.ndarray:
     elif values.dtype.kind == "f":
         values = np.rint(values.astype(np.float64) * 255)
     elif values.dtype.kind not in "iu":
-        raise BadInput(f"{domain}: {name} holds {values.dtype}; give uint8 from 0 to 255 or floats from 0 to 1")
+        raise InputError(f"{domain}: {name} holds {values.dtype}; give uint8 from 0 to 255 or floats from 0 to 1")
     if not (values.min() >= 0 and values.max() <= 255):  # NaN is neither
         what = "floats outside of 0 to 1" if values.dtype.kind == "f" else "numbers outside of 0 to 255"
-        raise BadInput(f"{domain}: {name} holds {what}; give the image itself, not normalised")
+        raise InputError(f"{domain}: {name} holds {what}; give the image itself, not normalised")
     return np.ascontiguousarray(values, np.uint8)

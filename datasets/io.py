@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from visual_decathlon.datasets.errors import BadInput, Unwritable
+from visual_decathlon.datasets.errors import InputError, Unwritable
 
 LEFT = 24 * 3600  # s without a change: then what a command elsewhere was writing is taken for left behind
 _FEW = 64  # files synced one by one; more cost minutes (a commit of the journal each), and the whole disk is synced
@@ -32,7 +32,7 @@ _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 def write_bytes(content: Any, path: Path, named: str = "RESULTS") -> Path:
     """Write one file, whole and durable or not at all; `content` is bytes or any buffer, or a list of these.
 
-    `named` is the variable that names the place. Raises BadInput where it cannot be written.
+    `named` is the variable that names the place. Raises InputError where it cannot be written.
     """
     return write_all({path: content}, named)[0]
 
@@ -40,7 +40,7 @@ def write_bytes(content: Any, path: Path, named: str = "RESULTS") -> Path:
 def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path]:
     """Write files that belong together, or none: all under other names first; None removes a file of before.
 
-    Returns those that were written. Raises BadInput as `write_bytes`.
+    Returns those that were written. Raises InputError as `write_bytes`.
     """
     written = {path: temporary_name(path) for path, content in contents.items() if content is not None}
     path = Path()
@@ -72,10 +72,10 @@ def _fill(path: Path, content: Any) -> None:
         file.writelines(content if isinstance(content, list) else [content])
 
 
-def _unwritten(path: Path, error: OSError, named: str) -> BadInput:
+def _unwritten(path: Path, error: OSError, named: str) -> InputError:
     kind = Unwritable
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):  # in the way of this one alone
-        kind = BadInput
+        kind = InputError
     reason, mend = error.strerror or str(error), "see its rights"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "free some space"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visual_decathlon.datasets.catalogue import SPLITS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
 
 _NAMES = {
@@ -62,7 +62,7 @@ def _words(folder: str) -> list[str]:
 
 
 class Reader:
-    """Finds the layout of the domain `name` below `root`. All methods raise BadInput and OSError."""
+    """Finds the layout of the domain `name` below `root`. All methods raise InputError and OSError."""
 
     def __init__(self, name: str, root: Path, folders: ImageFolders):
         self.name, self.root, self.folders = name, root, folders
@@ -151,9 +151,9 @@ class Reader:
             self._inner[folder] = [inner for inner in found if self.folders.has_images(inner)]
         return self._inner[folder]
 
-    def _bad(self, folders: list[str], what: str, mend: str) -> BadInput:
+    def _bad(self, folders: list[str], what: str, mend: str) -> InputError:
         shown = " and ".join(f"{folder}/" for folder in folders[:10])
         shown += f" and {len(folders) - 10:,} more" if len(folders) > 10 else ""
-        return BadInput(
+        return InputError(
             f"{self.name}: {self.root} holds {shown}, which {what}; {mend}; {_CLASSES} {self.root}/domain.json"
         )

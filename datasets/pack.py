@@ -24,7 +24,7 @@ import pyarrow as pa
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import decode_bytes, resized
-from visual_decathlon.datasets.errors import BadImage, BadImages, BadInput
+from visual_decathlon.datasets.errors import BadImage, BadImages, InputError
 from visual_decathlon.datasets.io import (
     check_plain,
     clear,
@@ -127,7 +127,7 @@ def pack(
 
     `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images
     done, and never where the pack is there already; `checking` while files are looked at for changes.
-    A damaged pack is built anew. Raises BadImages naming the images that do not decode, BadInput for a
+    A damaged pack is built anew. Raises BadImages naming the images that do not decode, InputError for a
     full or read-only disk.
     """
     stem = f"{split.domain.name}-{split.name}-{shorter}"
@@ -151,7 +151,7 @@ def pack(
         move(building, target)
     except OSError as error:
         if target is None or _whole(target) is None:  # else another process has finished the same pack
-            raise BadInput(
+            raise InputError(
                 f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
                 "free some space or name another folder with CACHE="
             ) from None
@@ -180,7 +180,7 @@ def _find(split: Split, folder: Path, stem: str, place: str, checking: Counted) 
         contents[changed], now[changed] = hashes(
             split.root, [split.files[i] for i in changed], split.domain.name, checking
         )
-    except BadInput:
+    except InputError:
         return None  # decoding names every such file
     there = _whole(folder / f"{stem}-{_key(split, manifest(split, contents))}")
     if there is not None and (len(changed) or not (there.folder / place).is_file()):
@@ -201,7 +201,7 @@ def _renew(path: Path, marks: np.ndarray) -> None:
     """Put new stamps in place of old ones. Where that cannot be, the files are only read again the next time."""
     content = io.BytesIO()
     np.save(content, marks)
-    with contextlib.suppress(BadInput):
+    with contextlib.suppress(InputError):
         write_bytes(content.getvalue(), path)
 
 

@@ -58,7 +58,7 @@ def read_stamped(path: Path, domain: str) -> tuple[bytes, Stamp]:
     """The bytes of a file, and the stamp that stands for them; NONE where a change could go unseen.
 
     That is so where the file changed while it was read, or so shortly before that another change would fall into
-    the same tick of the file system's clock. Raises BadInput as `read_bytes`.
+    the same tick of the file system's clock. Raises InputError as `read_bytes`.
     """
     before, now = stamp(path), time.time_ns()
     data = read_bytes(path, domain)
@@ -69,7 +69,7 @@ def read_stamped(path: Path, domain: str) -> tuple[bytes, Stamp]:
 def hashes(
     root: Path, files: Sequence[str], domain: str, counted: Counted = lambda done, of: None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 32) uint8 sha256 of each file's content, (N, 4) stamps. Raises BadInput where one cannot be read."""
+    """(N, 32) uint8 sha256 of each file's content, (N, 4) stamps. Raises InputError where one cannot be read."""
 
     def one(name: str) -> tuple[bytes, Stamp]:
         data, mark = read_stamped(root / name, domain)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.low_rank import Scaled, above_zero
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
@@ -43,9 +43,9 @@ class AdaLora(Scaled):
         super().__post_init__()
         above_zero(self, "target", "interval")
         if self.target > self.rank:
-            raise BadInput(f"adalora(rank={self.rank}, target={self.target}): target must be at most rank")
+            raise InputError(f"adalora(rank={self.rank}, target={self.target}): target must be at most rank")
         if self.gamma < 0:
-            raise BadInput(f"adalora(gamma={self.gamma!r}): gamma must be 0 or more")
+            raise InputError(f"adalora(gamma={self.gamma!r}): gamma must be 0 or more")
 
     def place(self, source, classes):
         from torch import nn
@@ -62,7 +62,7 @@ class AdaLora(Scaled):
         return SVDConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
-        return self.rank_at(conv) * (conv.cout + conv.fan + 1)
+        return self.rank_at(conv) * (conv.cout + conv.fan_in + 1)
 
     def loss(self, network, x, y, criterion):
         from visual_decathlon.methods.layers.adalora import penalty, svd_convs

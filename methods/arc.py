@@ -30,7 +30,7 @@ class ARC(Ranked):
 
     rank: int = 32
 
-    def why_not(self, conv):
+    def skip_reason(self, conv):
         return grouped(conv)
 
     def largest_rank(self, conv):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -37,7 +37,7 @@ class Chapter(PerConv):
         paths = list(dict.fromkeys(block.rpartition(".")[0] for block in shapes.blocks))
         if not self.stages or not all(-len(paths) <= stage < len(paths) for stage in self.stages):
             have = f"stages 0 to {len(paths) - 1}" if paths else "no stages"
-            raise BadInput(f"chapter(stages={self.stages}): this backbone has {have}; name some of those")
+            raise InputError(f"chapter(stages={self.stages}): this backbone has {have}; name some of those")
         return {paths[stage] for stage in self.stages}
 
     def check(self, shapes: Shapes) -> None:
@@ -53,7 +53,7 @@ class Chapter(PerConv):
         return Copy(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
-        return conv.cout * conv.fan
+        return conv.cout * conv.fan_in
 
     def groups(self, network, decay, images):
         from visual_decathlon.methods.layers.chapter import SCALE, Copy

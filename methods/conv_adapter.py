@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
@@ -32,15 +32,15 @@ class ConvAdapter(PerConv):
 
     def __post_init__(self):
         if self.reduction < 1:
-            raise BadInput(f"conv_adapter(reduction={self.reduction}): the reduction must be 1 or more")
+            raise InputError(f"conv_adapter(reduction={self.reduction}): the reduction must be 1 or more")
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         return f"{conv.cin} channels do not divide by {self.reduction}" if conv.cin % self.reduction else ""
 
     def layer(self, conv):
-        from visual_decathlon.methods.layers.conv_adapter import NarrowBeside
+        from visual_decathlon.methods.layers.conv_adapter import ConvAdapterConv
 
-        return NarrowBeside(conv, self.reduction)
+        return ConvAdapterConv(conv, self.reduction)
 
     def new_floats(self, conv: ConvShape) -> int:
         width = conv.cin // self.reduction

@@ -27,7 +27,7 @@ class DAN(PerConv):
     mergeable = True
     lr = 0.1
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         return grouped(conv)
 
     def layer(self, conv):

@@ -36,4 +36,4 @@ class Dora(Scaled):
         return DoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
-        return self.rank_at(conv) * (conv.fan + conv.cout) + conv.cout
+        return self.rank_at(conv) * (conv.fan_in + conv.cout) + conv.cout

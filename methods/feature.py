@@ -23,7 +23,7 @@ class Feature(Method):
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
     lr = 0.1
-    views = 8
+    cached_views = 8
 
     def place(self, source, classes):
         from visual_decathlon.methods.layers.network import new_head, share

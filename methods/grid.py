@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.residual_adapters import no_side
@@ -38,9 +38,9 @@ class Grid(PerConv):
 
     def __post_init__(self):
         if self.group_count < 1:
-            raise BadInput(f"adapter(group_count={self.group_count}): group_count must be 1 or more")
+            raise InputError(f"adapter(group_count={self.group_count}): group_count must be 1 or more")
         if self.group_count != 2 and self.conv != "group":
-            raise BadInput(f"adapter(group_count={self.group_count}) says nothing without groups; add conv='group'")
+            raise InputError(f"adapter(group_count={self.group_count}) says nothing without groups; add conv='group'")
 
     def _reads(self, conv: ConvShape) -> int:
         """Channels that A reads."""
@@ -56,7 +56,7 @@ class Grid(PerConv):
     def _groups(self) -> int:
         return self.group_count if self.conv == "group" else 1
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         reads = self._reads(conv)
         if self.arrangement == "parallel" and (why := no_side(conv)):
             return why
@@ -71,12 +71,12 @@ class Grid(PerConv):
         return ""
 
     def layer(self, conv):
-        from visual_decathlon.methods.layers.grid import Behind, BesideMixed, Mix
+        from visual_decathlon.methods.layers.grid import GridParallel, GridSerial, Mix
 
         shape = ConvShape.of(conv)
         learned = self.scale == "learned"
         mix = Mix(conv.weight, self._reads(shape), conv.out_channels, self._copies(shape), self._groups, learned)
-        return (BesideMixed if self.arrangement == "parallel" else Behind)(conv, mix)
+        return (GridParallel if self.arrangement == "parallel" else GridSerial)(conv, mix)
 
     def new_floats(self, conv: ConvShape) -> int:
         return self._reads(conv) * conv.cout // self._copies(conv) // self._groups + (self.scale == "learned")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isqrt, prod
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.low_rank import Scaled
 from visual_decathlon.methods.per_conv import Ranked
 from visual_decathlon.methods.registry import register
@@ -38,7 +38,7 @@ class LoHa(Scaled):
         return LoHaConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
-        return 2 * self.rank_at(conv) * (conv.fan + conv.cout)
+        return 2 * self.rank_at(conv) * (conv.fan_in + conv.cout)
 
 
 def two_factors(channels: int, factor: int) -> tuple[int, int]:
@@ -79,7 +79,7 @@ class LoKr(Scaled):
     def __post_init__(self):
         super().__post_init__()
         if self.factor < 1 and self.factor != -1:
-            raise BadInput(f"lokr(factor={self.factor}): factor must be 1 or more, or -1 for an even split")
+            raise InputError(f"lokr(factor={self.factor}): factor must be 1 or more, or -1 for an even split")
 
     def _split(self, conv: ConvShape) -> tuple[int, int, int, int]:
         return *two_factors(conv.cout, self.factor), *two_factors(conv.cin // conv.groups, self.factor)
@@ -124,7 +124,7 @@ class HiRA(Ranked):
     rank: int = 8
 
     def largest_rank(self, conv: ConvShape) -> int:
-        return min(conv.cout, conv.fan)
+        return min(conv.cout, conv.fan_in)
 
     def layer(self, conv):
         from visual_decathlon.methods.layers.hadamard import HiRAConv
@@ -132,4 +132,4 @@ class HiRA(Ranked):
         return HiRAConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
-        return self.rank_at(conv) * (conv.fan + conv.cout)
+        return self.rank_at(conv) * (conv.fan_in + conv.cout)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -30,14 +30,14 @@ class Houlsby(Method):
 
     def __post_init__(self):
         if self.bottleneck < 1:
-            raise BadInput(f"houlsby(bottleneck={self.bottleneck}): the bottleneck must be 1 or more")
+            raise InputError(f"houlsby(bottleneck={self.bottleneck}): the bottleneck must be 1 or more")
 
     def check(self, shapes: Shapes) -> None:
         if not shapes.blocks:
-            raise BadInput("houlsby stands in residual blocks and this backbone has none; take par_adapter")
+            raise InputError("houlsby stands in residual blocks and this backbone has none; take par_adapter")
         widest = max((n.channels for n in shapes.norms), default=self.bottleneck)
         if self.bottleneck > widest:
-            raise BadInput(
+            raise InputError(
                 f"houlsby(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest layer has {widest} "
                 "channels; lower it"
             )

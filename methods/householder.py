@@ -31,7 +31,7 @@ class Householder(Ranked):
     rank: int = 1
 
     def largest_rank(self, conv):
-        return min(conv.cout, conv.fan)
+        return min(conv.cout, conv.fan_in)
 
     def layer(self, conv):
         from visual_decathlon.methods.layers.householder import HouseholderConv
@@ -41,4 +41,4 @@ class Householder(Ranked):
     def new_floats(self, conv):
         cin = conv.cin // conv.groups
         diagonals = prod(conv.kernel) * min(conv.cout, cin)
-        return conv.cout + cin + diagonals + self.rank_at(conv) * (conv.cout + conv.fan)
+        return conv.cout + cin + diagonals + self.rank_at(conv) * (conv.cout + conv.fan_in)

@@ -24,12 +24,12 @@ class FinetuneAll(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
-    source = "series"
+    backbone_structure = "series"
     lr = 0.1
-    joint = True
-    alone = False
+    has_joint_stage = True
+    trains_per_domain = False
 
-    def together(self, source, classes):
+    def build_joint(self, source, classes):
         from visual_decathlon.methods.layers.joint import Together
 
         return Together(source, classes)
@@ -64,27 +64,27 @@ class DomPred(Method):
     fidelity = "reproduction"
     paper = "Rebuffi 2017, arXiv 1705.08045"
     mergeable = True
-    source = "series"
+    backbone_structure = "series"
     lr = 0.1
-    joint = True
+    has_joint_stage = True
 
-    def together(self, source, classes):
-        from visual_decathlon.methods.layers.joint import Judge
+    def build_joint(self, source, classes):
+        from visual_decathlon.methods.layers.joint import DomainClassifier
 
-        return Judge(judge_widths(_stem(source)), len(classes))
+        return DomainClassifier(judge_widths(_stem(source)), len(classes))
 
     def place(self, source, classes):
         return ResAdapter().place(source, classes)
 
-    def served(self, network, together, index, mean, std, size):
-        from visual_decathlon.methods.layers.joint import Judged
+    def inference_module(self, network, together, index, mean, std, size):
+        from visual_decathlon.methods.layers.joint import DomainRoutedNetwork
 
-        return Judged(network, together, index, mean, std, size)
+        return DomainRoutedNetwork(network, together, index, mean, std, size)
 
     def floats(self, shapes: Shapes) -> int:
         return ResAdapter().floats(shapes)
 
-    def once(self, shapes: Shapes) -> int:
+    def shared_params(self, shapes: Shapes) -> int:
         """The judge of ten domains: convolutions, batch norms, head."""
         widths = judge_widths(shapes.convs[0].cout)
         convs = sum(9 * cin * cout for cin, cout in zip((3, *widths), widths))

@@ -18,4 +18,4 @@ class ResAdapterLarge(ResAdapter):
 
     name = "res_adapter_large"
     label = "Res. adapt. (large)"
-    widen: ClassVar[float] = 2.375
+    width_multiplier: ClassVar[float] = 2.375

@@ -7,17 +7,17 @@ with r the columns of U that were asked for, the same at a convolution that allo
 from dataclasses import dataclass
 from math import prod
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 def above_zero(method, *options: str) -> None:
-    """Raises BadInput for the first of these options that is 0 or less."""
+    """Raises InputError for the first of these options that is 0 or less."""
     for option in options:
         if getattr(method, option) <= 0:
-            raise BadInput(f"{method.name}({option}={getattr(method, option)!r}): {option} must be above 0")
+            raise InputError(f"{method.name}({option}={getattr(method, option)!r}): {option} must be above 0")
 
 
 class Scaled(Ranked):
@@ -34,7 +34,7 @@ class Scaled(Ranked):
         return self.alpha / self.rank
 
     def largest_rank(self, conv: ConvShape) -> int:
-        return min(conv.cout, conv.fan)
+        return min(conv.cout, conv.fan_in)
 
 
 @register
@@ -64,7 +64,7 @@ class Lora(Scaled):
         return LoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
-        return self.rank_at(conv) * (conv.fan + conv.cout)
+        return self.rank_at(conv) * (conv.fan_in + conv.cout)
 
 
 @register
@@ -122,7 +122,7 @@ class _Tucker(PerConv):
         r1, r2 = map(max, zip(*map(self.ranks_at, self.adapted(shapes)), strict=True))
         for option, largest in (("r1", r1), ("r2", r2)):
             if largest < getattr(self, option):
-                raise BadInput(
+                raise InputError(
                     f"{self.name}({option}={getattr(self, option)}): the rank is larger than every convolution's "
                     f"channels (the largest allows {largest}); lower it"
                 )
@@ -195,7 +195,7 @@ class LoraTKDCP(_Tucker):
         super().check(shapes)
         largest = max(map(self.largest_rank, self.adapted(shapes)))
         if largest < self.rank:
-            raise BadInput(
+            raise InputError(
                 f"{self.name}(rank={self.rank}): the rank is larger than every core "
                 f"(the largest allows {largest}); lower it, or raise r1 and r2"
             )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -35,9 +35,9 @@ class LwF(Method):
 
     def __post_init__(self):
         if self.weight < 0:
-            raise BadInput(f"lwf(weight={self.weight}): the weight of the old answers must be 0 or more")
+            raise InputError(f"lwf(weight={self.weight}): the weight of the old answers must be 0 or more")
         if self.temperature <= 0:
-            raise BadInput(f"lwf(temperature={self.temperature}): the temperature must be above 0")
+            raise InputError(f"lwf(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
         from visual_decathlon.methods.layers.network import new_head, own, share

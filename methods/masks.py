@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
@@ -48,7 +48,7 @@ class Piggyback(Masks):
         return 0
 
     def new_bits(self, conv: ConvShape) -> int:
-        return conv.cout * conv.fan
+        return conv.cout * conv.fan_in
 
 
 @register
@@ -76,11 +76,11 @@ class BA2(Masks):
 
     def __post_init__(self):
         if not 0 < self.budget <= 1:
-            raise BadInput(f"ba2(budget={self.budget}): the budget is a part of the channels, above 0 and up to 1")
+            raise InputError(f"ba2(budget={self.budget}): the budget is a part of the channels, above 0 and up to 1")
         if self.weight < 0:
-            raise BadInput(f"ba2(weight={self.weight}): the weight of the budget must be 0 or more")
+            raise InputError(f"ba2(weight={self.weight}): the weight of the budget must be 0 or more")
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         if conv.groups == conv.cin > 1:
             return "each filter reads one channel alone, and batch norm takes the switch of that one out again"
         return ""

@@ -28,16 +28,20 @@ class Method:
     fidelity: ClassVar[Literal["reproduction", "adaptation", "ours"]]
     paper: ClassVar[str]
     mergeable: ClassVar[bool]  # at inference it is the bare backbone's graph with other weights
-    source: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
+    backbone_structure: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
-    views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for so many crops of each image
-    joint: ClassVar[bool] = False  # `together` is trained once over all domains of a run
-    alone: ClassVar[bool] = True  # and then each domain by itself; False: its network is a part of that training
+    cached_views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for so many crops of each image
+    has_joint_stage: ClassVar[bool] = False  # `together` is trained once over all domains of a run
+    trains_per_domain: ClassVar[bool] = (
+        True  # and then each domain by itself; False: its network is a part of that training
+    )
     compiles: ClassVar[bool] = True  # its loss calls the network's body, which torch.compile can trace
     captured: ClassVar[bool] = True  # its loss reads no value on the host: a CUDA graph can replay it
     needs_head: ClassVar[bool] = False  # it reads the answers of the head that the backbone was pretrained with
-    widen: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
-    bound: ClassVar[float] = 0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
+    width_multiplier: ClassVar[float] = 1.0  # its backbone is so many times as wide as the profile's
+    start_tolerance: ClassVar[float] = (
+        0.0  # of a start that is `near`: largest deviation of a feature, of the largest one
+    )
 
     @property
     def start(self) -> Literal["identity", "near", "other"]:
@@ -71,11 +75,11 @@ class Method:
         """Stored bits beside those floats (binary masks)."""
         return 0
 
-    def once(self, shapes: Shapes) -> int:
+    def shared_params(self, shapes: Shapes) -> int:
         """Floats stored once for all domains beside the backbone."""
         return 0
 
-    def together(self, source: "Network", classes: dict[str, int]) -> "nn.Module":
+    def build_joint(self, source: "Network", classes: dict[str, int]) -> "nn.Module":
         """Of a joint method: the module that is trained over all domains, name -> number of classes, in order.
 
         Where `alone` is False it has `networks`, one a domain, and takes (name, x); else it judges
@@ -83,7 +87,7 @@ class Method:
         """
         raise NotImplementedError
 
-    def served(
+    def inference_module(
         self, network: "nn.Module", together: "nn.Module", index: int, mean: tuple, std: tuple, size: int
     ) -> "nn.Module":
         """Of a joint method: what is evaluated, for the domain of this index, x normalised by its mean and std."""
@@ -97,18 +101,18 @@ class Method:
         logits = network(x)
         return criterion(logits, y), logits
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         """Why this convolution is left as it is, such as "3 channels make no two groups"; "" where it is adapted."""
         return ""
 
     def check(self, shapes: Shapes) -> None:
-        """Raises BadInput where its options do not fit this backbone: asked before anything is trained."""
+        """Raises InputError where its options do not fit this backbone: asked before anything is trained."""
 
     def adapted(self, shapes: Shapes) -> list[ConvShape]:
         """The convolutions that it adapts, in order."""
-        return [c for c in shapes.convs if not self.why_not(c)]
+        return [c for c in shapes.convs if not self.skip_reason(c)]
 
-    def refusal(self, network: str) -> str:
+    def unsupported_reason(self, network: str) -> str:
         """Why it cannot run on the backbone of this name, in one sentence; "" where it can."""
         return ""
 
@@ -142,7 +146,7 @@ class Method:
         the plain network's where `shapes` are a wider one's.
         """
         own = self.floats(shapes) + self.bits(shapes) / 32
-        return (shapes.base + self.once(shapes) + 9 * own) / (base or shapes.base)
+        return (shapes.base + self.shared_params(shapes) + 9 * own) / (base or shapes.base)
 
     def _string(self, fields) -> str:
         options = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -35,16 +35,16 @@ class OFT(PerConv):
 
     def __post_init__(self):
         if self.block < 2:
-            raise BadInput(f"oft(block={self.block}): a block of one turns nothing; block must be 2 or more")
+            raise InputError(f"oft(block={self.block}): a block of one turns nothing; block must be 2 or more")
 
     def _size(self, conv: ConvShape) -> int:
-        return conv.cout // conv.groups if self.side == "left" else conv.fan
+        return conv.cout // conv.groups if self.side == "left" else conv.fan_in
 
     def block_at(self, conv: ConvShape) -> int:
         size = self._size(conv)
         return max(b for b in range(1, min(self.block, size) + 1) if size % b == 0)
 
-    def why_not(self, conv):
+    def skip_reason(self, conv):
         what = "filters of a group" if self.side == "left" else "columns"
         if self.block_at(conv) == 1:
             return f"its {self._size(conv)} {what} make no equal blocks of 2 to {self.block}"
@@ -54,7 +54,7 @@ class OFT(PerConv):
         super().check(shapes)
         largest = max(map(self._size, shapes.convs))
         if largest < self.block:
-            raise BadInput(
+            raise InputError(
                 f"{self.spec}: a block of {self.block} is larger than every matrix of this backbone "
                 f"(the largest has {largest} {'rows' if self.side == 'left' else 'columns'}); lower it"
             )
@@ -65,7 +65,7 @@ class OFT(PerConv):
         return OFTConv(conv, self.block_at(ConvShape.of(conv)), self.side)
 
     def new_floats(self, conv):
-        turned = conv.cout if self.side == "left" else conv.fan
+        turned = conv.cout if self.side == "left" else conv.fan_in
         return turned * (self.block_at(conv) - 1) // 2
 
 
@@ -94,22 +94,22 @@ class BOFT(PerConv):
 
     def __post_init__(self):
         if self.block < 2 or self.block % 2:
-            raise BadInput(f"boft(block={self.block}): a butterfly pairs half blocks; block must be even, 2 or more")
+            raise InputError(f"boft(block={self.block}): a butterfly pairs half blocks; block must be even, 2 or more")
         if self.factors < 1:
-            raise BadInput(f"boft(factors={self.factors}): factors must be 1 or more")
+            raise InputError(f"boft(factors={self.factors}): factors must be 1 or more")
 
-    def why_not(self, conv):
-        return f"its {conv.fan} columns make no blocks of {self.block}" if conv.fan % self.block else ""
+    def skip_reason(self, conv):
+        return f"its {conv.fan_in} columns make no blocks of {self.block}" if conv.fan_in % self.block else ""
 
     def factors_at(self, conv: ConvShape) -> int:
-        blocks = conv.fan // self.block
+        blocks = conv.fan_in // self.block
         return min(self.factors, (blocks & -blocks).bit_length())  # 1 + how often 2 divides the blocks
 
     def check(self, shapes: Shapes) -> None:
         super().check(shapes)
         most = max(map(self.factors_at, self.adapted(shapes)))
         if most < self.factors:
-            raise BadInput(
+            raise InputError(
                 f"{self.full_spec}: no convolution of this backbone has the columns for {self.factors} butterflies "
                 f"of blocks of {self.block} (one has them for {most}); lower factors or block"
             )
@@ -120,7 +120,7 @@ class BOFT(PerConv):
         return BOFTConv(conv, self.block, self.factors_at(ConvShape.of(conv)))
 
     def new_floats(self, conv):
-        return self.factors_at(conv) * conv.fan * (self.block - 1) // 2
+        return self.factors_at(conv) * conv.fan_in * (self.block - 1) // 2
 
 
 @register
@@ -148,11 +148,11 @@ class HRA(Ranked):
     def start(self):
         return "other" if self.rank % 2 else "identity"
 
-    def why_not(self, conv):
-        return "its filters have one weight each, which a reflection can only negate" if conv.fan == 1 else ""
+    def skip_reason(self, conv):
+        return "its filters have one weight each, which a reflection can only negate" if conv.fan_in == 1 else ""
 
     def largest_rank(self, conv):
-        return conv.fan - (conv.fan - self.rank) % 2  # clipped, an even rank stays even
+        return conv.fan_in - (conv.fan_in - self.rank) % 2  # clipped, an even rank stays even
 
     def layer(self, conv):
         from visual_decathlon.methods.layers.orthogonal import HRAConv
@@ -160,4 +160,4 @@ class HRA(Ranked):
         return HRAConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv):
-        return self.rank_at(conv) * conv.fan
+        return self.rank_at(conv) * conv.fan_in

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -31,7 +31,7 @@ class PadPrompt(Method):
 
     def __post_init__(self):
         if self.width < 4 or self.width % 4:
-            raise BadInput(
+            raise InputError(
                 f"pad_prompt(width={self.width}): width must be 4, 8, 12 or so, "
                 "that networks which halve their input three times can halve the image with its border"
             )
@@ -42,7 +42,7 @@ class PadPrompt(Method):
 
     def check(self, shapes: Shapes) -> None:
         if self.width > shapes.size:
-            raise BadInput(
+            raise InputError(
                 f"pad_prompt(width={self.width}): the border is wider than the image of {shapes.size} pixels; lower it"
             )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import dropwhile
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -38,15 +38,19 @@ class Partial(Method):
     last: int = 1
     views: int = 0
 
+    @property
+    def cached_views(self):
+        return self.views
+
     def __post_init__(self):
         if self.views < 0:
-            raise BadInput(f"partial(views={self.views}): views must be 0 or more")
+            raise InputError(f"partial(views={self.views}): views must be 0 or more")
         if self.last < 1:
-            raise BadInput(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
+            raise InputError(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
     def check(self, shapes: Shapes) -> None:
         if self.last > len(shapes.blocks):
-            raise BadInput(
+            raise InputError(
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "
                 "lower last, or use finetune for all weights"
             )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
@@ -18,7 +18,7 @@ def grouped(conv: ConvShape) -> str:
 
 
 class PerConv(Method):
-    """An adapter at every convolution that `why_not` lets through; batch norm affine and statistics per domain."""
+    """An adapter at every convolution that `skip_reason` lets through; batch norm affine and statistics per domain."""
 
     def layer(self, conv: "nn.Conv2d") -> "Adapter":
         """The adapter that stands in the place of this frozen convolution."""
@@ -34,8 +34,8 @@ class PerConv(Method):
 
     def check(self, shapes: Shapes) -> None:
         if not self.adapted(shapes):
-            raise BadInput(
-                f"{self.spec} fits no convolution of this backbone: {self.why_not(shapes.convs[-1])}; "
+            raise InputError(
+                f"{self.spec} fits no convolution of this backbone: {self.skip_reason(shapes.convs[-1])}; "
                 "change its options or take another method"
             )
 
@@ -73,13 +73,13 @@ class Ranked(PerConv):
 
     def __post_init__(self):
         if self.rank < 1:
-            raise BadInput(f"{self.name}(rank={self.rank}): rank must be 1 or more")
+            raise InputError(f"{self.name}(rank={self.rank}): rank must be 1 or more")
 
     def check(self, shapes: Shapes) -> None:
         super().check(shapes)
         largest = max(map(self.largest_rank, self.adapted(shapes)))
         if largest < self.rank:
-            raise BadInput(
+            raise InputError(
                 f"{self.name}(rank={self.rank}): the rank is larger than every matrix of this backbone "
                 f"(the largest allows {largest}); lower it"
             )

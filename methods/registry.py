@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable
 from functools import cache
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.old_names import new_import
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.words import explained, letters
@@ -66,19 +66,19 @@ def register(entry: type[Method]) -> type[Method]:
     Every option needs a default, so that listings and wildcards can make the method.
     """
     if not isinstance(getattr(entry, "name", None), str):
-        raise BadInput(f"the method {_place(entry)} does not say its name; see methods/README.md")
+        raise InputError(f"the method {_place(entry)} does not say its name; see methods/README.md")
     if not entry.name.isidentifier() or not entry.name.isascii() or keyword.iskeyword(entry.name):
-        raise BadInput(
+        raise InputError(
             f"the method name {entry.name!r} of {_place(entry)} is no word that METHOD= can name; "
             "take letters, digits and underscores"
         )
     if entry.name in _several():
-        raise BadInput(
+        raise InputError(
             f"the method name {entry.name!r} of {_place(entry)} is the suite's word for several methods; rename it"
         )
     taken = _registry.get(entry.name)
     if taken is not None and taken.__qualname__ + taken.__module__ != entry.__qualname__ + entry.__module__:
-        raise BadInput(
+        raise InputError(
             f"the method name {entry.name!r} is taken twice, by {_place(taken)} and by {_place(entry)}; rename one"
         )
     _complete(entry)
@@ -89,7 +89,7 @@ def register(entry: type[Method]) -> type[Method]:
 def _complete(entry: type[Method]) -> None:
     for field in dataclasses.fields(entry):
         if field.default is dataclasses.MISSING:
-            raise BadInput(
+            raise InputError(
                 f"the option {field.name!r} of {entry.name!r} has no default in {_place(entry)}; "
                 "give it a value there, not a factory"
             )
@@ -107,12 +107,12 @@ def _load() -> None:
     for point in importlib.metadata.entry_points(group="visual_decathlon.methods"):
         try:
             point.load()
-        except BadInput:
+        except InputError:
             raise
         except (Exception, SystemExit) as error:
             if sentence := new_import(error):
-                raise BadInput(sentence) from error
-            raise BadInput(
+                raise InputError(sentence) from error
+            raise InputError(
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
                 f"({type(error).__name__}: {error}); mend or uninstall that package"
             ) from error
@@ -122,15 +122,15 @@ def _load() -> None:
 
 
 def _usable(entry: type[Method]) -> None:
-    """Raises BadInput for an entry that a listing or a run would fail on."""
+    """Raises InputError for an entry that a listing or a run would fail on."""
     if lacking := [name for name in _SAID if not hasattr(entry, name)]:
-        raise BadInput(f"the method {_place(entry)} does not say its {lacking[0]}; see methods/README.md")
+        raise InputError(f"the method {_place(entry)} does not say its {lacking[0]}; see methods/README.md")
     if "__dataclass_params__" not in vars(entry):
-        raise BadInput(f"the method {_place(entry)} is no dataclass, so it has no options; put @dataclass above it")
+        raise InputError(f"the method {_place(entry)} is no dataclass, so it has no options; put @dataclass above it")
     try:
         entry()
     except Exception as error:
-        raise BadInput(
+        raise InputError(
             f"{entry.name!r} of {_place(entry)} cannot be made with its defaults ({type(error).__name__}: {error}); "
             "mend them"
         ) from error
@@ -148,7 +148,7 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
     `all` is every entry with its defaults; the groups are `table1` and `grid`. `explain` gives the sentence on a word
     that this package does not know (a backbone, a setting), or None.
 
-    Raises BadInput for an unknown name (with the nearest ones), an unknown option, a wrong type.
+    Raises InputError for an unknown name (with the nearest ones), an unknown option, a wrong type.
     """
     _load()
     found: dict[str, Method] = {}
@@ -160,12 +160,12 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
         elif set(part) & set("*?[") and "(" not in part:
             chosen = [_registry[name]() for name in sorted(fnmatch.filter(_registry, part))]
             if not chosen:
-                raise BadInput(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
+                raise InputError(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
         else:
             chosen = [_parse(part, explain)]
         found |= {method.spec: method for method in chosen}
     if not found:
-        raise BadInput("METHOD= is empty; name a method, see `make methods`")
+        raise InputError("METHOD= is empty; name a method, see `make methods`")
     return list(found.values())
 
 
@@ -188,23 +188,23 @@ def _split(expression: str) -> list[str]:
 
 
 def _known(spec: str, explain: Callable[[str], str | None]) -> None:
-    """Raises BadInput where the name in `spec` is a word, in any spelling, that is no method's."""
+    """Raises InputError where the name in `spec` is a word, in any spelling, that is no method's."""
     word, words = spec.partition("(")[0].strip(), [*sorted(_registry), *_several()]
     if word in words or not letters(word):
         return
     alike = any(letters(name) == letters(word) for name in words)
     if not alike and (sentence := explained(word) or explain(word)):
-        raise BadInput(f"METHOD={spec}: {sentence}; `make methods` lists the methods")
+        raise InputError(f"METHOD={spec}: {sentence}; `make methods` lists the methods")
     if alike or re.fullmatch(r"[A-Za-z][\w -]*", word):
         raise _unknown(word)
 
 
-def _unknown(name: str) -> BadInput:
+def _unknown(name: str) -> InputError:
     words = [*sorted(_registry), *_several()]
     alike = [word for word in words if letters(word) == letters(name)]
     near = alike or difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), words, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(words)}"
-    return BadInput(f"no method is called {name!r}; {hint}")
+    return InputError(f"no method is called {name!r}; {hint}")
 
 
 def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) -> Method:
@@ -224,11 +224,11 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
         else:
             raise ValueError
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise BadInput(
+        raise InputError(
             f"METHOD={spec} is not of the form name or name(option=value, ...){hint}; see `make methods`"
         ) from None
     if name in _several():
-        raise BadInput(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
+        raise InputError(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
     if name not in _registry:
         raise _unknown(name)
     entry = _registry[name]
@@ -242,13 +242,13 @@ def _checked(entry: type[Method], options: dict) -> dict:
         if option not in known:
             near = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
-            raise BadInput(f"{entry.name} has no option {option!r}; {hint}")
+            raise InputError(f"{entry.name} has no option {option!r}; {hint}")
         if type(value) is int and known[option] is not float and abs(value) >= _LARGEST:
-            raise BadInput(f"{entry.name}({option}={hex(value)[:20]}): {option} must be below 2**31")
+            raise InputError(f"{entry.name}({option}={hex(value)[:20]}): {option} must be below 2**31")
         try:
             options = {**options, option: _as(known[option], value)}
         except (TypeError, ValueError, OverflowError):
-            raise BadInput(f"{entry.name}({option}={value!r}): {option} must be {_kind(known[option])}") from None
+            raise InputError(f"{entry.name}({option}={value!r}): {option} must be {_kind(known[option])}") from None
     return options
 
 

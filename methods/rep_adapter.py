@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -33,13 +33,13 @@ class RepAdapter(PerConv):
 
     def __post_init__(self):
         if self.hidden < 2 or self.hidden % 2:
-            raise BadInput(f"rep_adapter(hidden={self.hidden}): hidden channels make two groups; give an even number")
+            raise InputError(f"rep_adapter(hidden={self.hidden}): hidden channels make two groups; give an even number")
 
     def check(self, shapes: Shapes) -> None:
         super().check(shapes)
         widest = max(c.cin for c in self.adapted(shapes))
         if self.hidden > widest:
-            raise BadInput(
+            raise InputError(
                 f"rep_adapter(hidden={self.hidden}) is no bottleneck: no convolution of this backbone reads more than "
                 f"{widest} channels; lower it"
             )
@@ -48,7 +48,7 @@ class RepAdapter(PerConv):
     def mergeable(self):
         return not self.bias
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         if conv.groups != 1:
             return f"its {conv.groups} groups read their own inputs alone, an adapter before them mixes all"
         return "" if conv.cin % 2 == 0 else f"{conv.cin} channels make no two groups"
@@ -57,9 +57,9 @@ class RepAdapter(PerConv):
         return self.bias and conv.kernel != (1, 1)
 
     def layer(self, conv):
-        from visual_decathlon.methods.layers.rep_adapter import InFront
+        from visual_decathlon.methods.layers.rep_adapter import RepAdapterConv
 
-        return InFront(conv, self.hidden, self._biased(ConvShape.of(conv)))
+        return RepAdapterConv(conv, self.hidden, self._biased(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
         return self.hidden * conv.cin * 3 // 2 + self._biased(conv) * (conv.cin + self.hidden)

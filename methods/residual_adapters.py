@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
@@ -38,13 +38,13 @@ class ResAdapter(Method):
 
     def __post_init__(self):
         if self.off_the_shelf and self.init == "source":
-            raise BadInput(
+            raise InputError(
                 f"{self.name}(off_the_shelf=True) has no adapters of the source to start from; "
                 "add init='zero' or init='he'"
             )
 
     @property
-    def source(self):
+    def backbone_structure(self):
         return "plain" if self.off_the_shelf else "series"
 
     @property
@@ -53,7 +53,7 @@ class ResAdapter(Method):
 
     def check(self, shapes: Shapes) -> None:
         if grouped := [c.name for c in shapes.convs if c.groups != 1]:
-            raise BadInput(
+            raise InputError(
                 f"{self.spec}: a 1x1 behind {grouped[0]} would mix the channels of its groups, and not fold into it; "
                 "take a method that leaves such convolutions alone, as par_adapter"
             )
@@ -97,7 +97,7 @@ class ResAdapterDecay(ResAdapter):
     def __post_init__(self):
         super().__post_init__()
         if self.small < 0:
-            raise BadInput(f"res_adapter_decay(small={self.small:g}): a weight decay must be 0 or more")
+            raise InputError(f"res_adapter_decay(small={self.small:g}): a weight decay must be 0 or more")
 
     def groups(self, network, decay, images):
         from visual_decathlon.methods.layers.series import SeriesConv
@@ -145,7 +145,7 @@ class ParAdapter(PerConv):
     def start(self):
         return "identity" if self.init == "zero" else "other"
 
-    def why_not(self, conv: ConvShape) -> str:
+    def skip_reason(self, conv: ConvShape) -> str:
         return no_side(conv)
 
     def started(self, adapter: "ParallelConv") -> "ParallelConv":
@@ -186,7 +186,7 @@ class ParAdapterSVD(Ranked, ParAdapter):
     def __post_init__(self):
         super().__post_init__()
         if self.every < 1:
-            raise BadInput(f"par_adapter_svd(every={self.every}): it truncates every so many steps; give 1 or more")
+            raise InputError(f"par_adapter_svd(every={self.every}): it truncates every so many steps; give 1 or more")
 
     def largest_rank(self, conv: ConvShape) -> int:
         return min(conv.cin, conv.cout)

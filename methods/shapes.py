@@ -26,13 +26,13 @@ class ConvShape:
         return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred)
 
     @property
-    def fan(self) -> int:
+    def fan_in(self) -> int:
         """n = (cin / groups) k l: columns of the weight as a matrix of cout rows."""
         return (self.cin // self.groups) * prod(self.kernel)
 
     @property
     def floats(self) -> int:
-        return self.cout * self.fan + self.bias * self.cout
+        return self.cout * self.fan_in + self.bias * self.cout
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -44,11 +44,15 @@ class Side(Method):
     ridge: float = 0.3
     views: int = 3
 
+    @property
+    def cached_views(self):
+        return self.views
+
     def __post_init__(self):
         if min(self.width, self.depths, self.views) < 1:
-            raise BadInput(f"{self.spec}: width, depths and views must be 1 or more")
+            raise InputError(f"{self.spec}: width, depths and views must be 1 or more")
         if not 0 < self.ridge <= LARGEST:
-            raise BadInput(f"{self.spec}: ridge must be above 0 and at most {LARGEST:g}")
+            raise InputError(f"{self.spec}: ridge must be above 0 and at most {LARGEST:g}")
 
     @property
     def start(self):
@@ -82,7 +86,7 @@ class Side(Method):
 
     def check(self, shapes: Shapes) -> None:
         if self.bits(shapes) / 32 > shapes.base:
-            raise BadInput(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")
+            raise InputError(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")
 
     def fit(self, network, read, y):
         from visual_decathlon.methods.layers.side import fit_side
@@ -91,7 +95,7 @@ class Side(Method):
             return fit_side(network, read, y, self.ridge)
         except RuntimeError as error:  # a system that is singular, or larger than memory
             what = " ".join(str(error).split())[:80]
-            raise BadInput(
+            raise InputError(
                 f"{self.spec}: the regression failed ({what}); raise ridge, or lower width or views"
             ) from None
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -27,22 +27,22 @@ class SNELL(PerConv):
     paper = "Shen 2024, arXiv 2411.01800"
     mergeable = True
     lr = 0.3
-    bound = 0.05
+    start_tolerance = 0.05
 
     dim: int = 32
     sparsity: float = 0.9
 
     def __post_init__(self):
         if self.dim < 2 or self.dim % 2:
-            raise BadInput(f"snell(dim={self.dim}): dim is shared by two heads; it must be even, 2 or more")
+            raise InputError(f"snell(dim={self.dim}): dim is shared by two heads; it must be even, 2 or more")
         if not 0 <= self.sparsity < 1:
-            raise BadInput(f"snell(sparsity={self.sparsity:g}): sparsity must be 0 or more and below 1")
+            raise InputError(f"snell(sparsity={self.sparsity:g}): sparsity must be 0 or more and below 1")
 
     def check(self, shapes: Shapes) -> None:
         super().check(shapes)
-        largest = max(min(c.cout, c.fan) for c in shapes.convs)
+        largest = max(min(c.cout, c.fan_in) for c in shapes.convs)
         if self.dim > 2 * largest:
-            raise BadInput(
+            raise InputError(
                 f"snell(dim={self.dim}): each of its two heads has more dimensions than every matrix of this backbone "
                 f"({largest}); lower it"
             )
@@ -53,7 +53,7 @@ class SNELL(PerConv):
 
     def kept(self, conv: ConvShape) -> int:
         """Entries of ΔM that are not zero."""
-        return max(1, round((1 - self.sparsity) * conv.cout * conv.fan))
+        return max(1, round((1 - self.sparsity) * conv.cout * conv.fan_in))
 
     def layer(self, conv):
         from visual_decathlon.methods.layers.snell import SNELLConv
@@ -61,4 +61,4 @@ class SNELL(PerConv):
         return SNELLConv(conv, self.dim, self.kept(ConvShape.of(conv)))
 
     def new_floats(self, conv):
-        return self.dim * (conv.cout + conv.fan)
+        return self.dim * (conv.cout + conv.fan_in)

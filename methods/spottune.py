@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -39,7 +39,7 @@ class SpotTune(Method):
 
     def __post_init__(self):
         if self.temperature <= 0:
-            raise BadInput(f"spottune(temperature={self.temperature}): the temperature must be above 0")
+            raise InputError(f"spottune(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
         from visual_decathlon.methods.layers.network import new_head, own, share

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -13,14 +13,14 @@ class Tokens(Method):
 
     tokens: str  # what is learned, in the plural
 
-    def refusal(self, network: str) -> str:
+    def unsupported_reason(self, network: str) -> str:
         return (
             f"{self.name} learns {self.tokens} for self-attention, and {network} has none: "
             "it belongs to a vision transformer (ViT), and none is a backbone here"
         )
 
     def place(self, source, classes):
-        raise BadInput(self.refusal("this ResNet"))
+        raise InputError(self.unsupported_reason("this ResNet"))
 
     def floats(self, shapes: Shapes) -> int:
         """0: nothing is placed, so nothing is stored."""

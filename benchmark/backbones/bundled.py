@@ -11,7 +11,7 @@ from visual_decathlon.datasets.io import read_plain, write_bytes
 SUMS = "SHA256SUMS"  # as sha256sum -c takes it
 
 
-def lend(wanted: Iterable[Backbone], folder: Path, say: Callable[[str], None]) -> None:
+def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, say: Callable[[str], None]) -> None:
     """Copy to its place each of these that is not there and lies in `folder`, and say so.
 
     One that is not as its sum says is not taken, and is pretrained as if it were not there.

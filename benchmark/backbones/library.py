@@ -7,14 +7,14 @@ in He et al. 2015. ResNet-18 has no bottleneck, so v1 and v1.5 are the same netw
 from torch import nn
 
 from visual_decathlon.benchmark.config.backbone_names import NAMES
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Network, Site
 
 
 def library_network(name: str, classes: int) -> Network:
-    """Build `torchvision/...` or `timm/...` with random weights. Raises BadInput for another name."""
+    """Build `torchvision/...` or `timm/...` with random weights. Raises InputError for another name."""
     if name not in NAMES:
-        raise BadInput(f"no backbone is called {name!r}; choose resnet26 or one of {', '.join(NAMES)}")
+        raise InputError(f"no backbone is called {name!r}; choose resnet26 or one of {', '.join(NAMES)}")
     library, model = name.split("/")
     base = model.removesuffix("_v1")
     if library == "torchvision":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visual_decathlon.benchmark.backbones.known_names import SIZES, Kind, kind_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 _MOST_DIMS, _MOST_ELEMENTS = 8, 2**40  # of a tensor
 
@@ -44,7 +44,7 @@ _STORAGES = {
 class Refused(Exception):
     """The rest of the sentence that begins with the file's name; `error` is what is raised with all of it."""
 
-    error: type[BadInput] = BadInput
+    error: type[InputError] = InputError
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -66,14 +66,14 @@ def mode(names: Collection[str], path: Path | str = "the weights") -> Mode:
         return "series"
     if {"pre_layers_conv.bns.0.weight", "body.stem.conv.weight"} & set(names):
         return "bn"
-    raise BadInput(f"{path}: these are not the names of a decathlon ResNet-26: give weights of that network.")
+    raise InputError(f"{path}: these are not the names of a decathlon ResNet-26: give weights of that network.")
 
 
 def tasks(names: Collection[str], path: Path | str = "the weights") -> int:
     """How many tasks, that is heads, there are under RA's names."""
     heads = sum(name.startswith("linears.") and name.endswith(".weight") for name in names)
     if not heads or any(f"linears.{task}.weight" not in names for task in range(heads)):
-        raise BadInput(f"{path}: the heads linears.0, linears.1, … have gaps or are missing: give the whole network.")
+        raise InputError(f"{path}: the heads linears.0, linears.1, … have gaps or are missing: give the whole network.")
     return heads
 
 
@@ -82,14 +82,14 @@ def from_reference(
 ) -> "dict[str, torch.Tensor]":
     """One task's network under our names, from RA's network of all tasks; the tensors are not copied.
 
-    Where PyTorch before 0.4 left out `num_batches_tracked` it is 0. Raises BadInput for a name that is missing or
+    Where PyTorch before 0.4 left out `num_batches_tracked` it is 0. Raises InputError for a name that is missing or
     that no task has, naming `path`.
     """
     import torch
 
     kind, count = mode(state, path), tasks(state, path)
     if not 0 <= task < count:
-        raise BadInput(f"{path}: has no task {task}: its {count} tasks count from 0.")
+        raise InputError(f"{path}: has no task {task}: its {count} tasks count from 0.")
     _complete(state, (_names(kind, each) for each in range(count)), path)
     return {
         ours: state[theirs] if theirs in state else torch.zeros((), dtype=torch.int64)
@@ -110,11 +110,11 @@ def _complete(state: Collection[str], networks: Iterable[Collection[str]], path:
     for wanted in networks:
         missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
         if missing:
-            raise BadInput(f"{path}: {_some(missing)} missing: give the whole network.")
+            raise InputError(f"{path}: {_some(missing)} missing: give the whole network.")
         known.update(wanted)
     unknown = [name for name in state if name not in known]
     if unknown:
-        raise BadInput(f"{path}: {_some(unknown)} not part of a decathlon ResNet-26: take the extra tensors out.")
+        raise InputError(f"{path}: {_some(unknown)} not part of a decathlon ResNet-26: take the extra tensors out.")
 
 
 def _some(names: list[str]) -> str:
@@ -125,7 +125,7 @@ def _some(names: list[str]) -> str:
 def width(state: "dict[str, torch.Tensor]", path: Path | str = "the weights") -> float:
     """The width factor: the stem's output channels / 32. Names are ours or RA's, and then every task is looked at.
 
-    Raises BadInput where any tensor has another shape than a decathlon ResNet-26 of that width.
+    Raises InputError where any tensor has another shape than a decathlon ResNet-26 of that width.
     """
     if "pre_layers_conv.conv.weight" in state:
         kind, networks = (
@@ -143,7 +143,7 @@ def width(state: "dict[str, torch.Tensor]", path: Path | str = "the weights") ->
         for name, tensor in network.items():
             if tuple(tensor.shape) != shapes[name]:
                 told = f"{name!r} of task {task} has shape {tuple(tensor.shape)} where {shapes[name]} is due"
-                raise BadInput(f"{path}: {told}, with {channels} channels in the stem: give a decathlon ResNet-26.")
+                raise InputError(f"{path}: {told}, with {channels} channels in the stem: give a decathlon ResNet-26.")
     return channels / _STEM_WIDTH
 
 

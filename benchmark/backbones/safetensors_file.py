@@ -16,7 +16,7 @@ _ALIGNED = 8  # bytes: of the length in front of the header, and what the format
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
-    """Write durably, whole or not at all; returns the size in bytes. A full disk raises BadInput."""
+    """Write durably, whole or not at all; returns the size in bytes. A full disk raises InputError."""
     content = safetensors_bytes({name: t.contiguous() for name, t in on_host(tensors).items()}, metadata)
     write_bytes(content, path)
     return sum(map(len, content))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visual_decathlon.benchmark.backbones.pickle_names import Described, Inert, Refused, Unreadable
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 MOST_VISITS = 300_000  # modules, parameters and buffers of a network, shared ones counted at each place
 _DEEPEST, _LONGEST_NAME = 32, 128
@@ -21,7 +21,7 @@ _DEEPEST_DICT = 5  # VISSL's is the fourth: classy_state_dict, base_model, model
 _NO_WEIGHTS = re.compile(r"(optim|opt_|lr_|sched|(grad_)?scaler|amp|rng|random|loops|hparams|hyper_param).*|opt", re.I)
 
 
-class WithoutNetwork(BadInput):
+class WithoutNetwork(InputError):
     """A file that can be read, and holds no network that is meant."""
 
 

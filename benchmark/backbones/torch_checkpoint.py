@@ -36,7 +36,7 @@ from visual_decathlon.benchmark.backbones.pickle_names import (
     put,
 )
 from visual_decathlon.benchmark.backbones.state_dicts import MOST_VISITS, StateDict, only, state_dicts
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import open_plain, read_plain
 from visual_decathlon.datasets.zip_file import open_zip
 
@@ -289,7 +289,7 @@ def read_pickled(path: Path, choose: Choose = only) -> "dict[str, torch.Tensor]"
     """The weights of a PyTorch checkpoint by `state_dict` name, on the CPU; nothing in the file is executed.
 
     Whole modules and state dicts, bare or in a dictionary; zip and legacy format. Without `choose` the plainest
-    state dict is taken, less what wraps all of its names (`module.`). Raises BadInput for anything else.
+    state dict is taken, less what wraps all of its names (`module.`). Raises InputError for anything else.
     """
     try:
         with open_plain(path, LARGEST) as file:
@@ -307,8 +307,8 @@ def read_pickled(path: Path, choose: Choose = only) -> "dict[str, torch.Tensor]"
     except Refused as refusal:
         raise refusal.error(f"{path} {refusal}") from None
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
     except MemoryError:
-        raise BadInput(f"{path} needs more memory than there is: give a checkpoint of the weights alone.") from None
+        raise InputError(f"{path} needs more memory than there is: give a checkpoint of the weights alone.") from None
     except (*_DAMAGE, *_ZIP_DAMAGE):
-        raise BadInput(f"{path} is cut off or damaged as a PyTorch checkpoint: get it again.") from None
+        raise InputError(f"{path} is cut off or damaged as a PyTorch checkpoint: get it again.") from None

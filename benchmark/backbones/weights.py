@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.backbones.pickle_names import Refused
 from visual_decathlon.benchmark.backbones.selection import Selected, select_network
 from visual_decathlon.benchmark.backbones.state_dicts import StateDict
 from visual_decathlon.benchmark.backbones.torch_checkpoint import LEGACY_HEADS, read_pickled
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import open_plain
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
     """Tensors on the CPU by name, and the metadata of a safetensors file (empty for a checkpoint).
 
-    Nothing in the file is executed. Raises BadInput for a missing, damaged or foreign file.
+    Nothing in the file is executed. Raises InputError for a missing, damaged or foreign file.
     """
     return _read_safetensors(path) if _is_safetensors(path) else (read_pickled(path), {})
 
@@ -27,7 +27,7 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
 def read_network(path: Path, network: str, choice: str = "") -> "tuple[Selected, dict[str, str]]":
     """The network of this name in a file, at the place `choice` where it is said, and the metadata.
 
-    Nothing in the file is executed. Raises BadInput as `read_weights`, WithoutNetwork where it holds no such network.
+    Nothing in the file is executed. Raises InputError as `read_weights`, WithoutNetwork where it holds no such network.
     """
     kept: list[Selected] = []
 
@@ -52,7 +52,7 @@ def _is_safetensors(path: Path) -> bool:
         with open_plain(path, LARGEST) as file:
             head = file.read(9)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LARGEST_HEADER
 
 
@@ -62,7 +62,7 @@ def is_weights(path: Path) -> bool:
         with open_plain(path, LARGEST) as file:
             head = file.read(32)
         return _is_safetensors(path) or head.startswith((b"PK", *LEGACY_HEADS))
-    except (OSError, BadInput):
+    except (OSError, InputError):
         return False
 
 
@@ -74,6 +74,6 @@ def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, s
     try:
         return read_safetensors(path)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check the path and its rights.") from None
     except (SafetensorError, ValueError):
-        raise BadInput(f"{path} is cut off or damaged as a safetensors file: get it again.") from None
+        raise InputError(f"{path} is cut off or damaged as a safetensors file: get it again.") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.cli.main import program
 from visual_decathlon.benchmark.records.store import sweep
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import temporary_name
 from visual_decathlon.datasets.text import printable
 
@@ -30,7 +30,7 @@ def probe(folder: Path) -> None:
         finally:
             trial.unlink(missing_ok=True)
     except OSError as error:
-        raise BadInput(
+        raise InputError(
             f"{folder} cannot be written ({error.strerror}); make it writable or name another folder"
         ) from None
 

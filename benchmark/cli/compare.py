@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.report.sheets import described
 from visual_decathlon.benchmark.tables.compare import Difference, compare
 from visual_decathlon.benchmark.tables.grouping import GROUP
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def run(args: Namespace) -> int:
@@ -23,23 +23,23 @@ def run(args: Namespace) -> int:
     for name, text in (("A", args.a), ("B", args.b)):
         try:
             chosen = asked_methods(text)
-        except BadInput as error:
-            raise BadInput(str(error).replace("METHOD=", f"{name}=")) from None
+        except InputError as error:
+            raise InputError(str(error).replace("METHOD=", f"{name}=")) from None
         if len(chosen) != 1:
-            raise BadInput(f"{text} names {len(chosen)} methods; give one for A and one for B")
+            raise InputError(f"{text} names {len(chosen)} methods; give one for A and one for B")
         names.append(chosen[0].spec)
     if names[0] == names[1]:
-        raise BadInput(f"A and B are both {names[0]}; give two methods")
+        raise InputError(f"A and B are both {names[0]}; give two methods")
     existing(args.source)
     screen, faults = Screen(), []
     with screen, screen.busy("reading the records"):
         frame = read_frame([source], faults=faults)
     tell_left_out(faults)
     if lacking := [name for name in names if name not in set(frame["method"])]:
-        raise BadInput(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
+        raise InputError(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
     found = compare(frame, *names)
     if not found:
-        raise BadInput(
+        raise InputError(
             f"{source} holds no run of {names[0]} and {names[1]} on one domain with one seed, data, split and "
             "profile; run both with the same settings"
         )

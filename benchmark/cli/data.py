@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.runtime.progress import time_left
 from visual_decathlon.datasets.check import Row, check_release
 from visual_decathlon.datasets.download import RELEASE, download
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 _FAULTS = 200  # sentences shown
@@ -29,15 +29,15 @@ def run(args: argparse.Namespace) -> int:
     0, or 2 where the check found a fault. A sheet shows `args.data` and leaves it unchecked.
     """
     if args.data is None and args.download is None and args.sheet is None and not args.own:
-        raise BadInput(
+        raise InputError(
             "data: nothing to do; give DATA=<release to check>, OWN=<name>=<folder of your own to check>, "
             "DOWNLOAD=<folder to fetch the release to> or SHEET=<picture to draw>"
         )
     names = [name for name, _ in args.own]
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise BadInput(f"OWN={twice[0]}=…: the name {twice[0]} is given twice; give each own domain its own")
+        raise InputError(f"OWN={twice[0]}=…: the name {twice[0]} is given twice; give each own domain its own")
     if args.sheet is not None and args.own:
-        raise BadInput(f"SHEET={args.sheet} shows the ten domains alone; check OWN= by a command of its own")
+        raise InputError(f"SHEET={args.sheet} shows the ten domains alone; check OWN= by a command of its own")
     console = PlainConsole()
     if args.sheet is not None:
         from visual_decathlon.benchmark.runs.plan import standins

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from visual_decathlon.benchmark.perf.gpu.plan import BUDGET, PLAN, Step
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 # What the suite and its tests import; fvcore is tried, since it imports more, which may be missing.
 _NEEDED = ("torchvision", "numpy", "PIL", "pandas", "pyarrow", "timm", "rich", "matplotlib", "scipy") + (
@@ -20,7 +20,7 @@ def run(args: Namespace) -> int:
     begin = time.monotonic()  # what is imported from here on is part of the eight minutes
     names = list(dict.fromkeys(args.only)) or [step.name for step in PLAN]
     if unknown := [name for name in names if name not in {step.name for step in PLAN}]:
-        raise BadInput(f"ONLY={unknown[0]}: no step is called so; there are {', '.join(s.name for s in PLAN)}")
+        raise InputError(f"ONLY={unknown[0]}: no step is called so; there are {', '.join(s.name for s in PLAN)}")
     _present("torch")
     import torch
 
@@ -35,14 +35,14 @@ def run(args: Namespace) -> int:
 
 def _present(package: str) -> None:
     if find_spec(package) is None:
-        raise BadInput(_missing(package))
+        raise InputError(_missing(package))
 
 
 def _imported(module: str) -> None:
     try:
         import_module(module)
     except ModuleNotFoundError as error:
-        raise BadInput(_missing(error.name or module)) from None
+        raise InputError(_missing(error.name or module)) from None
 
 
 def _missing(package: str) -> str:

@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 
 
@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
 
     names = list(dict.fromkeys(args.only)) or list(GROWTHS)
     if unknown := [name for name in names if name not in GROWTHS]:
-        raise BadInput(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
+        raise InputError(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     probe(args.results)
     path = args.results / "growth.parquet"
     columns = get_type_hints(Point) | COMMON | {"cores": int}

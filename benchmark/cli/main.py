@@ -12,7 +12,7 @@ from visual_decathlon.benchmark.config.backbone_names import ALL, unknown
 from visual_decathlon.benchmark.config.folders import WORK
 from visual_decathlon.benchmark.runtime.devices import NAMES
 from visual_decathlon.benchmark.runtime.stop import Stopped, show_cursor, stoppable
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 
@@ -118,7 +118,7 @@ def program() -> str:
 
 def parser() -> argparse.ArgumentParser:
     top = _Parser(prog=program(), description="The Visual Decathlon suite.")
-    commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(HOME))
+    commands = top.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     folders = _folders(WORK / "results" / "runs")
 
     brought = argparse.ArgumentParser(add_help=False)  # what no record can bring
@@ -264,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-HOME = {
+COMMANDS = {
     "run": "visual_decathlon.benchmark.cli.run",
     "rerun": "visual_decathlon.benchmark.cli.rerun",
     "sum": "visual_decathlon.benchmark.cli.sum",
@@ -285,8 +285,8 @@ def main(words: list[str] | None = None) -> int:
     args = parser().parse_args(words)
     with stoppable():
         try:
-            return import_module(HOME[args.command]).run(args)
-        except BadInput as error:
+            return import_module(COMMANDS[args.command]).run(args)
+        except InputError as error:
             print(error, file=sys.stderr)
             return 2
         except KeyboardInterrupt as stop:

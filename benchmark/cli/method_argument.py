@@ -11,7 +11,7 @@ from visual_decathlon.methods.words import letters
 
 
 def asked_methods(expression: str) -> list[Method]:
-    """`visual_decathlon.methods.registry.select` with this package's words. Raises BadInput as that does."""
+    """`visual_decathlon.methods.registry.select` with this package's words. Raises InputError as that does."""
     return select(expression, _explained)
 
 

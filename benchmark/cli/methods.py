@@ -8,7 +8,7 @@ from rich.table import Table
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.cli.request import left_alone
 from visual_decathlon.benchmark.report.console import PlainConsole
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries
 
 
@@ -24,18 +24,18 @@ def run(args: Namespace) -> int:
     notes = []
     for entry in entries():
         method = entry()
-        refused = method.refusal(name) or (
-            "it needs a wider backbone" if method.widen != 1 and name != "resnet26" else ""
+        refused = method.unsupported_reason(name) or (
+            "it needs a wider backbone" if method.width_multiplier != 1 and name != "resnet26" else ""
         )
         par = ""
         if refused:
             notes.append(f"{method.name}: {refused}")
         else:
-            shapes = shapes_named(name, args.width * method.widen)
+            shapes = shapes_named(name, args.width * method.width_multiplier)
             try:
                 par = f"{method.multiplier(shapes, base.base):.2f}"
             except NotImplementedError:
-                raise BadInput(
+                raise InputError(
                     f"the method {method.name!r} of {entry.__module__} lacks the count of what it stores: floats, or "
                     "new_floats of a PerConv; see methods/README.md"
                 ) from None

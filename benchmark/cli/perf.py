@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 
 _WORDS = ("part", "what", "ours", "against", "unit")  # columns to the left
@@ -43,14 +43,14 @@ def run(args: Namespace) -> int:
     What is measured is on disk at once: a command that is stopped keeps it.
     """
     from visual_decathlon.benchmark.perf.parts import PARTS
-    from visual_decathlon.benchmark.perf.rounds import Line
+    from visual_decathlon.benchmark.perf.rounds import Comparison
 
     names = list(dict.fromkeys(args.only)) or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
-        raise BadInput(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
+        raise InputError(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     probe(args.results)  # before ten minutes of measuring
     path = args.results / "perf.parquet"
-    columns = get_type_hints(Line)
+    columns = get_type_hints(Comparison)
     kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}
     common = now() | {"threads": cores()}

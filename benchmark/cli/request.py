@@ -9,8 +9,8 @@ from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.schema import TAKEN
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.user_backbone import read_given
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import Shapes
 
@@ -19,14 +19,14 @@ def requested(args: Namespace) -> plan.Request:
     methods = asked_methods(args.method)
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
-            raise BadInput(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")
+            raise InputError(f"OWN={name}={folder}: the name {name} is given twice; give each own domain its own")
         if name in TAKEN:
-            raise BadInput(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
+            raise InputError(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
     settings = tuple(args.set)
     chosen = profile(args.profile, settings)
     given = None
     if args.backbone is not None:
-        given = read_given(args.backbone, chosen, settings, args.cache)
+        given = read_user_backbone(args.backbone, chosen, settings, args.cache)
         chosen = given.profile
     return plan.Request(
         methods=methods,
@@ -43,18 +43,18 @@ def requested(args: Namespace) -> plan.Request:
 
 
 def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
-    """The request without what a wildcard or group brought and cannot run here (said); BadInput for what was named."""
+    """The request without what a wildcard or group brought and cannot run here (said); InputError for a named one."""
     kept = []
     for method in request.methods:
-        chosen, sentence = request.profile, plan.refusal(request, method)
+        chosen, sentence = request.profile, plan.unsupported_reason(request, method)
         if not sentence:
-            shapes = shapes_named(chosen.network, chosen.width * method.widen, chosen.crop)
+            shapes = shapes_named(chosen.network, chosen.width * method.width_multiplier, chosen.crop)
             try:
                 method.check(shapes)
-            except BadInput as error:
+            except InputError as error:
                 sentence = str(error)
         if sentence and (method.spec in named or len(request.methods) == 1):
-            raise BadInput(sentence)
+            raise InputError(sentence)
         if sentence:
             screen.say(f"left out: {sentence}")
         else:
@@ -62,7 +62,7 @@ def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request
                 screen.say(note)
             kept.append(method)
     if not kept:
-        raise BadInput(f"none of {', '.join(m.spec for m in request.methods)} can run here: {sentence}")
+        raise InputError(f"none of {', '.join(m.spec for m in request.methods)} can run here: {sentence}")
     return dataclasses.replace(request, methods=kept)
 
 
@@ -70,6 +70,6 @@ def left_alone(method: Method, shapes: Shapes) -> list[str]:
     """One sentence a reason for the convolutions that a method does not adapt; none where it adapts all."""
     reasons: dict[str, list[str]] = {}
     for conv in shapes.convs:
-        if reason := method.why_not(conv):
+        if reason := method.skip_reason(conv):
             reasons.setdefault(reason, []).append(conv.name.removeprefix("body."))
     return [f"{method.spec} leaves {', '.join(names)} alone: {reason}" for reason, names in reasons.items()]

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.files import RERUNS, Fault, tell_left_out
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
@@ -24,11 +24,11 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.known import check_known
-from visual_decathlon.benchmark.runs.scheduler import work
-from visual_decathlon.benchmark.runs.user_backbone import read_given
+from visual_decathlon.benchmark.runs.scheduler import run_jobs
+from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.runtime.devices import device_of
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
 
@@ -45,18 +45,18 @@ def run(args: Namespace) -> int:
             screen.say(sentence)
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing, screen.say)
-        cell = as_computed(_anew(planned(record, request, data), place), record)
-        new = place / "records" / f"{cell.hash}.parquet"
+        run = as_computed(_anew(planned(record, request, data), place), record)
+        new = place / "records" / f"{run.hash}.parquet"
         new.unlink(missing_ok=True)  # of a rerun before
-        if request.given is None and not cell.source_cell and cell.backbone.path.is_file():
-            screen.say(f"on the backbone {cell.backbone.path}, as it is there; remove it to have it pretrained too")
+        if request.given is None and not run.source_cell and run.backbone.path.is_file():
+            screen.say(f"on the backbone {run.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
-        check_known([cell], provenance)
+        check_known([run], provenance)
         with Workers(1, device) as pool:
-            work([cell], place, provenance, pool, screen, faults)
+            run_jobs([run], place, provenance, pool, screen, faults)
     if faults:
         return 2
-    for trained in (cell.backbone.path if cell.source_cell else None, cell.joint and cell.joint.path):
+    for trained in (run.backbone.path if run.source_cell else None, run.joint and run.joint.path):
         if trained is not None:  # for this rerun alone: another trains it again
             trained.unlink()
     again = read_record(new)
@@ -70,35 +70,35 @@ def run(args: Namespace) -> int:
 
 
 def recorded(start: str, results: Path) -> dict:
-    """The one record, below `results` or of the shipped ones, whose hash begins so. BadInput for none or several."""
+    """The one record, below `results` or of the shipped ones, whose hash begins so. InputError for none or several."""
     places = [results, SHIPPED]
     faults: list[Fault] = []
     read = (r for folder in reversed(places) for r in read_records([folder], faults))
     found = {r["hash"]: r for r in read if r["hash"].startswith(start)}
     tell_left_out(faults)
     if not found or not start:
-        raise BadInput(
+        raise InputError(
             f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "
             "name the folder of its record with RESULTS="
         )
     if len(found) > 1:
         some = ", ".join(sorted(found)[:4]) + (", ..." if len(found) > 4 else "")
-        raise BadInput(f"RERUN={start}: {len(found)} records have a hash that begins so ({some}); give more digits")
+        raise InputError(f"RERUN={start}: {len(found)} records have a hash that begins so ({some}); give more digits")
     return next(iter(found.values()))
 
 
 def rebuilt(record: dict, args: Namespace) -> plan.Request:
-    """The request of this run alone; BadInput, before any data are opened, where something of it is not here."""
+    """The request of this run alone; InputError, before any data are opened, where something of it is not here."""
     name = f"the run {record['hash']}"
     if record["training"] != TRAINING_VERSION:
-        raise BadInput(
+        raise InputError(
             f"{name} was trained by version {record['training']} of the training code, and this is version "
             f"{TRAINING_VERSION}; check out the commit {record['commit'] or 'of then'} to run it again"
         )
     (method,) = select(record["method_full"])
-    names = record["together"] if method.joint else [record["domain"]]
+    names = record["together"] if method.has_joint_stage else [record["domain"]]
     if names is None:
-        raise BadInput(
+        raise InputError(
             f"{name} is a part of a joint training, and its record is of schema 1, which does not say over which "
             f"domains; run `{record['command']}` instead"
         )
@@ -106,7 +106,7 @@ def rebuilt(record: dict, args: Namespace) -> plan.Request:
     profile, given = _profile(record), None
     if args.backbone is not None:
         known = tuple(f"{name}=" for name in Profile.__dataclass_fields__)  # the record has them, not the file
-        given = read_given(args.backbone, profile, known, args.cache)
+        given = read_user_backbone(args.backbone, profile, known, args.cache)
     return plan.Request(
         methods=[method],
         profile=profile,
@@ -123,87 +123,87 @@ def rebuilt(record: dict, args: Namespace) -> plan.Request:
 
 
 def _needed(record: dict, args: Namespace, own: list[str]) -> None:
-    """BadInput where DATA=, BACKBONE= or OWN= lacks, or is given and the run was without."""
+    """InputError where DATA=, BACKBONE= or OWN= lacks, or is given and the run was without."""
     name, drawn = f"the run {record['hash']}", record["data"] == record["data_id"]
     if drawn and args.data is not None:
-        raise BadInput(f"{name} was made from the drawn stand-ins {record['data']}; leave DATA= out")
+        raise InputError(f"{name} was made from the drawn stand-ins {record['data']}; leave DATA= out")
     if not drawn and args.data is None:
-        raise BadInput(
+        raise InputError(
             f"{name} was made from the release {record['data']} (hash of its annotations: {record['data_id']}); "
             "give its folder with DATA="
         )
     pretrained = record["backbone_source"] == "pretrained"
     if pretrained and args.backbone is not None:
-        raise BadInput(f"{name} stands on a backbone pretrained on imagenet12 of its data; leave BACKBONE= out")
+        raise InputError(f"{name} stands on a backbone pretrained on imagenet12 of its data; leave BACKBONE= out")
     if not pretrained and args.backbone is None:
-        raise BadInput(f"{name} stands on the backbone {record['backbone_source']}; give its file with BACKBONE=")
+        raise InputError(f"{name} stands on the backbone {record['backbone_source']}; give its file with BACKBONE=")
     if sorted(own) != sorted(name for name, _ in args.own):
         told = (
             f"the own domains {', '.join(own)}; give OWN=name=folder for each" if own else "no own domain; leave OWN="
         )
-        raise BadInput(f"{name} was made from {told}{'' if own else ' out'}")
+        raise InputError(f"{name} was made from {told}{'' if own else ' out'}")
 
 
 def _profile(record: dict) -> Profile:
     try:
         return fitting(msgspec.json.decode(record["settings"], type=Profile))
     except (msgspec.DecodeError, TypeError) as error:
-        raise BadInput(
+        raise InputError(
             f"the run {record['hash']} has settings that this suite does not know ({error}); "
             f"check out the commit {record['commit']} to run it again"
         ) from None
 
 
-def planned(record: dict, request: plan.Request, data: plan.Data) -> Cell:
-    """The cell of the record. BadInput, saying what differs, where its hash is not the recorded one."""
-    cells = plan.cells(request, data, request.methods, request.seeds)
-    (cell,) = (cell for cell in cells if cell.domain.name == record["domain"])
+def planned(record: dict, request: plan.Request, data: plan.Data) -> Run:
+    """The run of the record. InputError, saying what differs, where its hash is not the recorded one."""
+    runs = plan.runs(request, data, request.methods, request.seeds)
+    (run,) = (run for run in runs if run.domain.name == record["domain"])
     rate = record["lr"]  # the method may declare another by now
-    cell = replace(cell, lr=rate, joint=cell.joint and replace(cell.joint, lr=rate))
-    if cell.hash == record["hash"]:
-        return cell
+    run = replace(run, lr=rate, joint=run.joint and replace(run.joint, lr=rate))
+    if run.hash == record["hash"]:
+        return run
     name, domain = f"the run {record['hash']} cannot be run again as it was", record["domain"]
     if record["data"] == record["data_id"] != data.name:
-        raise BadInput(
+        raise InputError(
             f"{name}: it was made from {record['data']}, and this suite draws {data.name}; check out the commit "
             f"{record['commit']}"
         )
     for part, was, now in (
-        (f"{domain}: the set of images and labels trained on", record["train_manifest"], cell.train.manifest),
-        (f"{domain}: the set of images and labels evaluated", record["eval_manifest"], cell.evaluate.manifest),
-        ("the method with its options", record["method_full"], cell.method),
-        ("the backbone's structure", record["structure"], cell.backbone.structure),
-        ("the backbone", record["backbone"], cell.backbone.hash),
+        (f"{domain}: the set of images and labels trained on", record["train_manifest"], run.train.manifest),
+        (f"{domain}: the set of images and labels evaluated", record["eval_manifest"], run.evaluate.manifest),
+        ("the method with its options", record["method_full"], run.method),
+        ("the backbone's structure", record["structure"], run.backbone.structure),
+        ("the backbone", record["backbone"], run.backbone.hash),
     ):
         if was != now:
             hint = " (its images of imagenet12, recipe or seed)" if part == "the backbone" and not request.given else ""
-            raise BadInput(f"{name}: {part}{hint} is {now}, recorded was {was}; restore that")
-    if cell.joint is not None:
-        raise BadInput(
+            raise InputError(f"{name}: {part}{hint} is {now}, recorded was {was}; restore that")
+    if run.joint is not None:
+        raise InputError(
             f"{name}: the images of one of {', '.join(record['together'])}, over which it was trained, differ from "
             "the recorded; restore them"
         )
-    raise BadInput(
+    raise InputError(
         f"{name}: data, method and backbone are the recorded, but not how {domain}'s images are shown (mean, std, "
         f"flip, crop) or how settings are read; check out the commit {record['commit']}"
     )
 
 
-def _anew(cell: Cell, place: Path) -> Cell:
-    """The cell with what was trained for its numbers alone in a place of its own, not taken from the cache."""
+def _anew(run: Run, place: Path) -> Run:
+    """The run with what was trained for its numbers alone in a place of its own, not taken from the cache."""
     folder = place / "unfinished"
-    if cell.source_cell:  # its numbers are the pretraining's
-        return replace(cell, backbone=replace(cell.backbone, cache=folder))
-    return replace(cell, joint=cell.joint and replace(cell.joint, folder=folder))
+    if run.source_cell:  # its numbers are the pretraining's
+        return replace(run, backbone=replace(run.backbone, cache=folder))
+    return replace(run, joint=run.joint and replace(run.joint, folder=folder))
 
 
-def as_computed(cell: Cell, record: dict) -> Cell:
-    """The cell with the layout and the batch norm of the record, where that tells them: they change the rounding."""
+def as_computed(run: Run, record: dict) -> Run:
+    """The run with the layout and the batch norm of the record, where that tells them: they change the rounding."""
     if record["layout"] is None or record["norm"] is None:
-        return cell
+        return run
     choice = KernelChoice(record["layout"], record["norm"])
-    joint = cell.joint and replace(cell.joint, backbone=replace(cell.joint.backbone, choice=choice))
-    return replace(cell, backbone=replace(cell.backbone, choice=choice), joint=joint)
+    joint = run.joint and replace(run.joint, backbone=replace(run.joint.backbone, choice=choice))
+    return replace(run, backbone=replace(run.backbone, choice=choice), joint=joint)
 
 
 def differences(was: dict, now: dict) -> list[str]:

@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.benchmark.tables.score import ceilings, score
 from visual_decathlon.datasets.annotations import Split, read_file
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.standin import MARK
 
 
@@ -46,9 +46,9 @@ class Scored:
 
 
 def run(args: Namespace) -> int:
-    """With labels: print top-1 of each domain, mean and S. Without: say that the file is whole, or BadInput why not."""
+    """With labels: prints top-1 of each domain, mean and S. Else: says that the file is whole. Raises InputError."""
     if args.file.is_dir():
-        raise BadInput(f"FILE={args.file} is a folder; name a ZIP with results.json in it, or that file")
+        raise InputError(f"FILE={args.file} is a folder; name a ZIP with results.json in it, or that file")
     entries = archive.read(args.file)
     screen = Screen()
 
@@ -65,7 +65,9 @@ def run(args: Namespace) -> int:
     splits = read_labels(args.labels)
     scored, other = against(entries, splits)
     if not scored.right:
-        raise BadInput(f"{args.file} has no entry of {', '.join(splits)}, whose labels are given; give those it is of")
+        raise InputError(
+            f"{args.file} has no entry of {', '.join(splits)}, whose labels are given; give those it is of"
+        )
     screen.console.print(f"{args.file.name}: top-1 in % on the test split", style="bold", markup=False)
     screen.console.print(_shown(scored))
     if scored.mean is None:
@@ -81,7 +83,7 @@ def run(args: Namespace) -> int:
 
 
 def read_labels(paths: Iterable[Path]) -> dict[str, Split]:
-    """The labelled test splits, by domain: files `{domain}_test.json`, folders of them, releases. Raises BadInput."""
+    """The labelled test splits, by domain: files `{domain}_test.json`, folders of them, releases. Raises InputError."""
     found: dict[str, Split] = {}
     for path in paths:
         files = [path]
@@ -90,25 +92,27 @@ def read_labels(paths: Iterable[Path]) -> dict[str, Split]:
             places = [folder / name for name in names for folder in (path, path / "annotations")]
             files = [place for place in places if place.is_file()]
             if not files:
-                raise BadInput(f"LABELS={path} holds no <domain>_test.json; put the published test labels there")
+                raise InputError(f"LABELS={path} holds no <domain>_test.json; put the published test labels there")
         for file in files:
             if not file.exists():
-                raise BadInput(f"LABELS={file} does not exist; name <domain>_test.json, or a folder with such files")
+                raise InputError(f"LABELS={file} does not exist; name <domain>_test.json, or a folder with such files")
             domain = DOMAINS.get(file.name.removesuffix("_test.json"))
             if domain is None:
-                raise BadInput(f"LABELS={file} is named after no domain; name the file <domain>_test.json")
+                raise InputError(f"LABELS={file} is named after no domain; name the file <domain>_test.json")
             if domain.name in found:
-                raise BadInput(f"{domain.name}: its labels are given twice, by {found[domain.name].source} and {file}")
+                raise InputError(
+                    f"{domain.name}: its labels are given twice, by {found[domain.name].source} and {file}"
+                )
             split = found[domain.name] = read_file(file, file.parent, domain, "test")
             if split.labels is None:
-                raise BadInput(f"{domain.name}: {file} holds no labels; give the published {domain.name}_test.json")
+                raise InputError(f"{domain.name}: {file} holds no labels; give the published {domain.name}_test.json")
     return {name: found[name] for name in DOMAINS if name in found}
 
 
 def against(entries: Submission, splits: dict[str, Split]) -> tuple[Scored, list[str]]:
     """The domains of which both have something, and those whose labels are not the real test split's.
 
-    Raises BadInput as `submission.check`.
+    Raises InputError as `submission.check`.
     """
     expected = {name: archive.of_split(split) for name, split in splits.items()}
     archive.check(entries, list(expected.values()), some=True)

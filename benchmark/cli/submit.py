@@ -17,7 +17,7 @@ from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.benchmark.submission.archive import Submission
 from visual_decathlon.benchmark.tables.grouping import GROUP, current
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 
 
@@ -25,7 +25,7 @@ def run(args: Namespace) -> int:
     """Find the runs, check their predictions against the release's test images, write the ZIP."""
     methods = asked_methods(args.method)
     if len(methods) != 1:
-        raise BadInput(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
+        raise InputError(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results
     existing(args.source)
     expected = archive.official() if args.data is None else archive.of_release(args.data)
@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
 
 
 def _runs(source: Path, method: Method, profile: str | None, seed: int | None, names: list[str]) -> dict[str, dict]:
-    """The current record of each domain in `names`; BadInput where one is not there, or they are of several kinds."""
+    """The current record of each domain in `names`; InputError where one is not there, or they are of several kinds."""
     faults: list[Fault] = []
     records = [
         r
@@ -68,7 +68,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
             mend = (
                 "name one with PROFILE=" if name == "profile" else "keep one kind in a folder and name that with FROM="
             )
-            raise BadInput(
+            raise InputError(
                 f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
                 f"is of one kind; {mend}"
             )
@@ -76,12 +76,12 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
     bench = f'`make bench METHOD="{method.spec}" SPLIT=test PREDICTIONS=1`'
     if lacking := [name for name in names if name not in runs]:
         there = ", ".join(sorted({r["method"] for r in records})) or "none"
-        raise BadInput(
+        raise InputError(
             f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
             f"{there}); run {bench} with the DATA= and settings that are wanted"
         )
     if lacking := [n for n in names if not predictions_path(source, runs[n]["hash"]).is_file()]:
-        raise BadInput(
+        raise InputError(
             f"{source} has test runs of {method.spec} without their predictions ({', '.join(lacking)}); run {bench} as "
             "before: what is trained is only evaluated"
         )

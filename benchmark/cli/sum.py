@@ -15,7 +15,7 @@ from torch import Tensor
 from visual_decathlon.benchmark.cli.common import command
 from visual_decathlon.benchmark.cli.request import requested
 from visual_decathlon.benchmark.config.identity import digest
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import commit, machine, versions
 from visual_decathlon.benchmark.records.schema import SCHEMA
 from visual_decathlon.benchmark.records.store import read_record, write_table
@@ -23,12 +23,12 @@ from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.finished import adapters_path, finished_record, record_path
 from visual_decathlon.benchmark.runtime.devices import device_of
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.precision import warning
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Network, conv_like, merged
 from visual_decathlon.methods.method import Method
 
@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     names = {*args.domains, *(name for name, _ in request.owned)}
     if len(names) != 2:
         told = ", ".join(sorted(names)) or "none is named"
-        raise BadInput(
+        raise InputError(
             f"DOMAINS= and OWN= must name two domains here ({told}); a sum is of two, such as DOMAINS=dtd,svhn"
         )
     method = _one(request.methods, args.method)
@@ -75,19 +75,19 @@ def run(args: Namespace) -> int:
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
         data = plan.open_data(request, screen.preparing, screen.say)
-    cells = [c for c in plan.cells(request, data, [method], request.seeds) if c.domain.name in names]
-    _all_there(cells, args)
+    runs = [c for c in plan.runs(request, data, [method], request.seeds) if c.domain.name in names]
+    _all_there(runs, args)
     if text := warning(request.profile.precision, device):
         screen.say(text)
     rows = []
     with screen:
         for i, seed in enumerate(request.seeds):
             screen.doing("sums", "evaluating the sums", i, len(request.seeds))
-            rows += _sum([cell for cell in cells if cell.seed == seed], args.results, device)
+            rows += _sum([run for run in runs if run.seed == seed], args.results, device)
         screen.done("sums")
     about = {"commit": commit(), "versions": versions(), "machine": machine(), "command": command()}
-    name = f"sum-{method.name}-{'-'.join(c.domain.name for c in cells[:: len(request.seeds)])}"
-    path = args.results / f"{name}-{digest(runs=[c.hash for c in cells])[:8]}.parquet"
+    name = f"sum-{method.name}-{'-'.join(c.domain.name for c in runs[:: len(request.seeds)])}"
+    path = args.results / f"{name}-{digest(runs=[c.hash for c in runs])[:8]}.parquet"
     write_table(pa.Table.from_pylist([row | about for row in rows], TABLE), path)
     screen.console.print(_shown(method, rows))
     screen.files([path])
@@ -96,53 +96,55 @@ def run(args: Namespace) -> int:
 
 def _one(methods: list[Method], expression: str) -> Method:
     if len(methods) != 1:
-        raise BadInput(f"METHOD={expression} names {len(methods)} methods; name the one whose ΔW are to be added")
+        raise InputError(f"METHOD={expression} names {len(methods)} methods; name the one whose ΔW are to be added")
     (method,) = methods
     if not method.mergeable:
-        raise BadInput(
+        raise InputError(
             f"{method.spec} does not merge, so it has no ΔW to add; choose one that does, see `make methods`"
         )
     return method
 
 
-def _all_there(cells: list[Cell], args: Namespace) -> None:
-    """BadInput where what is to be added is not there: which command makes it."""
-    for cell in cells:
-        if cell.source_cell:
-            raise BadInput(f"{cell.domain.name} has the pretrained network itself, with no ΔW; name two other domains")
-    lacking = [cell.domain.name for cell in cells if finished_record(args.results, cell.hash) is None]
+def _all_there(runs: list[Run], args: Namespace) -> None:
+    """InputError where what is to be added is not there: which command makes it."""
+    for run in runs:
+        if run.source_cell:
+            raise InputError(f"{run.domain.name} has the pretrained network itself, with no ΔW; name two other domains")
+    lacking = [run.domain.name for run in runs if finished_record(args.results, run.hash) is None]
     if lacking:
         first = command().replace("make sum", "make bench", 1).replace("benchmark sum", "benchmark run", 1)
-        raise BadInput(
+        raise InputError(
             f"{' and '.join(dict.fromkeys(lacking))}: {args.results} holds no finished run of these settings; "
             f"run `{first}` first"
         )
-    if not cells[0].backbone.path.is_file():
-        raise BadInput(
-            f"the backbone {cells[0].backbone.path} of these runs is gone; name its folder with CACHE=, or remove "
+    if not runs[0].backbone.path.is_file():
+        raise InputError(
+            f"the backbone {runs[0].backbone.path} of these runs is gone; name its folder with CACHE=, or remove "
             f"{args.results} and train both again"
         )
 
 
-def _sum(pair: list[Cell], results: Path, device: str) -> list[dict]:
+def _sum(pair: list[Run], results: Path, device: str) -> list[dict]:
     """One row a domain."""
-    settle(pair[0].profile, device)
+    configure_torch(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
-    held = [served.held[served.load(adapters_path(results, cell.hash))] for cell in pair]
+    held = [served.held[served.load(adapters_path(results, run.hash))] for run in pair]
     bare = [merged(domain.network, fuse=False) for domain in held]
     weights = [_weights(network) for network in bare]
     shared = _weights(merged(held[0].source, fuse=False))
     if all(theirs[path][0].equal(shared[path][0]) for theirs in weights for path in shared):
-        raise BadInput(f"{pair[0].method} changes no convolution, so there is no ΔW to add; choose a method that does")
+        raise InputError(
+            f"{pair[0].method} changes no convolution, so there is no ΔW to add; choose a method that does"
+        )
     rows = []
-    for i, cell in enumerate(pair):
+    for i, run in enumerate(pair):
         own, other = weights[i], weights[1 - i]
-        batches = open_images(cell.evaluate, cell.profile, cell.profile.adapt.batch, device, served.layout)
-        record = read_record(record_path(results, cell.hash))
+        batches = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, served.layout)
+        record = read_record(record_path(results, run.hash))
         row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
-        row |= {"other": pair[1 - i].domain.name, "run": cell.hash, "other_run": pair[1 - i].hash}
+        row |= {"other": pair[1 - i].domain.name, "run": run.hash, "other_run": pair[1 - i].hash}
         for name, wanted in (("alone", own), ("added", _added(own, other, shared)), ("frozen", shared)):
-            found = evaluate(merged(_with(bare[i], wanted)), batches, cell.profile.precision)
+            found = evaluate(merged(_with(bare[i], wanted)), batches, run.profile.precision)
             row[name] = 100 * found.correct / len(batches)
         rows.append(row)
     return rows

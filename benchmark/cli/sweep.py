@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.cli.request import able
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.report.screen import Screen
@@ -22,9 +22,9 @@ from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.finished import make_way, sound_records
 from visual_decathlon.benchmark.runs.known import check_known
-from visual_decathlon.benchmark.runs.scheduler import work
+from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_bytes
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select_named
@@ -73,25 +73,25 @@ def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[di
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
         data = plan.open_data(request, screen.preparing)
-        for wide in (m for m in request.methods if m.widen != 1):
+        for wide in (m for m in request.methods if m.width_multiplier != 1):
             screen.say(f"left out: {wide.spec} takes the rate of the method that it is wider than")
-        if not (swept := [m for m in request.methods if m.widen == 1]):
-            raise BadInput(f"METHOD={args.method}: no method is left to sweep; name another")
-        cells = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
+        if not (swept := [m for m in request.methods if m.width_multiplier == 1]):
+            raise InputError(f"METHOD={args.method}: no method is left to sweep; name another")
+        runs = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
         finished = sound_records(args.results, screen.say)
         done = set(finished["hash"][finished["stored"]])
-        todo = [cell for some in cells.values() for cell in some if cell.hash not in done]
+        todo = [run for some in runs.values() for run in some if run.hash not in done]
         for line in make_way(todo, args.results):
             screen.say(line)
         where = Provenance.here(data, cores(), command())
         check_known(todo, where)
         if todo:
             with Workers(cores(), "cpu") as pool:
-                work(todo, args.results, where, pool, screen, faults)
+                run_jobs(todo, args.results, where, pool, screen, faults)
     found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
     rows = []
-    for (method, rate), some in cells.items():
-        top1 = statistics.fmean(found[cell.hash] for cell in some) if all(cell.hash in found for cell in some) else None
+    for (method, rate), some in runs.items():
+        top1 = statistics.fmean(found[run.hash] for run in some) if all(run.hash in found for run in some) else None
         rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == method.lr})
     rows = [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
     about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
@@ -107,9 +107,9 @@ def _rates(method: Method) -> list[tuple[Method, float]]:
     return [(method, float(f"{method.lr * factor:.1g}") if factor != 1 else method.lr) for factor in FACTORS]
 
 
-def _at(request: plan.Request, data: plan.Data, method: Method, rate: float) -> list[Cell]:
+def _at(request: plan.Request, data: plan.Data, method: Method, rate: float) -> list[Run]:
     at = replace(request.profile, adapt=replace(request.profile.adapt, lr=rate))
-    return plan.cells(replace(request, profile=at), data, [method], (0,))
+    return plan.runs(replace(request, profile=at), data, [method], (0,))
 
 
 def chosen(rows: list[dict], method: str) -> float | None:
@@ -126,8 +126,8 @@ def _markdown(rows: list[dict], epochs: int, data: str) -> str:
     lines = ["| Method | a third | | declared | | three times | |", "| --- |" + " ---: |" * 6]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["lr"])
-        cells = [f"{r['lr']:g} | {_top1(r)}" for r in mine]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        runs = [f"{r['lr']:g} | {_top1(r)}" for r in mine]
+        lines.append(f"| {method} | " + " | ".join(runs) + " |")
     text = (
         f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} ({data}, {epochs} epochs, seed 0). "
         f"Bold: the best, or the declared rate where it is within {NOISE:g} points of it. "

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.report import figures, files
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.tables import published, table1
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 
 
@@ -46,7 +46,7 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
     if not args.limited:
         frame = frame[frame["limit"].isna()]
     if not len(frame):
-        raise BadInput(
+        raise InputError(
             f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
             "show them with `python -m benchmark tables --limited`"
         )
@@ -71,7 +71,7 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
 
 def _some(found: Sized, source: Path) -> None:
     if not len(found):
-        raise BadInput(
+        raise InputError(
             f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
             "with FROM="
         )

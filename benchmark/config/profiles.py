@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass
 
 from visual_decathlon.benchmark.config.backbone_names import ALL, unknown
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
 
@@ -99,10 +99,10 @@ PROFILES["decathlon-2018"] = dataclasses.replace(PROFILES["decathlon"], name="de
 def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
     """The named profile with `setting=value` overrides: `width=0.5`, `epochs=10` (of adapt), `pretrain.epochs=3`.
 
-    Raises BadInput for an unknown profile or setting, or a value of the wrong type.
+    Raises InputError for an unknown profile or setting, or a value of the wrong type.
     """
     if name not in PROFILES:
-        raise BadInput(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
+        raise InputError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
     chosen = PROFILES[name]
     for setting in settings:
         chosen = _override(chosen, setting)
@@ -110,36 +110,36 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
 
 
 def fitting(chosen: Profile) -> Profile:
-    """The profile as it is. Raises BadInput where its settings do not fit each other or the network."""
+    """The profile as it is. Raises InputError where its settings do not fit each other or the network."""
     if chosen.network not in ALL:
-        raise BadInput(f"SET=network={chosen.network}: {unknown(chosen.network)}")
+        raise InputError(f"SET=network={chosen.network}: {unknown(chosen.network)}")
     if chosen.network == "resnet26":
         if not whole_channels(chosen.width):
-            raise BadInput(
+            raise InputError(
                 f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
             )
         for name in ("crop", "whole"):
             if (side := getattr(chosen, name)) % 8:
-                raise BadInput(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+                raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
     if chosen.shorter > LARGEST:
-        raise BadInput(f"SET=shorter={chosen.shorter}: images are shown at up to {LARGEST} pixels; lower it")
+        raise InputError(f"SET=shorter={chosen.shorter}: images are shown at up to {LARGEST} pixels; lower it")
     if max(chosen.crop, chosen.whole) > chosen.shorter:
-        raise BadInput(
+        raise InputError(
             f"SET=shorter={chosen.shorter}: images of that size have no crop of {max(chosen.crop, chosen.whole)} "
             "pixels; raise shorter, or lower crop and whole"
         )
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
         if recipe.smoothing > 1:
-            raise BadInput(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
+            raise InputError(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
         if recipe.momentum >= 1:
-            raise BadInput(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
+            raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
         if recipe.warm > 1:
-            raise BadInput(f"SET={part}warm={recipe.warm:g}: warm is a part of the steps and must be from 0 to 1")
+            raise InputError(f"SET={part}warm={recipe.warm:g}: warm is a part of the steps and must be from 0 to 1")
         if not all(0 <= drop <= 1 for drop in recipe.drops):
             drops = "/".join(f"{drop:g}" for drop in recipe.drops)
-            raise BadInput(f"SET={part}drops={drops}: drops are parts of the epochs and must be from 0 to 1")
+            raise InputError(f"SET={part}drops={drops}: drops are parts of the epochs and must be from 0 to 1")
         if recipe.batch < 2:
-            raise BadInput(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+            raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
     return chosen
 
 
@@ -156,12 +156,12 @@ def _nearest(name: str, known: typing.Collection[str]) -> str:
 def _override(chosen: Profile, setting: str) -> Profile:
     key, equals, text = setting.partition("=")
     if not equals:
-        raise BadInput(f"SET={setting} is not of the form setting=value")
+        raise InputError(f"SET={setting} is not of the form setting=value")
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
     recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it acts on nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
     if key not in known:
-        raise BadInput(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
+        raise InputError(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
     part, _, field = known[key].rpartition(".")
     target = getattr(chosen, part) if part else chosen
     value = _value(setting, field, text, typing.get_type_hints(type(target))[field])
@@ -186,12 +186,12 @@ def _value(setting: str, field: str, text: str, wanted):
         value = wanted(text)
     except (ValueError, KeyError):
         kind = _KINDS.get(wanted) or ("of the form 0.5/0.8" if allowed[-1] is ... else " or ".join(allowed))
-        raise BadInput(f"SET={setting}: {field} must be {kind}") from None
+        raise InputError(f"SET={setting}: {field} must be {kind}") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):
-        raise BadInput(f"SET={setting}: {field} must be a number from 0 up")
+        raise InputError(f"SET={setting}: {field} must be a number from 0 up")
     if wanted is int and value >= 2**31:
-        raise BadInput(f"SET={setting}: {field} must be a whole number below {2**31}")
+        raise InputError(f"SET={setting}: {field} must be a whole number below {2**31}")
     if field in ("epochs", "batch", "crop", "shorter", "width", "lr") and value == 0:
         hint = "; leave lr out to take the profile's or the method's own" if field == "lr" else ""
-        raise BadInput(f"SET={setting}: {field} must be above 0{hint}")
+        raise InputError(f"SET={setting}: {field} must be above 0{hint}")
     return value

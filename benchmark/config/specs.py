@@ -1,4 +1,4 @@
-"""What is to be run, as plain values that travel to worker processes: backbones and cells."""
+"""What is to be run, as plain values that travel to worker processes: backbones and runs."""
 
 import dataclasses
 import json
@@ -11,14 +11,14 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, Recipe
 from visual_decathlon.datasets.catalogue import Domain
 
-HELD = 5  # a holdout keeps one in five images of each class back
+HOLDOUT_FOLDS = 5  # a holdout keeps one in five images of each class back
 
 
 NEWER = {"compile": False, "deterministic": True}
 """Settings that are newer than records and hashes are, and what those of before had: there where they differ."""
 
 
-def said(profile: Profile) -> dict:
+def profile_dict(profile: Profile) -> dict:
     """The whole profile, as records and hashes have it."""
     kept = dataclasses.asdict(profile)
     return {name: value for name, value in kept.items() if name not in NEWER or value != NEWER[name]}
@@ -27,7 +27,7 @@ def said(profile: Profile) -> dict:
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
     names = ("network", "width", "shorter", "crop", "whole", "precision", *NEWER)
-    found = {name: value for name, value in said(profile).items() if name in names}
+    found = {name: value for name, value in profile_dict(profile).items() if name in names}
     if profile.compile:
         found["compile"] = "body"  # once it was the head, too: other rounding
     if profile.network != "resnet26":
@@ -41,7 +41,7 @@ def recipe_settings(recipe: Recipe) -> dict:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageSet:
     """Some images of one domain: packs and the part taken of each ('all', or 'fit' and 'held' of a holdout)."""
 
     domain: Domain
@@ -50,7 +50,7 @@ class Images:
     manifest: str
     classes: int
     limit: int | None
-    count: int  # images, about: what orders the cells and foretells their time
+    count: int  # images, about: what orders the runs and foretells their time
     labelled: bool = True
 
 
@@ -62,8 +62,8 @@ class Backbone:
     structure: str  # plain or series
     source: str  # "pretrained", or the name of what BACKBONE= gave
     cache: Path
-    widen: float = 1.0  # times the profile's width
-    images: Images | None = None
+    width_multiplier: float = 1.0  # times the profile's width
+    images: ImageSet | None = None
     content: str | None = None  # hash of the given weights
     choice: KernelChoice | None = None  # of the run that is repeated: its layout and batch norm
 
@@ -90,12 +90,16 @@ class Backbone:
     @property
     def network_profile(self) -> Profile:
         """The profile with the width that this network has."""
-        return dataclasses.replace(self.profile, width=self.profile.width * self.widen)
+        return dataclasses.replace(self.profile, width=self.profile.width * self.width_multiplier)
 
     @property
-    def work(self) -> int:
+    def estimated_cost(self) -> int:
         """Images shown in training, about, each as much work as its network is wider."""
-        return 0 if self.images is None else round(self.profile.pretrain.epochs * self.images.count * self.widen**2)
+        return (
+            0
+            if self.images is None
+            else round(self.profile.pretrain.epochs * self.images.count * self.width_multiplier**2)
+        )
 
     @property
     def path(self) -> Path:
@@ -103,19 +107,19 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Joint:
-    """One training over all domains of a run, from which the cells of a joint method take their part."""
+class JointTraining:
+    """One training over all domains of a run, from which the runs of a joint method take their part."""
 
     method: str  # full string
     backbone: Backbone
-    images: tuple[Images, ...]
+    images: tuple[ImageSet, ...]
     seed: int
     lr: float
     folder: Path | None = None  # where it is left, if not beside its backbone
 
     @property
     def _images(self) -> list[tuple]:
-        return [(i.domain.name, i.manifest, i.limit, _shown(i.domain)) for i in self.images]
+        return [(i.domain.name, i.manifest, i.limit, preprocessing_key(i.domain)) for i in self.images]
 
     @cached_property
     def hash(self) -> str:
@@ -136,7 +140,7 @@ class Joint:
         return digest(images=self._images)
 
     @property
-    def work(self) -> int:
+    def estimated_cost(self) -> int:
         return self.backbone.profile.adapt.epochs * sum(i.count for i in self.images)
 
     @property
@@ -144,30 +148,30 @@ class Joint:
         return (self.folder or self.backbone.cache) / f"{self.hash}.safetensors"
 
 
-def _shown(domain: Domain) -> tuple:
+def preprocessing_key(domain: Domain) -> tuple:
     """What of a domain's record decides how its images are shown."""
     return domain.mean, domain.std, domain.flip, domain.crop
 
 
 def presentation(domain: Domain) -> str:
     """The same as JSON, for a record."""
-    return json.dumps(dict(zip(("mean", "std", "flip", "crop"), _shown(domain), strict=True)))
+    return json.dumps(dict(zip(("mean", "std", "flip", "crop"), preprocessing_key(domain), strict=True)))
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One run: a method on one domain with one seed. `source_cell` only evaluates the backbone itself."""
 
     method: str  # full string
     backbone: Backbone
-    train: Images
-    evaluate: Images
+    train: ImageSet
+    evaluate: ImageSet
     seed: int
     split: str
     lr: float
     source_cell: bool
-    joint: Joint | None = None
-    alone: bool = True  # False: trained in the joint training alone
+    joint: JointTraining | None = None
+    trains_per_domain: bool = True  # False: trained in the joint training alone
     predictions: bool = False  # are kept beside its record
     finished: bool = False  # it has its record: it is only evaluated again, for its predictions
 
@@ -182,7 +186,7 @@ class Cell:
     @property
     def settings(self) -> str:
         """The profile as JSON: rows of one table share it."""
-        return json.dumps(said(self.profile), sort_keys=True)
+        return json.dumps(profile_dict(self.profile), sort_keys=True)
 
     @property
     def presentation(self) -> str:
@@ -196,7 +200,7 @@ class Cell:
             **together,
             method=self.method,
             domain=self.domain.name,
-            colours=_shown(self.domain),
+            colours=preprocessing_key(self.domain),
             seed=self.seed,
             split=self.split,
             limit=self.train.limit,
@@ -210,7 +214,7 @@ class Cell:
         )
 
     @property
-    def work(self) -> int:
-        """Images shown in training, about: orders the cells, the longest first, and foretells the time."""
-        idle = self.finished or self.source_cell or (self.joint is not None and not self.alone)
-        return 0 if idle else round(self.profile.adapt.epochs * self.train.count * self.backbone.widen**2)
+    def estimated_cost(self) -> int:
+        """Images shown in training, about: orders the runs, the longest first, and foretells the time."""
+        idle = self.finished or self.source_cell or (self.joint is not None and not self.trains_per_domain)
+        return 0 if idle else round(self.profile.adapt.epochs * self.train.count * self.backbone.width_multiplier**2)

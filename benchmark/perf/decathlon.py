@@ -16,12 +16,12 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.perf.network import served
 from visual_decathlon.benchmark.runtime import devices
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.train import train
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE, Domain
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.method import Method
@@ -83,7 +83,7 @@ def drawn(
     uncropped = profile.whole > 0 and not domain.crop
     pack = DrawnPack(images, domain.classes, profile.shorter)
     crop = profile.whole if uncropped else profile.crop
-    return Batches([everything(pack)], domain, crop, batch, random=not uncropped, device=device, layout=layout)
+    return Batches([whole_pack(pack)], domain, crop, batch, random=not uncropped, device=device, layout=layout)
 
 
 def train_drawn(
@@ -105,11 +105,11 @@ def train_drawn(
     choice = choice or usual(profile.network, device)
     free(device)
     marks = [time.perf_counter()]
-    settle(profile, device)
+    configure_torch(profile, device)
     recipe = dataclasses.replace(profile.adapt if method else profile.pretrain, epochs=epochs)
     batches = drawn(domain, images, profile, device, recipe.batch, choice.memory_format)
     torch.manual_seed(0)
-    network = build(profile, method.source if method else "plain", domain.classes)
+    network = build(profile, method.backbone_structure if method else "plain", domain.classes)
     network.to(device=device, memory_format=choice.memory_format)
     state = dict(network.state_dict(keep_vars=True))
     if method:

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.perf.rounds import Way
+from visual_decathlon.benchmark.perf.rounds import Variant
 from visual_decathlon.methods.layers.arc import ARCConv
 from visual_decathlon.methods.layers.low_rank import FactoredConv
 from visual_decathlon.methods.layers.network import Network, merged
-from visual_decathlon.methods.layers.parallel import Beside
+from visual_decathlon.methods.layers.parallel import ParallelPointwise
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
-_FAST = {Beside: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}
+_FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}
 
 
 def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
@@ -32,8 +32,8 @@ def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tupl
 def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
     """A backbone with a random start in the structure that the method stands on."""
     torch.manual_seed(0)
-    network = resnet26(CLASSES, width * method.widen)
-    if method.source == "series":
+    network = resnet26(CLASSES, width * method.width_multiplier)
+    if method.backbone_structure == "series":
         put_series(network)
     network.size = size
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
@@ -61,7 +61,7 @@ def reference_way(network: nn.Module) -> nn.Module:
 
 def training(
     name: str, method: Method, network: nn.Module, inputs: tuple[Tensor, Tensor], steps: int = 1, bf16: bool = False
-) -> Way:
+) -> Variant:
     """Training steps of the method's own loss and optimiser on `network`, where the network is: eager, in a loop."""
     device = next(network.parameters()).device
     x, y = (each.to(device) for each in inputs)
@@ -79,10 +79,10 @@ def training(
             optimiser.step()
         return steps * len(y)
 
-    return Way(name, work)
+    return Variant(name, work)
 
 
-def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> Way:
+def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> Variant:
     """Forward passes of `network` as it is, in eval mode, on x in the network's own layout."""
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
     layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
@@ -95,7 +95,7 @@ def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> 
             network(x)
         return len(x)
 
-    return Way(name, work)
+    return Variant(name, work)
 
 
 def served(network: Network) -> Network:

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from visual_decathlon.benchmark.runtime.progress import Told
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback
 from visual_decathlon.datasets.children import sheltered
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
-def measured(name: str, cache: Path, told: Told) -> Iterator[dict]:
+def measured(name: str, cache: Path, told: ProgressCallback) -> Iterator[dict]:
     """The lines of a part as they are measured; `told` hears how far it is.
 
-    However this ends, neither the process nor one that it started is left. Raises BadInput with the part's own
+    However this ends, neither the process nor one that it started is left. Raises InputError with the part's own
     sentence, or where its process died.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -34,14 +34,14 @@ def measured(name: str, cache: Path, told: Told) -> Iterator[dict]:
             if kind == "end":
                 return
             if kind == "fault":
-                raise BadInput(content[0])
+                raise InputError(content[0])
             if kind == "line":
                 yield content[0]
             else:
                 told(*content)
     except EOFError:
         process.join()
-        raise BadInput(
+        raise InputError(
             f"ONLY={name}: the process that measured it ended with {process.exitcode} before it was done, mostly for "
             "want of memory; what was measured before is kept"
         ) from None
@@ -66,5 +66,5 @@ def _measure(name: str, cache: Path, home: Connection) -> None:
         for line in PARTS[name](cache, lambda *progress: home.send(("told", *progress))):
             home.send(("line", dataclasses.asdict(line)))
         home.send(("end",))
-    except BadInput as error:
+    except InputError as error:
         home.send(("fault", str(error)))

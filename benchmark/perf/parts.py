@@ -12,11 +12,11 @@ import torch
 
 from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf import pixels
-from visual_decathlon.benchmark.perf.rounds import Line, Rounds, Way, in_turn
+from visual_decathlon.benchmark.perf.rounds import Comparison, Rounds, Variant, run_interleaved
 from visual_decathlon.benchmark.perf.synthetic_records import write_many
 from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
 from visual_decathlon.benchmark.runtime.precision import SLOWER, times_slower
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.training.timing import Peak
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import entries, select
@@ -25,15 +25,15 @@ ROUNDS, FEWER = 5, 3  # fewer for what has many ways and no goal of its own, so 
 THEIRS, BF16 = "reference's way", "bf16 (opt-in)"
 
 
-def batches(cache: Path, told: Told = silent) -> Iterator[Line]:
+def batches(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """Training batches of packed pixels against files, PIL and a DataLoader."""
     ways = pixels.ways(cache)
-    yield in_turn(ways, ROUNDS, told).line(
+    yield run_interleaved(ways, ROUNDS, told).line(
         "batches", "random crop 64 of 72, flip, normalise", *(way.name for way in ways)
     )
 
 
-def step(cache: Path, told: Told = silent) -> Iterator[Line]:
+def step(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """A training step of the plain and the adapted network: ours, in bf16, and the reference's."""
     without = without_bf16()
     best = {dtype: net.ceiling(dtype) for dtype in (torch.float32, torch.bfloat16)[: 1 if without else 2]}
@@ -44,7 +44,7 @@ def step(cache: Path, told: Told = silent) -> Iterator[Line]:
         if not without:
             ours[torch.bfloat16] = net.training(BF16, method, net.placed(method), inputs, bf16=True)
         macs = net.training_macs(net.reference_way(net.placed(method)), *net.pixels(2))
-        found = in_turn([theirs, *ours.values()], ROUNDS, told, method.name)
+        found = run_interleaved([theirs, *ours.values()], ROUNDS, told, method.name)
         for dtype, way in ours.items():
             share = macs * statistics.median(found.speeds[way.name]) / best[dtype]
             yield found.line("step", method.name, way.name, THEIRS, peak_mb=_peak(way.work), share=share)
@@ -61,12 +61,12 @@ def without_bf16() -> str:
     return f"left out: a convolution takes {ratio:.1f} times fp32's time here" if ratio > SLOWER else ""
 
 
-def left_out(part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s") -> Line:
+def left_out(part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s") -> Comparison:
     """In the place of what is not measured here; `ours` says why."""
-    return Line(part, what, ours, other, unit, *(None,) * 5, 0, 0)
+    return Comparison(part, what, ours, other, unit, *(None,) * 5, 0, 0)
 
 
-def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int, told: Told) -> Line:
+def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int, told: ProgressCallback) -> Comparison:
     """A step on what a frozen part gives, which is there, against the reference's, which computes it at every step."""
     (method,) = select(spec)
     x, y = inputs
@@ -77,10 +77,10 @@ def _cached(spec: str, inputs: tuple[torch.Tensor, torch.Tensor], steps: int, to
     given = method.fit(network, read[None], y)[0]
     ours = net.training("fp32, frozen part computed once", method, trained, (given, y), steps)
     theirs = net.training(THEIRS, method, net.reference_way(net.placed(method)), inputs)
-    return in_turn([theirs, ours], ROUNDS, told, method.spec).line("step", method.spec, ours.name, THEIRS)
+    return run_interleaved([theirs, ours], ROUNDS, told, method.spec).line("step", method.spec, ours.name, THEIRS)
 
 
-def evaluation(cache: Path, told: Told = silent) -> Iterator[Line]:
+def evaluation(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """Inference of adapted networks: merged and folded, in bf16 too, against adapters beside the convolutions."""
     x, _ = net.pixels()
     without = without_bf16()
@@ -88,18 +88,18 @@ def evaluation(cache: Path, told: Told = silent) -> Iterator[Line]:
         network = net.placed(method)
         ways = [
             net.evaluation(THEIRS, net.reference_way(net.placed(method)), x),
-            net.evaluation("merged, fp32", net.served(network), x),
+            net.evaluation("merged, fp32", net.inference_module(network), x),
         ]
         if not without:
-            ways.append(net.evaluation(f"merged, {BF16}", net.served(network), x, bf16=True))
-        found = in_turn(ways, ROUNDS, told, method.name)
+            ways.append(net.evaluation(f"merged, {BF16}", net.inference_module(network), x, bf16=True))
+        found = run_interleaved(ways, ROUNDS, told, method.name)
         for way in ways[1:]:
             yield found.line("evaluation", method.name, way.name, THEIRS)
         if without:
             yield left_out("evaluation", method.name, f"merged, {BF16}, {without}", THEIRS)
 
 
-def changes(cache: Path, told: Told = silent) -> Iterator[Line]:
+def changes(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """What each change gives by itself, all else equal: layout, each fast path, merging."""
     inputs = net.pixels()
     (finetune,) = select("finetune")
@@ -107,7 +107,7 @@ def changes(cache: Path, told: Told = silent) -> Iterator[Line]:
         net.training("NCHW", finetune, net.reference_way(net.placed(finetune)), inputs),
         net.training("channels_last", finetune, net.placed(finetune), inputs),
     ]
-    yield in_turn(ways, FEWER, told, "finetune step").line("changes", "finetune step", "channels_last", "NCHW")
+    yield run_interleaved(ways, FEWER, told, "finetune step").line("changes", "finetune step", "channels_last", "NCHW")
     for spec, fast, slow in (
         ("par_adapter", "centre tap", "1x1 beside"),
         ("res_adapter", "one 1x1", "norm, 1x1, sum"),
@@ -119,40 +119,40 @@ def changes(cache: Path, told: Told = silent) -> Iterator[Line]:
             net.training(slow, method, net.plain(net.placed(method)), inputs),
             net.training(fast, method, net.placed(method), inputs),
         ]
-        yield in_turn(ways, FEWER, told, f"{spec} step").line("changes", f"{spec} step", fast, slow)
+        yield run_interleaved(ways, FEWER, told, f"{spec} step").line("changes", f"{spec} step", fast, slow)
     (method,) = select("par_adapter")
     ways = [
         net.evaluation("adapters beside", net.plain(net.placed(method)), inputs[0]),
-        net.evaluation("merged, folded", net.served(net.placed(method)), inputs[0]),
+        net.evaluation("merged, folded", net.inference_module(net.placed(method)), inputs[0]),
     ]
     what = "par_adapter evaluation"
-    yield in_turn(ways, FEWER, told, what).line("changes", what, "merged, folded", "adapters beside")
+    yield run_interleaved(ways, FEWER, told, what).line("changes", what, "merged, folded", "adapters beside")
 
 
-def families(cache: Path, told: Told = silent) -> Iterator[Line]:
+def families(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """One method of every family: its step against fine-tune's (T_PEFT/T_FFT), its inference against the bare backbone.
 
     Whose frozen part is computed once has its step in `step`.
     """
     inputs = net.pixels()
     placed = {method: net.placed(method) for method in of_families()}
-    methods = [method for method in placed if not method.views]
+    methods = [method for method in placed if not method.cached_views]
     steps = [net.training(method.name, method, placed[method], inputs) for method in methods]
     (finetune,) = select("finetune")
     baseline = net.training("finetune's step", finetune, net.placed(finetune), inputs)
     peak = Peak(torch.device("cpu"))  # of all: beside what the process holds, one step's own is not seen
-    found = in_turn([baseline, *steps], FEWER, told, "a step")
+    found = run_interleaved([baseline, *steps], FEWER, told, "a step")
     most = peak.mb()
     for method, way in zip(methods, steps, strict=True):
         yield found.line("families", f"{method.family}: T_FFT / T", way.name, baseline.name, peak_mb=most)
-    bare = net.evaluation("the bare backbone", net.served(net.source(finetune)), inputs[0])
+    bare = net.evaluation("the bare backbone", net.inference_module(net.source(finetune)), inputs[0])
     served = {
-        method.family: net.evaluation(f"{method.name}, merged", net.served(network), inputs[0])
+        method.family: net.evaluation(f"{method.name}, merged", net.inference_module(network), inputs[0])
         if method.mergeable
         else net.evaluation(f"{method.name}, as placed", network, inputs[0])
         for method, network in placed.items()
     }
-    found = in_turn([bare, *served.values()], FEWER, told, "inference")
+    found = run_interleaved([bare, *served.values()], FEWER, told, "inference")
     for family, way in served.items():
         yield found.line("families", f"{family}: inference", way.name, bare.name)
 
@@ -162,12 +162,12 @@ def of_families() -> list[Method]:
     found: dict[str, Method] = {}
     for entry in entries():
         method = entry()
-        if not method.refusal("resnet26") and not method.joint and method.widen == 1:
+        if not method.unsupported_reason("resnet26") and not method.has_joint_stage and method.width_multiplier == 1:
             found.setdefault(method.family, method)
     return list(found.values())
 
 
-def allocator(cache: Path, told: Told = silent) -> Iterator[Line]:
+def allocator(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """What keeping large blocks, in huge pages, gives, in pairs of processes: it is read when a process starts."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_OF_MALLOC)}
     kept = plain | {name: value for name, value in ENVIRONMENT.items() if name.startswith(_OF_MALLOC)}
@@ -193,7 +193,7 @@ print(sum(way.work() for _ in range(4)) / (time.perf_counter() - start))
 """
 
 
-def tables(cache: Path, told: Told = silent) -> Iterator[Line]:
+def tables(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """All tables of 100,000 synthetic records: seconds and peak memory, imports not counted."""
     with tempfile.TemporaryDirectory() as folder:
         told("writing the records", 0, 1 + FEWER)
@@ -207,15 +207,15 @@ def tables(cache: Path, told: Told = silent) -> Iterator[Line]:
     yield rounds.line("tables", "of 100,000 records", "from columns", unit="s", peak_mb=max(peaks))
 
 
-def start(cache: Path, told: Told = silent) -> Iterator[Line]:
+def start(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]:
     """What light commands take from the shell, against importing torch, which they leave out."""
-    heavy = Way("import torch", lambda: len(_process(["-c", "import torch"])) + 1)
+    heavy = Variant("import torch", lambda: len(_process(["-c", "import torch"])) + 1)
     for words in (["--help"], ["methods"], ["tables", "--help"]):
-        light = Way(" ".join(words), lambda words=words: bool(_process(["-m", "benchmark", *words])))
-        yield in_turn([heavy, light], ROUNDS, told).line("start", light.name, light.name, heavy.name, unit="s")
+        light = Variant(" ".join(words), lambda words=words: bool(_process(["-m", "benchmark", *words])))
+        yield run_interleaved([heavy, light], ROUNDS, told).line("start", light.name, light.name, heavy.name, unit="s")
 
 
-PARTS: dict[str, Callable[[Path, Told], Iterator[Line]]] = {
+PARTS: dict[str, Callable[[Path, ProgressCallback], Iterator[Comparison]]] = {
     "batches": batches,
     "step": step,
     "evaluation": evaluation,

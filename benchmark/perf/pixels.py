@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from visual_decathlon.benchmark.perf.rounds import Way
+from visual_decathlon.benchmark.perf.rounds import Variant
 from visual_decathlon.benchmark.runs.plan import standins
 from visual_decathlon.datasets.annotations import read_split
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.pack import pack
 
 
-def ways(cache: Path, epochs: int = 10) -> list[Way]:
+def ways(cache: Path, epochs: int = 10) -> list[Variant]:
     """Ours, `epochs` over a drawn domain, and the usual way once: batches of 64, crop 64 of 72, flip, normalise."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -18,7 +18,7 @@ def ways(cache: Path, epochs: int = 10) -> list[Way]:
 
     split = read_split(standins(cache), DOMAINS["aircraft"], "train")
     domain = split.domain
-    ours = Batches([everything(pack(split, cache / "packs", 72))], domain, crop=64, batch=64)
+    ours = Batches([whole_pack(pack(split, cache / "packs", 72))], domain, crop=64, batch=64)
     change = [transforms.RandomCrop(64)] + [transforms.RandomHorizontalFlip()] * domain.flip
     change = transforms.Compose([*change, transforms.ToTensor(), transforms.Normalize(domain.mean, domain.std)])
 
@@ -37,4 +37,4 @@ def ways(cache: Path, epochs: int = 10) -> list[Way]:
     def slow() -> int:
         return sum(len(y) for _, y in loader)
 
-    return [Way("packed pixels", fast), Way("PIL DataLoader, no workers", slow)]
+    return [Variant("packed pixels", fast), Variant("PIL DataLoader, no workers", slow)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 
 RETRYING = 30.0  # s of dropped rounds after which no further one is dropped
 OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped
@@ -15,7 +15,7 @@ _STAT = Path("/proc/stat")
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """One way of doing a thing: `work()` does it once and returns how many images (or whatever is counted) it did."""
 
     name: str
@@ -23,7 +23,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Line:
+class Comparison:
     """How many times faster ours is than the other way: median, least and largest of the rounds.
 
     `ours_value` and `other_value` are medians of what `unit` says, the other's null where nothing is compared,
@@ -53,17 +53,19 @@ class Rounds:
     speeds: Mapping[str, list[float]]
     dropped: int
 
-    def line(self, part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s", **more) -> Line:
+    def line(
+        self, part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s", **more
+    ) -> Comparison:
         """`ours` against `other`, both names of ways; `unit` s gives seconds in place of speeds."""
         mine, theirs = self.speeds[ours], self.speeds[other] if other else []
         ratios = [a / b for a, b in zip(mine, theirs)]
         value = statistics.median if unit != "s" else lambda speeds: 1 / statistics.median(speeds)
         found = (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
         there = value(theirs) if theirs else None
-        return Line(part, what, ours, other, unit, value(mine), there, *found, len(mine), self.dropped, **more)
+        return Comparison(part, what, ours, other, unit, value(mine), there, *found, len(mine), self.dropped, **more)
 
 
-def in_turn(ways: list[Way], rounds: int, told: Told = silent, what: str = "") -> Rounds:
+def run_interleaved(ways: list[Variant], rounds: int, told: ProgressCallback = silent, what: str = "") -> Rounds:
     """Run the ways in turn until `rounds` rounds count; the first warms up.
 
     As many rounds as count are dropped at most, and for RETRYING seconds at most: where all that were tried were
@@ -71,7 +73,7 @@ def in_turn(ways: list[Way], rounds: int, told: Told = silent, what: str = "") -
     """
     steps, done = len(ways) * (1 + rounds), 0
 
-    def tell(way: Way, which: str) -> None:
+    def tell(way: Variant, which: str) -> None:
         nonlocal done
         told(", ".join(filter(None, (what, way.name, which))), done, steps)
         done += 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
@@ -92,7 +92,7 @@ def of_a_run(path: Path) -> bool:
 def set_aside(paths: Iterable[Path]) -> list[Path]:
     """Move files into a folder `damaged` beside them, none over another; returns where they are now.
 
-    BadInput where one cannot be moved.
+    InputError where one cannot be moved.
     """
     moved = []
     for path in paths:
@@ -112,7 +112,7 @@ def set_aside(paths: Iterable[Path]) -> list[Path]:
         except FileNotFoundError:
             continue  # another command was faster
         except OSError as error:
-            raise BadInput(
+            raise InputError(
                 f"{path} cannot be read, nor moved to {place} ({error.strerror}); see the rights of {path.parent}"
             ) from None
     return moved

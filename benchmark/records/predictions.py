@@ -10,7 +10,7 @@ import pyarrow as pa
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.store import write_table
 from visual_decathlon.datasets.catalogue import Domain, category_id
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.text import as_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def predicted(results: Path, hash: str, images: int) -> bool:
             return False
         with open_parquet(path) as file:
             return file.metadata.num_rows == images and set(SCHEMA.names) <= set(file.schema_arrow.names)
-    except (pa.ArrowException, OSError, BadInput):
+    except (pa.ArrowException, OSError, InputError):
         return False
 
 
@@ -70,7 +70,7 @@ def write_predictions(
     ids: np.ndarray,
     logits: "Tensor",
 ) -> Path:
-    """One row an image, in the split's order. Raises BadInput as `write_table`.
+    """One row an image, in the split's order. Raises InputError as `write_table`.
 
     `names` are the classes', `files` and `ids` (N,) int64 the images'; `logits` (N, classes), or one column more, which
     wins where a judge takes the image for another domain's.
@@ -93,7 +93,7 @@ def write_predictions(
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(image ids, category ids), each (N,) int64.
 
-    Raises BadInput for a file that `write_predictions` did not make, and for an image without a category.
+    Raises InputError for a file that `write_predictions` did not make, and for an image without a category.
     """
     try:
         with open_parquet(path) as file:
@@ -101,11 +101,11 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if table.schema.types != [pa.int64(), pa.int64()]:
             raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(
+        raise InputError(
             f"{path} holds no predictions ({reason(error)}); remove it and run again with PREDICTIONS=1"
         ) from None
     if table["category_id"].null_count:
-        raise BadInput(
+        raise InputError(
             f"{path} gives {table['category_id'].null_count:,} image(s) no category, since the method took them for "
             "another domain's; a submission needs one for each: take another METHOD="
         )

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS
 from visual_decathlon.datasets.catalogue import DOMAINS, fit_name
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 SCHEMA_VERSION = 4
 SINCE = {
@@ -187,11 +187,11 @@ def _text(value: str) -> str:
 
 
 def check(records: Sequence[Mapping], fields: Iterable[str] | None = None) -> pa.Table:
-    """Records as a table. BadInput for the first that a reader would refuse, of these fields where some are named."""
+    """Records as a table. InputError for the first that a reader would refuse, of these fields where some are named."""
     table = as_table(records)
     for row, field, what in wrong(table.select(list(fields)) if fields is not None else table):
         run = records[row].get("hash")
-        raise BadInput(f"the record of the run {run} could not be read again, as it has {phrase(field, what)}")
+        raise InputError(f"the record of the run {run} could not be read again, as it has {phrase(field, what)}")
     return table
 
 

@@ -2,7 +2,7 @@
 
 A file is written whole or not at all (datasets/io.py), so a reader never sees half of one. A record is held to
 the same rules when it is written and when it is read. Where a reader is given a list for faults, what cannot be
-read goes there and the rest is read; else it is a BadInput that names them all.
+read goes there and the rest is read; else it is a InputError that names them all.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from visual_decathlon.benchmark.records.files import Fault, of_a_run, record_files, told
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, phrase, wrong
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.io import clear, write_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official n
 
 
 def write_record(record: dict, folder: Path) -> Path:
-    """Write one record to `folder`/<hash>.parquet. BadInput where it cannot be written, or could not be read again."""
+    """Write one record to `folder`/<hash>.parquet. InputError where that fails, or none could read it."""
     return write_table(check([record]), folder / f"{record['hash']}.parquet")
 
 
@@ -41,7 +41,7 @@ def parquet(table: pa.Table) -> pa.Buffer:
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
-    """Write Parquet whole or not at all. Raises BadInput where it cannot be written."""
+    """Write Parquet whole or not at all. Raises InputError where it cannot be written."""
     return write_bytes(parquet(table), path)
 
 
@@ -52,10 +52,10 @@ def sweep(results: Path, cache: Path) -> None:
 
 
 def existing(source: Path | None) -> None:
-    """BadInput where FROM= names something and that is no folder."""
+    """InputError where FROM= names something and that is no folder."""
     if source is not None and not source.is_dir():
         what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
-        raise BadInput(f"FROM={source} {what}")
+        raise InputError(f"FROM={source} {what}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_record(path: Path) -> dict:
     faults: list[Fault] = []
     table = _read(path, faults.append)
     if faults or table is None or len(table) != 1:
-        raise BadInput(told(faults or [Fault(path, " is not the record of one run")]))
+        raise InputError(told(faults or [Fault(path, " is not the record of one run")]))
     return table.to_pylist()[0]
 
 
@@ -82,7 +82,7 @@ def read_records(folders: Iterable[Path], faults: list[Fault] | None = None) -> 
     """Every record below the folders, one of each hash, in the order of method, domain, seed.
 
     A fault is a file that cannot be read, is no Parquet or not of this schema, a record that breaks a rule of
-    `schema.wrong`, and one whose numbers differ from a newer one's of its hash. BadInput where `faults` is None.
+    `schema.wrong`, and one whose numbers differ from a newer one's of its hash. InputError where `faults` is None.
     """
     with _collected(faults) as fault:
         records, places = [], []
@@ -147,11 +147,11 @@ def read_histories(
 
 @contextlib.contextmanager
 def _collected(faults: list[Fault] | None) -> Iterator[Callable[[Fault], None]]:
-    """Where faults go: into the list, or, where there is none, into one BadInput at the end."""
+    """Where faults go: into the list, or, where there is none, into one InputError at the end."""
     own: list[Fault] = []
     yield (own if faults is None else faults).append
     if own:
-        raise BadInput(told(own))
+        raise InputError(told(own))
 
 
 def _one_each(found: Iterable[_Found], fault: Callable[[Fault], None]) -> list[int]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import safetensors
 
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.files import DAMAGED, Fault, set_aside, told
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
 from visual_decathlon.benchmark.tables.grouping import current
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def own_record(results: Path, hash: str) -> dict | None:
     path = record_path(results, hash)
     try:
         record = read_record(path) if path.is_file() else None
-    except BadInput:
+    except InputError:
         return None
     return record if record is not None and record["hash"] == hash else None
 
@@ -43,7 +43,7 @@ def finished_record(results: Path, hash: str) -> dict | None:
 
 
 def stored(results: Path, hash: str, source_cell: bool) -> bool:
-    """Whether the run's adapters are there, and not cut off; the backbone's own cell has none."""
+    """Whether the run's adapters are there, and not cut off; the backbone's own run has none."""
     return source_cell or _whole(adapters_path(results, hash))
 
 
@@ -61,13 +61,13 @@ def _whole(path: Path) -> bool:
 def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
     """The records of a results folder that is written to, with a column `stored`.
 
-    What cannot be read is set aside, in one sentence with all of them, so that its run is trained again. BadInput where
+    What cannot be read is set aside, in one sentence with all of them, so its run is trained again. InputError where
     it cannot be moved, or the folder itself cannot be read.
     """
     folder, faults = results / "records", []
     frame = read_frame([folder], history=True, faults=faults, unlabelled=True).drop(columns="history")
     if closed := [fault for fault in faults if fault.path.is_dir()]:
-        raise BadInput(told(closed, ""))
+        raise InputError(told(closed, ""))
     if gone := [fault for fault in faults if fault.whole]:
         set_aside(dict.fromkeys(fault.path for fault in gone))
         say(_aside(gone, folder))
@@ -104,19 +104,19 @@ def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
     return read_frame([folder], faults=[]) if again else frame
 
 
-def make_way(cells: Iterable[Cell], results: Path) -> list[str]:
+def make_way(runs: Iterable[Run], results: Path) -> list[str]:
     """Move what stands under the names of runs that are to be trained and is not theirs; returns what was done.
 
     A record of another run goes under that run's own name where that is free, all else aside. A run's own whole record
     stays until the new one is there.
     """
     said = []
-    for cell in cells:
-        path, adapters = record_path(results, cell.hash), adapters_path(results, cell.hash)
+    for run in runs:
+        path, adapters = record_path(results, run.hash), adapters_path(results, run.hash)
         if os.path.lexists(adapters) and not adapters.is_file():
             (place,) = set_aside([adapters])
             said.append(f"{adapters} is no file; it is now {place}")
-        if not os.path.lexists(path) or own_record(results, cell.hash) is not None:
+        if not os.path.lexists(path) or own_record(results, run.hash) is not None:
             continue
         own = _of_another(path)
         if own is not None and not os.path.lexists(record_path(results, own)):
@@ -124,12 +124,12 @@ def make_way(cells: Iterable[Cell], results: Path) -> list[str]:
             path.rename(place)
         else:
             (place,) = set_aside([path])
-        said.append(f"{path} was not the record of the run {cell.hash}; it is now {place}")
+        said.append(f"{path} was not the record of the run {run.hash}; it is now {place}")
     return said
 
 
 def _of_another(path: Path) -> str | None:
     try:
         return read_record(path)["hash"] if path.is_file() else None
-    except BadInput:
+    except InputError:
         return None

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from visual_decathlon.benchmark.config.specs import Backbone, Cell, Joint
+from visual_decathlon.benchmark.config.specs import Backbone, JointTraining, Run
 from visual_decathlon.benchmark.records.provenance import Provenance
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.progress import Report
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 class Job(Protocol):
     key: str
     needs: frozenset[str]  # keys of the jobs that come before it, where they are to be done at all
     epochs: int
-    work: int  # images shown, about: orders jobs and foretells their time
+    estimated_cost: int  # images shown, about: orders jobs and foretells their time
 
     def describe(self) -> str:
         """What it is doing."""
@@ -27,11 +27,11 @@ class Job(Protocol):
         """What it has done."""
 
     def execute(self, device: str, report: Report) -> Any:
-        """Do it, in this process. Raises BadInput."""
+        """Do it, in this process. Raises InputError."""
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainingJob:
     backbone: Backbone
 
     @property
@@ -45,8 +45,8 @@ class Pretraining:
         return self.backbone.profile.pretrain.epochs
 
     @property
-    def work(self) -> int:
-        return self.backbone.work
+    def estimated_cost(self) -> int:
+        return self.backbone.estimated_cost
 
     def describe(self) -> str:
         return f"pretraining {self._what()}"
@@ -55,23 +55,23 @@ class Pretraining:
         return f"pretrained {self._what()}"
 
     def _what(self) -> str:
-        wide = f" of width {self.backbone.network_profile.width:g}" if self.backbone.widen != 1 else ""
+        wide = f" of width {self.backbone.network_profile.width:g}" if self.backbone.width_multiplier != 1 else ""
         return f"the {self.backbone.structure} backbone{wide}"
 
     def execute(self, device: str, report: Report) -> None:
         from visual_decathlon.benchmark.training.pretrain import pretrain
 
-        settle(self.backbone.profile, device)
+        configure_torch(self.backbone.profile, device)
         try:
             pretrain(self.backbone, device, report)
-        except BadInput as error:
+        except InputError as error:
             what = f"{self.backbone.images.domain.name}: pretraining the {self.backbone.structure} backbone"
             raise type(error)(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
 
 
 @dataclass(frozen=True)
-class JointTraining:
-    joint: Joint
+class JointTrainingJob:
+    joint: JointTraining
 
     @property
     def key(self) -> str:
@@ -86,8 +86,8 @@ class JointTraining:
         return self.joint.backbone.profile.adapt.epochs
 
     @property
-    def work(self) -> int:
-        return self.joint.work
+    def estimated_cost(self) -> int:
+        return self.joint.estimated_cost
 
     def describe(self) -> str:
         return f"{self._name()} over all domains"
@@ -101,60 +101,60 @@ class JointTraining:
     def execute(self, device: str, report: Report) -> None:
         from visual_decathlon.benchmark.runs.joint import train_together
 
-        settle(self.joint.backbone.profile, device)
+        configure_torch(self.joint.backbone.profile, device)
         try:
             train_together(self.joint, device, report)
-        except BadInput as error:
+        except InputError as error:
             raise type(error)(f"{self._name()}, over all domains: {error}") from None
 
 
 @dataclass(frozen=True)
-class Run:
-    cell: Cell
+class RunJob:
+    run: Run
     results: Path
     provenance: Provenance
 
     @property
     def key(self) -> str:
-        return self.cell.hash
+        return self.run.hash
 
     @property
     def needs(self) -> frozenset[str]:
-        joint = {self.cell.joint.hash} if self.cell.joint is not None else set()
-        return frozenset({self.cell.backbone.hash} | joint)
+        joint = {self.run.joint.hash} if self.run.joint is not None else set()
+        return frozenset({self.run.backbone.hash} | joint)
 
     @property
     def epochs(self) -> int:
-        return self.cell.profile.adapt.epochs
+        return self.run.profile.adapt.epochs
 
     @property
-    def work(self) -> int:
-        return self.cell.work
+    def estimated_cost(self) -> int:
+        return self.run.estimated_cost
 
     def describe(self) -> str:
-        return f"{self._name()} {self.cell.domain.name}"
+        return f"{self._name()} {self.run.domain.name}"
 
     def summary(self, result: dict) -> str:
-        what = f"{self._name():12} {self.cell.domain.name:14} seed {self.cell.seed}"
+        what = f"{self._name():12} {self.run.domain.name:14} seed {self.run.seed}"
         return f"{what}  predicted" if result["top1"] is None else f"{what}  {result['top1']:6.2f} %"
 
     def _name(self) -> str:
-        return self.cell.method.partition("(")[0]
+        return self.run.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> dict:
-        from visual_decathlon.benchmark.runs.execute import run_cell
+        from visual_decathlon.benchmark.runs.execute import execute_run
 
-        settle(self.cell.profile, device)
-        return run_cell(self.cell, self.results, self.provenance, device, report)
+        configure_torch(self.run.profile, device)
+        return execute_run(self.run, self.results, self.provenance, device, report)
 
 
-def jobs_for(todo: list[Cell], results: Path, provenance: Provenance) -> list[Job]:
+def jobs_for(todo: list[Run], results: Path, provenance: Provenance) -> list[Job]:
     """Each backbone and joint training that is missing, once, then the runs that stand on them, the longest first."""
     bases = {c.backbone.hash: c.backbone for c in todo if not c.backbone.path.is_file()}
     joints = {c.joint.hash: c.joint for c in todo if c.joint is not None and not c.joint.path.is_file()}
-    runs = {c.hash: c for c in sorted(todo, key=lambda cell: -cell.work)}
+    runs = {c.hash: c for c in sorted(todo, key=lambda run: -run.estimated_cost)}
     return [
-        *map(Pretraining, bases.values()),
-        *map(JointTraining, joints.values()),
-        *(Run(cell, results, provenance) for cell in runs.values()),
+        *map(PretrainingJob, bases.values()),
+        *map(JointTrainingJob, joints.values()),
+        *(RunJob(run, results, provenance) for run in runs.values()),
     ]

@@ -11,21 +11,21 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
-from visual_decathlon.benchmark.config.specs import Joint
+from visual_decathlon.benchmark.config.specs import JointTraining
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
-from visual_decathlon.datasets.batches import Batches, Plan
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.batches import Batches, CropPlan
+from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.static_batches import Copied, Shape, StaticBatches
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.registry import select
 
 
-class InTurn:
+class InterleavedBatches:
     """Batches of several domains in a random order, each domain's own epoch once: yields ((name, x), y)."""
 
     def __init__(self, domains: dict[str, Batches]):
@@ -71,7 +71,7 @@ class _InTurnStatic:
         return (name, x), y
 
 
-class Mixed:
+class DomainLabelledBatches:
     """Batches with images of all domains, equally many of each, in 0 to 1 and labelled by domain: (x, index).
 
     An epoch shows as many images of every domain as the smallest has, drawn anew.
@@ -87,7 +87,7 @@ class Mixed:
         return self.each * len(self.parts)
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        plans = [Plan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
+        plans = [CropPlan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
         order = np.random.default_rng([seed, epoch]).permutation(len(self))
         for some in np.array_split(order, self.steps):
             which, within = np.divmod(np.sort(some), self.each)
@@ -95,7 +95,7 @@ class Mixed:
             for index, part in enumerate(self.parts):
                 rows = within[which == index]
                 if len(rows):
-                    pixels.append(part.pixels(Plan(*(field[rows] for field in plans[index]))))
+                    pixels.append(part.pixels(CropPlan(*(field[rows] for field in plans[index]))))
             x = torch.cat(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)
             x = x.contiguous(memory_format=self.parts[0].layout)
             yield x, torch.from_numpy(which).to(self.device)
@@ -105,22 +105,22 @@ class Mixed:
         return Copied(self.device, self.train)
 
 
-def train_together(joint: Joint, device: str, report: Report) -> None:
+def train_together(joint: JointTraining, device: str, report: Report) -> None:
     """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
     with sharing(device) as shared:
         _train(joint, device, shared, report)
 
 
-def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
+def _train(joint: JointTraining, device: str, shared: Shared, report: Report) -> None:
     (method,) = select(joint.method)
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
     choice = pretrain.choice_of(joint.backbone, device)
     opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=choice.memory_format)
-    if method.alone:  # the judge is shown one size of image: a crop policy would tell the domain
+    if method.trains_per_domain:  # the judge is shown one size of image: a crop policy would tell the domain
         cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
-        batches = Mixed({i.domain.name: opened(i) for i in cropped})
+        batches = DomainLabelledBatches({i.domain.name: opened(i) for i in cropped})
     else:
-        batches = InTurn({i.domain.name: opened(i) for i in joint.images})
+        batches = InterleavedBatches({i.domain.name: opened(i) for i in joint.images})
     source, module = _build(joint, device, joint.seed)
     checkpoint = joint.path.with_suffix(".part")
     with applied(choice, module):
@@ -142,8 +142,8 @@ def _train(joint: Joint, device: str, shared: Shared, report: Report) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dict]:
-    """(the trained module, its history and step times as each domain's equal share). BadInput where it is damaged."""
+def load_together(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict], dict]:
+    """(the trained module, its history and step times as each domain's equal share). InputError where it is damaged."""
     source, module = _build(joint, device, joint.seed)
     try:
         tensors, about = read_safetensors(joint.path)
@@ -152,7 +152,7 @@ def load_together(joint: Joint, device: str) -> tuple[nn.Module, list[dict], dic
                 tensor.copy_(tensors[name])
         history, clock = json.loads(about["history"]), json.loads(about["clock"])
     except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
+        raise InputError(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
     return module, [_share(row, len(joint.images)) for row in history], clock
 
 
@@ -162,10 +162,10 @@ def _share(row: dict, domains: int) -> dict:
     return row | parts
 
 
-def _build(joint: Joint, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
+def _build(joint: JointTraining, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
     (method,) = select(joint.method)
     source, _ = pretrain.load(joint.backbone, device)
     torch.manual_seed(seed)
-    module = method.together(source, {i.domain.name: i.classes for i in joint.images})
+    module = method.build_joint(source, {i.domain.name: i.classes for i in joint.images})
     layout = pretrain.choice_of(joint.backbone, device).memory_format
     return source, module.to(device=device, memory_format=layout)

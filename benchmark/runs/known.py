@@ -4,52 +4,52 @@ import json
 from collections.abc import Iterable
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import Provenance, kernels
 from visual_decathlon.benchmark.records.schema import SCHEMA_VERSION, check
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.methods.registry import select
 
 
-def known(cell: Cell, provenance: Provenance) -> dict:
+def known(run: Run, provenance: Provenance) -> dict:
     """The fields that say what is run, on what and by what; no torch is loaded for them."""
-    (method,) = select(cell.method)
+    (method,) = select(run.method)
     return {
         "schema": SCHEMA_VERSION,
-        "hash": cell.hash,
+        "hash": run.hash,
         "method": method.spec,
         "method_full": method.full_spec,
         "label": method.label,
         "family": method.family,
         "fidelity": method.fidelity,
-        "domain": cell.domain.name,
-        "column": cell.domain.column,
-        "k": cell.domain.k,
-        "seed": cell.seed,
-        "split": cell.split,
-        "limit": cell.train.limit,
-        "profile": cell.profile.name,
-        "settings": cell.settings,
-        "lr": cell.lr,
+        "domain": run.domain.name,
+        "column": run.domain.column,
+        "k": run.domain.k,
+        "seed": run.seed,
+        "split": run.split,
+        "limit": run.train.limit,
+        "profile": run.profile.name,
+        "settings": run.settings,
+        "lr": run.lr,
         "data": provenance.data,
         "data_id": provenance.data_id,
         "standin": provenance.standin,
-        "train_manifest": cell.train.manifest,
-        "eval_manifest": cell.evaluate.manifest,
-        "presentation": cell.presentation,
-        "backbone": cell.backbone.hash,
-        "backbone_manifest": cell.backbone.manifest,
-        "backbone_source": cell.backbone.source,
-        "structure": cell.backbone.structure,
-        "source_cell": cell.source_cell,
-        "together": [images.domain.name for images in cell.joint.images] if cell.joint else None,
-        "together_manifest": cell.joint.manifest if cell.joint else None,
+        "train_manifest": run.train.manifest,
+        "eval_manifest": run.evaluate.manifest,
+        "presentation": run.presentation,
+        "backbone": run.backbone.hash,
+        "backbone_manifest": run.backbone.manifest,
+        "backbone_source": run.backbone.source,
+        "structure": run.backbone.structure,
+        "source_cell": run.source_cell,
+        "together": [images.domain.name for images in run.joint.images] if run.joint else None,
+        "together_manifest": run.joint.manifest if run.joint else None,
         "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
         "training": TRAINING_VERSION,
-        "classes": cell.train.classes,
+        "classes": run.train.classes,
         "merged": method.mergeable,
         "workers": provenance.workers,
-        "precision": cell.profile.precision,
+        "precision": run.profile.precision,
         "commit": provenance.commit,
         "versions": provenance.versions,
         "machine": provenance.machine,
@@ -65,7 +65,7 @@ def on_device(record: dict, device: str) -> dict:
     return record | {"device": devices.name(device), "threads": torch.get_num_threads(), "versions": versions}
 
 
-def check_known(cells: Iterable[Cell], provenance: Provenance) -> None:
-    """BadInput where a record of one of these runs could not be read again, whatever comes out of it."""
-    if records := [known(cell, provenance) for cell in cells]:
+def check_known(runs: Iterable[Run], provenance: Provenance) -> None:
+    """InputError where a record of one of these runs could not be read again, whatever comes out of it."""
+    if records := [known(run, provenance) for run in runs]:
         check(records, records[0])

@@ -1,4 +1,4 @@
-"""From what the user asks to the cells that answer it: data opened and packed, backbones named, hashes made."""
+"""From what the user asks to the runs that answer it: data opened and packed, backbones named, hashes made."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.config.identity import digest
 from visual_decathlon.benchmark.config.profiles import Profile
-from visual_decathlon.benchmark.config.specs import HELD, Backbone, Cell, Images, Joint
-from visual_decathlon.benchmark.runs.user_backbone import GivenBackbone
+from visual_decathlon.benchmark.config.specs import HOLDOUT_FOLDS, Backbone, ImageSet, JointTraining, Run
+from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.benchmark.runtime.progress import Slowly
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.datasets.annotations import LARGEST, Split, domains_in, read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
-from visual_decathlon.datasets.errors import BadImages, BadInput, Faults
+from visual_decathlon.datasets.errors import BadImages, Faults, InputError
 from visual_decathlon.datasets.folder import read_own
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.pack import Pack, pack
@@ -45,7 +45,7 @@ class Request:
     data: Path | None = None  # a release; None draws stand-ins
     own: Sequence[tuple[str, Path]] = ()  # the user's own domains: (name, folder of class folders)
     domains: Sequence[str] = ()  # names, official or own; empty takes all there are
-    given: GivenBackbone | None = None
+    given: UserBackbone | None = None
     split: str = "val"
     seeds: Sequence[int] = (0,)
     limit: int | None = None
@@ -65,19 +65,19 @@ class Data:
     name: str
     id: str
     standin: bool
-    train: dict[str, Images] = field(default_factory=dict)
-    evaluate: dict[str, Images] = field(default_factory=dict)
-    source: Images | None = None  # imagenet12's train, also under test; 4/5 of it under holdout
+    train: dict[str, ImageSet] = field(default_factory=dict)
+    evaluate: dict[str, ImageSet] = field(default_factory=dict)
+    source: ImageSet | None = None  # imagenet12's train, also under test; 4/5 of it under holdout
     complete: bool = True  # every count as the catalogue has it
 
 
-Told = Callable[[str, str, int, int], None]
+ProgressCallback = Callable[[str, str, int, int], None]
 """progress(what, domain, done, of)"""
 
 DECODING = "decoding images once"
 
 
-def standins(cache: Path, told: Told = lambda *_: None) -> Path:
+def standins(cache: Path, told: ProgressCallback = lambda *_: None) -> Path:
     """The folder of the drawn stand-ins, in the official layout; drawn if they are not there yet."""
     from visual_decathlon.datasets.standin.generate import VERSION, generate
 
@@ -94,17 +94,17 @@ def standins(cache: Path, told: Told = lambda *_: None) -> Path:
     return root
 
 
-def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda sentence: None) -> Data:
+def open_data(request: Request, told: ProgressCallback, say: Callable[[str], None] = lambda sentence: None) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack what is not packed yet.
 
     `say` is given a sentence for what is taken otherwise than one may think: files left out, images that are there
-    twice. Raises BadInput; all domains that cannot be read are named together, and all images.
+    twice. Raises InputError; all domains that cannot be read are named together, and all images.
     """
     root, name, data_id, standin = request.data, "", "", True
     names = [*DOMAINS, *(name for name, _ in request.own)]
     for domain in request.domains:
         if domain not in names:
-            raise BadInput(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
+            raise InputError(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
     faults = Faults()
     owned = {own: faults.kept(read_own, own, folder, tuple(needed)) for own, folder in request.owned}
@@ -132,7 +132,7 @@ def open_data(request: Request, told: Told, say: Callable[[str], None] = lambda 
 
 
 def _annotated(
-    request: Request, root: Path, found: list[Domain], needed: tuple[str, ...], told: Told, faults: Faults
+    request: Request, root: Path, found: list[Domain], needed: tuple[str, ...], told: ProgressCallback, faults: Faults
 ) -> dict[str, list[Split]]:
     """Every split that is needed of the official domains, read before any image is opened. Raises all `faults`, too."""
     annotated, wanted = {}, _wanted(request, found)
@@ -147,8 +147,10 @@ def _annotated(
     return annotated
 
 
-def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told: Told) -> dict[str, dict[str, Pack]]:
-    """By domain and split. Raises BadInput that names what cannot be read of all of them."""
+def _packs(
+    request: Request, root: Path, annotated: dict[str, list[Split]], told: ProgressCallback
+) -> dict[str, dict[str, Pack]]:
+    """By domain and split. Raises InputError that names what cannot be read of all of them."""
     packs: dict[str, dict[str, Pack]] = {name: {} for name in annotated}
     images = sum(len(split) for splits in annotated.values() for split in splits)
     done, bad = 0, []
@@ -180,24 +182,24 @@ def _packs(request: Request, root: Path, annotated: dict[str, list[Split]], told
                 None,
                 packs[domain][split.name].manifest,
             ):
-                raise BadInput(
+                raise InputError(
                     f"{domain}: {split.name} of the stand-ins in {root} is not as it was drawn; remove the folder, and "
                     "they are drawn again"
                 )
     return packs
 
 
-def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) -> BadInput:
+def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) -> InputError:
     what = "; ".join(error.what for _, error in bad)
     if request.data is None and all(split.root == root for split, _ in bad):
-        return BadInput(f"{what}; remove {root}, and the stand-ins are drawn again")
+        return InputError(f"{what}; remove {root}, and the stand-ins are drawn again")
     if len(bad) == 1 and bad[0][1].total == 1:
         return bad[0][1]
     places = dict.fromkeys(
         f"DATA={split.root}" if split.domain.official else f"OWN={split.domain.name}={split.root}" for split, _ in bad
     )
     commands = " and ".join(f'`make data "{place}"`' for place in places)
-    return BadInput(f"{what}; restore or remove them; {commands} shows every one")
+    return InputError(f"{what}; restore or remove them; {commands} shows every one")
 
 
 def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> list[str]:
@@ -215,14 +217,14 @@ def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> l
 def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
     names = {name for name in request.domains if name in DOMAINS}
     if lacking := [name for name in request.domains if name in names - {domain.name for domain in found}]:
-        raise BadInput(
+        raise InputError(
             f"DOMAINS={lacking[0]}: {request.data} holds no annotations of it; leave it out or add its files"
         )
     if not request.domains:
         names = {domain.name for domain in found}
     if request.given is None:
         if all(domain.name != SOURCE for domain in found):
-            raise BadInput(
+            raise InputError(
                 f"{SOURCE}: DATA={request.data} lacks it, so no backbone can be pretrained; "
                 "give one with BACKBONE=FILE, or place the ImageNet tar (`make data DOWNLOAD=` tells how)"
             )
@@ -237,7 +239,7 @@ def _annotation_digest(root: Path, splits: Iterable[str]) -> str:
         try:
             content = read_plain(path, LARGEST)
         except OSError as error:
-            raise BadInput(f"{path} cannot be read ({error.strerror}); restore or remove the file") from None
+            raise InputError(f"{path} cannot be read ({error.strerror}); restore or remove the file") from None
         found.update(path.name.encode() + hashlib.sha256(content).digest())
     return found.hexdigest()[:16]
 
@@ -248,26 +250,26 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
     known = set(train.labels.tolist())
     for split in splits[1:]:
         if shared := set(train.files) & set(split.files):
-            raise BadInput(
+            raise InputError(
                 f"{domain.name}: {split.source} names {min(shared)}, which train has too ({len(shared)} in both); "
                 "a figure on images that were trained on is none: take them out of one of the two"
             )
         if split.labels is None and request.predictions:
             continue
         if split.labels is None:
-            raise BadInput(
+            raise InputError(
                 f"{domain.name}: {split.source} holds no labels; put the published {domain.name}_test.json beside it, "
                 "use SPLIT=val, or predict it for a submission with PREDICTIONS=1"
             )
         if foreign := sorted(set(split.labels.tolist()) - known):
             names = split.classes[foreign[0]] or foreign[0]
-            raise BadInput(
+            raise InputError(
                 f"{domain.name}: {split.source} has the class {names!r}, which no image in train has; "
                 "remove its images from there or add some to train"
             )
-    if request.split == "holdout" and max(Counter(train.labels.tolist()).values()) < HELD:
-        raise BadInput(
-            f"{domain.name}: {train.source} has no class of {HELD} images, of which a holdout keeps one back; "
+    if request.split == "holdout" and max(Counter(train.labels.tolist()).values()) < HOLDOUT_FOLDS:
+        raise InputError(
+            f"{domain.name}: {train.source} has no class of {HOLDOUT_FOLDS} images, of which a holdout keeps one back; "
             "use SPLIT=val or add images"
         )
     said = domain.k == 0 and (domain.mean, domain.std) != (IMAGENET_MEAN, IMAGENET_STD)  # by its domain.json
@@ -276,10 +278,10 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
         mean, std = request.given.colours
         domain = dataclasses.replace(domain, mean=mean, std=std)
 
-    def images(names: tuple[str, ...], part: str) -> Images:
+    def images(names: tuple[str, ...], part: str) -> ImageSet:
         # Stand-ins are identified by their generator, not by their bytes: another Pillow may give others.
         drawn = f"{data.name} {domain.name}" if request.data is None and domain.official else None
-        return Images(
+        return ImageSet(
             domain=domain,
             packs=tuple(packs[name].folder for name in names),
             part=part,
@@ -300,7 +302,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
         )
 
 
-def backbones(request: Request, data: Data, widen: float = 1.0) -> dict[str, Backbone]:
+def backbones(request: Request, data: Data, width_multiplier: float = 1.0) -> dict[str, Backbone]:
     """By structure: those that the methods of the request, and the baseline, stand on."""
     common = {"profile": request.profile, "cache": request.cache / "backbones"}
     if request.given is not None:
@@ -310,32 +312,32 @@ def backbones(request: Request, data: Data, widen: float = 1.0) -> dict[str, Bac
             for structure, content in request.given.contents.items()
         }
     return {
-        s: Backbone(**common, structure=s, source="pretrained", images=data.source, widen=widen)
+        s: Backbone(**common, structure=s, source="pretrained", images=data.source, width_multiplier=width_multiplier)
         for s in ("plain", "series")
     }
 
 
-def refusal(request: Request, method: Method) -> str:
+def unsupported_reason(request: Request, method: Method) -> str:
     """Why a method cannot run as asked, in one sentence; "" where it can."""
-    if sentence := method.refusal(request.profile.network):
+    if sentence := method.unsupported_reason(request.profile.network):
         return sentence
     given = request.given
-    if request.profile.compile and (method.joint or not method.compiles):
+    if request.profile.compile and (method.has_joint_stage or not method.compiles):
         return f"SET=compile=true: the training step of {method.name} is none that torch.compile takes; leave it out"
     if method.needs_head and given is not None and given.headless:
         return (
             f"{method.name} holds the network to the answers of its head, and BACKBONE={given.name} has none; "
             "give weights with the head that they were trained with"
         )
-    if method.widen != 1 and given is not None:
+    if method.width_multiplier != 1 and given is not None:
         return (
-            f"{method.name} stands on a backbone {method.widen:g} times as wide as the others', and "
+            f"{method.name} stands on a backbone {method.width_multiplier:g} times as wide as the others', and "
             f"BACKBONE={given.name} holds none; leave BACKBONE out to pretrain it on imagenet12"
         )
-    if method.widen != 1 and request.profile.network != "resnet26":
+    if method.width_multiplier != 1 and request.profile.network != "resnet26":
         return f"{method.name} needs a wider backbone, and {request.profile.network} has one width; use resnet26"
-    if given is not None and method.source not in given.contents:
-        if method.source == "series":
+    if given is not None and method.backbone_structure not in given.contents:
+        if method.backbone_structure == "series":
             return (
                 f"BACKBONE={given.name} holds no network pretrained with series adapters in it, which "
                 f"{method.name} needs; add one to the folder, or ask for res_adapter(init='zero', off_the_shelf=True)"
@@ -344,27 +346,27 @@ def refusal(request: Request, method: Method) -> str:
     return ""
 
 
-def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
-    """One cell a method, domain and seed, in that order. Raises BadInput for a method that cannot run."""
+def runs(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Run]:
+    """One run a method, domain and seed, in that order. Raises InputError for a method that cannot run."""
     wanted = [name for name in data.train if not request.domains or name in request.domains or name not in DOMAINS]
     out = []
     for method in methods:
-        if sentence := refusal(request, method):
-            raise BadInput(sentence)
-        backbone = backbones(request, data, method.widen)[method.source]
+        if sentence := unsupported_reason(request, method):
+            raise InputError(sentence)
+        backbone = backbones(request, data, method.width_multiplier)[method.backbone_structure]
         rate = request.profile.adapt.lr or method.lr
 
-        def trained(name: str) -> Images:
+        def trained(name: str) -> ImageSet:
             return data.source if name == SOURCE and request.given is None else data.train[name]
 
         joints = {}
-        if method.joint:
+        if method.has_joint_stage:
             images = tuple(map(trained, wanted))
-            joints = {seed: Joint(method.full_spec, backbone, images, seed, rate) for seed in seeds}
+            joints = {seed: JointTraining(method.full_spec, backbone, images, seed, rate) for seed in seeds}
         for name in wanted:
             for seed in seeds:
                 out.append(
-                    Cell(
+                    Run(
                         method=method.full_spec,
                         backbone=backbone,
                         train=trained(name),
@@ -372,21 +374,21 @@ def cells(request: Request, data: Data, methods: Sequence[Method], seeds: Sequen
                         seed=seed,
                         split=request.split,
                         lr=rate,
-                        source_cell=name == SOURCE and request.given is None and method.alone,
+                        source_cell=name == SOURCE and request.given is None and method.trains_per_domain,
                         joint=joints.get(seed),
-                        alone=method.alone,
+                        trains_per_domain=method.trains_per_domain,
                         predictions=request.predictions,
                     )
                 )
     return out
 
 
-def baseline_cells(request: Request, data: Data, seeds: Sequence[int]) -> list[Cell]:
-    """The fine-tune cells on the ten domains, whose errors set E_max; none where BACKBONE= holds no plain network."""
+def baseline_runs(request: Request, data: Data, seeds: Sequence[int]) -> list[Run]:
+    """The fine-tune runs on the ten domains, whose errors set E_max; none where BACKBONE= holds no plain network."""
     (method,) = select(BASELINE)
-    if method.source not in backbones(request, data):
+    if method.backbone_structure not in backbones(request, data):
         return []
-    return [cell for cell in cells(request, data, [method], seeds) if cell.domain.official]
+    return [run for run in runs(request, data, [method], seeds) if run.domain.official]
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
@@ -397,4 +399,4 @@ def seeds_of(text: str) -> tuple[int, ...]:
         seeds = tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
         if max(seeds) < 2**31:
             return seeds
-    raise BadInput(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7 (`5,` is seed 5 alone)")
+    raise InputError(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7 (`5,` is seed 5 alone)")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import sweep
 from visual_decathlon.benchmark.report.screen import Screen
@@ -13,29 +13,29 @@ from visual_decathlon.benchmark.runtime.precision import warning
 from visual_decathlon.datasets.errors import Unwritable
 
 
-def work(
-    todo: list[Cell],
+def run_jobs(
+    todo: list[Run],
     results: Path,
     provenance: Provenance,
     pool: Workers,
     screen: Screen,
     faults: list[str],
 ) -> None:
-    """Train each backbone and joint training that is missing once, then the cells that stand on it, the longest first.
+    """Train each backbone and joint training that is missing once, then the runs that stand on it, the longest first.
 
     Sentences of what could not be done are appended to `faults`; what stands on a fault is not run, all else is. A job
     whose process died is tried once more, alone, when the others are done. Raises Unwritable at the first job that
     could not write: every other would meet the same.
     """
     jobs = jobs_for(todo, results, provenance)
-    screen.expect(sum(job.work for job in jobs))
+    screen.expect(sum(job.estimated_cost for job in jobs))
     if text := warning(todo[0].profile.precision, pool.device):  # of one command, one profile
         screen.say(text)
     try:
         _Schedule(jobs, pool, screen, faults).run()
     except BaseException:
         pool.end(now=True)
-        for cache in {cell.backbone.cache.parent for cell in todo}:  # of processes that were killed while they wrote
+        for cache in {run.backbone.cache.parent for run in todo}:  # of processes that were killed while they wrote
             sweep(results, cache)
         sweep_notes(pool.device)
         raise
@@ -80,7 +80,7 @@ class _Schedule:
         elif "doing" in row:
             self.screen.doing(job.key, row["doing"], row["done"], row["of"])
         else:
-            self.screen.epoch(job.key, row, job.work / job.epochs)
+            self.screen.epoch(job.key, row, job.estimated_cost / job.epochs)
 
     def _end(self, end: Ended) -> None:
         job = end.job

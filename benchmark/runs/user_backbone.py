@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.config.identity import digest, network_digest
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".t7", ".ckpt", ".bin", ".tar")  # in
 
 
 @dataclass(frozen=True)
-class GivenBackbone:
+class UserBackbone:
     """`contents`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
 
     name: str
@@ -35,15 +35,15 @@ class GivenBackbone:
     sentences: tuple[str, ...] = ()  # what was chosen, taken off and left out
 
 
-def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> GivenBackbone:
+def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> UserBackbone:
     """Read a file, or a folder with a plain network and one with series adapters in it.
 
     `FILE:NAME` chooses one of a file's state dicts. The width and image size come from the file where SET= does not
-    name them. Raises BadInput where nothing usable is there, or two files of one structure are.
+    name them. Raises InputError where nothing usable is there, or two files of one structure are.
     """
     path, choice = _chosen(path)
     if not path.exists():
-        raise BadInput(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
+        raise InputError(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
     from visual_decathlon.benchmark.training import pretrain  # torch from here on
 
     contents: dict[str, str] = {}
@@ -53,19 +53,19 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
         sentences += [f"BACKBONE={file.name}: {sentence}" for sentence in selected.sentences]
         tensors, structure, width, lacks = _ours(selected.tensors, profile, file)
         if structure in contents:
-            raise BadInput(f"BACKBONE={path} holds two {structure} networks; keep one, or give the file itself")
+            raise InputError(f"BACKBONE={path} holds two {structure} networks; keep one, or give the file itself")
         here = _adapted(profile, settings, _said(about, width, profile, file), file)
         if contents and here != adapted:
-            raise BadInput(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
+            raise InputError(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
         adapted = here
         colours = _colours(about, file) or colours
         network = build(adapted, structure, len(tensors["head.weight"]))
         if fault := load_strict(network, tensors):
-            raise BadInput(
+            raise InputError(
                 f"BACKBONE={file} {fault}; give weights of that network, or name theirs by SET=network= and SET=width="
             )
         if fault := find_invalid_weights(network):
-            raise BadInput(f"BACKBONE={file} {fault}; get the file again")
+            raise InputError(f"BACKBONE={file} {fault}; get the file again")
         contents[structure] = network_digest(network.state_dict())
         target = cache / "backbones" / f"{digest(structure=structure, file=contents[structure])}.safetensors"
         says = {"structure": structure, "file": printable(file.name), "hash": target.stem, "network": adapted.network}
@@ -75,7 +75,7 @@ def read_given(path: Path, profile: Profile, settings: tuple[str, ...], cache: P
             headless = True
             sentences.append(f"BACKBONE={file.name}: no head on the features; a domain's own needs none, lwf does")
     name = f"{path.name}:{choice}" if choice else path.name
-    return GivenBackbone(printable(name), contents, adapted, colours, headless, tuple(map(printable, sentences)))
+    return UserBackbone(printable(name), contents, adapted, colours, headless, tuple(map(printable, sentences)))
 
 
 def _chosen(path: Path) -> tuple[Path, str]:
@@ -91,7 +91,7 @@ def _chosen(path: Path) -> tuple[Path, str]:
 def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "Iterator[tuple[Path, Selected, dict]]":
     """The network in each file; what else a folder holds (an optimiser's state) is left out, with a sentence.
 
-    Raises BadInput where no file holds the network.
+    Raises InputError where no file holds the network.
     """
     from visual_decathlon.benchmark.backbones.state_dicts import WithoutNetwork
     from visual_decathlon.benchmark.backbones.weights import is_weights, read_network
@@ -100,12 +100,14 @@ def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "I
         yield path, *read_network(path, profile.network, choice)
         return
     files = [p for p in sorted(path.iterdir()) if p.is_file() and (p.suffix in SUFFIXES or is_weights(p))]
-    none = None if files else BadInput(f"BACKBONE={path} holds no file of weights ({', '.join(SUFFIXES)}, or another)")
+    none = (
+        None if files else InputError(f"BACKBONE={path} holds no file of weights ({', '.join(SUFFIXES)}, or another)")
+    )
     some = False
     for file in files:
         try:
             read = read_network(file, profile.network, choice)
-        except BadInput as error:
+        except InputError as error:
             if file.suffix in SUFFIXES and not isinstance(error, WithoutNetwork):
                 raise  # it is meant, and damaged
             none = none or error
@@ -122,9 +124,9 @@ def _adapted(profile: Profile, settings: tuple[str, ...], about: dict, file: Pat
     said = {k: v for k, v in about.items() if k not in {setting.partition("=")[0] for setting in settings}}
     try:
         return fitting(dataclasses.replace(profile, **said))
-    except BadInput as error:
+    except InputError as error:
         words = " ".join(f"{name}={value:g}" for name, value in said.items())
-        raise BadInput(f"BACKBONE={file} says {words}: {error}") from None
+        raise InputError(f"BACKBONE={file} says {words}: {error}") from None
 
 
 def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None, bool]:
@@ -144,7 +146,9 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
     tensors, lacks = _with_head(tensors, head, tensors.get(last))
     mode = reference_names.mode(tensors, file)
     if mode == "parallel":
-        raise BadInput(f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters")
+        raise InputError(
+            f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
+        )
     width = reference_names.width(tensors, file)
     ours = reference_names.from_reference(tensors, path=file) if theirs else tensors
     return _checked(ours, file), "series" if mode == "series" else "plain", width, lacks
@@ -153,7 +157,7 @@ def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float
 def _checked(tensors: dict, file: Path) -> dict:
     head = tensors.get("head.weight")
     if head is None or head.ndim != 2 or not head.numel():
-        raise BadInput(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
+        raise InputError(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
     return tensors
 
 
@@ -179,7 +183,7 @@ def _said(about: dict[str, str], width: float | None, profile: Profile, file: Pa
     if "image_size" in about:
         size = re.match(r"\d{1,4}(?!\d)", about["image_size"])
         if not size or int(size.group()) < 8:
-            raise BadInput(
+            raise InputError(
                 f"BACKBONE={file}: its metadata say image_size={about['image_size'][:40]!r}; "
                 "it must be a number of pixels from 8 to 9999"
             )
@@ -201,4 +205,4 @@ def _colours(about: dict[str, str], file: Path) -> tuple[tuple[float, ...], tupl
     except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
         pass  # the sentence below is for these too
     said = " ".join(f"{key}={about.get(key, '')[:40]!r}" for key in ("mean", "std"))
-    raise BadInput(f"BACKBONE={file}: its metadata say {said}; give three numbers each, those of std above 0")
+    raise InputError(f"BACKBONE={file}: its metadata say {said}; give three numbers each, those of std above 0")

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
-from visual_decathlon.benchmark.config.specs import Cell
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.runtime.devices import on_cpu
 from visual_decathlon.benchmark.runtime.nvml import free_memory
 from visual_decathlon.datasets.cores import cores
@@ -17,7 +17,7 @@ FIXED = 2**30
 """Bytes that a process takes on a GPU beside its tensors: context, kernels, workspaces. Assumed, not measured."""
 
 
-def default_workers(device: str, todo: Collection[Cell]) -> int:
+def default_workers(device: str, todo: Collection[Run]) -> int:
     """At least 1 and no more than there are runs; 1 where nobody tells what memory is free, as nothing was measured.
 
     On a CPU one for each core, whatever there is to do.
@@ -27,15 +27,15 @@ def default_workers(device: str, todo: Collection[Cell]) -> int:
     free = free_memory(device)
     if free is None:
         return 1
-    room = free // max(run_bytes(cell, free) for cell in todo)
+    room = free // max(run_bytes(run, free) for run in todo)
     return max(1, min(cores(), len(todo), MOST, room))
 
 
-def run_bytes(cell: Cell, free: int) -> int:
+def run_bytes(run: Run, free: int) -> int:
     """What a run takes of a GPU's memory, about: a step, and its pixels where half of what is `free` holds them."""
-    profile = cell.backbone.network_profile
+    profile = run.backbone.network_profile
     shapes = shapes_named(profile.network, profile.width, max(profile.crop, profile.whole))
-    pixels = 3 * profile.shorter**2 * (cell.train.count + cell.evaluate.count)
+    pixels = 3 * profile.shorter**2 * (run.train.count + run.evaluate.count)
     return FIXED + step_bytes(shapes, profile.adapt.batch, profile.precision) + (pixels if pixels <= free // 2 else 0)
 
 

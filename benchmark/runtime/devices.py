@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +21,14 @@ DEVICE_FILES = Path("/dev")
 
 
 def device_of(wanted: str) -> str:
-    """The device to run on, such as "cuda:0", for DEVICE=auto, cpu or one of NAMES. Raises BadInput."""
+    """The device to run on, such as "cuda:0", for DEVICE=auto, cpu or one of NAMES. Raises InputError."""
     if wanted == "cpu" or (wanted == "auto" and not _driver()):
         return "cpu"
     seen = accelerator()
     if wanted in ("auto", seen):
         return f"{seen}:0" if seen else "cpu"
     other = f"the {NAMES[seen]}" if seen else "the CPU"
-    raise BadInput(f"DEVICE={wanted}: torch sees no {NAMES[wanted]} here; leave DEVICE out to train on {other}")
+    raise InputError(f"DEVICE={wanted}: torch sees no {NAMES[wanted]} here; leave DEVICE out to train on {other}")
 
 
 def _driver() -> bool:

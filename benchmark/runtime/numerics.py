@@ -33,7 +33,7 @@ def set_workspace() -> None:
         os.environ[name] = values[0]
 
 
-def settle(profile: "Profile", device: str) -> None:
+def configure_torch(profile: "Profile", device: str) -> None:
     """One thread, the precision asked for (float32 is float32 on a GPU too, unless that is tf32), the same bits."""
     import torch
 

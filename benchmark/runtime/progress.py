@@ -15,11 +15,11 @@ EPOCHS = "epochs"  # of a job's training: how many there are, the screen knows
 Report = Callable[[dict], None]
 """Called with the row of every epoch that ended."""
 
-Told = Callable[[str, float, int], None]
+ProgressCallback = Callable[[str, float, int], None]
 """told(what, done, of); `of` is 0 where nobody knows here how much there is"""
 
 
-def hearing(report: Report) -> Told:
+def hearing(report: Report) -> ProgressCallback:
     """Where progress is told to: the report's `doing`, or nowhere."""
     return getattr(report, "doing", silent)
 
@@ -30,13 +30,13 @@ def noting(report: Report) -> Callable[[str], None]:
 
 
 def silent(what: str, done: float, of: int) -> None:
-    """Told to nobody."""
+    """ProgressCallback to nobody."""
 
 
 class Counter:
     """Tells how much of a task is done, at most every half second, so that it may be called at every step."""
 
-    def __init__(self, told: Told, what: str, of: int):
+    def __init__(self, told: ProgressCallback, what: str, of: int):
         self._told, self._what, self._of, self._last = told, what, of, time.monotonic()
 
     def __call__(self, done: float) -> None:
@@ -77,7 +77,7 @@ class Watched:
 class _WatchedStatic:
     """As Watched, of batches that a captured step reads."""
 
-    def __init__(self, batches, told: Told, steps: int):
+    def __init__(self, batches, told: ProgressCallback, steps: int):
         self._batches, self._told, self._steps = batches, told, steps
         self.take = batches.take
 

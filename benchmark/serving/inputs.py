@@ -4,27 +4,29 @@ import torch
 from torch import Tensor
 
 from visual_decathlon.benchmark.runtime.devices import NAMES, accelerator
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.errors import InputError, reason
 
 
 def device_of(wanted: "str | torch.device") -> torch.device:
-    """The device of this name. Raises BadInput where torch knows or sees none."""
+    """The device of this name. Raises InputError where torch knows or sees none."""
     try:
         device = torch.device(wanted)
     except (RuntimeError, TypeError):
-        raise BadInput(f"device={wanted!r} is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'") from None
+        raise InputError(
+            f"device={wanted!r} is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'"
+        ) from None
     try:
         torch.empty(1, device=device).tolist()  # a tensor of the device `meta` has no numbers
     except (RuntimeError, AssertionError):  # the latter of a torch that was built without CUDA
         kind = NAMES.get(device.type, "such device") if device.type != accelerator() else "such device"
-        raise BadInput(
+        raise InputError(
             f"device={str(device)!r}: torch sees no {kind} here; leave device out to compute on the CPU"
         ) from None
     return device
 
 
 def check_batch(x: Tensor, crop: int, device: torch.device) -> None:
-    """Raises BadInput unless `x` is (N, 3, H, W) float32, or of a lower precision under autocast."""
+    """Raises InputError unless `x` is (N, 3, H, W) float32, or of a lower precision under autocast."""
     if not isinstance(x, Tensor):
         raise _refused(f"a {type(x).__name__}", crop)
     low = x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(device.type)
@@ -33,7 +35,7 @@ def check_batch(x: Tensor, crop: int, device: torch.device) -> None:
 
 
 def check_size(x: Tensor, crop: int, error: RuntimeError) -> None:
-    """Raises BadInput where an `error` of the network may come of images of another size than the run's.
+    """Raises InputError where an `error` of the network may come of images of another size than the run's.
 
     Many methods take such, with a ResNet-26 of multiples of 8; a learned border fits one size alone.
     """
@@ -45,8 +47,8 @@ def _said(x: Tensor) -> str:
     return f"a tensor of shape {tuple(x.shape)} and {str(x.dtype).removeprefix('torch.')}"
 
 
-def _refused(given: str, crop: int) -> BadInput:
-    return BadInput(
+def _refused(given: str, crop: int) -> InputError:
+    return InputError(
         f"the batch is {given}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
         "images themselves to predict()"
     )

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from visual_decathlon.benchmark.config.profiles import LARGEST
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]  # names a file
 _Count = Annotated[int, Meta(ge=1, lt=2**31)]
@@ -18,7 +18,7 @@ _Positive = Annotated[float, Meta(gt=0)]
 _LONGEST = 10_000_000  # characters of all class names together
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class AdapterMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """The metadata of a safetensors file of adapters, all of them strings.
 
     An image is shown as in the evaluation: RGB in 0 to 1, its shorter side resized to `shorter` pixels (bicubic),
@@ -55,14 +55,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return {name: text for name, text in found.items() if name != "names" or len(text) <= _LONGEST}
 
     @classmethod
-    def of(cls, about: dict[str, str], path: Path) -> "Head":
-        """That of a file with these metadata. Raises BadInput where they are no such head."""
+    def of(cls, about: dict[str, str], path: Path) -> "AdapterMetadata":
+        """That of a file with these metadata. Raises InputError where they are no such head."""
         try:
             if len(about.get("names", "")) > _LONGEST:
                 raise msgspec.ValidationError(f"class names of over {_LONGEST:,} characters")
             lists = {name: msgspec.json.decode(about[name]) for name in ("mean", "std", "names") if name in about}
             return msgspec.convert(about | lists, cls, strict=False)  # numbers stand in strings
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise BadInput(
+            raise InputError(
                 f"{path} is no file of a domain's adapters ({error}); give one that this version wrote to RESULTS="
             ) from None

@@ -20,10 +20,10 @@ from visual_decathlon.benchmark.config.profiles import PROFILES, fitting
 from visual_decathlon.benchmark.runtime.devices import keeping_random_numbers
 from visual_decathlon.benchmark.runtime.memory import give_back
 from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, device_of
-from visual_decathlon.benchmark.serving.metadata import Hash, Head
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
 from visual_decathlon.benchmark.serving.predict import Prediction, predictions
 from visual_decathlon.benchmark.training.choice import usual
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.in_hand import InHand, several
 from visual_decathlon.methods.layers.network import Network, merged, own_tensors, restore
 from visual_decathlon.methods.layers.packed import hold_stored
@@ -45,10 +45,10 @@ class _Choice(threading.local):
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadedDomain:
     """One domain: its network, and the network whose tensors it shares."""
 
-    head: Head
+    head: AdapterMetadata
     network: Network
     source: Network
 
@@ -76,17 +76,17 @@ class MultiDomain:
     """
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
-        """Raises BadInput for a file that is no backbone out of this suite's cache, a damaged one, and no device."""
+        """Raises InputError for a file that is no backbone out of this suite's cache, a damaged one, and no device."""
         self.path, self.device = Path(backbone), device_of(device)
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, LoadedDomain] = {}
         self._used, self._last = _Choice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
         tensors, about = read_weights(self.path)
         try:
             says = msgspec.convert(about, _Backbone, strict=False)
             chosen = fitting(dataclasses.replace(PROFILES["standin"], network=says.network, width=says.width))
-        except (msgspec.ValidationError, BadInput) as error:
-            raise BadInput(
+        except (msgspec.ValidationError, InputError) as error:
+            raise InputError(
                 f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
             ) from None
         self._says, fault = says, _misfit(says, tensors)
@@ -97,7 +97,7 @@ class MultiDomain:
                 self.source = build(chosen, says.structure, len(tensors["head.weight"]))
             fault = load_strict(self.source, tensors) or find_invalid_weights(self.source)
         if fault:
-            raise BadInput(f"the backbone {self.path} {fault}; get the file again")
+            raise InputError(f"the backbone {self.path} {fault}; get the file again")
         self.layout = usual(chosen.network, str(self.device)).memory_format
         self.source.to(device=self.device, memory_format=self.layout).requires_grad_(False).eval()
         give_back()
@@ -106,12 +106,12 @@ class MultiDomain:
         """Hold the domain of this file under its own name, or under `name`; returns that. One held so is replaced.
 
         With `merge` its adapters are folded into the convolutions: as fast as the bare backbone, at the
-        price of convolutions of its own. Raises BadInput for adapters of another backbone, a damaged or
+        price of convolutions of its own. Raises InputError for adapters of another backbone, a damaged or
         foreign file, and one that is not what it says.
         """
         path = Path(adapters)
         tensors, about = read_weights(path)
-        head = Head.of(about, path)
+        head = AdapterMetadata.of(about, path)
         with _LOADING:
             held = self._placed(head, tensors, path, merge)
             name = name or head.domain
@@ -119,19 +119,19 @@ class MultiDomain:
         give_back()  # what was placed and then replaced by the file: up to ten times that
         return name
 
-    def _placed(self, head: Head, tensors: dict[str, Tensor], path: Path, merge: bool) -> Held:
+    def _placed(self, head: AdapterMetadata, tensors: dict[str, Tensor], path: Path, merge: bool) -> LoadedDomain:
         if head.backbone != self._says.hash:
-            raise BadInput(
+            raise InputError(
                 f"{path} holds adapters of the backbone {head.backbone}, and {self.path} is {self._says.hash}; "
                 "load each on its own"
             )
         if head.weights not in (None, self._weights):
-            raise BadInput(f"{path} {_OTHERS.format(self.path)}; give the file from where it was trained")
+            raise InputError(f"{path} {_OTHERS.format(self.path)}; give the file from where it was trained")
         method = self._method(head, tensors, path)
         if merge and not method.mergeable:
-            raise BadInput(f"{path}: {method.spec} does not merge; load it without merging")
+            raise InputError(f"{path}: {method.spec} does not merge; load it without merging")
         with self._aside():  # what `place` draws is overwritten
-            if method.alone:
+            if method.trains_per_domain:
                 source = self.source
                 source.size = head.crop
                 network = method.place(source, head.classes)
@@ -140,14 +140,14 @@ class MultiDomain:
                 source, network = together.trunk, together.place(head.classes)
         with torch.autocast(self.device.type, enabled=False):  # as in the run that wrote it
             if fault := restore(network, source, tensors) or find_invalid_weights(network):
-                raise BadInput(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
+                raise InputError(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
             network.aids = nn.ModuleDict()
             network.eval()  # no more: torch.matmul takes another path, to other bits, where nothing requires gradients
             if merge:
                 network = merged(network)
             else:
                 hold_stored(network, tensors)
-        return Held(head, network, source)
+        return LoadedDomain(head, network, source)
 
     @property
     def name(self) -> str:
@@ -156,12 +156,12 @@ class MultiDomain:
         return name if name in self.held else ""
 
     def use(self, name: str) -> None:
-        """The domain that is computed from now on. Raises BadInput where none is held under this name."""
+        """The domain that is computed from now on. Raises InputError where none is held under this name."""
         self._held(name)
         self._used.name = self._last = name
 
     def drop(self, name: str) -> None:
-        """Hold this domain no longer, nor what it alone shared. Raises BadInput where none is held under this name."""
+        """Release this domain and what it alone shared. Raises InputError where none of this name is loaded."""
         with _LOADING:
             self._held(name, "name one of those")
             del self.held[name]
@@ -183,7 +183,7 @@ class MultiDomain:
         An image is a path, an image file's bytes or an open one, a PIL image, an array or a tensor, see
         `datasets.in_hand.rgb`; several are an iterable of those, or an array or a tensor of four dimensions. Each is
         resized, cropped and normalised as the run's evaluation did it, and computed in fp32 where the caller does not
-        compute under autocast. A judge of domains is not asked: the caller names the domain. Raises BadInput for what
+        compute under autocast. A judge of domains is not asked: the caller names the domain. Raises InputError for what
         is no image.
         """
         held = self._held(name or self._in_use())
@@ -195,7 +195,7 @@ class MultiDomain:
     def __call__(self, x: Tensor, name: str = "") -> Tensor:
         """(N, 3, H, W) float32 images, shown as the domain's head says -> (N, classes) logits.
 
-        Of the domain of this name, or the one in use. Raises BadInput where there is none, or x is no such batch.
+        Of the domain of this name, or the one in use. Raises InputError where there is none, or x is no such batch.
         """
         held = self._held(name or self._in_use())
         check_batch(x, held.head.crop, self.device)
@@ -205,15 +205,15 @@ class MultiDomain:
             check_size(x, held.head.crop, error)
             raise
 
-    def _held(self, name: str, mend: str = "load its adapters first") -> Held:
+    def _held(self, name: str, mend: str = "load its adapters first") -> LoadedDomain:
         try:
             return self.held[name]  # read once: another thread may drop or replace it
         except KeyError:
-            raise BadInput(f"no domain is held as {name!r} (held: {self._names}); {mend}") from None
+            raise InputError(f"no domain is held as {name!r} (held: {self._names}); {mend}") from None
 
     def _in_use(self) -> str:
         if not (name := self.name):
-            raise BadInput(f"no domain is in use (held: {self._names}); choose one with use()")
+            raise InputError(f"no domain is in use (held: {self._names}); choose one with use()")
         return name
 
     @property
@@ -231,54 +231,56 @@ class MultiDomain:
             finally:
                 torch.set_default_dtype(default)
 
-    def _method(self, head: Head, tensors: dict[str, Tensor], path: Path) -> Method:
+    def _method(self, head: AdapterMetadata, tensors: dict[str, Tensor], path: Path) -> Method:
         """The method of a file whose tensors may be its; nothing large is made for one whose are not."""
         says, shapes = self._says, dataclasses.replace(self._shapes, size=head.crop)
         try:
             found = select(head.method)
             if len(found) != 1:
-                raise BadInput(f"{len(found)} methods are named")
+                raise InputError(f"{len(found)} methods are named")
             (method,) = found
-            if sentence := method.refusal(says.network):
-                raise BadInput(sentence)
-            if method.source != says.structure:
-                raise BadInput(f"{method.spec} needs a {method.source} backbone, this one is {says.structure}")
+            if sentence := method.unsupported_reason(says.network):
+                raise InputError(sentence)
+            if method.backbone_structure != says.structure:
+                raise InputError(
+                    f"{method.spec} needs a {method.backbone_structure} backbone, this one is {says.structure}"
+                )
             method.check(shapes)
-        except BadInput as error:
+        except InputError as error:
             told = " ".join(str(error).split())
-            raise BadInput(f"{path} cannot be loaded by the method that it names: {told}") from None
+            raise InputError(f"{path} cannot be loaded by the method that it names: {told}") from None
         weight = tensors.get("head.weight", torch.empty(0))
         if weight.shape != (head.classes, shapes.dim):
-            raise BadInput(
+            raise InputError(
                 f"{path} says that it has {head.classes} classes, its head.weight is of shape {tuple(weight.shape)}; "
                 "get the file again"
             )
         if method.floats(shapes) + method.bits(shapes) // 8 > sum(t.numel() for t in tensors.values()):
-            raise BadInput(f"{path} holds fewer numbers than {method.spec} stores; get the file again")
+            raise InputError(f"{path} holds fewer numbers than {method.spec} stores; get the file again")
         return method
 
-    def _together(self, method: Method, head: Head, path: Path) -> nn.Module:
+    def _together(self, method: Method, head: AdapterMetadata, path: Path) -> nn.Module:
         """The joint training's shared weights, read once for all of its domains."""
         if head.joint is None:
-            raise BadInput(
+            raise InputError(
                 f"{path} does not say of which joint training it is, as {method.name} needs it; get it again"
             )
         file = self.path.with_name(f"{head.joint}.safetensors")
         if head.joint not in self._trunks:
             if not file.is_file():
-                raise BadInput(
+                raise InputError(
                     f"{path} stands on weights that {method.name} trained over all domains; put their file "
                     f"{file.name} beside {self.path}"
                 )
             tensors, _ = read_weights(file)
             theirs = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
-            together = method.together(self.source, {})
+            together = method.build_joint(self.source, {})
             if fault := restore(together, self.source, theirs) or find_invalid_weights(together):
-                raise BadInput(f"{file} {fault}; get the file again")
+                raise InputError(f"{file} {fault}; get the file again")
             self._trunks[head.joint] = together, trunk_digest(theirs)
         together, weights = self._trunks[head.joint]
         if head.joint_weights not in (None, weights):
-            raise BadInput(f"{path} {_OTHERS.format(file)}; give the file from where it was trained")
+            raise InputError(f"{path} {_OTHERS.format(file)}; give the file from where it was trained")
         return together
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from visual_decathlon.benchmark.records.predictions import likeliest
-from visual_decathlon.benchmark.serving.metadata import Head
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import Domain
 from visual_decathlon.datasets.in_hand import InHand, Loaded
 
@@ -38,17 +38,23 @@ class Prediction:
         return self.probabilities[0]
 
 
-def shown(images: Sequence[InHand], head: Head, device: torch.device, layout: torch.memory_format) -> Iterable[Tensor]:
+def shown(
+    images: Sequence[InHand], head: AdapterMetadata, device: torch.device, layout: torch.memory_format
+) -> Iterable[Tensor]:
     """Batches (n, 3, crop, crop) of the images as the run's evaluation showed them: resized, cropped, normalised."""
     domain = Domain(head.domain, head.domain, 0, head.classes, (0, 0, 0), head.mean, head.std, False, False, "")
-    part = everything(Loaded(images, head.shorter, head.domain))
+    part = whole_pack(Loaded(images, head.shorter, head.domain))
     batches = Batches([part], domain, head.crop, 1, device=device, layout=layout)
     return (x for x, _ in batches.evaluate())
 
 
 @torch.no_grad()
 def predictions(
-    network: nn.Module, images: Sequence[InHand], head: Head, device: torch.device, layout: torch.memory_format
+    network: nn.Module,
+    images: Sequence[InHand],
+    head: AdapterMetadata,
+    device: torch.device,
+    layout: torch.memory_format,
 ) -> list[Prediction]:
     """Of each image, in order; `layout` is the network's."""
     if not images:

@@ -18,7 +18,7 @@ import numpy as np
 
 from visual_decathlon.datasets.annotations import Split, domains_in, read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.io import read_plain, write_bytes
 from visual_decathlon.datasets.zip_file import open_zip
 
@@ -81,15 +81,15 @@ def _official_ids(domain: Domain) -> np.ndarray:
 
 
 def of_release(root: Path) -> list[Expected]:
-    """Those of another release. Raises BadInput as `read_split`, and as `of_split`."""
+    """Those of another release. Raises InputError as `read_split`, and as `of_split`."""
     return [of_split(read_split(root, domain, "test")) for domain in domains_in(root)]
 
 
 def of_split(split: Split) -> Expected:
-    """Raises BadInput where an image id is not of the domain: a flat list could not tell whose it is."""
+    """Raises InputError where an image id is not of the domain: a flat list could not tell whose it is."""
     foreign = split.ids[split.ids // _PER_DOMAIN != split.domain.k]
     if len(foreign):
-        raise BadInput(
+        raise InputError(
             f"{split.domain.name}: {split.source} has the image id {foreign[0]}, which is not of domain number "
             f"{split.domain.k}; restore the file from the devkit"
         )
@@ -99,32 +99,32 @@ def of_split(split: Split) -> Expected:
 def read(path: Path) -> Submission:
     """Read a ZIP with results.json in it, or that file itself; the content tells which.
 
-    Raises BadInput for a file that is neither, holds anything but the list of entries, or has none or
+    Raises InputError for a file that is neither, holds anything but the list of entries, or has none or
     one twice.
     """
     try:
         content = read_plain(path, LARGEST)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}); name a submission with FILE=") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); name a submission with FILE=") from None
     if content.startswith(b"PK"):
         content = _unpacked(content, path)
     try:
         entries = msgspec.json.decode(content.removeprefix(BOM_UTF8), type=list[_Entry])
     except msgspec.ValidationError as error:
-        raise BadInput(
+        raise InputError(
             f'{path} is no submission ({error}); it must be a list of {{"image_id": number, "category_id": number}}'
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"{path} holds no JSON ({error}); give a ZIP with {NAME} in it, or that file") from None
+        raise InputError(f"{path} holds no JSON ({error}); give a ZIP with {NAME} in it, or that file") from None
     except MemoryError:
-        raise BadInput(f"there is no memory for the entries of {path}; give one a test image") from None
+        raise InputError(f"there is no memory for the entries of {path}; give one a test image") from None
     if not entries:
-        raise BadInput(f"{path} has no entry; a submission has one for every test image")
+        raise InputError(f"{path} has no entry; a submission has one for every test image")
     images = np.fromiter((e.image_id for e in entries), np.int64, len(entries))
     categories = np.fromiter((e.category_id for e in entries), np.int64, len(entries))
     ordered = np.sort(images)
     if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        raise BadInput(f"{path} has the image id {twice[0]} more than once; keep one entry an image")
+        raise InputError(f"{path} has the image id {twice[0]} more than once; keep one entry an image")
     return Submission(str(path), images, categories)
 
 
@@ -134,51 +134,51 @@ def _unpacked(content: bytes, path: Path) -> bytes:
         with open_zip(io.BytesIO(content), _INDEX) as archive:
             if NAME not in archive.namelist():
                 there = ", ".join(archive.namelist()[:3]) or "nothing"
-                raise BadInput(f"{path} holds no {NAME} at its top (it has {there}); pack that file alone")
+                raise InputError(f"{path} holds no {NAME} at its top (it has {there}); pack that file alone")
             about = archive.getinfo(NAME)
             if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
-                raise BadInput(f"{path} is packed as zip does not by default; pack {NAME} with Deflate")
+                raise InputError(f"{path} is packed as zip does not by default; pack {NAME} with Deflate")
             out, size = io.BytesIO(), about.file_size
             with archive.open(about) as member:
                 while size <= LARGEST and (piece := member.read(_PIECE)):
                     size = max(size, out.tell() + out.write(piece))
             if size > LARGEST:
-                raise BadInput(f"{path}: its {NAME} unpacks to over {LARGEST:,} bytes, no submission; pack it anew")
+                raise InputError(f"{path}: its {NAME} unpacks to over {LARGEST:,} bytes, no submission; pack it anew")
             return out.getvalue()
     except _ZIP_DAMAGE as error:
-        raise BadInput(f"{path} is a ZIP that cannot be read ({reason(error)}); pack or fetch it again") from None
+        raise InputError(f"{path} is a ZIP that cannot be read ({reason(error)}); pack or fetch it again") from None
 
 
 def check(submission: Submission, expected: Sequence[Expected], some: bool = False) -> None:
-    """Every test image of `expected` once, no other, each with a category of its domain. Raises BadInput if not.
+    """Every test image of `expected` once, no other, each with a category of its domain. Raises InputError if not.
 
     With `some` a domain may be left out, and what is of other official domains is let be.
     """
     known = set(_BY_NUMBER) if some else {one.domain.k for one in expected}
     stray = submission.images[~np.isin(submission.images // _PER_DOMAIN, list(known))]
     if len(stray):
-        raise BadInput(_foreign(submission, stray[0]))
+        raise InputError(_foreign(submission, stray[0]))
     present = [(one, entries) for one in expected if len(entries := submission.of(one.domain))]
     missing = {one.domain.name: _checked(entries, one) for one, entries in present}
     absent = [one.domain.name for one in expected if one.domain.name not in missing and not some]
     lacking = [f"every image of {', '.join(absent)}"] if absent else []
     lacking += [f"{len(ids):,} image(s) of {name} (first: {ids[0]})" for name, ids in missing.items() if len(ids)]
     if lacking:
-        raise BadInput(f"{submission.name} lacks {', '.join(lacking)}; give every test image its entry")
+        raise InputError(f"{submission.name} lacks {', '.join(lacking)}; give every test image its entry")
 
 
 def _checked(entries: Submission, expected: Expected) -> np.ndarray:
-    """The ids that the entries of one domain lack; BadInput for an entry that is wrong."""
+    """The ids that the entries of one domain lack; InputError for an entry that is wrong."""
     domain = expected.domain
     if len(foreign := np.setdiff1d(entries.images, expected.ids)):
-        raise BadInput(_foreign(entries, foreign[0]))
+        raise InputError(_foreign(entries, foreign[0]))
     first, last = category_id(domain.k, 0), category_id(domain.k, expected.classes - 1)
     wrong = (entries.categories < first) | (entries.categories > last)
     if wrong.any():
         image, category = entries.images[wrong][0], entries.categories[wrong][0]
         other = _BY_NUMBER.get(category // _PER_DOMAIN, domain)
         whose = f"of {other.name}" if other is not domain else "no class of it"
-        raise BadInput(
+        raise InputError(
             f"{entries.name} gives the image {image} of {domain.name} the category id {category}, which is {whose}; "
             f"take one from {first} to {last}"
         )
@@ -194,7 +194,7 @@ def _foreign(submission: Submission, image: int) -> str:
 
 
 def write(submission: Submission, path: Path) -> None:
-    """The ZIP, in the order of the image ids: the same entries are the same bytes. BadInput as `write_bytes`."""
+    """The ZIP, in the order of the image ids: the same entries are the same bytes. InputError as `write_bytes`."""
     order = np.argsort(submission.images)
     pairs = zip(submission.images[order].tolist(), submission.categories[order].tolist(), strict=True)
     content = msgspec.json.encode([_Entry(*pair) for pair in pairs])

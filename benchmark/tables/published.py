@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.config.folders import PUBLISHED
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.tables.score import ceilings, score
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 PATH = PUBLISHED / "published.csv"
 
@@ -160,5 +160,5 @@ def contents(folder: Path) -> dict[Path, pa.Buffer]:
     try:
         made = {"published": decathlon(), "chapter": chapter(), "compression": compression()}
     except (OSError, KeyError, ValueError) as error:
-        raise BadInput(f"{PUBLISHED} lacks a published figure or holds one that is no number ({error})") from None
+        raise InputError(f"{PUBLISHED} lacks a published figure or holds one that is no number ({error})") from None
     return {folder / f"{name}.parquet": parquet(table) for name, table in made.items()}

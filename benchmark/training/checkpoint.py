@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from visual_decathlon.benchmark.backbones.safetensors_file import on_host, read_safetensors, write_safetensors
-from visual_decathlon.datasets.errors import BadInput, reason
+from visual_decathlon.datasets.errors import InputError, reason
 
 
 class Checkpoint:
@@ -46,7 +46,7 @@ class Checkpoint:
             done.result()
 
     def save(self, history: list[dict]) -> None:
-        """Tensors and history of now. A full disk raises BadInput, with `aside` here or later."""
+        """Tensors and history of now. A full disk raises InputError, with `aside` here or later."""
         self._written()
         tensors = {f"state/{name}": t for name, t in self.state.items()}
         for name, p in self.trained.items():
@@ -63,7 +63,7 @@ class Checkpoint:
     def load(self) -> list[dict]:
         """Put what was saved back in place and return its history; [] where nothing was saved.
 
-        Raises BadInput for a damaged file.
+        Raises InputError for a damaged file.
         """
         try:
             tensors, about = read_safetensors(self.path)
@@ -83,7 +83,7 @@ class Checkpoint:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(
+            raise InputError(
                 f"the checkpoint {self.path} is damaged ({reason(error)}); "
                 "remove it and run again, from the first epoch"
             ) from None

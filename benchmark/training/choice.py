@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS, KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def chosen(
     """For a training by the profile's `adapt`; `given` is that of the run that is repeated.
 
     Of several processes that ask at once one measures. What was measured is kept in `cache`; a file there that cannot
-    be read is written anew. Raises BadInput where it cannot be written.
+    be read is written anew. Raises InputError where it cannot be written.
     """
     plain = usual(profile.network, device)
     if devices.on_cpu(device):
@@ -75,12 +75,12 @@ def chosen(
 
 @contextlib.contextmanager
 def _lock(cache: Path) -> Iterator[None]:
-    """Within, no other process measures for this cache. Raises BadInput where it cannot be written."""
+    """Within, no other process measures for this cache. Raises InputError where it cannot be written."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         gate = open(cache / LOCK, "w")  # noqa: SIM115  closed below
     except OSError as error:
-        raise BadInput(f"{cache} cannot be written ({error.strerror}); name another folder with CACHE=") from None
+        raise InputError(f"{cache} cannot be written ({error.strerror}); name another folder with CACHE=") from None
     with gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
         yield

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 SHAPES = 256  # of batches and networks in one process: torch's own limit is 8, and what comes after is not compiled
 
@@ -20,7 +20,7 @@ def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
     The head is left out: it is the domains' only difference, so that a process compiles once for all of them. Another
     number of images is compiled by itself, and batches have at most two sizes. torch's own CUDA graphs are off: the
     whole step, optimiser and all, is captured (benchmark/training). Its caches on disk are off, since they are pickles.
-    Raises BadInput where torch.compile does not work, as without a compiler.
+    Raises InputError where torch.compile does not work, as without a compiler.
     """
     torch._logging.set_logs(all=logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
@@ -32,7 +32,7 @@ def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
         torch.compile(torch.sin, dynamic=False, options=options)(torch.ones(2, device=device))
     except (RuntimeError, OSError) as error:
         what = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
-        raise BadInput(
+        raise InputError(
             f"SET=compile=true: torch.compile does not work here ({what}); it needs g++ or clang++, or leave it out"
         ) from None
     part = getattr(network, "body", network)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Network, merged
 
 TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 sums, not the network
@@ -42,9 +42,9 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
 
 
 def _finite(logits: Tensor) -> None:
-    """The last step may leave finite weights that overflow. Raises BadInput."""
+    """The last step may leave finite weights that overflow. Raises InputError."""
     if not logits.isfinite().all():
-        raise BadInput("the trained network's logits are not finite; lower the rate with SET=lr=")
+        raise InputError("the trained network's logits are not finite; lower the rate with SET=lr=")
 
 
 @torch.no_grad()
@@ -57,5 +57,5 @@ def merge_checked(network: Network, batches, method: str) -> tuple[Network, floa
     _finite(plain)
     difference = float((plain - folded).abs().max() / plain.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
-        raise BadInput(f"{method}: merging its adapters changes the logits by {difference:.1e}; mend `folded`")
+        raise InputError(f"{method}: merging its adapters changes the logits by {difference:.1e}; mend `folded`")
     return out, difference

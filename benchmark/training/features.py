@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.runtime.progress import Counter, Told, silent
+from visual_decathlon.benchmark.runtime.progress import Counter, ProgressCallback, silent
 from visual_decathlon.datasets.accelerator import memory
 from visual_decathlon.datasets.batches import Batches
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.static_batches import Planned, StaticBatches
 
 
@@ -18,7 +18,7 @@ class FeatureBatches:
     """As Batches, but x are the outputs (n, dim) or (n, C, H, W) of a `frozen` part for `views` passes over the images.
 
     Each pass draws its own crops and flips (the first shows the centre); every training epoch then
-    shows each image once, in one of its views. `told` hears how far the passes are. Raises BadInput where they would
+    shows each image once, in one of its views. `told` hears how far the passes are. Raises InputError where they would
     not fit in memory.
     """
 
@@ -28,7 +28,7 @@ class FeatureBatches:
         batches: Batches,
         views: int,
         seed: int,
-        told: Told = silent,
+        told: ProgressCallback = silent,
     ):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
         self.x, self.y = None, torch.from_numpy(batches.labels.copy()).to(self.device)
@@ -53,7 +53,7 @@ class FeatureBatches:
         """(views, N, ...) unset, for outputs like `one`."""
         need = views * len(batches) * one.numel() * one.element_size()
         if need > (there := _memory(self.device)):
-            raise BadInput(
+            raise InputError(
                 f"{batches.domain.name}: {views} views of {len(batches)} images take {need / 2**30:.1f} GB behind the "
                 f"frozen part, and {there / 2**30:.1f} GB may be used; lower views where that is an option, or LIMIT="
             )

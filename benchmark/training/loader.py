@@ -1,4 +1,4 @@
-"""Opens what a cell names: packs, parts, limits -> batches."""
+"""Opens what a run names: packs, parts, limits -> batches."""
 
 from collections import defaultdict
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from visual_decathlon.benchmark.config.profiles import Profile
-from visual_decathlon.benchmark.config.specs import HELD, Images
+from visual_decathlon.benchmark.config.specs import HOLDOUT_FOLDS, ImageSet
 from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.pack import Pack
 
@@ -22,7 +22,7 @@ def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
         of_class = defaultdict(list)
         for i, label in enumerate(pack.labels.tolist()):
             of_class[label].append(i)
-        held = [i for images in of_class.values() for i in images[len(images) - len(images) // HELD :]]
+        held = [i for images in of_class.values() for i in images[len(images) - len(images) // HOLDOUT_FOLDS :]]
         index = np.setdiff1d(index, held) if part == "fit" else np.array(sorted(held), dtype=int)
     if limit is not None and limit < len(index):
         index = index[np.linspace(0, len(index) - 1, limit).round().astype(int)]
@@ -30,7 +30,7 @@ def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
 
 
 def open_images(
-    images: Images, profile: Profile, batch: int, device: str, layout: torch.memory_format = torch.channels_last
+    images: ImageSet, profile: Profile, batch: int, device: str, layout: torch.memory_format = torch.channels_last
 ) -> Batches:
     """Batches of them on the device; `layout` is that of the network, which computes in its input's."""
     domain = images.domain

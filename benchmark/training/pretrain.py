@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.choice import chosen
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Network
 from visual_decathlon.methods.method import Method
 
@@ -74,16 +74,18 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
 
 
 def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
-    """The frozen backbone and its file's metadata. Raises BadInput where the file in the cache is damaged."""
+    """The frozen backbone and its file's metadata. Raises InputError where the file in the cache is damaged."""
     path, profile = backbone.path, backbone.network_profile
     try:
         tensors, about = read_safetensors(path)
         network = build(profile, backbone.structure, tensors["head.weight"].shape[0])
         fault = _foreign(backbone, about) or load_strict(network, tensors) or find_invalid_weights(network)
+    except InputError:
+        raise
     except (SafetensorError, OSError, LookupError, ValueError) as error:
         fault = f"cannot be read ({error})"
     if fault:
-        raise BadInput(f"the backbone {path} {fault}; remove it, and it is made again")
+        raise InputError(f"the backbone {path} {fault}; remove it, and it is made again")
     network.to(device=device, memory_format=choice_of(backbone, device).memory_format)
     return network.requires_grad_(False).eval(), about
 

@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.training.scaling import Scaling
 from visual_decathlon.benchmark.training.schedule import learning_rate
 from visual_decathlon.benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from visual_decathlon.benchmark.training.timing import Clock
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 
 
@@ -50,7 +50,7 @@ def train(
     are on the device. `graphs` replays the step as a CUDA graph, by default on a GPU and where the method allows it; on
     a CPU True is the same step without the capture. All of them give the same bits. After every epoch `state` and the
     optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken
-    run. Raises BadInput when the loss is not finite.
+    run. Raises InputError when the loss is not finite.
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -147,10 +147,10 @@ def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: i
 
 
 def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:
-    """Raises BadInput where the mean loss of an epoch, or what it trained, is not finite."""
+    """Raises InputError where the mean loss of an epoch, or what it trained, is not finite."""
     lower = f"in epoch {row['epoch']}; lower the rate, as in SET=lr={lr / 4:g}"
     if not math.isfinite(row["loss"]):
-        raise BadInput(f"the loss became {row['loss']} {lower}")
+        raise InputError(f"the loss became {row['loss']} {lower}")
     if state and not all(torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()):
         lost = next(name for name, tensor in state.items() if not tensor.isfinite().all())
-        raise BadInput(f"{lost} became infinite {lower}")
+        raise InputError(f"{lost} became infinite {lower}")

@@ -90,9 +90,9 @@ class _Step:
         torch.manual_seed(0)
         to = {"device": device, "memory_format": choice.memory_format}
         (self._method,) = select("par_adapter")
-        if self._method.refusal(profile.network):
+        if self._method.unsupported_reason(profile.network):
             (self._method,) = select("finetune")
-        source = build(profile, self._method.source, CLASSES).requires_grad_(False).eval().to(**to)
+        source = build(profile, self._method.backbone_structure, CLASSES).requires_grad_(False).eval().to(**to)
         source.size = profile.crop
         self._network = self._method.place(source, CLASSES).to(**to).train()
         stack.enter_context(applied(choice, self._network))

@@ -16,7 +16,7 @@ from visual_decathlon.datasets.annotations import annotation_path, read_split, w
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain
 from visual_decathlon.datasets.children import end_with_parent, sheltered
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import clear, make_folder, move, remove, temporary_name
 from visual_decathlon.datasets.standin import MARK
 from visual_decathlon.datasets.standin.drawn import note_drawn
@@ -108,7 +108,7 @@ def generate(
     of each finished domain; `workers` counts processes (default: the cores this process may use);
     `domains` names a subset. Everything is drawn in a folder beside `root` and renamed at the end:
     a killed call leaves no `root`, and of two at once the later one drops its equal copy.
-    Raises BadInput where the folder cannot be written or holds anything else.
+    Raises InputError where the folder cannot be written or holds anything else.
     """
     root = Path(root)
     chosen = [DOMAINS[name] for name in (DOMAINS if domains is None else domains)]
@@ -121,7 +121,7 @@ def generate(
         work = temporary_name(root)
         work.mkdir()
     except OSError as error:
-        raise BadInput(
+        raise InputError(
             f"stand-ins: {root.parent} cannot be written ({error.strerror}); choose another folder"
         ) from None
     try:
@@ -133,7 +133,7 @@ def generate(
                 raise
             _refuse_other(root, chosen, seed)  # else another call finished first: its copy is the same
     except OSError as error:
-        raise BadInput(
+        raise InputError(
             f"stand-ins: {root} cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
     finally:
@@ -141,11 +141,11 @@ def generate(
 
 
 def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:
-    """Raises BadInput unless `root` holds these stand-ins of this version and seed."""
+    """Raises InputError unless `root` holds these stand-ins of this version and seed."""
     for domain in domains:
         path = annotation_path(root, domain.name, "train")
         if path is None or read_split(root, domain, "train").description != description(domain, seed):
-            raise BadInput(
+            raise InputError(
                 f"{domain.name}: {root} exists but is not the stand-in of version {VERSION} and seed {seed}; "
                 "remove the folder or choose another"
             )

@@ -9,24 +9,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visual_decathlon.datasets.annotations import Split, domains_in, read_split
 from visual_decathlon.datasets.decode import SUFFIXES, decode
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_bytes
 
 _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
 
 def refuse_target(out: Path) -> None:
-    """Raises BadInput where `out` is no name for a picture; to be called before anything is drawn for it."""
+    """Raises InputError where `out` is no name for a picture; to be called before anything is drawn for it."""
     if os.path.isdir(out):
-        raise BadInput(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
+        raise InputError(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
     if out.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"SHEET={out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"SHEET={out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}")
 
 
 def contact_sheet(root: Path, out: Path) -> None:
     """Writes a picture to `out`: for each domain below `root` its column's name and eight val images of many classes.
 
-    `out` is written whole or not at all. Raises BadInput naming the annotation file or image that is wrong,
+    `out` is written whole or not at all. Raises InputError naming the annotation file or image that is wrong,
     or `out` where it cannot be written.
     """
     refuse_target(out)
@@ -49,7 +49,7 @@ def _write(sheet: Image.Image, out: Path) -> None:
     try:
         sheet.save(content, Image.registered_extensions()[out.suffix.lower()])
     except (OSError, ValueError, KeyError) as error:  # a Pillow without this format, or its size limit
-        raise BadInput(f"{out} cannot be drawn ({error}); name a picture of another kind with SHEET=") from None
+        raise InputError(f"{out} cannot be drawn ({error}); name a picture of another kind with SHEET=") from None
     write_bytes(content.getvalue(), out, named="SHEET")
 
 

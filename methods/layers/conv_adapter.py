@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter
 
 
-class NarrowBeside(Adapter):
+class ConvAdapterConv(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): conv(x) + scale * up(relu(down(x)))."""
 
     def __init__(self, conv: nn.Conv2d, reduction: int):

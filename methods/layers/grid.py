@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.network import Adapter, conv_like
-from visual_decathlon.methods.layers.parallel import Beside
+from visual_decathlon.methods.layers.parallel import ParallelPointwise
 
 
 class Mix(nn.Module):
@@ -30,7 +30,7 @@ class Mix(nn.Module):
         return matrix if self.scale is None else self.scale * matrix
 
 
-class BesideMixed(Beside):
+class GridParallel(ParallelPointwise):
     """conv(x) + λ A x."""
 
     def __init__(self, conv: nn.Conv2d, mix: Mix):
@@ -41,7 +41,7 @@ class BesideMixed(Beside):
         return self.mix()[:, :, None, None]
 
 
-class Behind(Adapter):
+class GridSerial(Adapter):
     """y + λ A y of y = conv(x): a 1x1's weight gradient, where weight space would pay the whole convolution's."""
 
     def __init__(self, conv: nn.Conv2d, mix: Mix):

@@ -41,7 +41,7 @@ class Together(nn.Module):
         return self.networks[name](x)
 
 
-class Judge(nn.Module):
+class DomainClassifier(nn.Module):
     """(N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
 
     def __init__(self, widths: Sequence[int], domains: int):
@@ -60,7 +60,7 @@ class Judge(nn.Module):
         return self.head(self.layers(4 * images - 2).mean(dim=(2, 3)))
 
 
-class Judged(nn.Module):
+class DomainRoutedNetwork(nn.Module):
     """A domain's network behind a judge, for evaluation.
 
     (N, classes + 1) logits; the last class wins where the judge takes the image for another domain's,
@@ -69,7 +69,13 @@ class Judged(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, judge: Judge, index: int, mean: Sequence[float], std: Sequence[float], size: int
+        self,
+        network: nn.Module,
+        judge: DomainClassifier,
+        index: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
     ):
         super().__init__()
         self.network, self.judge, self.index, self.size = network, judge, index, size

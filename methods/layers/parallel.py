@@ -53,7 +53,7 @@ class _CentreTap(torch.autograd.Function):
         return grad_x, None, grad_side, None, None, None, None
 
 
-class Beside(Adapter):
+class ParallelPointwise(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): conv(x) + A x, A a 1x1 of the same stride that a subclass gives."""
 
     fused = True  # False computes the two convolutions beside each other, as the released code does
@@ -81,7 +81,7 @@ class Beside(Adapter):
         return conv_like(self.conv, add_to_centre(self.conv.weight, self.beside()), self.conv.bias)
 
 
-class ParallelConv(Beside):
+class ParallelConv(ParallelPointwise):
     """A trained as it is: `side`, a convolution."""
 
     def __init__(self, conv: nn.Conv2d):

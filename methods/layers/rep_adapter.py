@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter, conv_like
 
 
-class InFront(Adapter):
+class RepAdapterConv(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): conv(x + up(down(x))), up in two groups.
 
     Its two 1x1s cost a step less than the whole weight gradient that weight space pays.

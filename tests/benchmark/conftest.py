@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from shop import Shop
 
+from tests.benchmark.shop import Shop
 from tests.processes import Processes
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.profiles import profile
@@ -217,7 +217,7 @@ class Inline:
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
     for command in ("run", "rerun", "sweep"):
-        monkeypatch.setattr(f"benchmark.{command}_command.Workers", Inline)
+        monkeypatch.setattr(f"visual_decathlon.benchmark.cli.{command}.Workers", Inline)
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()
@@ -233,14 +233,14 @@ def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
 
 @pytest.fixture
 def planned(bench: Bench) -> Callable[..., tuple]:
-    """`planned(method, settings, **request)` gives (request, data, cells) on the tiny release, nothing trained."""
+    """`planned(method, settings, **request)` gives (request, data, runs) on the tiny release, nothing trained."""
 
     def make(method: str = METHODS, settings: str = TINY, **more) -> tuple:
         chosen = profile("standin", settings.split())
         wanted = {"data": bench.data, "cache": bench.cache} | more
         request = plan.Request(methods=select(method), profile=chosen, **wanted)
         data = plan.open_data(request, lambda *_: None)
-        return request, data, plan.cells(request, data, request.methods, request.seeds)
+        return request, data, plan.runs(request, data, request.methods, request.seeds)
 
     return make
 

@@ -9,9 +9,9 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images, Joint
+from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs.execute import _write
-from visual_decathlon.benchmark.runs.user_backbone import read_given
+from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.layers.network import Network, own_tensors, restore, stored_tensors
@@ -22,8 +22,8 @@ SLIM = ("width=0.125",)
 CLASSES = {"dtd": 5, "svhn": 7}
 
 
-def images(name: str) -> Images:
-    return Images(DOMAINS[name], (), "all", "", CLASSES[name], None, 1)
+def images(name: str) -> ImageSet:
+    return ImageSet(DOMAINS[name], (), "all", "", CLASSES[name], None, 1)
 
 
 def batch() -> torch.Tensor:
@@ -54,28 +54,34 @@ class Shop:
             network = build(profile("standin", SLIM), structure, 3)
             moved(network)
             save_file(dict(network.state_dict()), self.root / f"{structure}.safetensors")
-            given = read_given(self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache)
+            given = read_user_backbone(
+                self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache
+            )
             self.backbones[structure] = Backbone(
                 given.profile, structure, given.name, self.cache / "backbones", content=given.contents[structure]
             )
         return self.backbones[structure]
 
-    def cell(self, method: Method, name: str, joint: Joint | None = None) -> Cell:
-        backbone, shown = self.backbone(method.source), images(name)
-        return Cell(method.full_spec, backbone, shown, shown, 0, "val", method.lr, False, joint, method.alone)
+    def run(self, method: Method, name: str, joint: JointTraining | None = None) -> Run:
+        backbone, shown = self.backbone(method.backbone_structure), images(name)
+        return Run(
+            method.full_spec, backbone, shown, shown, 0, "val", method.lr, False, joint, method.trains_per_domain
+        )
 
-    def file(self, method: Method, network: Network, source: Network, name: str, joint: Joint | None = None) -> Path:
-        cell, stored = self.cell(method, name, joint), stored_tensors(network, source)
-        assert restore(network, source, stored) == ""  # as a cell does: what is evaluated is what the file holds
-        backbone, _ = pretrain.load(cell.backbone, "cpu")
+    def file(
+        self, method: Method, network: Network, source: Network, name: str, joint: JointTraining | None = None
+    ) -> Path:
+        run, stored = self.run(method, name, joint), stored_tensors(network, source)
+        assert restore(network, source, stored) == ""  # as a run does: what is evaluated is what the file holds
+        backbone, _ = pretrain.load(run.backbone, "cpu")
         backbone.size = 32
-        _write(cell, method, backbone, stored, self.root)
-        return self.root / "adapters" / f"{cell.hash}.safetensors"
+        _write(run, method, backbone, stored, self.root)
+        return self.root / "adapters" / f"{run.hash}.safetensors"
 
     def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:
         """The file of a domain, and the network that it was written from."""
         (method,) = select(spec)
-        source, _ = pretrain.load(self.backbone(method.source), "cpu")
+        source, _ = pretrain.load(self.backbone(method.backbone_structure), "cpu")
         source.size = 32
         torch.manual_seed(len(spec))
         network = method.place(source, CLASSES[name])
@@ -86,10 +92,10 @@ class Shop:
         """Of the method that trains the shared weights too: both domains."""
         (method,) = select("res_adapter_finetune_all")
         backbone = self.backbone("series")
-        joint = Joint(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)
+        joint = JointTraining(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)
         source, _ = pretrain.load(backbone, "cpu")
         torch.manual_seed(9)
-        module = method.together(source, CLASSES)
+        module = method.build_joint(source, CLASSES)
         moved(module)
         write_safetensors(joint.path, own_tensors(module, source), {"method": joint.method})
         return {n: (self.file(method, m, module.trunk, n, joint), m.eval()) for n, m in module.networks.items()}

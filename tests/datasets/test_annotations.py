@@ -8,7 +8,7 @@ import pytest
 
 from visual_decathlon.datasets.annotations import annotation_path, domains_in, read_split, write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id, image_id
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 DTD = DOMAINS["dtd"]
 
@@ -44,7 +44,7 @@ def test_a_mark_of_byte_order_is_no_fault(release):
     after = read_split(root, DTD, "val")
     assert after.files == before.files and after.labels.tolist() == before.labels.tolist()
     path.write_text(path.read_text("utf-8-sig"), "utf-16")
-    with pytest.raises(BadInput, match=r"is no JSON .*; restore"):
+    with pytest.raises(InputError, match=r"is no JSON .*; restore"):
         read_split(root, DTD, "val")
 
 
@@ -124,7 +124,7 @@ def test_bad_content_is_one_sentence(release, case):
     change, words = CASES[case]
     root = release("dtd")
     path = edit(root, change)
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         read_split(root, DTD, "val")
     sentence = str(error.value)
     assert words in sentence
@@ -228,7 +228,7 @@ def test_absolute_paths_into_the_release(release, tmp_path, monkeypatch):
     assert read_split(root.relative_to(tmp_path), DTD, "val").files == before
     edit(root, shorter(f"{root}"))
     edit(root, put(f"{tmp_path}/elsewhere"))
-    with pytest.raises(BadInput, match=r"outside the release: the `file_name` '.*/elsewhere/data/.*; write its path"):
+    with pytest.raises(InputError, match=r"outside the release: the `file_name` '.*/elsewhere/data/.*; write its path"):
         read_split(root, DTD, "val")
 
 
@@ -254,7 +254,7 @@ def test_an_empty_list_of_labels_is_none_under_test_alone(release):
     stripped.write_text(json.dumps(content | {"annotations": []}))
     assert read_split(root, DTD, "test").labels is None
     edit(root, lambda c: c.update(annotations=[]))
-    with pytest.raises(BadInput, match=r"no label for the image id 40100010 \(nor 5 others\); add its annotation"):
+    with pytest.raises(InputError, match=r"no label for the image id 40100010 \(nor 5 others\); add its annotation"):
         read_split(root, DTD, "val")
 
 
@@ -262,7 +262,7 @@ def test_an_empty_list_of_labels_is_none_under_test_alone(release):
 def test_no_json(release, content):
     root = release("dtd")
     (root / "annotations" / "dtd_val.json").write_bytes(content)
-    with pytest.raises(BadInput, match=r"dtd: .*dtd_val.json"):
+    with pytest.raises(InputError, match=r"dtd: .*dtd_val.json"):
         read_split(root, DTD, "val")
 
 
@@ -270,16 +270,16 @@ def test_missing_file_and_no_release(release, tmp_path):
     root = release("dtd")
     assert [domain.name for domain in domains_in(root)] == ["dtd"]
     (root / "annotations" / "dtd_val.json").unlink()
-    with pytest.raises(BadInput, match=r"dtd_val.json is missing"):
+    with pytest.raises(InputError, match=r"dtd_val.json is missing"):
         read_split(root, DTD, "val")
     assert annotation_path(root, "dtd", "val") is None
-    with pytest.raises(BadInput, match=r"DATA=.*dtd_train.json is no folder"):
+    with pytest.raises(InputError, match=r"DATA=.*dtd_train.json is no folder"):
         domains_in(root / "annotations" / "dtd_train.json")
-    with pytest.raises(BadInput, match=r"DATA=.*absent does not exist"):
+    with pytest.raises(InputError, match=r"DATA=.*absent does not exist"):
         domains_in(root / "absent")
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", tmp_path / "absent"):
-        with pytest.raises(BadInput, match="DATA="):
+        with pytest.raises(InputError, match="DATA="):
             domains_in(root)
 
 
@@ -305,7 +305,7 @@ def test_one_class_is_nothing_to_train_on(release):
     edit(root, one_class)
     assert set(read_split(root, DTD, "val").labels) == {1}  # a small val may well show one only
     edit(root, one_class, "train")
-    with pytest.raises(BadInput, match=r"^dtd: .*dtd_train.json has images of one class only .*40000002.*; "):
+    with pytest.raises(InputError, match=r"^dtd: .*dtd_train.json has images of one class only .*40000002.*; "):
         read_split(root, DTD, "train")
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from visual_decathlon.benchmark.training.loader import HELD, chosen
+from visual_decathlon.benchmark.training.loader import HOLDOUT_FOLDS, chosen
 from visual_decathlon.datasets import batches as batching
 from visual_decathlon.datasets.annotations import Split
-from visual_decathlon.datasets.batches import Batches, _Resident, everything
+from visual_decathlon.datasets.batches import Batches, _Resident, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack, pack
 
 CROP = 16
@@ -45,7 +45,7 @@ def ragged(make) -> Pack:
 
 
 def batches(*packs: Pack, domain="dtd", batch=4, crop=CROP, **how) -> Batches:
-    return Batches([everything(p) for p in packs], DOMAINS[domain], crop, batch, **how)
+    return Batches([whole_pack(p) for p in packs], DOMAINS[domain], crop, batch, **how)
 
 
 # --- against torchvision ----------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_layout_and_type(ragged):
 def test_the_gather_gives_the_bytes_of_the_slices(ragged, make, monkeypatch, chunk):
     monkeypatch.setattr(batching, "_CHUNK", chunk)
     other = make([(16, 21), (25, 17)], seed=1)
-    of = Batches([(ragged, np.array([8, 2, 5])), everything(other), (ragged, np.array([9]))], DOMAINS["dtd"], CROP, 4)
+    of = Batches([(ragged, np.array([8, 2, 5])), whole_pack(other), (ragged, np.array([9]))], DOMAINS["dtd"], CROP, 4)
     copied = []
     join = np.concatenate
     with monkeypatch.context() as patched:
@@ -196,7 +196,7 @@ def test_pixels_live_on_the_device_where_they_fit(ragged, monkeypatch):
     shown = []
     for room in (need, need - 1):
         monkeypatch.setattr(batching, "_room", lambda device, room=room: room)
-        of = Batches([everything(ragged)], DOMAINS["dtd"], CROP, 4)
+        of = Batches([whole_pack(ragged)], DOMAINS["dtd"], CROP, 4)
         assert (of._resident is not None) == (room == need)
         shown.append([x for x, _ in of.train(0, 3)])
     assert all(torch.equal(a, b) for a, b in zip(*shown, strict=True))
@@ -208,7 +208,7 @@ def test_pixels_live_on_the_device_where_they_fit(ragged, monkeypatch):
 def test_parts_are_joined(ragged, make):
     other = make([(16, 21), (25, 17), (16, 16)], labels=[2, 2, 1], seed=1)
     keep = np.array([8, 2, 5])
-    of = Batches([(ragged, keep), everything(other)], DOMAINS["dtd"], CROP, 4)
+    of = Batches([(ragged, keep), whole_pack(other)], DOMAINS["dtd"], CROP, 4)
     assert len(of) == 6
     assert of.ids.tolist() == [8, 2, 5, 100, 101, 102]
     assert of.labels.tolist() == [2, 2, 2, 2, 2, 1]
@@ -227,16 +227,16 @@ def test_no_labels(ragged, make):
 
 
 def test_too_small_or_none_is_one_sentence(ragged):
-    with pytest.raises(BadInput, match=r"dtd: an image of 16 pixels .* cannot show 17"):
+    with pytest.raises(InputError, match=r"dtd: an image of 16 pixels .* cannot show 17"):
         batches(ragged, crop=17)
-    with pytest.raises(BadInput, match="dtd: not one image"):
+    with pytest.raises(InputError, match="dtd: not one image"):
         Batches([(ragged, np.arange(0))], DOMAINS["dtd"], CROP, 4)
 
 
 def test_one_image_is_nothing_to_train_on(ragged):
     """Batch norm would have one value a channel; to be shown in evaluation, one image is enough."""
     one, two = (Batches([(ragged, np.arange(n))], DOMAINS["dtd"], CROP, 4) for n in (1, 2))
-    with pytest.raises(BadInput, match=r"^dtd: training needs at least 2 training images; "):
+    with pytest.raises(InputError, match=r"^dtd: training needs at least 2 training images; "):
         next(one.train(0, 0))
     assert [len(y) for _, y in one.evaluate()] == [1] and [len(y) for _, y in two.train(0, 0)] == [2]
 
@@ -249,7 +249,7 @@ def test_holdout_and_limit(make):
     assert sorted([*fit, *held]) == everyone.tolist() == list(range(len(labels)))
     of_class = [np.flatnonzero(packed.labels == c) for c in range(3)]
     for images in of_class:  # the last fifth of each class, in the release's order
-        cut = len(images) // HELD
+        cut = len(images) // HOLDOUT_FOLDS
         assert sorted(set(held) & set(images)) == images[len(images) - cut :].tolist()
     assert len(held) == 15 // 5 + 5 // 5 + 4 // 5
     for part, all_of in (("all", everyone), ("fit", fit), ("held", held)):
@@ -263,6 +263,6 @@ def test_holdout_and_limit(make):
 def test_one_domain_twice_is_not_one_mean(ragged):
     """The domain's own colours decide, not the pack's."""
     grey = dataclasses.replace(DOMAINS["dtd"], mean=(0.0,) * 3, std=(1.0,) * 3)
-    x, _ = next(Batches([everything(ragged)], grey, CROP, 11).evaluate())
+    x, _ = next(Batches([whole_pack(ragged)], grey, CROP, 11).evaluate())
     assert float(x.min()) >= 0 and float(x.max()) <= 1
     assert torch.equal((x * 255).round().to(torch.uint8)[0].permute(1, 2, 0), torch.from_numpy(ragged.image(0).copy()))

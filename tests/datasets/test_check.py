@@ -9,7 +9,7 @@ from PIL import Image
 
 from visual_decathlon.benchmark.cli.data import run
 from visual_decathlon.datasets.check import check_release
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def quiet(*_):
@@ -84,9 +84,9 @@ def test_command_on_a_sound_release_and_on_none(release, tmp_path, capfd):
     assert shown.err == ""
     assert "no fault" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
-    with pytest.raises(BadInput, match="DATA="):
+    with pytest.raises(InputError, match="DATA="):
         run(Namespace(data=tmp_path / "absent", download=None, sheet=None, own=[]))
-    with pytest.raises(BadInput, match="nothing to do"):
+    with pytest.raises(InputError, match="nothing to do"):
         run(Namespace(data=None, download=None, sheet=None, own=[]))
 
 
@@ -163,7 +163,7 @@ def test_folders_that_cannot_be_read(listing, release, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(*((os, "listdir") if listing else (os, "stat")), refuse)
-    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); check its permissions"):
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); check its permissions"):
         check_release(root, quiet)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from visual_decathlon.benchmark.cli.data import run
 from visual_decathlon.datasets.check import check_release
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def quiet(*_):
@@ -95,9 +95,9 @@ def test_folders_that_are_no_domain(cats, tmp_path):
     rows = check_release(None, quiet, [("nothing", tmp_path / "absent"), ("dtd", cats), ("cats", cats)])
     faults = [fault for row in rows for fault in row.faults]
     assert len(faults) == 2 and "is no folder" in faults[0] and "official domain" in faults[1]
-    with pytest.raises(BadInput, match="given twice"):
+    with pytest.raises(InputError, match="given twice"):
         run(Namespace(data=None, download=None, sheet=None, own=[("a", cats), ("a", cats)]))
-    with pytest.raises(BadInput, match="OWN="):
+    with pytest.raises(InputError, match="OWN="):
         run(Namespace(data=None, download=None, sheet=tmp_path / "x.png", own=[("a", cats)]))
 
 

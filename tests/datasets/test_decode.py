@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from visual_decathlon.datasets.decode import MAX_ASPECT, MAX_PIXELS, decode, decode_bytes
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -64,7 +64,7 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
 
 def test_32_bit_pixels_are_refused():
     for values in (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)):
-        with pytest.raises(BadInput, match="mine: x holds 32-bit pixels"):
+        with pytest.raises(InputError, match="mine: x holds 32-bit pixels"):
             decode_bytes(encoded(Image.fromarray(values), "TIFF"), "x", "mine")
 
 
@@ -72,17 +72,17 @@ def test_every_cut_of_a_jpeg_is_found():
     data = encoded(RGB, "JPEG")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     for length in range(1, len(data)):
-        with pytest.raises(BadInput, match=r"^mine: x is (truncated|not an image)"):
+        with pytest.raises(InputError, match=r"^mine: x is (truncated|not an image)"):
             decode_bytes(data[:length], "x", "mine")
 
 
 def test_bombs_are_refused():
     wide = Image.new("1", (MAX_PIXELS // 1000, 1001))
-    with pytest.raises(BadInput, match="pixels"):
+    with pytest.raises(InputError, match="pixels"):
         decode_bytes(encoded(wide), "x", "mine")
     header = bytearray(encoded(RGB, "BMP"))
     header[18:26] = (60_000).to_bytes(4, "little") * 2  # PIL's own limit raises here
-    with pytest.raises(BadInput, match="pixels"):
+    with pytest.raises(InputError, match="pixels"):
         decode_bytes(bytes(header), "x", "mine")
 
 
@@ -95,7 +95,7 @@ def test_long_thin_images_are_refused(turned):
         if length == 3 * MAX_ASPECT:
             assert decode_bytes(data, "x", "mine").size == size
         else:
-            with pytest.raises(BadInput, match=rf"^mine: x has {size[0]} × {size[1]} pixels, over 50 times .*; crop"):
+            with pytest.raises(InputError, match=rf"^mine: x has {size[0]} × {size[1]} pixels, over 50 times .*; crop"):
                 decode_bytes(data, "x", "mine")
 
 
@@ -117,11 +117,11 @@ def test_files(tmp_path):
         "pipe.jpg": "not a plain file",
         "nul\0.jpg": "is missing",
     }.items():
-        with pytest.raises(BadInput) as error:
+        with pytest.raises(InputError) as error:
             decode(tmp_path / name, "mine")
         sentence = str(error.value)
         assert words in sentence
         assert sentence.startswith(f"mine: {printable(str(tmp_path / name))} ")
         assert ";" in sentence
-    with pytest.raises(BadInput, match="0 bytes"):
+    with pytest.raises(InputError, match="0 bytes"):
         decode_bytes(b"", "x", "mine")

@@ -13,7 +13,7 @@ import pytest
 
 from visual_decathlon.datasets import download as module
 from visual_decathlon.datasets.download import OFFICIAL, Archive, download
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import temporary_name
 
 
@@ -191,7 +191,7 @@ def test_it_goes_on_after_a_fault_of_the_line(server, tmp_path, plan, ranges):
 
 def test_a_later_call_resumes(server, tmp_path):
     server.plan[:] = ["cuts"] * 4
-    with pytest.raises(BadInput, match=r"failed 4 times .*of .* bytes are here"):
+    with pytest.raises(InputError, match=r"failed 4 times .*of .* bytes are here"):
         fetch(server, tmp_path)
     part = tmp_path / "devkit.tar.gz.part"
     length = part.stat().st_size
@@ -206,7 +206,7 @@ def test_a_later_call_resumes(server, tmp_path):
 def test_a_spoilt_part_is_found_and_removed(server, tmp_path):
     part = tmp_path / "devkit.tar.gz.part"
     part.write_bytes(b"x" * 1000)
-    with pytest.raises(BadInput, match=r"sha256 .* it was removed"):
+    with pytest.raises(InputError, match=r"sha256 .* it was removed"):
         fetch(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
     part.write_bytes(b"x" * (len(DEVKIT) + 1))  # longer than the archive: begun again
@@ -218,7 +218,7 @@ def test_a_spoilt_part_is_found_and_removed(server, tmp_path):
 def test_another_length_is_refused(server, tmp_path, wrong, behaviour):
     server.files["/devkit.tar.gz"] = wrong
     server.plan[:] = [behaviour] * 4
-    with pytest.raises(BadInput, match=r"^download: .*devkit.tar.gz"):
+    with pytest.raises(InputError, match=r"^download: .*devkit.tar.gz"):
         fetch(server, tmp_path)
     assert not (tmp_path / "decathlon-1.0").exists()
     assert not (tmp_path / "devkit.tar.gz").exists()
@@ -227,14 +227,14 @@ def test_another_length_is_refused(server, tmp_path, wrong, behaviour):
 @pytest.mark.parametrize("behaviour", ["says longer", "says shorter"])
 def test_a_lie_about_the_length_is_refused(server, tmp_path, behaviour):
     server.plan[:] = [behaviour]
-    with pytest.raises(BadInput, match=f"not the {len(DEVKIT):,} of the official archive"):
+    with pytest.raises(InputError, match=f"not the {len(DEVKIT):,} of the official archive"):
         fetch(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_file_of_the_right_length(server, tmp_path):
     server.files["/devkit.tar.gz"] = b"\0" * len(DEVKIT)
-    with pytest.raises(BadInput, match="sha256") as error:
+    with pytest.raises(InputError, match="sha256") as error:
         fetch(server, tmp_path)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -242,20 +242,20 @@ def test_a_wrong_file_of_the_right_length(server, tmp_path):
         folder = tmp_path / name[:3]
         folder.mkdir()
         (folder / name).write_bytes(b"mine")
-        with pytest.raises(BadInput, match="4 bytes, not"):
+        with pytest.raises(InputError, match="4 bytes, not"):
             fetch(server, folder, [a for a in TABLE if a.name == name])
         assert [p.name for p in folder.iterdir()] == [kept]  # a user's own file is never deleted
 
 
 def test_no_server_and_no_file(server, tmp_path):
     server.files.clear()
-    with pytest.raises(BadInput, match="answers 404"):
+    with pytest.raises(InputError, match="answers 404"):
         fetch(server, tmp_path)
     assert len(server.asked) == 1  # no second try
-    with pytest.raises(BadInput, match="failed 4 times"):
+    with pytest.raises(InputError, match="failed 4 times"):
         download(tmp_path, quiet, "http://127.0.0.1:1", TABLE)
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match="folder of yours"):
+    with pytest.raises(InputError, match="folder of yours"):
         download(tmp_path / "file", quiet, server.url, TABLE)
 
 
@@ -291,7 +291,7 @@ def test_archives_that_attack(server, tmp_path, case, inner):
         content = tar(("dtd.tar", content), compress=True)
     dest = tmp_path / "dest"
     server.files["/evil.tar.gz"] = content
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         fetch(server, dest, [archive("evil.tar.gz", content, "annotations")])
     assert str(error.value).startswith(f"download: {dest}/evil.tar.gz ")
     assert "\n" not in str(error.value)
@@ -312,7 +312,7 @@ def test_bombs(server, tmp_path, monkeypatch, name, limit):
     monkeypatch.setattr(module, name, limit)
     content = tar(*((f"annotations/{i}", b"0123456789") for i in range(5)), compress=True)
     server.files["/bomb.tar.gz"] = content
-    with pytest.raises(BadInput, match="unpacks to more than"):
+    with pytest.raises(InputError, match="unpacks to more than"):
         fetch(server, tmp_path, [archive("bomb.tar.gz", content, "annotations")])
     assert tree(tmp_path) == ["bomb.tar.gz"]
 
@@ -322,7 +322,7 @@ def test_bombs(server, tmp_path, monkeypatch, name, limit):
 )
 def test_damaged_archives(server, tmp_path, content):
     server.files["/a.tar.gz"] = content
-    with pytest.raises(BadInput, match=r"damaged|does not hold"):
+    with pytest.raises(InputError, match=r"damaged|does not hold"):
         fetch(server, tmp_path, [archive("a.tar.gz", content, "annotations")])
     assert tree(tmp_path) == ["a.tar.gz"]
 
@@ -343,7 +343,7 @@ def test_a_killed_unpacking_is_begun_again(server, tmp_path):
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_a_pipe_or_device_in_an_archives_place_is_told(make, ending: str, server, tmp_path):
     make(place := tmp_path / f"devkit.tar.gz{ending}")
-    with pytest.raises(BadInput, match=rf"{place} cannot be .* \(it is a pipe or device, not a plain file\); see"):
+    with pytest.raises(InputError, match=rf"{place} cannot be .* \(it is a pipe or device, not a plain file\); see"):
         fetch(server, tmp_path)
     assert place.exists(), "as the user put it"
 
@@ -361,7 +361,7 @@ def test_the_official_table():
 def test_a_part_longer_than_the_servers_file_is_begun_again(server, tmp_path):
     (tmp_path / "devkit.tar.gz.part").write_bytes(DEVKIT[:1000])
     server.files["/devkit.tar.gz"] = b"short"
-    with pytest.raises(BadInput, match="has 5 bytes, not the"):
+    with pytest.raises(InputError, match="has 5 bytes, not the"):
         fetch(server, tmp_path)
     assert server.ranges == ["bytes=1000-", None]
     assert list(tmp_path.iterdir()) == []
@@ -370,6 +370,6 @@ def test_a_part_longer_than_the_servers_file_is_begun_again(server, tmp_path):
 def test_a_longer_file_of_unsaid_length_is_cut_off(server, tmp_path):
     server.files["/devkit.tar.gz"] = DEVKIT + b"x"
     server.plan[:] = ["no length"]
-    with pytest.raises(BadInput, match="has at least"):
+    with pytest.raises(InputError, match="has at least"):
         fetch(server, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from visual_decathlon.datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.folder import read_folder
 from visual_decathlon.datasets.pack import pack
 
@@ -105,28 +105,28 @@ def test_domain_json(three):
 )
 def test_bad_domain_json(three, content):
     (three / "domain.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(BadInput, match=r"^pets: .*domain.json is wrong"):
+    with pytest.raises(InputError, match=r"^pets: .*domain.json is wrong"):
         read_folder("pets", three, "train")
 
 
 @pytest.mark.parametrize("name", ["Pets", "my pets", "", "pets/..", "pets\n", "dtd", "imagenet12"])
 def test_bad_names(three, name):
-    with pytest.raises(BadInput, match="name"):
+    with pytest.raises(InputError, match="name"):
         read_folder(name, three, "train")
 
 
 def test_bad_folders(three, tmp_path):
     fill(three, "val/dog/1.jpg")
-    with pytest.raises(BadInput, match=r"^pets: .*val/dog is a class that train lacks"):
+    with pytest.raises(InputError, match=r"^pets: .*val/dog is a class that train lacks"):
         read_folder("pets", three, "train")
     (three / "val/dog/1.jpg").unlink()
     read_folder("pets", three, "val")  # an empty class folder is no class
     (three / "train/dog").mkdir()
-    with pytest.raises(BadInput, match="train/dog holds no image"):
+    with pytest.raises(InputError, match="train/dog holds no image"):
         read_folder("pets", three, "val")
-    with pytest.raises(BadInput, match="is no folder"):
+    with pytest.raises(InputError, match="is no folder"):
         read_folder("pets", three / "absent", "train")
-    with pytest.raises(BadInput, match="no split"):
+    with pytest.raises(InputError, match="no split"):
         read_folder("pets", three, "valid")
 
 
@@ -150,8 +150,8 @@ def test_names_that_are_no_text(tmp_path):
 def test_missing_splits_and_single_classes(tmp_path):
     fill(tmp_path, "flat/a/1.jpg", "flat/b/1.jpg", "one/a/1.jpg", "one/a/2.jpg", "nothing/readme.md")
     for split in ("test", "val"):  # one image a class leaves none for val
-        with pytest.raises(BadInput, match=f"^own: .*holds no images for {split}"):
+        with pytest.raises(InputError, match=f"^own: .*holds no images for {split}"):
             read_folder("own", tmp_path / "flat", split)
     for folder in ("one", "nothing"):
-        with pytest.raises(BadInput, match="two at least"):
+        with pytest.raises(InputError, match="two at least"):
             read_folder("own", tmp_path / folder, "train")

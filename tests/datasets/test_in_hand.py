@@ -12,7 +12,7 @@ from PIL import Image
 from visual_decathlon.datasets import in_hand
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.in_hand import Loaded, rgb, several
 from visual_decathlon.datasets.pack import pack
 
@@ -85,10 +85,10 @@ def test_the_content_of_a_file(tmp_path: Path, monkeypatch):
     with path.open("rb") as file, open(reader, "rb") as pipe:
         for image in (data, bytearray(data), memoryview(data), file, file, written, pipe):
             assert np.array_equal(np.asarray(rgb(image, "it", "dtd")), PIXELS)
-    with path.open() as text, pytest.raises(BadInput, match='dtd: it is a file opened as text; open it with "rb"'):
+    with path.open() as text, pytest.raises(InputError, match='dtd: it is a file opened as text; open it with "rb"'):
         rgb(text, "it", "dtd")
     monkeypatch.setattr(in_hand, "MAX_BYTES", len(data) - 1)
-    with pytest.raises(BadInput, match="dtd: it has more than"):
+    with pytest.raises(InputError, match="dtd: it has more than"):
         rgb(written, "it", "dtd")
 
 
@@ -148,7 +148,7 @@ def test_one_and_several():
     ids=lambda value: str(value)[:30] if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_image(image, told: str):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         Loaded([PIXELS, image], 8, "birds")
     assert str(caught.value).startswith("birds: image 2 ") and told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -157,10 +157,10 @@ def test_what_is_no_image(image, told: str):
 def test_a_path_that_holds_none(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"no image")
     for path, told in ((tmp_path / "x.png", "is not an image"), (tmp_path, "is not a plain file"), ("nowhere", "miss")):
-        with pytest.raises(BadInput, match=f"birds: .*{told}"):
+        with pytest.raises(InputError, match=f"birds: .*{told}"):
             rgb(path, "it", "birds")
     cut = Image.fromarray(PIXELS)
     cut.save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:600])
-    with pytest.raises(BadInput, match=r"birds: .*truncated or damaged"):
+    with pytest.raises(InputError, match=r"birds: .*truncated or damaged"):
         rgb(Image.open(tmp_path / "cut.png"), "it", "birds")

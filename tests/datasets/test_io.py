@@ -14,7 +14,7 @@ import pytest
 
 from visual_decathlon.benchmark.backbones.build import is_dir, mkdir
 from visual_decathlon.datasets import io
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import (
     check_plain,
     clear,
@@ -102,7 +102,7 @@ def test_a_fault_between_leaves_what_was_there(call: str, fault: BaseException, 
     path = tmp_path / "record"
     write_bytes(b"old", path)
     monkeypatch.setattr(os, call, refuse)
-    with pytest.raises(BadInput if isinstance(fault, OSError) else KeyboardInterrupt) as caught:
+    with pytest.raises(InputError if isinstance(fault, OSError) else KeyboardInterrupt) as caught:
         write_bytes(b"new", path, "OUT")
     if isinstance(fault, OSError):
         assert str(caught.value) == (
@@ -124,7 +124,7 @@ def test_a_failing_disk_is_no_missing_fsync(tmp_path: Path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(BadInput, match="Input/output error"):
+    with pytest.raises(InputError, match="Input/output error"):
         write_bytes(b"new", tmp_path / "a")
     with pytest.raises(OSError, match="Input/output error"):
         sync(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from visual_decathlon.datasets.decode import SUFFIXES, decode
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.folder import read_folder, read_own
 from visual_decathlon.datasets.own_layout import split_named
 
@@ -64,7 +64,7 @@ def test_a_class_that_is_called_like_a_split(tmp_path, title):
 
 def test_classes_that_domain_json_says_are_classes(tmp_path):
     fill(tmp_path, *two("train"), "test/1.jpg", "test/2.jpg", "car/1.jpg", "car/2.jpg")
-    with pytest.raises(BadInput, match=r'write \{"splits": false\} into .*domain\.json'):
+    with pytest.raises(InputError, match=r'write \{"splits": false\} into .*domain\.json'):
         read_folder("own", tmp_path, "train")
     (tmp_path / "domain.json").write_text(json.dumps({"splits": False}))
     assert read_folder("own", tmp_path, "train").classes == ("car", "test", "train")
@@ -110,7 +110,7 @@ ALIKE = {
 def test_folders_of_the_same_classes_are_no_classes(tmp_path, case):
     files, words = ALIKE[case]
     fill(tmp_path, *files)
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         read_folder("own", tmp_path, "train")
     sentence = str(caught.value)
     assert words in sentence and "; name them train/, val/ and test/; if they are classes, write" in sentence
@@ -139,7 +139,7 @@ def test_what_are_classes_stays_so(tmp_path, case):
 def test_what_could_be_either_is_refused_by_name(tmp_path, case):
     files, words = REFUSED[case]
     fill(tmp_path, *files)
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         read_folder("own", tmp_path, "train")
     sentence = str(caught.value)
     assert sentence.startswith("own: ") and words in sentence and "\n" not in sentence and ";" in sentence
@@ -154,7 +154,7 @@ def test_no_val_and_an_empty_one(tmp_path):
     fill(tmp_path, *two("train"))
     for _ in range(2):
         assert len(read_folder("own", tmp_path, "train")) == 4  # a holdout needs no more
-        with pytest.raises(BadInput, match=r"holds no images for val in class folders; put them into val/<class>/"):
+        with pytest.raises(InputError, match=r"holds no images for val in class folders; put them into val/<class>/"):
             read_folder("own", tmp_path, "val")
         (tmp_path / "val").mkdir(exist_ok=True)
 
@@ -174,7 +174,7 @@ def test_what_lies_beside_is_counted(tmp_path):
     ):
         assert words in note.lower(), words
     assert "2 image(s) in folders that are neither train, val nor test (first: extra/)" in note
-    with pytest.raises(BadInput, match=r"no images for test .*1 hidden"):
+    with pytest.raises(InputError, match=r"no images for test .*1 hidden"):
         read_folder("own", tmp_path, "test")
 
 
@@ -236,7 +236,7 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
         "2 broken link(s) (first: dog/lost)",
     ):
         assert words in note, note
-    with pytest.raises(BadInput, match=r"3\.jpg is a link to /nowhere/3\.jpg, which is missing; "):
+    with pytest.raises(InputError, match=r"3\.jpg is a link to /nowhere/3\.jpg, which is missing; "):
         decode(root / "dog/3.jpg", "own")
 
 
@@ -284,7 +284,7 @@ def test_a_link_to_another_class_would_give_two_labels(tmp_path, link):
     fill(root, *(f"{s}/{c}/{i}.jpg" for s in ("train", "val") for c in ("car", "bus") for i in "12"))
     fill(root, "train/car/deep/3.jpg")
     (root / link).symlink_to(target)
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         read_folder("own", root, "train")
     sentence = str(caught.value)
     real = (root / link).resolve()
@@ -297,11 +297,11 @@ def test_classes_side_by_side_that_are_one_folder(tmp_path):
     fill(tmp_path, "disk/1.jpg", "disk/2.jpg", "own/bus/1.jpg", "own/bus/2.jpg", "own/van/1.jpg")
     for title in ("auto", "car"):
         (root / title).symlink_to("../disk")
-    with pytest.raises(BadInput, match=r"own/car is a link to .*/disk, .* of .*own/auto would have two labels"):
+    with pytest.raises(InputError, match=r"own/car is a link to .*/disk, .* of .*own/auto would have two labels"):
         read_folder("own", root, "train")
     (root / "auto").unlink()
     (root / "van/all").symlink_to("../../disk")
-    with pytest.raises(BadInput, match=r"two labels, 'car' and 'van'; remove the link"):
+    with pytest.raises(InputError, match=r"two labels, 'car' and 'van'; remove the link"):
         read_folder("own", root, "train")
 
 

@@ -21,7 +21,7 @@ from visual_decathlon.datasets import stamps
 from visual_decathlon.datasets.annotations import Split, read_split
 from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadImages, BadInput
+from visual_decathlon.datasets.errors import BadImages, InputError
 from visual_decathlon.datasets.pack import Pack, pack
 
 ROOT = Path(__file__).parents[2]
@@ -318,7 +318,7 @@ def test_a_damaged_image_is_named_and_nothing_stays(many, tmp_path, monkeypatch)
             (many.root / "7.png").unlink()
         else:
             (many.root / "7.png").write_bytes(data)
-        with pytest.raises(BadInput, match=r"dtd.*7\.png") as caught:
+        with pytest.raises(InputError, match=r"dtd.*7\.png") as caught:
             pack(many, tmp_path / "cache", 8)
         assert "\n" not in str(caught.value)
         assert entries(tmp_path / "cache") == []
@@ -349,7 +349,7 @@ def test_all_damaged_images_are_named_together(many, tmp_path, monkeypatch):
 def test_a_pipe_in_place_of_an_image_does_not_hang(many, tmp_path):
     (many.root / "7.png").unlink()
     os.mkfifo(many.root / "7.png")
-    with pytest.raises(BadInput, match=r"dtd: .*7\.png is not a plain file; "):
+    with pytest.raises(InputError, match=r"dtd: .*7\.png is not a plain file; "):
         pack(many, tmp_path / "cache", 8)
     assert entries(tmp_path / "cache") == []
 
@@ -447,13 +447,13 @@ def test_full_disk(many, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(pa.RecordBatchFileWriter, "write_batch", full, raising=False)
         patched.setattr(pa.ipc.RecordBatchFileWriter, "write_batch", full, raising=False)
-        with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*No space left.*CACHE="):
+        with pytest.raises(InputError, match=r"dtd: .*cannot be written to .*No space left.*CACHE="):
             pack(many, tmp_path / "cache", 8)
     assert entries(tmp_path / "cache") == []
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # and as the system itself says it, through Arrow
     try:
-        with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*[Ff]ile too large.*CACHE="):
+        with pytest.raises(InputError, match=r"dtd: .*cannot be written to .*[Ff]ile too large.*CACHE="):
             pack(many, tmp_path / "cache", 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -463,7 +463,7 @@ def test_full_disk(many, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made(many, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"dtd: .*cannot be written to .*CACHE="):
+    with pytest.raises(InputError, match=r"dtd: .*cannot be written to .*CACHE="):
         pack(many, tmp_path / "file" / "cache", 8)
 
 

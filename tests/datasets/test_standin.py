@@ -19,7 +19,7 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.standin import MARK, generate
 from visual_decathlon.datasets.standin.sheet import _different, contact_sheet
 
@@ -108,7 +108,7 @@ def test_whole_release_is_kept_and_two_at_once_both_finish(release, tmp_path):
     assert before == {k: v for k, v in digest(release).items() if SMALL[1] in k} | {"drawn.json": before["drawn.json"]}
     generate.generate(root, workers=1, domains=SMALL[1:])
     assert digest(root) == before
-    with pytest.raises(BadInput, match="seed 5"):
+    with pytest.raises(InputError, match="seed 5"):
         generate.generate(root, seed=5, workers=1, domains=SMALL[1:])
     assert digest(root) == before
 
@@ -125,11 +125,11 @@ def test_broken_generation_leaves_nothing(tmp_path, monkeypatch):
 
 def test_unwritable_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="file"):
+    with pytest.raises(InputError, match="file"):
         generate.generate(tmp_path / "file" / "root", workers=1, domains=SMALL[:1])
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("")
-    with pytest.raises(BadInput, match="taken"):
+    with pytest.raises(InputError, match="taken"):
         generate.generate(tmp_path / "taken", workers=1, domains=SMALL[:1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
@@ -217,7 +217,7 @@ def test_contact_sheet(release, tmp_path):
 def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, name, words):
     (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr(plan, "standins", lambda *_: pytest.fail("drawn for nothing"))
-    with pytest.raises(BadInput, match=f"^SHEET=.*{words}"):
+    with pytest.raises(InputError, match=f"^SHEET=.*{words}"):
         run(Namespace(own=[], sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
@@ -231,10 +231,10 @@ def test_sheet_is_written_whole_or_not_at_all(release, tmp_path, monkeypatch):
     for owner, name in ((io, "_fill"), (os, "replace"), (Image.Image, "save")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, full)
-            with pytest.raises(BadInput, match=r"sheet.webp cannot be (written|drawn) \(.*No space left.*SHEET="):
+            with pytest.raises(InputError, match=r"sheet.webp cannot be (written|drawn) \(.*No space left.*SHEET="):
                 contact_sheet(release, out)
         assert [path.name for path in tmp_path.iterdir()] == ["sheet.webp"] and out.read_bytes() == b"older"
-    with pytest.raises(BadInput, match=r"below-a-file.png cannot be written .*SHEET="):
+    with pytest.raises(InputError, match=r"below-a-file.png cannot be written .*SHEET="):
         contact_sheet(release, out / "below-a-file.png")
     contact_sheet(release, out)
     with Image.open(out) as sheet:
@@ -247,7 +247,7 @@ def test_sheet_names_the_image_that_is_missing(release, tmp_path):
     shutil.copytree(release, root)
     split = read_split(root, DOMAINS["omniglot"], "val")
     (root / split.files[_different(split)[3]]).unlink()
-    with pytest.raises(BadInput, match=r"^omniglot: .*\.jpg is missing; "):
+    with pytest.raises(InputError, match=r"^omniglot: .*\.jpg is missing; "):
         contact_sheet(root, tmp_path / "sheet.png")
     assert not (tmp_path / "sheet.png").exists()
 

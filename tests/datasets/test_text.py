@@ -2,7 +2,7 @@
 
 import pytest
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
 SHOWN = {
@@ -26,7 +26,7 @@ KEPT = [
 @pytest.mark.parametrize("text", SHOWN)
 def test_what_steers_is_shown_and_never_obeyed(text: str):
     assert printable(text) == SHOWN[text] == printable(SHOWN[text])
-    assert str(BadInput(f"{text}; remove it")) == f"{SHOWN[text]}; remove it"
+    assert str(InputError(f"{text}; remove it")) == f"{SHOWN[text]}; remove it"
 
 
 @pytest.mark.parametrize("text", KEPT)

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.adalora import FINAL, WARM, AdaLora
 from visual_decathlon.methods.layers.adalora import Importance, penalty, svd_convs
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
@@ -168,7 +168,7 @@ def test_trained_it_ends_at_its_budget():
 def test_counts():
     shapes = resnet26_shapes()
     assert f"{AdaLora().multiplier(shapes):.2f}" == "1.64"
-    assert AdaLora().floats(shapes) == shapes.affine + 12 * sum(c.cout + c.fan + 1 for c in shapes.convs)
+    assert AdaLora().floats(shapes) == shapes.affine + 12 * sum(c.cout + c.fan_in + 1 for c in shapes.convs)
     source = library_network("timm/resnet18", 3).requires_grad_(False).eval()
     network = AdaLora().place(source, 4)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -186,5 +186,5 @@ def test_counts():
     ],
 )
 def test_what_fits_nowhere_is_refused(make, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         make().check(resnet26_shapes())

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.arc import ARC
 from visual_decathlon.methods.layers.arc import ARCConv
 from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
@@ -102,10 +102,10 @@ def test_a_bias_of_its_own_would_be_the_norms_shift():
 
 
 def test_groups_are_named_and_ranks_checked():
-    assert ARC().why_not(ConvShape(32, 32, (3, 3), 4)) == "its 4 groups read different channels"
-    with pytest.raises(BadInput, match="1 or more"):
+    assert ARC().skip_reason(ConvShape(32, 32, (3, 3), 4)) == "its 4 groups read different channels"
+    with pytest.raises(InputError, match="1 or more"):
         ARC(0)
-    with pytest.raises(BadInput, match="lower it"):
+    with pytest.raises(InputError, match="lower it"):
         ARC(257).check(resnet26_shapes())
 
 

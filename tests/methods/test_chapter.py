@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.chapter import Copy
 from visual_decathlon.methods.registry import select
 
@@ -72,9 +72,9 @@ def test_it_stands_in_its_stages(network, spec, path):
 @pytest.mark.parametrize("stages", ["(3,)", "(0, -4)", "()"])
 def test_stages_that_are_not_there(stages):
     (method,) = select(f"chapter(stages={stages})")
-    with pytest.raises(BadInput, match="this backbone has stages 0 to 2"):
+    with pytest.raises(InputError, match="this backbone has stages 0 to 2"):
         method.check(resnet26_shapes())
-    with pytest.raises(BadInput, match="stages"):
+    with pytest.raises(InputError, match="stages"):
         method.place(frozen(resnet26(3, 0.125)), 3)
 
 

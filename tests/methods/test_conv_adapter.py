@@ -6,8 +6,8 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
-from visual_decathlon.datasets.errors import BadInput
-from visual_decathlon.methods.layers.conv_adapter import NarrowBeside
+from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.layers.conv_adapter import ConvAdapterConv
 from visual_decathlon.methods.layers.network import merged
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
@@ -25,7 +25,7 @@ GEOMETRIES = [
 def test_the_formula(how):
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 6, **{"bias": False, **how}).double().requires_grad_(False)
-    adapter, x = NarrowBeside(conv, 4), torch.randn(2, 8, 11, 13, dtype=torch.float64)
+    adapter, x = ConvAdapterConv(conv, 4), torch.randn(2, 8, 11, 13, dtype=torch.float64)
     assert torch.equal(adapter(x), conv(x))
     with torch.no_grad():
         adapter.scale.normal_()
@@ -45,7 +45,7 @@ def test_the_formula(how):
 def test_the_start_has_gradients():
     """Only the scale is zero: it has a gradient at the first step, all else from the second on."""
     torch.manual_seed(0)
-    adapter = NarrowBeside(nn.Conv2d(8, 6, 3, padding=1).requires_grad_(False), 4)
+    adapter = ConvAdapterConv(nn.Conv2d(8, 6, 3, padding=1).requires_grad_(False), 4)
     assert adapter.scale.abs().max() == 0 and adapter.up.weight.abs().min() > 0
     adapter(torch.randn(2, 8, 5, 5)).square().sum().backward()
     assert adapter.scale.grad.abs().min() > 0
@@ -55,7 +55,7 @@ def test_channels_last():
     """Strided 1x1s too, where this CPU's weight gradient has crashed."""
     torch.manual_seed(0)
     conv = nn.Conv2d(64, 32, 1, 2, bias=False).requires_grad_(False)
-    adapter = NarrowBeside(conv, 8)
+    adapter = ConvAdapterConv(conv, 8)
     with torch.no_grad():
         adapter.scale.normal_()
     x = torch.randn(4, 64, 9, 9)
@@ -72,7 +72,7 @@ def test_counts_at_width_one():
     """The release's 9 C + w + w cout + 2 cout, less the bias of cout in front of a batch norm."""
     (method,) = select("conv_adapter")
     shapes = resnet26_shapes()
-    assert [c.name for c in shapes.convs if method.why_not(c)] == ["body.stem.conv"]
+    assert [c.name for c in shapes.convs if method.skip_reason(c)] == ["body.stem.conv"]
     adapted = shapes.convs[1:]
     released = sum(9 * c.cin + c.cin // 8 + c.cin // 8 * c.cout + 2 * c.cout for c in adapted)
     assert method.floats(shapes) == 7_744 + released - sum(c.cout for c in adapted)
@@ -80,11 +80,11 @@ def test_counts_at_width_one():
 
 
 def test_what_it_refuses():
-    with pytest.raises(BadInput, match="reduction must be 1 or more"):
+    with pytest.raises(InputError, match="reduction must be 1 or more"):
         select("conv_adapter(reduction=0)")
     (method,) = select("conv_adapter(reduction=7)")
-    assert method.why_not(ConvShape(64, 64, (3, 3))) == "64 channels do not divide by 7"
-    with pytest.raises(BadInput, match="fits no convolution"):
+    assert method.skip_reason(ConvShape(64, 64, (3, 3))) == "64 channels do not divide by 7"
+    with pytest.raises(InputError, match="fits no convolution"):
         method.check(resnet26_shapes())
     with pytest.raises(AttributeError, match="does not fold"):
         merged(select("conv_adapter(reduction=4)")[0].place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))

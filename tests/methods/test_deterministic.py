@@ -29,7 +29,7 @@ UNSETTLED = {
     *("nll_loss2d_forward", "_ctc_loss_backward", "_embedding_bag", "put_", "put", "histc", "bincount", "kthvalue"),
     *("median", "nanmedian", "cumsum", "cumsum_", "scatter_reduce", "resize_", "_cdist_backward", "_pdist_backward"),
 }
-METHODS = [method for method in (entry() for entry in entries()) if not method.refusal("resnet26")]
+METHODS = [method for method in (entry() for entry in entries()) if not method.unsupported_reason("resnet26")]
 
 
 class Operations(TorchDispatchMode):
@@ -55,7 +55,7 @@ def placed(method: Method, classes: int = 3):
     torch.manual_seed(0)
     source = resnet26(3, 0.125)
     source.size = 16
-    if method.source == "series":
+    if method.backbone_structure == "series":
         put_series(source)
     return method.place(source.requires_grad_(False).eval(), classes)
 
@@ -102,10 +102,10 @@ def test_another_structure_is_counted_anew(monkeypatch):
 def test_the_workspace_of_cublas_is_set_before_anything_uses_a_gpu():
     script = (
         "import os, torch\nfrom dataclasses import replace\n"
-        "from visual_decathlon.benchmark.runtime.numerics import settle\n"
+        "from visual_decathlon.benchmark.runtime.numerics import configure_torch\n"
         "from visual_decathlon.benchmark.config.profiles import PROFILES\nplain = PROFILES['standin']\n"
         "for profile, device in ((plain, 'cpu'), (replace(plain, deterministic=False), 'cuda:0'), (plain, 'cuda:0')):\n"
-        "    settle(profile, device)\n"
+        "    configure_torch(profile, device)\n"
         "    print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,\n"
         "          os.environ['CUBLAS_WORKSPACE_CONFIG'])\n"
     )

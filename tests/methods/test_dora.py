@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.dora import Dora
 from visual_decathlon.methods.low_rank import Lora
 from visual_decathlon.methods.shapes import ConvShape
@@ -122,7 +122,7 @@ def test_counts():
 
 
 def test_what_fits_nowhere_is_refused():
-    with pytest.raises(BadInput, match=r"dora\(rank=300\): the rank is larger than every matrix"):
+    with pytest.raises(InputError, match=r"dora\(rank=300\): the rank is larger than every matrix"):
         Dora(rank=300).check(resnet26_shapes())
-    with pytest.raises(BadInput, match=r"dora\(alpha=-1.0\): alpha must be above 0"):
+    with pytest.raises(InputError, match=r"dora\(alpha=-1.0\): alpha must be above 0"):
         Dora(alpha=-1.0)

@@ -11,7 +11,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.dora import DoraConv
 from visual_decathlon.methods.layers.network import Adapter, own_tensors, restore, stored_tensors
 from visual_decathlon.methods.layers.packed import hold_stored
@@ -28,8 +28,8 @@ def each(methods):
 
 
 listed = [entry() for entry in entries()]
-every = each([method for method in listed if not method.refusal("resnet26")])
-refused = each([method for method in listed if method.refusal("resnet26")])
+every = each([method for method in listed if not method.unsupported_reason("resnet26")])
+refused = each([method for method in listed if method.unsupported_reason("resnet26")])
 
 
 @cache
@@ -52,7 +52,7 @@ def _trained(structure: str):
 @pytest.fixture
 def source(method):
     """The shared network; whatever a test does with it must leave every bit of it as it was."""
-    network = _trained(method.source)
+    network = _trained(method.backbone_structure)
     before = {name: (id(t), t.clone()) for name, t in network.state_dict(keep_vars=True).items()}
     yield network
     after = network.state_dict(keep_vars=True)
@@ -111,7 +111,7 @@ def test_start(method, source):
     if method.start == "identity":
         assert off <= 1e-5
     elif method.start == "near":
-        assert 0 < off <= method.bound
+        assert 0 < off <= method.start_tolerance
     else:
         assert off > 1e-3
 
@@ -294,18 +294,18 @@ def test_two_domains_do_not_meet(method, source):
 @refused
 def test_a_refused_entry_says_why(method):
     """One sentence, which names the backbone; nothing is placed."""
-    sentence = method.refusal("resnet26")
+    sentence = method.unsupported_reason("resnet26")
     assert method.name in sentence and "resnet26" in sentence and "\n" not in sentence
-    with pytest.raises(BadInput, match=method.name):
-        method.place(_trained(method.source), CLASSES)
+    with pytest.raises(InputError, match=method.name):
+        method.place(_trained(method.backbone_structure), CLASSES)
 
 
 @each(listed)
 def test_an_entry_says_what_it_is(method):
     assert method.label and method.family and method.paper and type(method).__doc__
     assert method.fidelity in ("reproduction", "adaptation", "ours")
-    assert method.source in ("plain", "series") and isinstance(method.mergeable, bool)
-    assert method.lr > 0 and method.views >= 0
+    assert method.backbone_structure in ("plain", "series") and isinstance(method.mergeable, bool)
+    assert method.lr > 0 and method.cached_views >= 0
 
 
 PRINTED = {
@@ -362,7 +362,7 @@ def test_the_other_starts():
         "res_adapter(init='zero', off_the_shelf=True)",
     ):
         (method,) = select(spec)
-        source = _trained(method.source)
+        source = _trained(method.backbone_structure)
         with torch.no_grad():
             wanted = source.body(x)
             off = float((placed(method, source).eval().body(x) - wanted).abs().max() / wanted.abs().max())

@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merged
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -142,9 +142,9 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
     (method,) = select("adapter(conv='copy_concat', scale='none')")
     shape = ConvShape(cin, cout, (3, 3))
     if copies is None:
-        assert "no whole number of copies" in method.why_not(shape)
+        assert "no whole number of copies" in method.skip_reason(shape)
     else:
-        assert not method.why_not(shape)
+        assert not method.skip_reason(shape)
         assert method.layer(conv_of(GEOMETRIES["plain"], cin, cout)).mix.weight.shape == (cout // copies, cin)
         assert method.new_floats(shape) == cin * cout // copies
 
@@ -166,7 +166,7 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
 )
 def test_what_is_left_alone(spec, shape, told):
     (method,) = select(spec)
-    assert told in method.why_not(shape) and bool(told) == bool(method.why_not(shape))
+    assert told in method.skip_reason(shape) and bool(told) == bool(method.skip_reason(shape))
 
 
 @pytest.mark.parametrize(
@@ -177,11 +177,11 @@ def test_what_is_left_alone(spec, shape, told):
     ],
 )
 def test_bad_options(spec, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         select(spec)
 
 
 def test_groups_that_divide_nothing():
     (method,) = select("adapter(conv='group', group_count=7)")
-    with pytest.raises(BadInput, match="fits no convolution of this backbone: 64 and 64 channels make no 7 groups"):
+    with pytest.raises(InputError, match="fits no convolution of this backbone: 64 and 64 channels make no 7 groups"):
         method.check(Shapes((ConvShape(64, 64, (3, 3)),), (), 64))

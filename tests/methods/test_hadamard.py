@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.hadamard import HiRA, LoHa, LoKr, two_factors
 from visual_decathlon.methods.shapes import ConvShape
 
@@ -151,5 +151,5 @@ def test_library_backbones(name):
     ],
 )
 def test_what_fits_nowhere_is_refused(make, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         make().check(resnet26_shapes())

@@ -7,7 +7,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.houlsby import BottleneckNorm
 from visual_decathlon.methods.layers.network import merged
 from visual_decathlon.methods.registry import select
@@ -64,7 +64,7 @@ def test_count_and_merging():
 
 
 def test_bad_input():
-    with pytest.raises(BadInput, match="bottleneck must be 1 or more"):
+    with pytest.raises(InputError, match="bottleneck must be 1 or more"):
         select("houlsby(bottleneck=0)")
-    with pytest.raises(BadInput, match="has none"):
+    with pytest.raises(InputError, match="has none"):
         select("houlsby")[0].check(Shapes((), (), 8))

@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.householder import Householder
 from visual_decathlon.methods.shapes import ConvShape
 
@@ -74,9 +74,9 @@ def test_count():
     assert f"{Householder().multiplier(shapes):.2f}" == "1.12"
     assert Householder(4).new_floats(ConvShape(32, 64, (3, 3))) == 64 + 32 + 9 * 32 + 4 * (64 + 288)
     assert Householder(40).new_floats(shapes.convs[0]) == 32 + 3 + 9 * 3 + 27 * (32 + 27)
-    with pytest.raises(BadInput, match="1 or more"):
+    with pytest.raises(InputError, match="1 or more"):
         Householder(0)
-    with pytest.raises(BadInput, match="lower it"):
+    with pytest.raises(InputError, match="lower it"):
         Householder(257).check(shapes)
 
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.low_rank import LoraConv
 from visual_decathlon.methods.low_rank import Lora, LoraCP, LoraTKD, LoraTKDCP, LoraTucker
 from visual_decathlon.methods.shapes import ConvShape
@@ -198,5 +198,5 @@ def test_library_backbones(name):
     ],
 )
 def test_what_fits_nowhere_is_refused(make, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         make().check(resnet26_shapes())

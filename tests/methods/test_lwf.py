@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import exported, merged, own_tensors, restore, stored_tensors
 from visual_decathlon.methods.registry import select
 
@@ -133,5 +133,5 @@ def test_on_the_libraries_networks(name):
 
 @pytest.mark.parametrize("spec", ["lwf(weight=-1)", "lwf(temperature=0)", "lwf(temperature=-2)"])
 def test_options_that_mean_nothing(spec):
-    with pytest.raises(BadInput, match=r"lwf\((weight|temperature)="):
+    with pytest.raises(InputError, match=r"lwf\((weight|temperature)="):
         select(spec)

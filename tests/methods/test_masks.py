@@ -9,7 +9,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.masks import (
     THRESHOLD,
     InputSwitch,
@@ -192,13 +192,13 @@ def test_the_budget_is_met():
 def test_a_switch_that_batch_norm_takes_out_is_not_placed():
     (method,) = select("ba2")
     convs = (ConvShape(4, 8, (3, 3), groups=4), ConvShape(1, 4, (3, 3)), ConvShape(4, 4, (3, 3), groups=2))
-    assert [method.why_not(conv) != "" for conv in convs] == [True, False, False]
+    assert [method.skip_reason(conv) != "" for conv in convs] == [True, False, False]
     assert method.bits(Shapes(convs, (), 4)) == 5
-    with pytest.raises(BadInput, match="each filter reads one channel alone"):
+    with pytest.raises(InputError, match="each filter reads one channel alone"):
         method.check(Shapes(convs[:1], (), 4))
 
 
 @pytest.mark.parametrize("spec", ["ba2(budget=0)", "ba2(budget=1.5)", "ba2(budget=-0.1)", "ba2(weight=-1)"])
 def test_options_that_mean_nothing(spec):
-    with pytest.raises(BadInput, match=r"ba2\((budget|weight)="):
+    with pytest.raises(InputError, match=r"ba2\((budget|weight)="):
         select(spec)

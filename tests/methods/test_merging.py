@@ -15,7 +15,7 @@ from visual_decathlon.methods.registry import entries
 from visual_decathlon.methods.shapes import ConvShape
 
 CLASSES = 5
-ALL = [entry() for entry in entries() if not entry().refusal("resnet26")]
+ALL = [entry() for entry in entries() if not entry().unsupported_reason("resnet26")]
 merging = pytest.mark.parametrize("method", [m for m in ALL if m.mergeable], ids=lambda m: m.name)
 layered = pytest.mark.parametrize(
     "method", [m for m in ALL if m.mergeable and isinstance(m, PerConv)], ids=lambda m: m.name
@@ -58,7 +58,7 @@ def off(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def source_for(method, base: Network) -> Network:
     base = copy.deepcopy(base)
-    if method.source == "series":
+    if method.backbone_structure == "series":
         torch.manual_seed(1)
         put_series(base)
         for _, adapter in base.conv_sites():
@@ -100,7 +100,7 @@ def test_a_layer_folds_on_every_geometry(method, geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(32, 64, **({"kernel_size": 3, "padding": 1, "bias": False} | GEOMETRIES[geometry])).double()
     conv.requires_grad_(False)
-    if reason := method.why_not(ConvShape.of(conv)):
+    if reason := method.skip_reason(ConvShape.of(conv)):
         assert len(reason) > 10
         pytest.skip(reason)
     layer = stirred(method.layer(conv))
@@ -114,7 +114,9 @@ def test_a_layer_folds_on_every_geometry(method, geometry):
 
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", [m for m in ALL if m.mergeable and m.source == "plain"], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [m for m in ALL if m.mergeable and m.backbone_structure == "plain"], ids=lambda m: m.name
+)
 def test_merged_weights_load_into_the_library(method, name, library):
     base, plain = library[name]
     _, network = placed(method, base)
@@ -145,8 +147,8 @@ def test_counts_are_the_closed_forms_on_every_geometry(method, geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(32, 64, **{"kernel_size": 3, "padding": 1, **GEOMETRIES[geometry]}).requires_grad_(False)
     shape = ConvShape.of(conv)
-    if method.why_not(shape):
-        pytest.skip(method.why_not(shape))
+    if method.skip_reason(shape):
+        pytest.skip(method.skip_reason(shape))
     layer = method.layer(conv)
     stored = layer.stored()
     kept = stored.values() if stored is not None else [p for p in layer.parameters() if p.requires_grad]

@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.orthogonal import HRAConv, OFTConv, cayley
 from visual_decathlon.methods.orthogonal import BOFT, HRA, OFT
 from visual_decathlon.methods.registry import select
@@ -163,11 +163,11 @@ def test_blocks_that_do_not_divide():
     assert [left.block_at(conv(8, c)) for c in (64, 48, 20, 37)] == [32, 24, 20, 1]
     assert [right.block_at(c) for c in (conv(3, 32), conv(32, 64), conv(3, 64, 7))] == [27, 32, 21]
     assert left.block_at(conv(64, 64, groups=4)) == 16
-    assert left.why_not(conv(8, 37)) == "its 37 filters of a group make no equal blocks of 2 to 32"
-    assert "1 filters" in left.why_not(conv(64, 64, groups=64)) and not right.why_not(conv(64, 64, groups=64))
-    assert BOFT().why_not(conv(3, 32)) == "its 27 columns make no blocks of 4"
+    assert left.skip_reason(conv(8, 37)) == "its 37 filters of a group make no equal blocks of 2 to 32"
+    assert "1 filters" in left.skip_reason(conv(64, 64, groups=64)) and not right.skip_reason(conv(64, 64, groups=64))
+    assert BOFT().skip_reason(conv(3, 32)) == "its 27 columns make no blocks of 4"
     assert [BOFT().factors_at(conv(c, 8)) for c in (4, 8, 16, 64)] == [1, 2, 3, 4]
-    assert "negate" in HRA().why_not(conv(8, 8, 1, groups=8))
+    assert "negate" in HRA().skip_reason(conv(8, 8, 1, groups=8))
     assert [HRA(r).rank_at(conv(3, 8, 1)) for r in (2, 3, 4, 5)] == [2, 3, 2, 3]
 
 
@@ -185,7 +185,7 @@ def test_blocks_that_do_not_divide():
     ],
 )
 def test_options_that_fit_nothing(spec, part):
-    with pytest.raises(BadInput, match=part):
+    with pytest.raises(InputError, match=part):
         select(spec)[0].check(resnet26_shapes())
 
 
@@ -194,7 +194,7 @@ def test_multipliers():
     printed = {"oft": "1.10", "oft(side='right')": "1.74", "boft": "1.29", "hra": "1.39"}
     assert {spec: f"{select(spec)[0].multiplier(shapes):.2f}" for spec in printed} == printed
     assert OFT().floats(shapes) == 7_744 + sum(c.cout // 32 * 496 for c in shapes.convs)
-    assert HRA().floats(shapes) == 7_744 + sum(8 * c.fan for c in shapes.convs)
+    assert HRA().floats(shapes) == 7_744 + sum(8 * c.fan_in for c in shapes.convs)
 
 
 @pytest.mark.parametrize("rank", [2, 7, 8])
@@ -225,5 +225,5 @@ def test_library_networks(name):
         placed = method.place(network, 4)
         trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
         assert trained == method.floats(shapes) + shapes.head(4)
-        left = [c.name for c in shapes.convs if method.why_not(c)]
+        left = [c.name for c in shapes.convs if method.skip_reason(c)]
         assert left == (["body.conv1"] if isinstance(method, BOFT) else [])

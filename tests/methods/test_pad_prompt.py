@@ -7,7 +7,7 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merged, own_tensors
 from visual_decathlon.methods.registry import select
 
@@ -91,5 +91,5 @@ def test_on_the_libraries_networks(name):
 
 @pytest.mark.parametrize("width", [0, -4, 2, 6])
 def test_widths_that_break_the_halving(width):
-    with pytest.raises(BadInput, match=rf"pad_prompt\(width={width}\): width must be 4, 8, 12"):
+    with pytest.raises(InputError, match=rf"pad_prompt\(width={width}\): width must be 4, 8, 12"):
         select(f"pad_prompt(width={width})")

@@ -7,7 +7,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.registry import select
 
@@ -79,16 +79,16 @@ def test_cut_in_two_it_is_the_same_network(name):
 
 def test_more_blocks_than_there_are():
     (method,) = select("partial(last=13)")
-    with pytest.raises(BadInput, match=r"partial\(last=13\): this backbone has 12 residual blocks; lower last"):
+    with pytest.raises(InputError, match=r"partial\(last=13\): this backbone has 12 residual blocks; lower last"):
         method.check(resnet26_shapes())
-    with pytest.raises(BadInput, match="12 residual blocks"):
+    with pytest.raises(InputError, match="12 residual blocks"):
         method.place(resnet26(3, 0.125), 3)
     (method,) = select("partial(last=9)")
     method.check(resnet26_shapes())
-    with pytest.raises(BadInput, match="8 residual blocks"):
+    with pytest.raises(InputError, match="8 residual blocks"):
         method.check(shapes_of(library_network("torchvision/resnet18", 3)))
     for last in (0, -1):
-        with pytest.raises(BadInput, match=rf"partial\(last={last}\): last must be 1 or more"):
+        with pytest.raises(InputError, match=rf"partial\(last={last}\): last must be 1 or more"):
             select(f"partial(last={last})")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods import registry
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import GROUPS, entries, register, select, select_named
@@ -188,7 +188,7 @@ def test_options_arrive():
     ],
 )
 def test_one_sentence_for_every_mistake(toy, given, told):
-    with pytest.raises(BadInput, match=told) as caught:
+    with pytest.raises(InputError, match=told) as caught:
         select(given)
     assert "\n" not in str(caught.value)
 
@@ -208,7 +208,7 @@ def test_one_sentence_for_every_mistake(toy, given, told):
 def test_code_is_never_evaluated(tmp_path, code):
     canary = tmp_path / "canary"
     expression = code.format(path=str(canary))
-    with pytest.raises(BadInput):
+    with pytest.raises(InputError):
         select(expression)
     assert not canary.exists()
     with contextlib.suppress(TypeError):  # and it would sing
@@ -225,7 +225,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
     class Other(Method):
         name = "bn_adapt"
 
-    with pytest.raises(BadInput, match="taken twice") as caught:
+    with pytest.raises(InputError, match="taken twice") as caught:
         register(Other)
     for place in ("visual_decathlon.methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
@@ -245,7 +245,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
 def test_a_name_that_no_string_could_find(monkeypatch, name: str, told: str):
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     other = type("Other", (Method,), {"name": name})
-    with pytest.raises(BadInput, match=rf"{name!r} of .*Other \(.*{told}"):
+    with pytest.raises(InputError, match=rf"{name!r} of .*Other \(.*{told}"):
         register(other)
     assert name not in registry._registry
 
@@ -261,7 +261,7 @@ def test_an_option_without_default_is_refused_at_once(outside, default: str, dec
     )
     for _ in range(2):
         with pytest.raises(
-            BadInput, match=r"option 'rank' of 'mine' has no default in foreign_method\.Mine \(.*; give"
+            InputError, match=r"option 'rank' of 'mine' has no default in foreign_method\.Mine \(.*; give"
         ):
             select("all")
 
@@ -272,7 +272,7 @@ def test_an_option_without_default_never_enters_the_list(toy):
         name = "other"
         rank: int
 
-    with pytest.raises(BadInput, match=r"'rank' of 'other' has no default in .*Other \(.*test_registry\.py\); give"):
+    with pytest.raises(InputError, match=r"'rank' of 'other' has no default in .*Other \(.*test_registry\.py\); give"):
         register(Other)
     assert "other" not in registry._registry
 
@@ -339,7 +339,7 @@ HEAD = (
 )
 def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, told: str):
     outside(code)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         entries()
 
 
@@ -358,7 +358,7 @@ def test_a_method_from_outside(outside):
 def test_an_entry_point_that_does_not_load(outside, code):
     outside(code)
     for _ in range(2):  # and not only the first time
-        with pytest.raises(BadInput, match=r"entry point mine = foreign_method .*uninstall"):
+        with pytest.raises(InputError, match=r"entry point mine = foreign_method .*uninstall"):
             select("bn_adapt")
 
 
@@ -368,5 +368,5 @@ def test_an_entry_point_with_a_name_that_is_taken(outside):
         "from visual_decathlon.methods.registry import register\n"
         "@register\nclass Mine(Method):\n    name = 'finetune'\n"
     )
-    with pytest.raises(BadInput, match=r"'finetune' is taken twice, by methods\.own_network.* foreign_method\.Mine"):
+    with pytest.raises(InputError, match=r"'finetune' is taken twice, by methods\.own_network.* foreign_method\.Mine"):
         entries()

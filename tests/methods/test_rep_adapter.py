@@ -9,9 +9,9 @@ from torch.autograd import gradcheck
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merged
-from visual_decathlon.methods.layers.rep_adapter import InFront
+from visual_decathlon.methods.layers.rep_adapter import RepAdapterConv
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
@@ -36,7 +36,7 @@ def stirred(adapter):
 def test_the_formula_and_the_fold(how):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 5, **{"bias": False, **how}).double().requires_grad_(False)
-    adapter, x = InFront(conv, 4, bias=False), torch.randn(2, 6, 9, 11, dtype=torch.float64)
+    adapter, x = RepAdapterConv(conv, 4, bias=False), torch.randn(2, 6, 9, 11, dtype=torch.float64)
     assert torch.equal(adapter(x), conv(x))
     stirred(adapter)
     h = torch.einsum("nchw,dc->ndhw", x, adapter.down.weight[:, :, 0, 0])
@@ -60,7 +60,7 @@ def test_biases_do_not_fold():
     """Inside an image they are one constant a channel; at its borders the zeros of the padding lack them."""
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 5, 3, padding=1, bias=False).double().requires_grad_(False)
-    adapter, x = stirred(InFront(conv, 4, bias=True)), torch.randn(1, 6, 7, 7, dtype=torch.float64)
+    adapter, x = stirred(RepAdapterConv(conv, 4, bias=True)), torch.randn(1, 6, 7, 7, dtype=torch.float64)
     with pytest.raises(AttributeError, match="pads with zeros"):
         adapter.folded()
     wanted, constant = adapter(x), adapter.up(adapter.down.bias.view(1, -1, 1, 1))
@@ -76,7 +76,7 @@ def test_biases_have_gradients():
     for source in (resnet26(3, 0.125), library_network("torchvision/resnet50", 3)):
         network, shapes = method.place(source.requires_grad_(False).eval(), 3), shapes_of(source)
         for site, adapter in network.conv_sites():
-            if isinstance(adapter, InFront):
+            if isinstance(adapter, RepAdapterConv):
                 biased = adapter.conv.kernel_size != (1, 1)
                 assert (adapter.down.bias is not None) == (adapter.up.bias is not None) == biased, site.conv
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -98,7 +98,7 @@ def test_biases_have_gradients():
 def test_counts_at_width_one():
     shapes = resnet26_shapes()
     plain, biased = select("rep_adapter,rep_adapter(bias=True)")
-    assert [c.name for c in shapes.convs if plain.why_not(c)] == ["body.stem.conv"]
+    assert [c.name for c in shapes.convs if plain.skip_reason(c)] == ["body.stem.conv"]
     cin = sum(c.cin for c in shapes.convs[1:])
     assert plain.floats(shapes) == 7_744 + 12 * cin
     assert biased.floats(shapes) == 7_744 + sum(13 * c.cin + 8 for c in shapes.convs[1:])
@@ -108,9 +108,9 @@ def test_counts_at_width_one():
 def test_what_it_refuses():
     plain, biased = select("rep_adapter,rep_adapter(bias=True)")
     assert plain.mergeable is True and biased.mergeable is False
-    assert "2 groups" in plain.why_not(ConvShape(4, 4, (3, 3), groups=2))
+    assert "2 groups" in plain.skip_reason(ConvShape(4, 4, (3, 3), groups=2))
     with pytest.raises(AttributeError, match="does not fold"):
         merged(biased.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))
     for hidden in (0, 7, -2):
-        with pytest.raises(BadInput, match="give an even number"):
+        with pytest.raises(InputError, match="give an even number"):
             select(f"rep_adapter(hidden={hidden})")

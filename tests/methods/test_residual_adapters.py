@@ -8,7 +8,7 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import restore, stored_tensors
 from visual_decathlon.methods.layers.parallel import ParallelConv, TruncatedConv
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
@@ -70,9 +70,9 @@ def test_it_trains_as_res_adapter_does_but_for_the_decay():
 
 
 def test_bad_decay():
-    with pytest.raises(BadInput, match=r"res_adapter_decay\(small=-1\): a weight decay must be 0 or more"):
+    with pytest.raises(InputError, match=r"res_adapter_decay\(small=-1\): a weight decay must be 0 or more"):
         select("res_adapter_decay(small=-1)")
-    with pytest.raises(BadInput, match=r"res_adapter_decay\(off_the_shelf=True\) has no adapters"):
+    with pytest.raises(InputError, match=r"res_adapter_decay\(off_the_shelf=True\) has no adapters"):
         select("res_adapter_decay(off_the_shelf=True)")
 
 
@@ -81,10 +81,10 @@ def test_bad_decay():
 
 def test_a_parallel_adapter_needs_a_centre():
     (method,) = select("par_adapter")
-    assert "2 groups" in method.why_not(ConvShape(4, 4, (3, 3), groups=2))
+    assert "2 groups" in method.skip_reason(ConvShape(4, 4, (3, 3), groups=2))
     for conv in (nn.Conv2d(4, 4, 2), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, padding="same")):
-        assert "no centre tap" in method.why_not(ConvShape.of(conv))
-    assert not any(map(method.why_not, resnet26_shapes().convs))
+        assert "no centre tap" in method.skip_reason(ConvShape.of(conv))
+    assert not any(map(method.skip_reason, resnet26_shapes().convs))
 
 
 # --- par_adapter_svd --------------------------------------------------------------------------------------------
@@ -166,10 +166,10 @@ def test_counts_at_width_one(spec, printed):
     [("par_adapter_svd(rank=0)", "rank must be 1 or more"), ("par_adapter_svd(every=0)", "every so many steps")],
 )
 def test_bad_options(spec, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         select(spec)
 
 
 def test_a_rank_larger_than_every_matrix(plain):
-    with pytest.raises(BadInput, match="the largest allows 64"):
+    with pytest.raises(InputError, match="the largest allows 64"):
         select("par_adapter_svd(rank=65)")[0].place(plain, 3)

@@ -13,12 +13,12 @@ from visual_decathlon.methods.layers.sgd import SGD
 TRAINED = """
 import sys
 import torch
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.perf import network
 from visual_decathlon.benchmark.config.profiles import PROFILES
 from visual_decathlon.methods.registry import select
 
-settle(PROFILES["standin"], "cpu")
+configure_torch(PROFILES["standin"], "cpu")
 (method,) = select("res_adapter")
 network.training("one step", method, network.placed(method, 0.125, 16), network.pixels(4, 16)).work()
 print(sorted({"torch._dynamo", "torch._inductor"} & set(sys.modules)))

@@ -8,7 +8,7 @@ from torch import Tensor
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merged
 from visual_decathlon.methods.layers.side import binary_factors, cosines, leading, moments, ridge
 from visual_decathlon.methods.registry import select
@@ -144,13 +144,13 @@ def test_a_regression_that_fails_is_one_sentence():
     (method,) = select("side(ridge=1e-30)")
     network = method.place(resnet26(3, 0.25).requires_grad_(False).eval(), 3)
     x = torch.randn(1, 200, 5440)
-    with pytest.raises(BadInput, match=r"side\(ridge=1e-30\): the regression failed .* raise ridge"):
+    with pytest.raises(InputError, match=r"side\(ridge=1e-30\): the regression failed .* raise ridge"):
         method.fit(network, torch.cat([x, x]), torch.arange(200) % 3)
 
 
 def test_codes_beyond_the_backbone_are_refused():
     (method,) = select("side(width=2048, depths=50)")
-    with pytest.raises(BadInput, match="larger than the whole backbone; lower width or depths"):
+    with pytest.raises(InputError, match="larger than the whole backbone; lower width or depths"):
         method.check(shapes_of(library_network("torchvision/resnet50", 3)))
 
 
@@ -205,5 +205,5 @@ def test_count():
     "spec", ["side(width=0)", "side(depths=0)", "side(ridge=0.0)", "side(ridge=1e38)", "side(views=0)"]
 )
 def test_options_that_mean_nothing(spec):
-    with pytest.raises(BadInput, match="side"):
+    with pytest.raises(InputError, match="side"):
         select(spec)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.snell import START
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
@@ -76,7 +76,7 @@ def test_it_starts_near(width, sparsity):
         x = 0.3 + 1.2 * torch.randn(8, 3, 32, 32)
         wanted = source.body(x)
         off = (SNELL(sparsity=sparsity).place(source, 3).eval().body(x) - wanted).abs().max() / wanted.abs().max()
-    assert 0 < off < SNELL.bound
+    assert 0 < off < SNELL.start_tolerance
 
 
 def test_a_nearer_start_has_no_smaller_gradients():
@@ -105,7 +105,7 @@ def test_a_nearer_start_has_no_smaller_gradients():
     ],
 )
 def test_options_refused(spec, part):
-    with pytest.raises(BadInput, match=part):
+    with pytest.raises(InputError, match=part):
         select(spec)
 
 

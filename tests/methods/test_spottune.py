@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
 from visual_decathlon.methods.layers.spottune import Policy, Spot, choose
 from visual_decathlon.methods.registry import select
@@ -190,5 +190,5 @@ def test_cost(source):
 
 @pytest.mark.parametrize("temperature", [0, -1.0])
 def test_options_that_mean_nothing(temperature):
-    with pytest.raises(BadInput, match=r"spottune\(temperature="):
+    with pytest.raises(InputError, match=r"spottune\(temperature="):
         select(f"spottune(temperature={temperature})")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select
 from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letters
 
@@ -67,7 +67,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
 )
 def test_words_of_the_field(word: str, told: str):
     for expression in (word, f"bn_adapt, {word}"):
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(InputError) as caught:
             select(expression)
         sentence = str(caught.value)
         assert told in sentence and sentence.startswith(f"METHOD={word}: "), sentence
@@ -105,7 +105,7 @@ def test_other_words_are_none_of_these():
     ],
 )
 def test_another_spelling_of_an_entry(word: str, meant: str):
-    with pytest.raises(BadInput, match=rf"^no method is called .*; did you mean {meant}\b"):
+    with pytest.raises(InputError, match=rf"^no method is called .*; did you mean {meant}\b"):
         select(word)
-    with pytest.raises(BadInput, match="did you mean lora"):
+    with pytest.raises(InputError, match="did you mean lora"):
         select("LoRA", lambda word: "is something else")

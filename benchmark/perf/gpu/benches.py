@@ -9,7 +9,7 @@ import time
 from visual_decathlon.benchmark.config.folders import HOME
 from visual_decathlon.benchmark.perf.gpu.effort import Effort
 from visual_decathlon.benchmark.perf.gpu.rows import Keep, row
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 # What the command imports, and what its worker processes import after it.
 _IMPORTS = (
@@ -40,15 +40,15 @@ def _bench(effort: Effort, method: str) -> float:
     words = [sys.executable, "-m", "benchmark", "run", "--method", method, "--device", device, *folders]
     taken = _seconds(words)
     if not (results / "table1.md").is_file():
-        raise BadInput(f"the bench of METHOD={method} ended without a table in {results}")
+        raise InputError(f"the bench of METHOD={method} ended without a table in {results}")
     return taken
 
 
 def _seconds(words: list[str]) -> float:
-    """Of a process that ends well, whose output goes to the screen. Raises BadInput where it does not end well."""
+    """Of a process that ends well, whose output goes to the screen. Raises InputError where it does not end well."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as compiled:  # no kernel is there already, either
         code = subprocess.run(words, cwd=HOME, env={**os.environ, "TRITON_CACHE_DIR": compiled}).returncode
     if code:
-        raise BadInput(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
+        raise InputError(f"`{' '.join(['python', *words[1:4]])} …` ended with {code}; its output is above")
     return time.perf_counter() - begin

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.perf.gpu.plan import PLAN
 from visual_decathlon.benchmark.runtime.numerics import set_workspace
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def main(name: str, device: str, work: str, descriptor: str) -> int:
@@ -31,7 +31,7 @@ def main(name: str, device: str, work: str, descriptor: str) -> int:
         module, _, function = step.work.partition(":")
         effort = Effort(device, Path(work))
         getattr(import_module(module), function)(effort, lambda row: tell("row", dataclasses.asdict(row)))
-    except BadInput as error:
+    except InputError as error:
         tell("fault", str(error))
         print(error, file=sys.stderr)
         return 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training.choice import chosen
 
 
@@ -38,5 +38,5 @@ class Effort:
 
     def choice(self, profile: Profile) -> KernelChoice:
         """Layout and batch norm, as a run has them; what is measured for it is kept for the other steps."""
-        settle(profile, self.device)
+        configure_torch(profile, self.device)
         return chosen(profile, self.device, self.work.parent / "layouts", None)

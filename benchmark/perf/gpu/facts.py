@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.perf.store import load, now
 from visual_decathlon.benchmark.records.provenance import kernels
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 ANSWER = 120  # s: the first import of torch from a cold disk takes 20 to 30
 
@@ -35,15 +35,17 @@ def when() -> dict:
 
 
 def ask(device: str) -> dict:
-    """The facts, from a process of its own. Raises BadInput where the device is there and cannot be used."""
+    """The facts, from a process of its own. Raises InputError where the device is there and cannot be used."""
     words = [sys.executable, "-m", "visual_decathlon.benchmark.perf.gpu.facts", device]
     try:
         done = subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=ANSWER)
     except subprocess.TimeoutExpired:
-        raise BadInput(f"the GPU {device} is there but does not answer within {ANSWER} s; see its driver") from None
+        raise InputError(f"the GPU {device} is there but does not answer within {ANSWER} s; see its driver") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-        raise BadInput(f"the GPU {device} is there but cannot be used ({lines[-1][:200]}); see its driver and torch's")
+        raise InputError(
+            f"the GPU {device} is there but cannot be used ({lines[-1][:200]}); see its driver and torch's"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

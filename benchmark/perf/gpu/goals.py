@@ -16,14 +16,14 @@ class Goal:
     def text(self) -> str:
         """`≥ 5`, `≤ 45 s`"""
         sign = "≥" if self.at == "least" else "≤"
-        return f"{sign} {self.bound:,g} {self.unit}".strip()
+        return f"{sign} {self.start_tolerance:,g} {self.unit}".strip()
 
     def reached(self, value: float | None, ratio: float | None) -> bool | None:
         """None where what it is of was not measured."""
         measured = ratio if self.of == "ratio" else value
         if measured is None:
             return None
-        return measured >= self.bound if self.at == "least" else measured <= self.bound
+        return measured >= self.start_tolerance if self.at == "least" else measured <= self.start_tolerance
 
 
 def _ratio(bound: float) -> Goal:

@@ -19,7 +19,7 @@ _LEGEND = (
 
 
 def write(path: Path, found: Mapping[str, Sequence[dict]]) -> list[Path]:
-    """Write all rows, by step, to `path` and beside it as Markdown; returns the files. BadInput as `write_all`."""
+    """Write all rows, by step, to `path` and beside it as Markdown; returns the files. InputError as `write_all`."""
     rows = [row for step in found.values() for row in step]
     made = {path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown(rows).encode()}
     return write_all(made)

@@ -17,7 +17,7 @@ from visual_decathlon.benchmark.perf.decathlon import Trained, free, train_drawn
 from visual_decathlon.benchmark.perf.gpu.effort import Effort, Size
 from visual_decathlon.benchmark.perf.gpu.rows import Keep, Row, row
 from visual_decathlon.benchmark.runtime.devices import synchronize
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training.timing import Peak
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.registry import select
@@ -125,7 +125,7 @@ def eager(name: str, chosen: Profile, effort: Effort, reference: bool = False) -
     """Images per second of the eager loop, one a round of `steps` steps."""
     (method,) = select(name)
     free(effort.device)
-    settle(dataclasses.replace(chosen, deterministic=False), effort.device)
+    configure_torch(dataclasses.replace(chosen, deterministic=False), effort.device)
     torch.backends.cudnn.benchmark = True  # as when the goals were set: the fastest kernel, whichever it is
     network = net.placed(method, chosen.width, chosen.crop)
     if reference:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.rounds import Way, in_turn
+from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
 from visual_decathlon.benchmark.records.store import read_frame
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.tables.costs import spent
 
 # Of nearly one cost, each of another file, so that their number grows and little else.
@@ -18,7 +18,7 @@ TINY = ("--domains", "svhn", "dtd", "--set", "width=0.125", "epochs=1", "pretrai
 
 
 def measured(
-    counts: Sequence[int], cache: Path, words: Sequence[str] = TINY, rounds: int = 2, told: Told = silent
+    counts: Sequence[int], cache: Path, words: Sequence[str] = TINY, rounds: int = 2, told: ProgressCallback = silent
 ) -> list[Point]:
     """Seconds of `python -m benchmark run` with the first so many METHODS, from nothing but the cache.
 
@@ -35,7 +35,7 @@ def measured(
         training[count].append(spent(runs).sum() / runs["workers"].max())
         return 1
 
-    found = in_turn([Way(str(count), partial(work, count)) for count in counts], rounds, told, "methods")
+    found = run_interleaved([Variant(str(count), partial(work, count)) for count in counts], rounds, told, "methods")
     points = []
     for count in counts:
         of = {"grows": "methods", "setting": " ".join(words), "at": count, "series": ""}

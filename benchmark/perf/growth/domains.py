@@ -16,8 +16,8 @@ from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.perf.growth.resident import resident
 from visual_decathlon.benchmark.runtime.memory import give_back
-from visual_decathlon.benchmark.runtime.progress import Told, silent
-from visual_decathlon.benchmark.serving.metadata import Head
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.layers.network import stored_tensors
@@ -34,7 +34,7 @@ def measured(
     methods: Sequence[str] = METHODS,
     width: float = 1.0,
     rounds: int = 3,
-    told: Told = silent,
+    told: ProgressCallback = silent,
 ) -> list[Point]:
     """MB beside the backbone's of so many domains: what they store, their tensors, and the process's resident memory.
 
@@ -59,10 +59,13 @@ def measured(
 
 def write(method: Method, folder: Path, width: float) -> tuple[Path, Path, int]:
     """A backbone, the file of a domain on it, nothing trained, and the bytes of the tensors in that file."""
-    source, about = net.source(method, width), {"network": "resnet26", "structure": method.source, "hash": _HASH}
-    backbone = folder / f"{method.source}.safetensors"
-    write_safetensors(backbone, source.state_dict(), about | {"width": str(width * method.widen)})
-    head = Head(
+    source, about = (
+        net.source(method, width),
+        {"network": "resnet26", "structure": method.backbone_structure, "hash": _HASH},
+    )
+    backbone = folder / f"{method.backbone_structure}.safetensors"
+    write_safetensors(backbone, source.state_dict(), about | {"width": str(width * method.width_multiplier)})
+    head = AdapterMetadata(
         method=method.full_spec,
         backbone=_HASH,
         domain=_DOMAIN.name,

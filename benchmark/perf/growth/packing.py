@@ -12,8 +12,8 @@ import numpy as np
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.perf.growth.resident import peak
-from visual_decathlon.benchmark.perf.rounds import Way, in_turn
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.pack import pack
@@ -22,12 +22,12 @@ SHORTER, LONGER = 72, 96  # pixels: as the release has them, so nothing is resiz
 DRAWN = 500  # files: the same come again
 
 
-def measured(counts: Sequence[int], rounds: int = 3, told: Told = silent) -> list[Point]:
+def measured(counts: Sequence[int], rounds: int = 3, told: ProgressCallback = silent) -> list[Point]:
     """Seconds of packing so many drawn images, and the peak memory of a process that does nothing else, in MB."""
     setting, points = f"JPEG of {LONGER} × {SHORTER} pixels", []
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder))
-        found = in_turn([Way(str(n), partial(packed, Path(folder), n)) for n in counts], rounds, told)
+        found = run_interleaved([Variant(str(n), partial(packed, Path(folder), n)) for n in counts], rounds, told)
         for n in counts:
             of = {"grows": "packing", "setting": setting, "at": n, "series": ""}
             seconds = [n / speed for speed in found.speeds[str(n)]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.perf.growth import bench, domains, packing, step
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.runtime.progress import Told
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback
 
-GROWTHS: dict[str, Callable[[Path, Told], list[Point]]] = {
+GROWTHS: dict[str, Callable[[Path, ProgressCallback], list[Point]]] = {
     "width": lambda cache, told: step.measured("width", (0.125, 0.25, 0.5, 1.0), told=told),
     "size": lambda cache, told: step.measured("size", (16, 32, 64, 96), told=told),
     "batch": lambda cache, told: step.measured("batch", (4, 8, 16, 32, 64, 128), told=told),

@@ -8,8 +8,8 @@ import torch
 
 from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.rounds import Way, in_turn
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 
@@ -43,7 +43,7 @@ def measured(
     base: Setting = Setting(),
     methods: Sequence[str] = METHODS,
     rounds: int = 3,
-    told: Told = silent,
+    told: ProgressCallback = silent,
 ) -> list[Point]:
     """ms an image of each method where the setting that `grows` has these values and the others are `base`'s.
 
@@ -56,17 +56,17 @@ def measured(
             way = _way(f"{method.name} {value:g}", method, setting, base)
             ways.append(way)
             names[way.name] = {"at": value, "series": method.name, "grows": grows, "setting": base.without(grows)}
-    found = in_turn(ways, rounds, told)
+    found = run_interleaved(ways, rounds, told)
     return [
         Point.of("step", "ms an image", [1e3 / speed for speed in speeds], found.dropped, **names[name])
         for name, speeds in found.speeds.items()
     ]
 
 
-def _way(name: str, method: Method, setting: Setting, base: Setting) -> Way:
+def _way(name: str, method: Method, setting: Setting, base: Setting) -> Variant:
     """Steps of the method: more than one where they are so short that a single one would be noise."""
     network = net.placed(method, setting.width, setting.size, setting.classes)
-    if method.views:
+    if method.cached_views:
         features = torch.randn(setting.batch, network.head.in_features)
         inputs = features, net.pixels(setting.batch, 1, setting.classes)[1]
         return net.training(name, method, network.head, inputs, steps=200)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.report.figures import curves, gap, steps, style, tradeoff
 from visual_decathlon.benchmark.report.figures.groups import Group, grouped
-from visual_decathlon.benchmark.runtime.progress import Told, silent
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.tables.table1 import Table
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import read_plain
 
 KINDS: dict[str, Callable[[Group], Iterable[style.Drawn]]] = {
@@ -32,9 +32,9 @@ _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 
 
 def check(only: Sequence[str]) -> None:
-    """Raises BadInput for a name that is no figure."""
+    """Raises InputError for a name that is no figure."""
     if unknown := [name for name in only if name not in KINDS]:
-        raise BadInput(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+        raise InputError(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
 
 
 def contents(
@@ -43,13 +43,13 @@ def contents(
     folder: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
-    told: Told = silent,
+    told: ProgressCallback = silent,
 ) -> dict[Path, bytes | None]:
     """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
     `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
     left out, and said in one line. Figures of these kinds that stand in the folder and are drawn no more are None.
-    `told` hears how many are drawn. Raises BadInput for a name that is no figure, and where nothing that was asked for
+    `told` hears how many are drawn. Raises InputError for a name that is no figure, and where nothing asked for
     by name can be drawn.
     """
     check(only)
@@ -75,7 +75,7 @@ def contents(
             if lacking:
                 say(f"figures, {kind}: {_reasons(lacking, len(found))}")
     if only and not drawn:
-        raise BadInput("; ".join(empty))
+        raise InputError("; ".join(empty))
     return made | _captions(folder, kinds, drawn)
 
 

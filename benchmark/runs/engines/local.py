@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.runs.job import Job
 from visual_decathlon.benchmark.runtime.numerics import offender
 from visual_decathlon.benchmark.runtime.progress import Report
 from visual_decathlon.datasets.children import end_with_parent, sheltered
-from visual_decathlon.datasets.errors import BadInput, Unwritable
+from visual_decathlon.datasets.errors import InputError, Unwritable
 from visual_decathlon.datasets.text import printable
 
 # Read by glibc when a process starts. It gives large blocks back to the system at once and fetches them again at every
@@ -48,7 +48,7 @@ class Ended(NamedTuple):
 
     job: Job
     result: Any = None
-    fault: BadInput | None = None
+    fault: InputError | None = None
     death: str | None = None
     trace: str | None = None
 
@@ -76,17 +76,17 @@ def outcome(job: Job, device: str, report: Report) -> Ended:
         return Ended(job, result=job.execute(device, report))
     except Unwritable as fault:
         return Ended(job, fault=Unwritable(str(fault)))
-    except BadInput as fault:
-        return Ended(job, fault=BadInput(str(fault)))
+    except InputError as fault:
+        return Ended(job, fault=InputError(str(fault)))
     except Exception as error:
         if memory_is_out(error):
             return Ended(job, death="memory ran out")
         if isinstance(error, RuntimeError) and (operation := offender(error)):
             sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
-            return Ended(job, fault=BadInput(f"{job.describe()}: {sentence}"))
+            return Ended(job, fault=InputError(f"{job.describe()}: {sentence}"))
         trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))
         sentence = f"{job.describe()}: ended by a defect, whose trace stands above; the other runs went on"
-        return Ended(job, fault=BadInput(sentence), trace=trace)
+        return Ended(job, fault=InputError(sentence), trace=trace)
 
 
 def memory_is_out(error: Exception) -> bool:

@@ -11,15 +11,15 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.backbones.bundled import lend, sums
+from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, sums
 from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runtime.numerics import settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
 FOLDER = run.SHIPPED / "backbones"
@@ -66,15 +66,15 @@ def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path
 @pytest.fixture
 def shelf(planned, tmp_path: Path):
     """(backbones of an empty cache, the folder that holds files for them, what lending says)."""
-    cells = planned("res_adapter,feature")[2]
-    wanted = [dataclasses.replace(cell.backbone, cache=tmp_path / "cache") for cell in cells]
+    runs = planned("res_adapter,feature")[2]
+    wanted = [dataclasses.replace(run.backbone, cache=tmp_path / "cache") for run in runs]
     for backbone in wanted:
         (tmp_path / backbone.path.name).write_bytes(backbone.hash.encode())
     write_sums(tmp_path)
 
     def lending(backbones) -> list[str]:
         said = []
-        lend(backbones, tmp_path, said.append)
+        install_bundled_backbones(backbones, tmp_path, said.append)
         return said
 
     return wanted, tmp_path, lending
@@ -88,7 +88,7 @@ def write_sums(folder: Path) -> None:
 
 def test_another_recipe_has_another_name(shelf):
     wanted, folder, lending = shelf
-    assert lending(dataclasses.replace(backbone, widen=2.0) for backbone in wanted) == []
+    assert lending(dataclasses.replace(backbone, width_multiplier=2.0) for backbone in wanted) == []
     assert not (folder / "cache").exists()
     said = lending(wanted)
     assert {line.split()[1] for line in said} == {"plain", "series"} and len(said) == 2
@@ -118,13 +118,15 @@ def test_the_list_is_that_of_the_files():
 
 @pytest.mark.parametrize("fault", ["hash", "history"])
 def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path: Path, fault):
-    (cell,) = {c.backbone.structure: c for c in planned("feature", domains=["dtd"])[2] if not c.source_cell}.values()
-    said = about(cell.backbone.path)
-    tensors = load_file(cell.backbone.path)
+    (run,) = {c.backbone.structure: c for c in planned("feature", domains=["dtd"])[2] if not c.source_cell}.values()
+    said = about(run.backbone.path)
+    tensors = load_file(run.backbone.path)
     changed = {**said, "hash": "0123456789abcdef"} if fault == "hash" else {k: v for k, v in said.items() if k != fault}
-    other = dataclasses.replace(cell.backbone, cache=tmp_path)
+    other = dataclasses.replace(run.backbone, cache=tmp_path)
     save_file(tensors, other.path, changed)
-    with pytest.raises(BadInput, match="is 0123456789abcdef; remove it" if fault == "hash" else "nothing of its train"):
+    with pytest.raises(
+        InputError, match="is 0123456789abcdef; remove it" if fault == "hash" else "nothing of its train"
+    ):
         pretrain.load(other, "cpu")
 
 
@@ -132,15 +134,15 @@ def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path:
 def test_pretraining_gives_it_again(tmp_path: Path):
     """To the bit where it was made, on one kind of processor and torch; elsewhere it learns as well."""
     request = plan.Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
-    (cell,) = plan.cells(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
-    settle(request.profile, "cpu")
-    pretrain.pretrain(cell.backbone, "cpu", lambda row: None)
-    ours, theirs = (about(path / cell.backbone.path.name) for path in (cell.backbone.path.parent, FOLDER))
+    (run,) = plan.runs(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
+    configure_torch(request.profile, "cpu")
+    pretrain.pretrain(run.backbone, "cpu", lambda row: None)
+    ours, theirs = (about(path / run.backbone.path.name) for path in (run.backbone.path.parent, FOLDER))
     mine, shipped = (losses(json.loads(said["history"])) for said in (ours, theirs))
     (record,) = [
         r
         for r in pq.read_table(run.SHIPPED / "records.parquet").to_pylist()
-        if r["backbone"] == cell.backbone.hash and r["method"] == "res_adapter" and r["source_cell"] and not r["seed"]
+        if r["backbone"] == run.backbone.hash and r["method"] == "res_adapter" and r["source_cell"] and not r["seed"]
     ]
     recorded, here = json.loads(record["versions"]), json.loads(versions())
     if record["machine"] == machine() and recorded["torch"] == here["torch"]:

@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Adapter, merged, new_head, share
 from visual_decathlon.methods.layers.parallel import ParallelConv, _CentreTap, centred
 from visual_decathlon.methods.layers.pointwise import large, weight_gradient
@@ -296,7 +296,7 @@ def test_channels_last_is_nchw(spec):
     (method,) = select(spec)
     torch.manual_seed(0)
     source = resnet26(3, 0.25).double()
-    if method.source == "series":
+    if method.backbone_structure == "series":
         put_series(source)
     network = stirred(method.place(source, 3))
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -410,7 +410,7 @@ def test_both_libraries_are_torchvisions_own_network(model):
 
 
 def test_unknown_backbone():
-    with pytest.raises(BadInput, match="torchvision/resnet18"):
+    with pytest.raises(InputError, match="torchvision/resnet18"):
         library_network("torchvision/resnet19", 3)
 
 

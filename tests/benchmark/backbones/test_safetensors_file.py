@@ -12,7 +12,7 @@ from visual_decathlon.benchmark.backbones.safetensors_file import read_safetenso
 from visual_decathlon.benchmark.config.identity import tensors_digest
 from visual_decathlon.benchmark.training import checkpoint as checkpoints
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 ABOUT = {f"key {i}": value for i, value in enumerate(("", '"quoted" \\', "ü\n\x1b", "[1.5, 2]", "日本", "x" * 99))}
 TENSORS = {
@@ -106,5 +106,5 @@ def test_a_file_that_cannot_be_written_is_told_at_the_next_save_or_the_end(saves
             for _ in range(saves):
                 saved.save([])
 
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         save()

@@ -35,7 +35,7 @@ from visual_decathlon.benchmark.backbones.selection import Selected
 from visual_decathlon.benchmark.backbones.state_dicts import WithoutNetwork, state_dicts
 from visual_decathlon.benchmark.backbones.torch_checkpoint import read_pickled
 from visual_decathlon.benchmark.backbones.weights import is_weights, read_network
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 R18 = "torchvision/resnet18"
 Tensors = dict[str, torch.Tensor]
@@ -259,7 +259,7 @@ def test_module_in_the_middle_is_a_name(read):
 
 
 def test_a_tensor_under_two_names_is_refused(read):
-    with pytest.raises(BadInput, match=r"'conv1\.weight' twice"):
+    with pytest.raises(InputError, match=r"'conv1\.weight' twice"):
         read(NET | within("_orig_mod.", {"conv1.weight": NET["conv1.weight"]}))
 
 
@@ -340,7 +340,7 @@ def test_parameters_with_attributes_views_and_ties(read):
 def test_tensors_that_are_not_read(change: Callable, told: str, read):
     """Refused where it is the network's, by its name in the file; no harm beside it."""
     for name in ("conv1.weight", "fc.weight"):
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(InputError, match=told):
             read({"model": NET | {name: change(NET[name])}})
     if "resolve" not in told:
         assert value(read({"model": NET, "mask": change(torch.ones(3))})) == 1.0
@@ -385,15 +385,17 @@ def test_which_of_several_is_said_and_can_be_chosen(checkpoint: dict, plain: str
 def test_a_part_of_the_name_is_enough(read):
     assert value(read(LIGHTNING, "ema_model")) == value(read(MOCO, "encoder_k")) == value(read(DINO, "student")) == 2.0
     assert value(read(MOCO, "state_dict")) == 1.0, "the plainest of those in it"
-    with pytest.raises(BadInput, match="has no network at `mode`: choose of `model`, `model_ema`"):
+    with pytest.raises(InputError, match="has no network at `mode`: choose of `model`, `model_ema`"):
         read(TORCHVISION, "mode")
-    with pytest.raises(BadInput, match="has no network at `x`: choose of ``"):
+    with pytest.raises(InputError, match="has no network at `x`: choose of ``"):
         read(NET, "x")
 
 
 def test_equally_plain_ones_are_not_guessed(read):
     gan = {"generator": NET, "discriminator": EMA}
-    with pytest.raises(BadInput, match=r"x\.pth has several networks: .*`generator`, `discriminator`.*FILE:generator"):
+    with pytest.raises(
+        InputError, match=r"x\.pth has several networks: .*`generator`, `discriminator`.*FILE:generator"
+    ):
         read(gan)
     assert value(read(gan, "discriminator")) == 2.0
 
@@ -426,10 +428,10 @@ def test_a_long_history_is_no_bomb(monkeypatch):
 
 @pytest.mark.parametrize("checkpoint", [[NET, EMA], (NET, EMA), {0: NET, 1: EMA}, {"0": NET, "1": EMA}], ids=type)
 def test_one_of_a_list_is_chosen_by_its_number(checkpoint: object, read):
-    with pytest.raises(BadInput, match=r"several networks: choose one of `0`, `1`, spelled as BACKBONE=FILE:0"):
+    with pytest.raises(InputError, match=r"several networks: choose one of `0`, `1`, spelled as BACKBONE=FILE:0"):
         read(checkpoint)
     assert value(read(checkpoint, "0")) == 1.0 and value(read(checkpoint, "1")) == 2.0
-    with pytest.raises(BadInput, match="no network at `2`: choose of `0`, `1`"):
+    with pytest.raises(InputError, match="no network at `2`: choose of `0`, `1`"):
         read(checkpoint, "2")
 
 
@@ -494,7 +496,7 @@ def test_other_kinds_of_file(tmp_path: Path):
     path = tmp_path / "x.pt"
     with pytest.warns(match="deprecated"):
         torch.jit.save(torch.jit.script(Twice()), path)
-    with pytest.raises(BadInput, match=r"TorchScript archive: load it by torch\.jit\.load"):
+    with pytest.raises(InputError, match=r"TorchScript archive: load it by torch\.jit\.load"):
         read_pickled(path)
     for content, told in (
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
@@ -503,5 +505,5 @@ def test_other_kinds_of_file(tmp_path: Path):
         (b"\x1f\x8b\x08", "gzip"),
     ):
         path.write_bytes(content)
-        with pytest.raises(BadInput, match=f"is no PyTorch checkpoint but .*{told}"):
+        with pytest.raises(InputError, match=f"is no PyTorch checkpoint but .*{told}"):
             read_pickled(path)

@@ -27,11 +27,11 @@ from visual_decathlon.benchmark.backbones.pickle_names import Refused, find_clas
 from visual_decathlon.benchmark.backbones.reference_names import from_reference, mode, tasks, to_reference, width
 from visual_decathlon.benchmark.backbones.torch_checkpoint import read_pickled
 from visual_decathlon.benchmark.backbones.weights import read_weights
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 
-SHARED = Path(__file__).parents[3] / "shared"
+SHARED = Path(__file__).parents[4] / "shared"
 LEGACY_HEAD = b"".join(
     pickle.dumps(part, 2)
     for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
@@ -245,7 +245,7 @@ def test_safetensors_by_content_with_metadata(tmp_path):
     whole = (tmp_path / "a.t7").read_bytes()
     for length in range(9, len(whole)):
         (tmp_path / "half").write_bytes(whole[:length])
-        with pytest.raises(BadInput, match="half is cut off or damaged as a safetensors file"):
+        with pytest.raises(InputError, match="half is cut off or damaged as a safetensors file"):
             read_weights(tmp_path / "half")
 
 
@@ -269,7 +269,7 @@ def test_names_of_the_golden_networks(kind):
         assert back["layer3.1.conv2.1.conv.weight"] is state["layer3.1.conv2.1.conv.weight"]
         assert back["end_bns.0.0.running_var"] is state[f"end_bns.{task}.0.running_var"]
         same(from_reference(back), ours)
-    with pytest.raises(BadInput, match=r"net\.t7: has no task 2"):
+    with pytest.raises(InputError, match=r"net\.t7: has no task 2"):
         from_reference(state, 2, "net.t7")
 
 
@@ -313,7 +313,7 @@ def test_wrong_names_and_shapes():
     ):
         changed = dict(state)
         change(changed)
-        with pytest.raises(BadInput, match=match):
+        with pytest.raises(InputError, match=match):
             from_reference(changed, 0, "f.t7")
     for name, value in (
         ("layer3.3.conv2.1.conv.weight", torch.zeros(64, 64, 1, 1)),
@@ -323,15 +323,15 @@ def test_wrong_names_and_shapes():
         ("pre_layers_conv.conv.weight", torch.zeros(9, 3, 3, 3)),
         ("pre_layers_conv.conv.weight", torch.zeros(8)),
     ):
-        with pytest.raises(BadInput, match=r"f\.t7: .* has shape"):
+        with pytest.raises(InputError, match=r"f\.t7: .* has shape"):
             width(state | {name: value}, "f.t7")
     for foreign in ({}, {"conv1.weight": torch.zeros(1)}):
         for function in (mode, from_reference, to_reference, width):
-            with pytest.raises(BadInput, match="not the names of a decathlon ResNet-26"):
+            with pytest.raises(InputError, match="not the names of a decathlon ResNet-26"):
                 function(foreign)
     ours = from_reference(state)
     del ours["head.bias"]
-    with pytest.raises(BadInput, match=r"'linears|'head\.bias' is missing"):
+    with pytest.raises(InputError, match=r"'linears|'head\.bias' is missing"):
         to_reference(ours)
 
 
@@ -346,7 +346,7 @@ def test_old_batch_norm_counts_from_zero():
 
 
 def refused(path: Path, match: str | None = None) -> str:
-    with pytest.raises(BadInput, match=match) as caught:
+    with pytest.raises(InputError, match=match) as caught:
         read_pickled(path)
     sentence = str(caught.value)
     assert sentence.startswith(str(path)) and sentence.count("\n") == 0 and sentence.isprintable()
@@ -749,7 +749,7 @@ def test_foreign_files(tmp_path):
         refused(path, match)
     refused(tmp_path / "missing.t7", "cannot be read")
     refused(tmp_path, "cannot be read")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_weights(tmp_path / "missing")
     raw = torch.arange(6.0).numpy().tobytes()
     refused(zipped(path, tensor_pickle(), {"7": raw}, compression=zipfile.ZIP_DEFLATED), "compressed")
@@ -822,7 +822,7 @@ def test_flipped_bytes(tmp_path, network, legacy):
         path.write_bytes(raw)
         try:
             tensors = read_pickled(path)
-        except BadInput as error:
+        except InputError as error:
             ends["refused"] += str(error).startswith(str(path)) and str(error).isprintable()
         else:
             assert sum(tensor.numel() for tensor in tensors.values()) < len(whole)

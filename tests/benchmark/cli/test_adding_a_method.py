@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.methods import registry
 from visual_decathlon.methods.registry import entries
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "methods" / "README.md").read_text()
 FILES = dict(re.findall(r"^`(methods/\S+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.S | re.M))
 (METHOD,) = re.findall(r'^make bench METHOD="(.*?)"', PAGE, re.M)

@@ -10,8 +10,8 @@ from visual_decathlon.benchmark.cli.run import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.plan import Request
-from visual_decathlon.benchmark.runs.user_backbone import GivenBackbone
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
 
 NEEDS_ATTENTION = ("prefix", "prompt")
@@ -113,7 +113,7 @@ def sifted(bench) -> Callable:
     class Heard(list):
         say = list.append
 
-    def sift(expression: str, settings: str = "", given: GivenBackbone | None = None) -> tuple[list[str], list[str]]:
+    def sift(expression: str, settings: str = "", given: UserBackbone | None = None) -> tuple[list[str], list[str]]:
         request = Request(select(expression), profile("standin", settings.split()), bench.data, given=given)
         heard = Heard()
         stay = able(request, select_named(expression), heard).methods
@@ -134,7 +134,7 @@ def test_what_is_too_large_for_a_slim_backbone_is_left_out_too(sifted):
     stay, heard = sifted("o*,lora*", "width=0.0625")
     assert stay == ["lora", "lora_cp", "lora_tkd", "lora_tkd_cp", "lora_tucker"]
     assert any(line.startswith("left out: oft: a block of 32 is larger than every matrix") for line in heard)
-    with pytest.raises(BadInput, match="oft: a block of 32 is larger"):
+    with pytest.raises(InputError, match="oft: a block of 32 is larger"):
         sifted("lora*,oft", "width=0.0625")
 
 
@@ -176,7 +176,7 @@ def test_a_given_backbone_without_what_a_method_stands_on(name: str, told: str, 
 
 
 def test_a_wildcard_on_a_given_backbone(sifted):
-    given = GivenBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
+    given = UserBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
     stay, heard = sifted("*res_adapter*,bn*", given=given)
     assert stay == ["bn_adapt"]
     assert sum(line.startswith("left out: ") for line in heard) == 5

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.cli import run
-from visual_decathlon.benchmark.cli.main import HOME, main, parser
+from visual_decathlon.benchmark.cli.main import COMMANDS, main, parser
 from visual_decathlon.benchmark.config.profiles import Profile, Recipe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "torchvision", "pandas", "timm", "fvcore", "pyarrow", "numpy", "rich")
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in HOME)], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_is_quick_and_loads_nothing_heavy(command: list[str], processes):
     code = (
         "import sys\nfrom visual_decathlon.benchmark.cli.main import main\n"

@@ -28,7 +28,7 @@ from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.datasets.annotations import read_file
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.decode import decode
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.folder import read_folder
 
 
@@ -70,7 +70,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_what_is_no_plain_file_of_a_sensible_size_is_told(reader: str, kind: str, tmp_path: Path):
     make, told = KINDS[kind]
     make(tmp_path / "x")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         READERS[reader](tmp_path / "x")
     sentence = str(caught.value)
     assert re.search(rf"{tmp_path}/\S+", sentence) and "\n" not in sentence
@@ -94,7 +94,10 @@ def test_a_file_that_seems_larger_than_its_tensors_is_not_read(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(save({"a": torch.ones(3)}))
     os.truncate(path, 3 * 10**9)
-    with _little_memory(), pytest.raises(BadInput, match=r"x.safetensors is cut off or damaged as a safetensors file"):
+    with (
+        _little_memory(),
+        pytest.raises(InputError, match=r"x.safetensors is cut off or damaged as a safetensors file"),
+    ):
         read_weights(path)
 
 
@@ -103,7 +106,7 @@ def test_a_file_that_seems_larger_than_its_tensors_is_not_read(tmp_path: Path):
 )
 def test_a_header_that_is_none(header: bytes, tmp_path: Path):
     (tmp_path / "x").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(BadInput, match=r"x (is cut off or damaged|is no PyTorch checkpoint)"):
+    with pytest.raises(InputError, match=r"x (is cut off or damaged|is no PyTorch checkpoint)"):
         read_weights(tmp_path / "x")
 
 
@@ -134,7 +137,7 @@ def test_a_zip_that_lies_is_not_unpacked(bomb: str, tmp_path: Path):
     made, told = BOMBS[bomb]
     path = tmp_path / "x.zip"
     path.write_bytes(made())
-    with _little_memory(), pytest.raises(BadInput) as caught:
+    with _little_memory(), pytest.raises(InputError) as caught:
         archive.read(path)
     assert str(path) in str(caught.value) and told in str(caught.value)
 
@@ -143,7 +146,7 @@ def test_a_zip_that_unpacks_to_much_is_stopped_in_time(tmp_path: Path, monkeypat
     monkeypatch.setattr(format, "LARGEST", 10**5)
     path = tmp_path / "x.zip"
     path.write_bytes(_zip(b" " * 10**7))
-    with _little_memory(), pytest.raises(BadInput, match="unpacks to over 100,000 bytes"):
+    with _little_memory(), pytest.raises(InputError, match="unpacks to over 100,000 bytes"):
         archive.read(path)
 
 
@@ -160,15 +163,15 @@ def test_a_small_parquet_file_that_holds_much_is_not_read(tmp_path: Path, monkey
     pq.write_table(many, tmp_path / "x.parquet")
     assert (tmp_path / "x.parquet").stat().st_size < 10_000
     monkeypatch.setattr(parquet_file, "_VALUES", 10_000)
-    with pytest.raises(BadInput, match=r"x.parquet is no readable Parquet file \(.*it unpacks to 200,000 values"):
+    with pytest.raises(InputError, match=r"x.parquet is no readable Parquet file \(.*it unpacks to 200,000 values"):
         read_records([tmp_path])
-    with pytest.raises(BadInput, match=r"x.parquet holds no predictions \(.*it unpacks to 200,000 values"):
+    with pytest.raises(InputError, match=r"x.parquet holds no predictions \(.*it unpacks to 200,000 values"):
         read_predictions(tmp_path / "x.parquet")
 
 
 def test_a_pipe_among_the_records_is_told(tmp_path: Path):
     os.mkfifo(tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match=r"x.parquet is no plain file; remove it"):
+    with pytest.raises(InputError, match=r"x.parquet is no plain file; remove it"):
         read_records([tmp_path])
 
 

@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.config.backbone_names import ALL, explained
 from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries
 
 SETTINGS = {field.name for kind in (Profile, Recipe) for field in dataclasses.fields(kind)}
@@ -35,7 +35,7 @@ SETTINGS -= {"name", "adapt", "pretrain", "follows"}
     ],
 )
 def test_what_is_no_method_but_something_else(word: str, told: str):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         asked_methods(f"bn_adapt, {word}")
     assert f"METHOD={word}: {word} {told}" in str(caught.value)
 

@@ -12,7 +12,7 @@ import pytest
 
 from visual_decathlon.benchmark.records.store import read_records
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "methods" / "README.md").read_text()
 FILES = dict(re.findall(r"^`(methods/\S+\.py)`:\n\n```python\n(.*?)^```$", PAGE, re.S | re.M))
 (PROJECT,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.S | re.M)

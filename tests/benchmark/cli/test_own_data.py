@@ -12,7 +12,7 @@ from PIL import Image
 
 from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.datasets.standin.drawn import note_drawn
 from visual_decathlon.datasets.standin.generate import VERSION
@@ -91,7 +91,7 @@ def test_their_run_is_trained_again_and_has_the_other_score(here, tmp_path):
 
 
 def test_what_is_left_out_and_what_is_there_twice_is_said(here, tmp_path, monkeypatch):
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.work", lambda *_: [])  # nothing is trained
+    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.run_jobs", lambda *_: [])  # nothing is trained
     root = paint(tmp_path / "pets", "Train", "Valid")
     shutil.copy(root / "Train/cat/1.ppm", root / "Valid/cat/1.ppm")
     (root / "Train/cat/readme.txt").touch()
@@ -129,7 +129,7 @@ def test_all_images_that_cannot_be_read_come_in_one_sentence(here, tmp_path):
 def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, tmp_path, tiny):
     pets, cars = paint(tmp_path / "pets", "train", "Train", "val"), paint(tmp_path / "cars", "fold0", "fold1")
     fine, gone = paint(tmp_path / "fine"), tmp_path / "gone"
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         opened(pets=pets, fine=fine, cars=cars, gone=gone)
     told = [
         f"pets: {pets} holds Train/ and train/, which would both be train; ",
@@ -138,7 +138,7 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
     ]
     places = [str(caught.value).find(words) for words in told]
     assert places == sorted(places) and places[0] == 0 and "fine: " not in str(caught.value)
-    with pytest.raises(BadInput, match=rf"^cars: {cars} holds fold0/"):
+    with pytest.raises(InputError, match=rf"^cars: {cars} holds fold0/"):
         opened(fine=fine, cars=cars)
 
     root = tmp_path / "release"
@@ -148,7 +148,7 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
     request, _, _ = planned("feature", domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
     for data in (root, None):  # without data, nothing is drawn first
         request = dataclasses.replace(request, data=data, own=(("pets", pets), ("gone", gone)))
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(InputError) as caught:
             plan.open_data(request, lambda *_: None)
         words = ["pets: ", "gone: ", *(f"dtd: {root}/annotations/dtd_{s}.json" for s in ("train", "val") if data)]
         assert all(word in str(caught.value) for word in words)
@@ -159,7 +159,7 @@ def test_a_damaged_stand_in_is_drawn_again(planned, tmp_path, tiny, monkeypatch)
     root = tmp_path / "cache" / f"standin-v{VERSION}-seed0"
     shutil.copytree(tiny, root)
     next((root / "data/dtd/val").iterdir()).write_bytes(b"")
-    with pytest.raises(BadInput, match=rf"is empty \(0 bytes\); remove {root}, and the stand-ins are drawn again"):
+    with pytest.raises(InputError, match=rf"is empty \(0 bytes\); remove {root}, and the stand-ins are drawn again"):
         plan.open_data(dataclasses.replace(request, data=None), lambda *_: None)
 
 
@@ -173,5 +173,5 @@ def test_a_stand_in_that_is_no_longer_as_it_was_drawn(planned, tmp_path, tiny):
     assert plan.open_data(request, lambda *_: None).standin
     one, other = sorted((root / "data/dtd/val").iterdir())[:2]
     shutil.copy(one, other)
-    with pytest.raises(BadInput, match=rf"^dtd: val of the stand-ins in {root} is not as it was drawn; remove"):
+    with pytest.raises(InputError, match=rf"^dtd: val of the stand-ins in {root} is not as it was drawn; remove"):
         plan.open_data(request, lambda *_: None)

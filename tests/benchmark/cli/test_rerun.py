@@ -17,7 +17,7 @@ from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.store import read_record, read_records, write_record
 from visual_decathlon.methods.feature import Feature
 
-OLD = Path(__file__).with_name("record_1.parquet")
+OLD = Path(__file__).parents[1] / "record_1.parquet"
 
 
 @pytest.fixture

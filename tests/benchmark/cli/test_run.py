@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.plan import backbones, refusal
+from visual_decathlon.benchmark.runs.plan import backbones, unsupported_reason
 from visual_decathlon.benchmark.runtime import precision
 from visual_decathlon.benchmark.training.loader import chosen
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -72,7 +72,7 @@ def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path
         assert r["limit"] is None and r["joules"] is None and not r["standin"] and not r["off_the_shelf"]
         assert len(r["history"]) == (6 if r["source_cell"] else 2)
         assert r["train_seconds"] == pytest.approx(sum(row["seconds"] for row in r["history"]))
-        assert r["cpu_seconds"] > 0 and r["runs_on_device"] >= 1, "of the pretraining for the backbone's own cell"
+        assert r["cpu_seconds"] > 0 and r["runs_on_device"] >= 1, "of the pretraining for the backbone's own run"
         assert (r["layout"], r["norm"]) == ("channels_last", "plain"), "of the pretraining, too"
         assert r["merged"] and 0 <= r["merge_difference"] < 1e-3
         assert (r["prepare_seconds"] is not None) == (r["method"] == "feature" and not r["source_cell"])
@@ -344,7 +344,7 @@ def test_compiled_is_another_run_of_another_table(planned):
     assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
     request, _, _ = planned("par_adapter", "width=0.125 compile=true")
     for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "spottune"):
-        assert name in (sentence := refusal(request, *select(name))) and sentence.endswith("leave it out")
+        assert name in (sentence := unsupported_reason(request, *select(name))) and sentence.endswith("leave it out")
 
 
 def test_what_need_not_repeat_its_bits_is_another_run(planned):
@@ -381,27 +381,29 @@ def test_plain_backbone_takes_series_adapters_only_when_asked(here, files: dict[
 
 
 def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files: dict[str, Path], tmp_path: Path):
-    from visual_decathlon.benchmark.runs.user_backbone import read_given
+    from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 
     chosen_profile = profile("standin", ["width=0.125", "epochs=2"])
-    given = read_given(files["series"], chosen_profile, (), tmp_path)
+    given = read_user_backbone(files["series"], chosen_profile, (), tmp_path)
     request, data, asked = planned("res_adapter", given=given)
     assert len(asked) == 10
     assert run._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
 
 
 def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
-    from visual_decathlon.benchmark.runs.user_backbone import read_given
+    from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 
     sources, hashes = set(), set()
     for factor in (1.0, 2.0):
         tensors = load_file(files["plain"])
         tensors["head.bias"] *= factor
         save_file(tensors, tmp_path / "same.safetensors")
-        given = read_given(tmp_path / "same.safetensors", profile("standin", ["width=0.125"]), (), tmp_path / "cache")
-        _, _, cells = planned("feature", given=given, domains=["svhn"])
-        sources.add(cells[0].backbone.source)
-        hashes.add(cells[0].hash)
+        given = read_user_backbone(
+            tmp_path / "same.safetensors", profile("standin", ["width=0.125"]), (), tmp_path / "cache"
+        )
+        _, _, runs = planned("feature", given=given, domains=["svhn"])
+        sources.add(runs[0].backbone.source)
+        hashes.add(runs[0].hash)
     assert len(sources) == len(hashes) == 2
     hashes.add(planned("feature", given=given, domains=["svhn"], limit=5)[2][0].hash)
     assert len(hashes) == 3, "a given backbone is the same, the images are not"

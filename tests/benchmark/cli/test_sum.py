@@ -56,11 +56,11 @@ def rows_of(results: Path) -> dict[str, dict]:
 
 
 def held(planned, results: Path, method: str) -> tuple[list, dict, MultiDomain]:
-    _, _, cells = planned(method, domains=NAMES)
-    net = MultiDomain(cells[0].backbone.path)
-    for cell in cells:
-        net.load(results / "adapters" / f"{cell.hash}.safetensors")
-    return cells, {name: h.network for name, h in net.held.items()}, net
+    _, _, runs = planned(method, domains=NAMES)
+    net = MultiDomain(runs[0].backbone.path)
+    for run in runs:
+        net.load(results / "adapters" / f"{run.hash}.safetensors")
+    return runs, {name: h.network for name, h in net.held.items()}, net
 
 
 def summed(own, other, source, method: str):
@@ -112,16 +112,16 @@ def test_the_sum_is_both_adapters_beside_each_other(
     code, out, err = add(method=method, results=results)
     assert code == 0, err
     rows, records = rows_of(results), {r["hash"]: r for r in read_records([results / "records"])}
-    cells, networks, net = held(planned, trained, method)
-    assert rows.keys() == set(NAMES) and len(cells) == 2 and len(seen) == 6
-    for i, cell in enumerate(cells):
-        name = cell.domain.name
+    runs, networks, net = held(planned, trained, method)
+    assert rows.keys() == set(NAMES) and len(runs) == 2 and len(seen) == 6
+    for i, run in enumerate(runs):
+        name = run.domain.name
         (other,) = set(NAMES) - {name}
         row, own = rows[name], networks[name]
-        assert (row["run"], row["other"], row["backbone"]) == (cell.hash, other, cell.backbone.hash)
+        assert (row["run"], row["other"], row["backbone"]) == (run.hash, other, run.backbone.hash)
         assert row["other_run"] == rows[other]["run"]
-        assert row["alone"] == records[cell.hash]["top1"]
-        x, y = next(iter(open_images(cell.evaluate, cell.profile, 8, "cpu").evaluate()))
+        assert row["alone"] == records[run.hash]["top1"]
+        x, y = next(iter(open_images(run.evaluate, run.profile, 8, "cpu").evaluate()))
         wanted = {
             "alone": own,
             "added": summed(own, networks[other], net.source, method),

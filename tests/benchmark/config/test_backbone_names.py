@@ -4,7 +4,7 @@ import pytest
 
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from visual_decathlon.datasets.errors import BadInput
     ],
 )
 def test_unknown_backbones(name: str, told: str, capsys):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         profile("standin", [f"network={name}"])
     assert str(caught.value).startswith(f"SET=network={name}: no backbone is called {name!r}") and told in str(
         caught.value

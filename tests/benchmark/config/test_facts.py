@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.tables import published
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.registry import entries
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FACTS = Path(__file__).with_name("published_facts.csv")  # typed from the papers, apart from results/published
 
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import drawn_step
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.benchmark import drawn_step
 from tests.processes import gone
 from visual_decathlon.benchmark.cli import gpu
 from visual_decathlon.benchmark.cli.main import main
@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.perf.gpu.plan import BUDGET, PLAN, Step
 from visual_decathlon.benchmark.perf.gpu.rows import row
 from visual_decathlon.benchmark.perf.gpu.runner import run_plan, run_step
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ sys.exit(child.main("it", "cpu", ".", sys.argv[2]))
 WORK = """
 import signal
 from visual_decathlon.benchmark.perf.gpu.rows import Row
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 def well(effort, keep):
     assert effort.device == "cpu" and str(effort.work) == "."
@@ -210,7 +210,7 @@ def well(effort, keep):
 
 def refused(effort, keep):
     keep(Row("it", "before"))
-    raise BadInput("there is no room")
+    raise InputError("there is no room")
 
 def defect(effort, keep):
     raise ZeroDivisionError("by zero\\nand more")

@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.perf.gpu.rows import Row
 from visual_decathlon.benchmark.perf.gpu.ways import streamed
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
 TINY = ("width=0.125", "shorter=16", "crop=16", "batch=4", "pretrain.batch=8")
@@ -104,8 +104,10 @@ def test_the_baselines_are_the_ways_that_they_are_called(precision: str, referen
         return training(name, method, network, inputs, **more)
 
     monkeypatch.setattr(net, "training", spied)
-    settle = steps.settle
-    monkeypatch.setattr(steps, "settle", lambda chosen, device: seen.update(as_=chosen) or settle(chosen, device))
+    configure_torch = steps.configure_torch
+    monkeypatch.setattr(
+        steps, "configure_torch", lambda chosen, device: seen.update(as_=chosen) or configure_torch(chosen, device)
+    )
     speeds = steps.eager("par_adapter", effort.paper.profile(f"precision={precision}"), effort, reference)
     assert len(speeds) == effort.rounds and min(speeds) > 0
     weight = next(p for p in seen["network"].parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
@@ -246,11 +248,13 @@ def test_a_bench_is_the_command_with_empty_folders(effort: Effort, monkeypatch):
     assert words[1:8] == ["-m", "benchmark", "run", "--method", "res_adapter", "--device", "cpu"]
     assert not Path(words[words.index("--cache") + 1]).exists()
     monkeypatch.setattr(benches, "_seconds", lambda words: 7.0)
-    with pytest.raises(BadInput, match="METHOD=all ended without a table"):
+    with pytest.raises(InputError, match="METHOD=all ended without a table"):
         benches._bench(effort, "all")
 
 
 def test_a_command_that_fails_is_one_sentence():
-    with pytest.raises(BadInput, match=r"^`python -c import sys; sys.exit\(3\) …` ended with 3; its output is above$"):
+    with pytest.raises(
+        InputError, match=r"^`python -c import sys; sys.exit\(3\) …` ended with 3; its output is above$"
+    ):
         benches._seconds([benches.sys.executable, "-c", "import sys; sys.exit(3)"])
     assert benches._seconds([benches.sys.executable, "-c", ""]) > 0

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import get_type_hints
 
-import drawn_step
 import pyarrow.parquet as pq
 import pytest
 
+from tests.benchmark import drawn_step
 from visual_decathlon.benchmark.perf.gpu import facts, report
 from visual_decathlon.benchmark.perf.gpu.facts import FACTS
 from visual_decathlon.benchmark.perf.gpu.goals import Goal
@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.perf.gpu.plan import PLAN
 from visual_decathlon.benchmark.perf.gpu.record import Record
 from visual_decathlon.benchmark.perf.gpu.rows import Row, row
 from visual_decathlon.benchmark.perf.store import COMMON
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def test_a_goal_is_of_a_value_or_of_a_ratio():
@@ -121,5 +121,5 @@ def test_facts_are_of_the_types_that_rows_have():
 
 def test_a_card_that_cannot_be_used_is_one_sentence(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(BadInput, match=r"^the GPU cuda:0 is there but cannot be used \(.+\); see its driver"):
+    with pytest.raises(InputError, match=r"^the GPU cuda:0 is there but cannot be used \(.+\); see its driver"):
         facts.ask("cuda:0")

@@ -76,7 +76,7 @@ def test_a_step_is_as_many_images_as_it_is_divided_by(monkeypatch: pytest.Monkey
     assert point.value == 1000 / 4
 
 
-ALONE = [e.name for e in entries() if e().alone and not e().refusal("resnet26")]
+ALONE = [e.name for e in entries() if e().alone and not e().unsupported_reason("resnet26")]
 SVD = "par_adapter_svd(rank=2)"  # at this width it stores factors from that rank down
 QUICK = ["finetune", "lora", "adalora", "piggyback", "side", SVD]  # a case each
 
@@ -85,7 +85,7 @@ QUICK = ["finetune", "lora", "adalora", "piggyback", "side", SVD]  # a case each
 def test_a_further_domain_takes_no_more_than_its_own_parameters(name: str, tmp_path: Path):
     """All tensors of the process are counted, whoever holds them, after every domain was used."""
     (method,) = select(name)
-    width = 0.125 if method.widen == 1 else 0.25
+    width = 0.125 if method.width_multiplier == 1 else 0.25
     backbone, file, stored = domains.write(method, tmp_path, width)
     counter = 8 if name == "spottune" else 0  # of the noise
     net = MultiDomain(backbone)
@@ -96,7 +96,7 @@ def test_a_further_domain_takes_no_more_than_its_own_parameters(name: str, tmp_p
     assert max(tensors[0], (tensors[1] - tensors[0]) / 2) <= stored + counter + 1  # the sums are of floats
     header = int.from_bytes(file.read_bytes()[:8], "little")
     assert file.stat().st_size == 8 + header + stored, "and its own parameters are what the file holds"
-    shapes = shapes_named("resnet26", width * method.widen, 64)
+    shapes = shapes_named("resnet26", width * method.width_multiplier, 64)
     assert stored >= 4 * method.floats(shapes) + method.bits(shapes) / 8
 
 
@@ -148,7 +148,9 @@ def test_a_bench_is_timed_against_its_methods(bench, here, monkeypatch: pytest.M
     assert not any(Path(words[words.index("--results") + 1]).exists() for words in ran), "each from nothing"
     names = [m.name for m in select(",".join(growth_bench.METHODS))]
     assert len(names) == len(set(names)) == 8
-    assert {m.source for m in select(",".join(names))} == {"plain"}, "one backbone, pretrained before what counts"
+    assert {m.backbone_structure for m in select(",".join(names))} == {"plain"}, (
+        "one backbone, pretrained before what counts"
+    )
 
 
 def test_a_bench_that_cannot_run_is_its_own_sentence(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
@@ -321,7 +323,7 @@ def test_a_file_that_is_no_growth_is_set_aside(damage, tmp_path, capsys):
     if damage == "cut":
         path.write_bytes(b"PAR1")
     else:
-        pq.write_table(pq.read_table(Path(__file__).with_name("record_1.parquet")), path)
+        pq.write_table(pq.read_table(Path(__file__).parents[1] / "record_1.parquet"), path)
     content = path.read_bytes()
     assert store.before(path, {"x": int}, "x", "growths") == {}
     err = capsys.readouterr().err

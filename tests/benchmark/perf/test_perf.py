@@ -5,20 +5,20 @@ import itertools
 import os
 from pathlib import Path
 
-import drawn_part
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.benchmark import drawn_part
 from tests.processes import gone
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.perf import apart, parts, rounds
 from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf.network import reference_way
-from visual_decathlon.benchmark.perf.rounds import Line, Rounds, Way, in_turn
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.benchmark.perf.rounds import Comparison, Rounds, Variant, run_interleaved
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import entries, select
 
 
@@ -27,8 +27,8 @@ def test_ratio_is_of_rounds_and_the_first_round_is_not_counted(monkeypatch):
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: 0.0)
     calls = []
-    ways = [Way("ours", lambda: calls.append("o") or 10), Way("other", lambda: calls.append("t") or 10)]
-    line = in_turn(ways, rounds=3).line("part", "what", "ours", "other")
+    ways = [Variant("ours", lambda: calls.append("o") or 10), Variant("other", lambda: calls.append("t") or 10)]
+    line = run_interleaved(ways, rounds=3).line("part", "what", "ours", "other")
     assert (line.ours_value, line.other_value, line.unit) == (10, 5, "img/s")
     assert (line.ratio, line.least, line.largest, line.rounds, line.dropped) == (2, 2, 2, 3, 0)
     assert "".join(calls) == "ot" * 4, "in turn, once for warmth"
@@ -37,11 +37,11 @@ def test_ratio_is_of_rounds_and_the_first_round_is_not_counted(monkeypatch):
 def test_rounds_in_which_others_work_are_dropped_up_to_as_many_as_count(monkeypatch):
     others = iter([0.0, 99.0, 99.0, 99.0, 99.0, 99.0, *[99.0] * 9])  # the first round alone is disturbed
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(others))
-    found = in_turn([Way("a", lambda: 1)], rounds=2)
+    found = run_interleaved([Variant("a", lambda: 1)], rounds=2)
     assert found.dropped == 1 and len(found.speeds["a"]) == 2
     rising = itertools.count(0, 1000)
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(rising))
-    found = in_turn([Way("a", lambda: 1)], rounds=2)
+    found = run_interleaved([Variant("a", lambda: 1)], rounds=2)
     assert found.dropped == 2 and len(found.speeds["a"]) == 2
     assert found.line("p", "w", "a", unit="s").ratio is None
 
@@ -52,14 +52,16 @@ def test_dropped_rounds_are_bounded_in_time_too(monkeypatch):
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
     rising = itertools.count(0, 1000)
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(rising))
-    found = in_turn([Way("a", lambda: 1)], rounds=5)
+    found = run_interleaved([Variant("a", lambda: 1)], rounds=5)
     assert found.dropped == 2 and found.speeds["a"] == [1 / 20] * 5
 
 
 def test_it_is_told_which_way_and_round_it_is_at(monkeypatch):
     others, told = iter([0.0, 0.0, 0.0, 99.0, *[99.0] * 9]), []
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(others))
-    in_turn([Way("ours", lambda: 1), Way("theirs", lambda: 1)], 2, lambda *row: told.append(row), "finetune")
+    run_interleaved(
+        [Variant("ours", lambda: 1), Variant("theirs", lambda: 1)], 2, lambda *row: told.append(row), "finetune"
+    )
     assert told == [
         ("finetune, ours, warming up", 0, 6),
         ("finetune, theirs, warming up", 1, 6),
@@ -83,14 +85,14 @@ def test_bf16_is_left_out_where_it_is_emulated(part: str, slower: float, monkeyp
         return Rounds({way.name: [2.0] for way in ways}, 0)
 
     monkeypatch.setattr(parts, "times_slower", lambda device: slower)
-    monkeypatch.setattr(parts, "in_turn", at_once)
+    monkeypatch.setattr(parts, "run_interleaved", at_once)
     monkeypatch.setattr(parts, "_peak", lambda work: 1.0)
     monkeypatch.setattr(
         net, "ceiling", lambda dtype: 1.0 if slower < 1 or dtype == torch.float32 else pytest.fail("bf16")
     )
     monkeypatch.setattr(net, "placed", lambda method: placed(method, 0.125, 16))
     monkeypatch.setattr(net, "training_macs", lambda network, x, y: macs(network, x[:, :, :16, :16], y))
-    monkeypatch.setattr(parts, "_cached", lambda *of: Line("step", "cached", *("",) * 3, *(1.0,) * 5, 1, 0))
+    monkeypatch.setattr(parts, "_cached", lambda *of: Comparison("step", "cached", *("",) * 3, *(1.0,) * 5, 1, 0))
     lines = [line for line in getattr(parts, part)(None) if line.what != "cached"]
     half = [line for line in lines if "bf16" in line.ours]
     assert len(half) == len(lines) / 2, "a row there is, with or without figures"
@@ -134,7 +136,7 @@ def test_multiply_adds_of_a_step_are_those_that_are_known():
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_family_has_a_step_and_an_evaluation(bf16):
     methods = parts.of_families()
-    assert {m.family for m in methods} == {e.family for e in entries() if not e().refusal("resnet26")}
+    assert {m.family for m in methods} == {e.family for e in entries() if not e().unsupported_reason("resnet26")}
     inputs = net.pixels(4, 32)
     for method in methods:
         network = net.placed(method, 0.25, 32)
@@ -142,7 +144,7 @@ def test_every_family_has_a_step_and_an_evaluation(bf16):
         assert net.training("", method, network, inputs, bf16=bf16).work() == 4
         after = [p for p in network.parameters() if p.requires_grad]
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), method.name
-        shown = net.served(network) if method.mergeable else network
+        shown = net.inference_module(network) if method.mergeable else network
         half = net.evaluation("", shown, inputs[0], bf16=True)
         assert half.work() == net.evaluation("", shown, inputs[0]).work() == 4
 
@@ -170,7 +172,7 @@ def test_the_reference_way_computes_what_ours_does():
 
 def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
     names = ("one", "two", "three")
-    lines = [Line("start", name, "ours", "theirs", "s", 1.5, 3.0, 2.0, 1.9, 2.1, 5, 1) for name in names]
+    lines = [Comparison("start", name, "ours", "theirs", "s", 1.5, 3.0, 2.0, 1.9, 2.1, 5, 1) for name in names]
     monkeypatch.setattr(
         "visual_decathlon.benchmark.cli.perf.measured", lambda *of: (dataclasses.asdict(line) for line in lines)
     )
@@ -186,7 +188,7 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
 def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     at = ["perf", "--results", str(tmp_path), "--only"]
     measured = {"families": 1.0, "tables": 2.0, "start": 3.0}
-    line = lambda name: Line(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
+    line = lambda name: Comparison(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
     one = lambda name: (dataclasses.asdict(line(name)) for _ in "1")
     monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lambda name, cache, told: one(name))
     assert main([*at, "start,families"]) == 0
@@ -219,7 +221,7 @@ def test_what_was_measured_is_kept_when_it_is_stopped(tmp_path, monkeypatch, cap
     def lines(name, cache, told):
         told("one, round 1 of 2", 0, 2)
         for what, value in values.items():
-            yield dataclasses.asdict(Line(name, what, "ours", None, "s", value, *(None,) * 4, 1, 0))
+            yield dataclasses.asdict(Comparison(name, what, "ours", None, "s", value, *(None,) * 4, 1, 0))
             if stop == [what]:
                 raise KeyboardInterrupt
 
@@ -253,7 +255,7 @@ def test_a_measured_part_leaves_no_process(how: str, monkeypatch):
     elif how == "ends":
         assert list(lines) == []
     else:
-        with pytest.raises(BadInput, match="ended with 3 before" if how == "dies" else "^no room$"):
+        with pytest.raises(InputError, match="ended with 3 before" if how == "dies" else "^no room$"):
             next(lines)
     for ended in handles:
         ended()

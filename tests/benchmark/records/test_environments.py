@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
 from visual_decathlon.benchmark.runs import known
 from visual_decathlon.benchmark.tables.table1 import tables
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 # what torch says: (torch.version.cuda, torch.version.hip, cudnn.version()) -> what the record says
 KERNELS = {
@@ -128,17 +128,17 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path):
         ({"presentation": "{}"}, "a presentation that is none"),
         ({"asked": "now"}, "an asked that is no time"),
     ):
-        with pytest.raises(BadInput, match=rf"the run a+ could not be read again, as it has {told}"):
+        with pytest.raises(InputError, match=rf"the run a+ could not be read again, as it has {told}"):
             write_record(full() | wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_told_before_anything_is_trained(planned, monkeypatch):
-    _, data, cells = planned("feature", domains=["svhn"])
+    _, data, runs = planned("feature", domains=["svhn"])
     who = provenance.Provenance.here(data, 1, "test")
-    known.check_known(cells, who)
-    fields = set(known.on_device(known.known(cells[0], who), "cpu"))
+    known.check_known(runs, who)
+    fields = set(known.on_device(known.known(runs[0], who), "cpu"))
     assert {"versions", "machine", "settings", "presentation", "device", "command"} <= fields
     broken = provenance.Provenance(**{**vars(who), "versions": "no list"})
-    with pytest.raises(BadInput, match="versions that are no list of versions"):
-        known.check_known(cells, broken)
+    with pytest.raises(InputError, match="versions that are no list of versions"):
+        known.check_known(runs, broken)

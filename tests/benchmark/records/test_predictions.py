@@ -26,7 +26,7 @@ from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.tables.table1 import tables
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("imagenet12", "dtd", "svhn")
 # A merged one, one that does not merge, features at hand, a joint network, a judge before all.
@@ -233,14 +233,14 @@ def test_an_image_that_a_judge_takes_for_another_domains_has_no_category(tmp_pat
     assert table["class_name"].to_pylist() == ["y", None] and table["top5_names"].to_pylist() == [["y", "z", "x"]] * 2
     assert table["category_id"].to_pylist() == [80_000_002, None]
     assert table["top5"].to_pylist() == [[80_000_002, 80_000_003, 80_000_001]] * 2
-    with pytest.raises(BadInput, match=r"gives 1 image\(s\) no category"):
+    with pytest.raises(InputError, match=r"gives 1 image\(s\) no category"):
         read_predictions(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
 def test_a_file_that_holds_none_is_told(content: bytes, tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(content)
-    with pytest.raises(BadInput, match=r"x.parquet holds no predictions .*PREDICTIONS=1"):
+    with pytest.raises(InputError, match=r"x.parquet holds no predictions .*PREDICTIONS=1"):
         read_predictions(tmp_path / "x.parquet")
 
 
@@ -268,11 +268,11 @@ def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_ca
     for split in ("val", "holdout"):
         _, _, with_them = planned("feature", split=split, predictions=True)
         _, _, without = planned("feature", split=split)
-        assert [cell.hash for cell in with_them] == [cell.hash for cell in without] and len(without) == 10
-    request, data, cells = planned("feature", split="test", predictions=True)
+        assert [run.hash for run in with_them] == [run.hash for run in without] and len(without) == 10
+    request, data, runs = planned("feature", split="test", predictions=True)
     said = []
     screen = SimpleNamespace(say=said.append)
-    assert _baseline(request, data, cells, read_frame([]), screen) == ([], None) and said == []
+    assert _baseline(request, data, runs, read_frame([]), screen) == ([], None) and said == []
 
 
 def test_it_stands_beside_domains_with_labels(here, release, tmp_path: Path):

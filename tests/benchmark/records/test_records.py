@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn_records import SETTINGS
 
+from tests.benchmark.drawn_records import SETTINGS
 from visual_decathlon.benchmark.records import store
 from visual_decathlon.benchmark.records.predictions import read_predictions
 from visual_decathlon.benchmark.records.schema import (
@@ -32,13 +32,13 @@ from visual_decathlon.benchmark.records.store import (
     write_record,
     write_table,
 )
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all, write_bytes
 
 VALUES = {pa.string(): "ü|x", pa.bool_(): True, pa.float64(): 0.1, pa.int32(): 2**31 - 1, pa.int64(): 2**40}
 
 
-OLD = Path(__file__).with_name("record_1.parquet")  # a record as version 1 wrote it
+OLD = Path(__file__).parents[1] / "record_1.parquet"  # a record as version 1 wrote it
 
 
 def full(hash: str = "a" * 16) -> dict:
@@ -86,7 +86,7 @@ def test_what_no_table_could_show_is_left_out_alone(tmp_path: Path, field: str, 
     frame = read_frame([tmp_path], faults=faults)
     assert frame["hash"].tolist() == ["a" * 16] and len(faults) == 1
     assert str(bad) in str(faults[0]) and told in str(faults[0])
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         write_record(full("c" * 16) | {field: value}, tmp_path)
     write_record(full("d" * 16) | {"command": "make " + "x" * 100_000, "domain": "my-birds"}, tmp_path)
 
@@ -129,7 +129,7 @@ def test_wrong_type_is_not_written(value, tmp_path: Path):
 def test_half_a_file_is_told(cut: int, tmp_path: Path):
     path = write_record(full(), tmp_path)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(BadInput, match=r"no readable Parquet file .*; remove it and run again") as caught:
+    with pytest.raises(InputError, match=r"no readable Parquet file .*; remove it and run again") as caught:
         read_records([tmp_path])
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -145,7 +145,7 @@ def test_records_of_the_version_before_are_read(tmp_path: Path):
     assert read_record(write_record(record, tmp_path / "again")) == record
     lying = old.set_column(0, "schema", pa.array([SCHEMA_VERSION], pa.int32()))
     pq.write_table(lying, tmp_path / "old.parquet")
-    with pytest.raises(BadInput, match="without the field presentation"):
+    with pytest.raises(InputError, match="without the field presentation"):
         read_records([tmp_path])
 
 
@@ -165,10 +165,10 @@ def test_a_time_of_a_first_step_that_is_none_costs_no_record():
 
 def test_foreign_schema_is_told(tmp_path: Path):
     path = plant(full() | {"schema": SCHEMA_VERSION + 1}, tmp_path)
-    with pytest.raises(BadInput, match=rf"{path} holds records of schema {SCHEMA_VERSION + 1}, .*; remove or move"):
+    with pytest.raises(InputError, match=rf"{path} holds records of schema {SCHEMA_VERSION + 1}, .*; remove or move"):
         read_records([tmp_path])
     write_table(pa.table({"schema": [SCHEMA_VERSION], "hash": ["x"], "method": ["x"]}), path)
-    with pytest.raises(BadInput, match="without the field method_full; remove it"):
+    with pytest.raises(InputError, match="without the field method_full; remove it"):
         read_records([tmp_path])
     write_table(pa.table({"schema": ["theirs"], "hash": ["x"]}), path)
     assert read_records([tmp_path]) == [], "somebody else's table, no record"
@@ -245,7 +245,7 @@ def test_a_field_of_another_type_is_told(tmp_path: Path):
     i = table.column_names.index("top1")
     pq.write_table(table.set_column(i, "top1", pa.array(["much"])), path)
     for read in (read_records, read_frame):
-        with pytest.raises(BadInput, match=r"field of another type .*; remove it"):
+        with pytest.raises(InputError, match=r"field of another type .*; remove it"):
             read([tmp_path])
 
 
@@ -257,9 +257,9 @@ def test_a_file_larger_than_any_is_told_whole(tmp_path: Path):
         "x.parquet is no readable Parquet file (it has 40,000,000,000 bytes, more than the 8,589,934,592 that such a "
     )
     for read in (read_records, read_frame):
-        with pytest.raises(BadInput, match=re.escape(told + "file may have); remove it")):
+        with pytest.raises(InputError, match=re.escape(told + "file may have); remove it")):
             read([tmp_path])
-    with pytest.raises(BadInput, match=r"x.parquet holds no predictions \(it has 40,.* may have\); remove it"):
+    with pytest.raises(InputError, match=r"x.parquet holds no predictions \(it has 40,.* may have\); remove it"):
         read_predictions(tmp_path / "x.parquet")
 
 
@@ -271,7 +271,7 @@ BOTH = pytest.mark.parametrize("read", [read_records, read_frame])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_told(read, field: str, value: float, tmp_path: Path):
     path = plant(full("b" * 16) | {field: value}, tmp_path)
-    with pytest.raises(BadInput, match=rf"{path}: the run {'b' * 16} has a {field} that is no number; remove it"):
+    with pytest.raises(InputError, match=rf"{path}: the run {'b' * 16} has a {field} that is no number; remove it"):
         read([tmp_path])
 
 
@@ -281,7 +281,7 @@ def test_a_number_that_is_none_is_told(read, field: str, value: float, tmp_path:
 )
 def test_a_record_without_what_tells_it_is_told(read, field: str, tmp_path: Path):
     path = write_table(pa.Table.from_pylist([full() | {field: None}], SCHEMA), tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match=rf"{path} holds a record whose {field} is empty; remove it"):
+    with pytest.raises(InputError, match=rf"{path} holds a record whose {field} is empty; remove it"):
         read([tmp_path])
 
 
@@ -291,11 +291,11 @@ def test_two_records_of_one_hash_that_differ_name_both_files(read, tmp_path: Pat
     a = write_record(full(), tmp_path / "a")
     b = write_record(full() | changed, tmp_path / "b")
     for folders in ([tmp_path], [tmp_path / "a", tmp_path / "b"]):
-        with pytest.raises(BadInput, match=rf"{a} and {b} hold the run a{{16}} with different numbers .*; remove"):
+        with pytest.raises(InputError, match=rf"{a} and {b} hold the run a{{16}} with different numbers .*; remove"):
             read(folders)
     two = pa.Table.from_pylist([full(), full() | changed], SCHEMA)
     write_table(two, tmp_path / "c" / "two.parquet")
-    with pytest.raises(BadInput, match=r"two.parquet twice holds the run"):
+    with pytest.raises(InputError, match=r"two.parquet twice holds the run"):
         read([tmp_path / "c"])
 
 
@@ -318,20 +318,20 @@ def test_what_cannot_be_read_is_told(read, what: str, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(*((os, "scandir") if what == "folder" else (store, "open_parquet")), refuse)
     place = path.parent if what == "folder" else path
-    with pytest.raises(BadInput, match=rf"{place} cannot be read \(Permission denied\); see its rights"):
+    with pytest.raises(InputError, match=rf"{place} cannot be read \(Permission denied\); see its rights"):
         read([tmp_path])
 
 
 @BOTH
 def test_a_name_that_no_folder_can_have_is_told(read, tmp_path: Path):
-    with pytest.raises(BadInput, match=r"x{300} cannot be read \(File name too long\)"):
+    with pytest.raises(InputError, match=r"x{300} cannot be read \(File name too long\)"):
         read([tmp_path / ("x" * 300)])
 
 
 @pytest.mark.parametrize(("folder", "variable"), [("backbones", "CACHE="), ("records", "RESULTS=")])
 def test_a_full_disk_names_the_folder_that_helps(folder: str, variable: str, tmp_path: Path):
     (tmp_path / folder).write_text("")
-    with pytest.raises(BadInput, match=rf"or name another place with {variable}"):
+    with pytest.raises(InputError, match=rf"or name another place with {variable}"):
         write_bytes(b"", tmp_path / folder / "x")
 
 
@@ -349,7 +349,7 @@ IMPOSSIBLE = {
 def test_a_number_that_cannot_be_is_told(name: str, value: float, tmp_path: Path):
     plant(full() | {name: value}, tmp_path)
     for read in (read_records, read_frame):
-        with pytest.raises(BadInput, match=f"the run a+ has an? {name} that cannot be; remove it"):
+        with pytest.raises(InputError, match=f"the run a+ has an? {name} that cannot be; remove it"):
             read([tmp_path])
 
 
@@ -358,7 +358,7 @@ def test_a_history_that_is_none_is_told(loss: float | None, tmp_path: Path):
     history = full()["history"]
     history[1]["loss"] = loss
     plant(full() | {"history": history}, tmp_path)
-    with pytest.raises(BadInput, match=r"the run a+ has a history that holds what is no number; remove it"):
+    with pytest.raises(InputError, match=r"the run a+ has a history that holds what is no number; remove it"):
         read_histories([tmp_path], {"a" * 16})
 
 
@@ -374,7 +374,7 @@ def test_files_that_belong_together_are_written_all_or_none(last: str, tmp_path:
         wrong, reason = tmp_path / "z" / "z", "a file stands where a folder is needed"
     before = {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()}
     some = {tmp_path / "a": b"new", tmp_path / "b": b"new", tmp_path / "gone": None}
-    with pytest.raises(BadInput, match=rf"^{wrong} cannot be written \({reason}\); remove that, or name another"):
+    with pytest.raises(InputError, match=rf"^{wrong} cannot be written \({reason}\); remove that, or name another"):
         write_all(some | {wrong: b"new"})
     assert {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()} == before
     assert write_all(some) == [tmp_path / "a", tmp_path / "b"]
@@ -392,5 +392,5 @@ def test_files_that_belong_together_are_written_all_or_none(last: str, tmp_path:
 )
 def test_fields_that_contradict_themselves_are_told(read, changed: dict, told: str, tmp_path: Path):
     path = plant(full() | changed, tmp_path)
-    with pytest.raises(BadInput, match=rf"{path}: the run a+ has {told}; remove it"):
+    with pytest.raises(InputError, match=rf"{path}: the run a+ has {told}; remove it"):
         read([tmp_path])

@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_records import SETTINGS, record, ten
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
+from tests.benchmark.drawn_records import SETTINGS, record, ten
 from visual_decathlon.benchmark.records.store import read_histories, read_records, write_record
 from visual_decathlon.benchmark.report import figures
 from visual_decathlon.benchmark.report.figures import curves, gap, label_placement, scatter, steps, style, tradeoff
@@ -25,7 +25,7 @@ from visual_decathlon.benchmark.report.figures.style import NotDrawn, luminance
 from visual_decathlon.benchmark.tables.published import published, published_baseline
 from visual_decathlon.benchmark.tables.table1 import Table, tables
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 from visual_decathlon.methods.registry import entries
 
@@ -155,13 +155,13 @@ def test_nothing_is_drawn_where_nothing_is(tmp_path):
     files = write([record("lora"), record("lora", "svhn")], tmp_path, said=said)
     assert not [name for name in files if name.startswith("gap")] and not (tmp_path / "gap.svg").exists()
     assert len(said) == 1 and "gap" in said[0] and "no fine-tune" in said[0]
-    with pytest.raises(BadInput, match=r"^ONLY=gap has nothing to draw: no fine-tune run .*METHOD=finetune") as error:
+    with pytest.raises(InputError, match=r"^ONLY=gap has nothing to draw: no fine-tune run .*METHOD=finetune") as error:
         write(ten("lora"), tmp_path, "gap")
     assert "\n" not in str(error.value)
     said.clear()
     files = write(ten("lora"), tmp_path, "pareto", "gap", said=said)
     assert any(name.startswith("pareto") for name in files) and len(said) == 1 and "gap" in said[0]
-    with pytest.raises(BadInput, match="ONLY=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
+    with pytest.raises(InputError, match="ONLY=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
         write(ten("lora"), tmp_path, "pie")
     with pytest.raises(NotDrawn, match="no training time"):
         list(tradeoff.time(one([record("feature", "imagenet12")])))
@@ -243,7 +243,7 @@ def test_what_is_drawn_no_more_is_removed_and_nothing_else(tmp_path):
     write(ten("lora"), tmp_path, "pareto")
     assert re.findall(r"^## (.*)", (tmp_path / "captions.md").read_text(), re.MULTILINE) == ["pareto", "gap", "steps"]
     all_before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(BadInput):
+    with pytest.raises(InputError):
         write(ten("lora"), tmp_path, "gap")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == all_before, "a fault touches nothing"
     write(ten("lora"), tmp_path)  # without a fine-tune no gap, and that of before goes
@@ -259,7 +259,7 @@ def test_what_is_drawn_no_more_is_removed_and_nothing_else(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         write(ten("lora"), tmp_path / "file" / "figures", "steps")
 
 
@@ -383,7 +383,7 @@ def test_histories_are_asked_for_once_and_runs_without_one_are_left_out(tmp_path
 
 
 def test_histories_are_read_of_the_runs_that_are_asked_for(tmp_path):
-    shipped = Path(figures.__file__).parents[2] / "results" / "standin"
+    shipped = Path(__file__).parents[3] / "results" / "standin"
     records = read_records([shipped])
     wanted = {r["hash"]: r["history"] for r in records[::40]}
     assert read_histories([shipped], wanted.keys()) == wanted

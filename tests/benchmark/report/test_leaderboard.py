@@ -18,7 +18,7 @@ from visual_decathlon.benchmark.tables.published import published
 from visual_decathlon.benchmark.tables.table1 import Table, tables
 from visual_decathlon.datasets.catalogue import DOMAINS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EVIL = "</script><img src=x onerror=alert(1)>"
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed here")

@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.registry import select
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "results" / "standin"
 
 
@@ -67,10 +67,12 @@ def test_parameters_of_every_row_are_the_closed_forms(records: list[dict]):
     base = resnet26_shapes(0.25, 32).base
     for record in records:
         (method,) = select(record["method_full"])
-        shapes = resnet26_shapes(0.25 * method.widen, 32)
+        shapes = resnet26_shapes(0.25 * method.width_multiplier, 32)
         if not record["source_cell"]:
             assert (record["floats"], record["bits"]) == (method.floats(shapes), method.bits(shapes)), method.spec
-        par = (shapes.base + method.once(shapes) + 9 * (method.floats(shapes) + method.bits(shapes) / 32)) / base
+        par = (
+            shapes.base + method.shared_params(shapes) + 9 * (method.floats(shapes) + method.bits(shapes) / 32)
+        ) / base
         assert record["multiplier"] == pytest.approx(par, rel=1e-12), method.spec
 
 

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.records.files import Fault, record_files, set_as
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
 from visual_decathlon.benchmark.runs.finished import finished_record, make_way, shown_last
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("dtd", "svhn", "gtsrb", "ucf101", "omniglot", "aircraft", "vgg-flowers")
 
@@ -203,7 +203,7 @@ def test_setting_aside_writes_over_nothing(tmp_path: Path):
 def test_what_cannot_be_moved_is_told(tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(b"")
     (tmp_path / "damaged").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"x.parquet cannot be read, nor moved to .*damaged \(.*; see the rights of"):
+    with pytest.raises(InputError, match=r"x.parquet cannot be read, nor moved to .*damaged \(.*; see the rights of"):
         set_aside([tmp_path / "x.parquet"])
 
 
@@ -222,8 +222,8 @@ def test_changed_back_is_current_again(tmp_path: Path):
 
 
 def test_nothing_stands_in_the_way_of_a_run_that_is_to_be_trained(tmp_path: Path, planned):
-    (cell,) = planned("feature", domains=["svhn"])[2]
-    assert make_way([cell], tmp_path) == []
-    mine = full(cell.hash)
+    (run,) = planned("feature", domains=["svhn"])[2]
+    assert make_way([run], tmp_path) == []
+    mine = full(run.hash)
     path = write_record(mine, tmp_path / "records")
-    assert make_way([cell], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"
+    assert make_way([run], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"

@@ -1,4 +1,4 @@
-"""What is trained over all domains together: batches, shared weights, the judge, and the cells that come from it."""
+"""What is trained over all domains together: batches, shared weights, the judge, and the runs that come from it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,16 @@ from safetensors.torch import load
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.joint import InTurn, Mixed, load_together, train_together
+from visual_decathlon.benchmark.runs.joint import (
+    DomainLabelledBatches,
+    InterleavedBatches,
+    load_together,
+    train_together,
+)
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
 from visual_decathlon.methods.joint import DomPred, FinetuneAll, judge_widths
-from visual_decathlon.methods.layers.joint import Judge, Judged, Together
+from visual_decathlon.methods.layers.joint import DomainClassifier, DomainRoutedNetwork, Together
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 from visual_decathlon.methods.layers.series import put_series
 
@@ -24,20 +29,20 @@ NAMES = ("dtd", "svhn", "daimlerpedcls")
 
 
 @pytest.fixture
-def cells(planned, tmp_path: Path):
-    """The cells of both joint methods on three domains, their backbone pretrained."""
+def runs(planned, tmp_path: Path):
+    """The runs of both joint methods on three domains, their backbone pretrained."""
     request, _, found = planned("res_adapter_finetune_all,res_adapter_dom_pred", domains=NAMES, cache=tmp_path)
     pretrain(found[0].backbone, "cpu", lambda row: None)
     return {method.name: [c for c in found if c.method == method.full_spec] for method in request.methods}
 
 
-def opened(cell) -> dict:
-    return {i.domain.name: open_images(i, cell.profile, 8, "cpu") for i in cell.joint.images}
+def opened(run) -> dict:
+    return {i.domain.name: open_images(i, run.profile, 8, "cpu") for i in run.joint.images}
 
 
-def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(cells):
-    domains = opened(cells["res_adapter_finetune_all"][0])
-    batches = InTurn(domains)
+def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(runs):
+    domains = opened(runs["res_adapter_finetune_all"][0])
+    batches = InterleavedBatches(domains)
     seen = list(batches.train(3, 1))
     assert len(seen) == batches.steps == sum(b.steps for b in domains.values())
     order = [name for (name, _), _ in seen]
@@ -48,11 +53,11 @@ def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(cells):
             assert torch.equal(x, wanted) and torch.equal(y, labels)
 
 
-def test_mixed_shows_equally_many_of_every_domain_as_they_are(cells):
-    domains = opened(cells["res_adapter_dom_pred"][0])
-    small = replace(cells["res_adapter_dom_pred"][0].joint.images[0], limit=7)
-    domains[small.domain.name] = open_images(small, cells["res_adapter_dom_pred"][0].profile, 8, "cpu")
-    batches = Mixed(domains)
+def test_mixed_shows_equally_many_of_every_domain_as_they_are(runs):
+    domains = opened(runs["res_adapter_dom_pred"][0])
+    small = replace(runs["res_adapter_dom_pred"][0].joint.images[0], limit=7)
+    domains[small.domain.name] = open_images(small, runs["res_adapter_dom_pred"][0].profile, 8, "cpu")
+    batches = DomainLabelledBatches(domains)
     assert len(batches) == 3 * 7
     xs, ys = zip(*batches.train(3, 1))
     assert len(xs) == batches.steps
@@ -103,7 +108,7 @@ def test_together_shares_the_convolutions_and_nothing_else():
 
 def test_judged_counts_its_mistakes():
     torch.manual_seed(0)
-    judge, network = Judge(judge_widths(4), 3).train(), resnet26(5, 0.125).eval()
+    judge, network = DomainClassifier(judge_widths(4), 3).train(), resnet26(5, 0.125).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     images = torch.rand(64, 3, 40, 40)
     with torch.no_grad():
@@ -113,19 +118,19 @@ def test_judged_counts_its_mistakes():
             judge(images)
         chosen = judge.eval()(images[:, :, 4:36, 4:36]).argmax(1)
         assert 0 < (chosen == 1).sum() < 64  # both happen
-        plain, out = network(x).argmax(1), Judged(network, judge, 1, mean, std, 32)(x).argmax(1)
+        plain, out = network(x).argmax(1), DomainRoutedNetwork(network, judge, 1, mean, std, 32)(x).argmax(1)
     assert torch.equal(out, torch.where(chosen == 1, plain, 5))
 
 
 def test_the_judges_count_is_its_closed_form():
     shapes = resnet26_shapes(0.25)
-    assert DomPred().once(shapes) == sum(p.numel() for p in Judge(judge_widths(8), 10).parameters())
+    assert DomPred().shared_params(shapes) == sum(p.numel() for p in DomainClassifier(judge_widths(8), 10).parameters())
     assert DomPred().multiplier(resnet26_shapes()) == pytest.approx(2.49, abs=0.005)
 
 
 @pytest.mark.parametrize("name", ["res_adapter_finetune_all", "res_adapter_dom_pred"])
-def test_a_stopped_joint_training_goes_on_to_the_same_bits(cells, name):
-    joint = cells[name][0].joint
+def test_a_stopped_joint_training_goes_on_to_the_same_bits(runs, name):
+    joint = runs[name][0].joint
 
     class Stop(Exception):
         pass

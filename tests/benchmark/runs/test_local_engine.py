@@ -15,9 +15,9 @@ from tests.processes import gone
 from visual_decathlon.benchmark.runs.engines.local import Workers, memory_is_out
 from visual_decathlon.benchmark.runs.scheduler import _Schedule
 from visual_decathlon.datasets import io
-from visual_decathlon.datasets.errors import BadInput, Unwritable
+from visual_decathlon.datasets.errors import InputError, Unwritable
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Fake:
         if self.how == "defect":
             raise ZeroDivisionError("by zero")
         if self.how == "fault":
-            raise BadInput("the data are wrong")
+            raise InputError("the data are wrong")
         if self.how == "full":
             raise Unwritable("results/x cannot be written (No space left on device); free some space")
         return self.key
@@ -185,7 +185,7 @@ def test_a_place_that_takes_nothing_is_told_apart(number: int, tmp_path: Path, m
 
 def test_what_is_in_the_way_of_one_file_is_no_full_disk(tmp_path: Path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         io.write_bytes(b"x", tmp_path / "x")
     assert not isinstance(caught.value, Unwritable)
 

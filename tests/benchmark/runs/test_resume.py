@@ -18,12 +18,12 @@ from visual_decathlon.benchmark.backbones.safetensors_file import read_safetenso
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs import execute as cells
-from visual_decathlon.benchmark.runs.execute import run_cell
+from visual_decathlon.benchmark.runs import execute as runs
+from visual_decathlon.benchmark.runs.execute import execute_run
 from visual_decathlon.benchmark.runs.plan import backbones
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the workers are found and seen to end by Linux")
 WHO = Provenance("tiny", "id", False, 1, "test", "", "{}", "machine")
@@ -50,7 +50,7 @@ def same(one: Path, other: Path) -> bool:
 
 @LINUX
 def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path):
-    """Killed with one cell finished and one half-way: both are there in the end, as an unbroken run has them."""
+    """Killed with one run finished and one half-way: both are there in the end, as an unbroken run has them."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     words = ("--domains", "svhn,dtd", "--workers", "1")
     run = bench.start(*words, method="finetune", settings=LONG, results=killed)
@@ -105,14 +105,14 @@ def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tm
 @pytest.mark.parametrize("method", ["res_adapter", "par_adapter", "bn_adapt", "feature", "side", "finetune", "scratch"])
 def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planned, finished: Path, tmp_path: Path):
     settings = "width=0.125 epochs=3 pretrain.epochs=6 batch=8 pretrain.batch=8"
-    (cell,) = planned(method, settings, domains=["svhn"])[2]
-    whole = run_cell(cell, tmp_path / "whole", WHO, "cpu", lambda row: None)
+    (run,) = planned(method, settings, domains=["svhn"])[2]
+    whole = execute_run(run, tmp_path / "whole", WHO, "cpu", lambda row: None)
     for epoch in (1, 2, 3):
         with pytest.raises(Stop):
-            run_cell(cell, tmp_path / "broken", WHO, "cpu", stopping_at(epoch))
+            execute_run(run, tmp_path / "broken", WHO, "cpu", stopping_at(epoch))
         assert not (tmp_path / "broken" / "records").exists()
-    broken = run_cell(cell, tmp_path / "broken", WHO, "cpu", lambda row: None)
-    name = f"{cell.hash}.safetensors"
+    broken = execute_run(run, tmp_path / "broken", WHO, "cpu", lambda row: None)
+    name = f"{run.hash}.safetensors"
     assert same(tmp_path / "whole" / "adapters" / name, tmp_path / "broken" / "adapters" / name)
     assert broken["top1"] == whole["top1"]
     assert [row["loss"] for row in broken["history"]] == [row["loss"] for row in whole["history"]]
@@ -122,15 +122,15 @@ def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planne
 
 
 def test_energy_of_a_part_is_not_the_energy(planned, finished: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cells.Energy, "joules", lambda self: 7.0)
+    monkeypatch.setattr(runs.Energy, "joules", lambda self: 7.0)
     monkeypatch.setattr(
         "visual_decathlon.benchmark.runtime.device_sharing.tempfile.gettempdir", lambda: str(tmp_path)
     )  # no other bench is counted
-    (cell,) = planned("feature", "width=0.125 epochs=2 pretrain.epochs=6 batch=8 pretrain.batch=8", domains=["svhn"])[2]
+    (run,) = planned("feature", "width=0.125 epochs=2 pretrain.epochs=6 batch=8 pretrain.batch=8", domains=["svhn"])[2]
     with pytest.raises(Stop):
-        run_cell(cell, tmp_path, WHO, "cpu", stopping_at(1))
-    assert run_cell(cell, tmp_path, WHO, "cpu", lambda row: None)["joules"] is None
-    assert run_cell(cell, tmp_path / "other", WHO, "cpu", lambda row: None)["joules"] == 7.0
+        execute_run(run, tmp_path, WHO, "cpu", stopping_at(1))
+    assert execute_run(run, tmp_path, WHO, "cpu", lambda row: None)["joules"] is None
+    assert execute_run(run, tmp_path / "other", WHO, "cpu", lambda row: None)["joules"] == 7.0
 
 
 def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
@@ -151,10 +151,10 @@ def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
 
 def test_finished_cell_is_read_and_not_run(planned, finished: Path, monkeypatch, tmp_path: Path):
     """As when another bench in the same folder was faster."""
-    (cell,) = planned("feature", domains=["dtd"])[2]
-    monkeypatch.setattr(cells, "train", None)
-    record = run_cell(cell, finished, WHO, "cpu", lambda row: None)
-    (kept,) = (r for r in read_records([finished / "records"]) if r["hash"] == cell.hash)
+    (run,) = planned("feature", domains=["dtd"])[2]
+    monkeypatch.setattr(runs, "train", None)
+    record = execute_run(run, finished, WHO, "cpu", lambda row: None)
+    (kept,) = (r for r in read_records([finished / "records"]) if r["hash"] == run.hash)
     assert record == kept
 
 
@@ -178,13 +178,13 @@ def test_two_benches_in_one_folder_both_finish(bench, tmp_path: Path):
 
 
 def test_damaged_checkpoint_is_told(planned, finished: Path, tmp_path: Path):
-    (cell,) = planned("feature", domains=["svhn"])[2]
-    path = tmp_path / "unfinished" / f"{cell.hash}.safetensors"
+    (run,) = planned("feature", domains=["svhn"])[2]
+    path = tmp_path / "unfinished" / f"{run.hash}.safetensors"
     write_safetensors(path, {"state/other": torch.zeros(3)}, {"history": "[]"})
     for content in (path.read_bytes(), path.read_bytes()[:20], b""):
         path.write_bytes(content)
-        with pytest.raises(BadInput, match=r"^svhn: the checkpoint .* is damaged .*; remove it") as caught:
-            run_cell(cell, tmp_path, WHO, "cpu", lambda row: None)
+        with pytest.raises(InputError, match=r"^svhn: the checkpoint .* is damaged .*; remove it") as caught:
+            execute_run(run, tmp_path, WHO, "cpu", lambda row: None)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 

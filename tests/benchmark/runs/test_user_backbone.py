@@ -16,9 +16,9 @@ from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.backbones.reference_names import to_reference
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone
-from visual_decathlon.benchmark.runs.user_backbone import GivenBackbone, read_given
+from visual_decathlon.benchmark.runs.user_backbone import UserBackbone, read_user_backbone
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 SLIM = profile("standin", ["width=0.125"])
 COLOURS = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
@@ -30,12 +30,12 @@ def weights(structure: str = "plain") -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Callable[..., GivenBackbone]:
+def given(tmp_path: Path) -> Callable[..., UserBackbone]:
     """`given(tensors, about, name, *settings)` reads a file of these under a profile."""
 
-    def read(tensors: dict, about: dict | None = None, name: str = "standin", *settings: str) -> GivenBackbone:
+    def read(tensors: dict, about: dict | None = None, name: str = "standin", *settings: str) -> UserBackbone:
         save_file(tensors, tmp_path / "given.safetensors", about)
-        return read_given(tmp_path / "given.safetensors", profile(name, settings), settings, tmp_path / "cache")
+        return read_user_backbone(tmp_path / "given.safetensors", profile(name, settings), settings, tmp_path / "cache")
 
     return read
 
@@ -45,7 +45,7 @@ def refused(given, tmp_path: Path) -> Callable[..., str]:
     """As `given`; its sentence, and nothing was kept."""
 
     def read(*words) -> str:
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(InputError) as caught:
             given(*words)
         sentence = str(caught.value)
         assert str(tmp_path / "given.safetensors") in sentence and "\n" not in sentence
@@ -160,8 +160,8 @@ def scaled(tensors: dict[str, torch.Tensor], factor: float) -> dict[str, torch.T
     return {name: tensor * factor if name.endswith("conv.weight") else tensor for name, tensor in tensors.items()}
 
 
-def read(path: Path | str, *settings: str, name: str = "standin") -> GivenBackbone:
-    return read_given(Path(path), profile(name, settings), settings, Path(path).parent / "cache")
+def read(path: Path | str, *settings: str, name: str = "standin") -> UserBackbone:
+    return read_user_backbone(Path(path), profile(name, settings), settings, Path(path).parent / "cache")
 
 
 def trained(path: Path) -> Path:
@@ -184,9 +184,9 @@ def test_the_choice_of_a_state_dict_is_another_backbone(tmp_path: Path):
     save_file(weights(), tmp_path / "alone.safetensors")
     assert read(tmp_path / "alone.safetensors").contents == plain.contents, "however it is packed"
     assert read(tmp_path / "alone.safetensors").sentences == ()
-    with pytest.raises(BadInput, match="has no network at `modl`: choose of `model`, `model_ema`"):
+    with pytest.raises(InputError, match="has no network at `modl`: choose of `model`, `model_ema`"):
         read(f"{path}:modl")
-    with pytest.raises(BadInput, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         read(tmp_path / "none.pth:model")
 
 
@@ -248,19 +248,19 @@ def test_folders_are_read_by_content(tmp_path: Path):
     assert all(name in told for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
     assert "config.json" not in told
     (folder / "series.bin").write_bytes((folder / "series.bin").read_bytes()[:-9])
-    with pytest.raises(BadInput, match=r"series\.bin is cut off or damaged"):
+    with pytest.raises(InputError, match=r"series\.bin is cut off or damaged"):
         read(folder)
     (folder / "series.bin").unlink()
     torch.save(weights(), folder / "again.pt")
-    with pytest.raises(BadInput, match="holds two plain networks"):
+    with pytest.raises(InputError, match="holds two plain networks"):
         read(folder)
     for name in ("last", "again.pt"):
         (folder / name).unlink()
-    with pytest.raises(BadInput, match=r"optimizer\.bin holds no weights"):
+    with pytest.raises(InputError, match=r"optimizer\.bin holds no weights"):
         read(folder)
     for path in folder.iterdir():
         path.unlink()
-    with pytest.raises(BadInput, match="run holds no file of weights"):
+    with pytest.raises(InputError, match="run holds no file of weights"):
         read(folder)
 
 
@@ -289,7 +289,7 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
     if fault in ("cut off", "empty"):
         content = backbone.path.read_bytes()
         backbone.path.write_bytes(content[: len(content) // 2 if fault == "cut off" else 0])
-    with pytest.raises(BadInput, match=r"; remove it, and it is made again$") as caught:
+    with pytest.raises(InputError, match=r"; remove it, and it is made again$") as caught:
         pretrain.load(backbone, "cpu")
     assert str(backbone.path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: 
     assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).contents == first
     assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).contents == first
     torch.save(tensors, tmp_path / "given.pt")
-    assert read_given(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").contents == first
+    assert read_user_backbone(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").contents == first
     assert len(list((tmp_path / "cache" / "backbones").iterdir())) == 1
     tensors[HEAD] = tensors[HEAD].nextafter(torch.ones(()))
     assert given(tensors).contents != first

@@ -8,7 +8,7 @@ import pytest
 
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images
+from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, Run
 from visual_decathlon.benchmark.runs import side_by_side
 from visual_decathlon.benchmark.runs.worker_count import FIXED, default_workers, run_bytes, step_bytes
 from visual_decathlon.benchmark.runtime import nvml
@@ -18,10 +18,10 @@ from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
 GB = 2**30
 
 
-def cell(settings: str = "", name: str = "standin", count: int = 100, widen: float = 1.0) -> Cell:
-    images = Images(DOMAINS["dtd"], (), "all", "manifest", 3, None, count)
-    backbone = Backbone(profile(name, settings.split()), "plain", "pretrained", Path("cache"), widen, images)
-    return Cell("finetune", backbone, images, images, 0, "val", 0.1, False)
+def run(settings: str = "", name: str = "standin", count: int = 100, width_multiplier: float = 1.0) -> Run:
+    images = ImageSet(DOMAINS["dtd"], (), "all", "manifest", 3, None, count)
+    backbone = Backbone(profile(name, settings.split()), "plain", "pretrained", Path("cache"), width_multiplier, images)
+    return Run("finetune", backbone, images, images, 0, "val", 0.1, False)
 
 
 @pytest.fixture
@@ -34,36 +34,36 @@ def machine(monkeypatch) -> SimpleNamespace:
 
 def test_a_cpu_has_a_process_for_each_core(machine):
     machine.free = None
-    assert default_workers("cpu", [cell()]) == 16
+    assert default_workers("cpu", [run()]) == 16
 
 
 def test_a_gpu_has_as_many_as_pay(machine):
-    assert default_workers("cuda:0", [cell()] * 10) == 8
-    assert default_workers("cuda:0", [cell()] * 3) == 3
+    assert default_workers("cuda:0", [run()] * 10) == 8
+    assert default_workers("cuda:0", [run()] * 3) == 3
     machine.cores = 2
-    assert default_workers("cuda:0", [cell()] * 10) == 2
+    assert default_workers("cuda:0", [run()] * 10) == 2
 
 
 def test_a_gpu_has_no_more_than_its_memory_holds(machine):
-    todo = [cell(name="decathlon")] * 10
+    todo = [run(name="decathlon")] * 10
     one = run_bytes(todo[0], 80 * GB)
     machine.free = 3 * one + 1
     assert default_workers("cuda:0", todo) == 3
     machine.free = one // 2
     assert default_workers("cuda:0", todo) == 1
     machine.free = 3 * one + 1
-    larger = cell(name="decathlon", widen=2.0)
+    larger = run(name="decathlon", width_multiplier=2.0)
     assert default_workers("cuda:0", [*todo, larger]) < 3, "the largest run counts"
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0", "xpu:0"])
 def test_where_nobody_tells_the_memory_it_is_one(device: str, machine):
     machine.free = None
-    assert default_workers(device, [cell()] * 10) == 1
+    assert default_workers(device, [run()] * 10) == 1
 
 
 def test_pixels_count_where_they_are_held():
-    few, many = cell(count=1000), cell(count=10**7)
+    few, many = run(count=1000), run(count=10**7)
     step = step_bytes(resnet26_shapes(0.25, 32), 16, "fp32")
     assert run_bytes(few, 80 * GB) == FIXED + step + 3 * 36 * 36 * 2000
     assert run_bytes(many, 80 * GB) == FIXED + step, "streamed"

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.runtime.numerics import offender
 from visual_decathlon.benchmark.runtime.nvml import computing, millijoules
 from visual_decathlon.benchmark.training.timing import Clock, Energy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.runs import known
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.device_sharing import _known_as, sharing
-from visual_decathlon.benchmark.runtime.numerics import repeat, settle
+from visual_decathlon.benchmark.runtime.numerics import configure_torch, repeat
 from visual_decathlon.benchmark.serving import inputs
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.features import _memory
 from visual_decathlon.benchmark.training.timing import Clock, Energy, Peak, Processor
 from visual_decathlon.datasets import accelerator, batches
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 KINDS = ["cuda", "xpu", "mps"]
 
@@ -88,7 +88,9 @@ def test_the_device_that_is_seen_is_taken(kind: str, monkeypatch):
     assert devices.device_of("auto") == devices.device_of(kind) == f"{kind}:0"
     assert devices.device_of("cpu") == "cpu"
     for other in set(KINDS) - {kind}:
-        with pytest.raises(BadInput, match=rf"^DEVICE={other}: torch sees no .* here; leave DEVICE out to .* the .*$"):
+        with pytest.raises(
+            InputError, match=rf"^DEVICE={other}: torch sees no .* here; leave DEVICE out to .* the .*$"
+        ):
             devices.device_of(other)
 
 
@@ -97,7 +99,7 @@ def test_without_an_accelerator_it_is_the_cpu(found: str | None, monkeypatch):
     see(found, monkeypatch)
     assert devices.device_of("auto") == "cpu"
     with pytest.raises(
-        BadInput, match=r"^DEVICE=mps: torch sees no Apple GPU here; leave DEVICE out to train on the CPU"
+        InputError, match=r"^DEVICE=mps: torch sees no Apple GPU here; leave DEVICE out to train on the CPU"
     ):
         devices.device_of("mps")
 
@@ -175,14 +177,14 @@ def test_memory_that_is_not_told(kind: str, monkeypatch):
 
 
 def test_evaluation_waits_for_the_device(kind: str, backend: Backend):
-    class Images:
+    class ImageSet:
         device = torch.device(kind)
 
         def evaluate(self):
             for _ in range(3):
                 yield torch.ones(2, 4), torch.zeros(2, dtype=torch.int64)
 
-    result = evaluate(torch.nn.Linear(4, 3), Images())
+    result = evaluate(torch.nn.Linear(4, 3), ImageSet())
     assert result.logits.shape == (6, 3) and result.img_s > 0 and backend.waits == 6
 
 
@@ -231,9 +233,9 @@ def test_runs_on_a_device_are_counted(kind: str, backend: Backend, tmp_path, mon
 
 def test_deterministic_on_whatever_is_no_cpu(kind: str):
     try:
-        settle(profile("standin"), f"{kind}:0")
+        configure_torch(profile("standin"), f"{kind}:0")
         assert torch.are_deterministic_algorithms_enabled()
-        settle(profile("standin"), "cpu")
+        configure_torch(profile("standin"), "cpu")
         assert not torch.are_deterministic_algorithms_enabled()
     finally:
         repeat(False)
@@ -247,7 +249,7 @@ def test_domains_in_use_name_the_device_that_is_not_there(wanted: str, told: str
         raise RuntimeError(f"no {device}")
 
     monkeypatch.setattr(torch, "empty", missing)
-    with pytest.raises(BadInput, match=rf"^device='{wanted}': torch sees no {told} here; "):
+    with pytest.raises(InputError, match=rf"^device='{wanted}': torch sees no {told} here; "):
         inputs.device_of(wanted)
 
 

@@ -106,14 +106,14 @@ def test_evaluation_is_in_the_precision_of_the_training(name: str):
             self.kinds.add(y.dtype)
             return y
 
-    class Images:
+    class ImageSet:
         device = torch.device("cpu")
 
         def evaluate(self):
             yield torch.ones(3, 4), torch.zeros(3, dtype=torch.int64)
 
     network = Seen(4, 2)
-    result = evaluate(network, Images(), name)
+    result = evaluate(network, ImageSet(), name)
     assert network.kinds == {{"bf16": torch.bfloat16, "fp16": torch.float16}[name]}
     assert result.logits.dtype == torch.float32
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from shop import CLASSES, Shop, batch
 
+from tests.benchmark.shop import CLASSES, Shop, batch
 from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.user_backbone import read_given
-from visual_decathlon.benchmark.serving.metadata import Head
+from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Adapter
 from visual_decathlon.methods.registry import entries, select
 
@@ -69,13 +69,13 @@ def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, comma
     x, wanted, files = batch(), {}, {}
     save_file({"x": x}, tmp_path / "x.safetensors")
     for method in (entry() for entry in entries()):
-        if method.refusal("resnet26"):
+        if method.unsupported_reason("resnet26"):
             continue
-        made = {"": shop.written(method.name)} if method.alone else shop.together()
+        made = {"": shop.written(method.name)} if method.trains_per_domain else shop.together()
         for name, (path, network) in made.items():
             with torch.no_grad():
                 wanted[method.name + name] = network(x)
-            files.setdefault(str(shop.backbone(method.source).path), {})[method.name + name] = str(path)
+            files.setdefault(str(shop.backbone(method.backbone_structure).path), {})[method.name + name] = str(path)
     job = {"x": str(tmp_path / "x.safetensors"), "files": files, "out": str(tmp_path / "out.safetensors")}
     (tmp_path / "job.json").write_text(json.dumps(job))
     done = command([sys.executable, "-c", FRESH, str(tmp_path / "job.json")])
@@ -146,7 +146,7 @@ def test_merged_it_is_a_bare_backbone(shop: Shop, multi: MultiDomain, lora: Path
     multi.use("fast")
     assert torch.allclose(multi(batch()), logits, rtol=1e-4, atol=1e-4)
     assert not any(isinstance(m, Adapter) for m in multi.held["fast"].network.modules())
-    with pytest.raises(BadInput, match="houlsby does not merge; load it without merging"):
+    with pytest.raises(InputError, match="houlsby does not merge; load it without merging"):
         multi.load(shop.written("houlsby")[0], merge=True)
 
 
@@ -165,9 +165,9 @@ def test_a_dropped_domain_is_held_no_longer(shop: Shop, multi: MultiDomain, lora
     multi.drop("two")
     assert list(multi.held) == ["one"] and multi(batch()).shape == (6, 5)
     multi.drop("one")
-    with pytest.raises(BadInput, match="no domain is in use"):
+    with pytest.raises(InputError, match="no domain is in use"):
         multi(batch())
-    with pytest.raises(BadInput, match="no domain is held as 'one'"):
+    with pytest.raises(InputError, match="no domain is held as 'one'"):
         multi.drop("one")
     net = MultiDomain(shop.backbone("series").path)
     for path, _ in shop.together().values():
@@ -205,11 +205,11 @@ def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
         "training": str(TRAINING_VERSION),
         "weights": network_digest(load_file(shop.backbone("plain").path)),
     }
-    head = Head.of(about, lora)
+    head = AdapterMetadata.of(about, lora)
     assert (head.mean, head.std, head.joint) == (domain.mean, domain.std, None) and head.metadata() == about
     path, _ = shop.together()["dtd"]
     with safe_open(path, "pt") as file:
-        assert Head.of(file.metadata(), path).metadata() == file.metadata()
+        assert AdapterMetadata.of(file.metadata(), path).metadata() == file.metadata()
         assert {"joint", "joint_weights"} <= file.metadata().keys()
 
 
@@ -220,7 +220,7 @@ def test_a_librarys_backbone(tmp_path: Path):
     network = build(chosen, "plain", 4).eval()
     tensors = {n.removeprefix("body.").replace("head.", "fc."): t for n, t in network.state_dict().items()}
     save_file(tensors, tmp_path / "r18.safetensors", {"image_size": "64"})
-    given = read_given(tmp_path / "r18.safetensors", chosen, (), tmp_path)
+    given = read_user_backbone(tmp_path / "r18.safetensors", chosen, (), tmp_path)
     backbone = Backbone(given.profile, "plain", "r18", tmp_path / "backbones", content=given.contents["plain"])
     with safe_open(backbone.path, "pt") as file:
         about = file.metadata()
@@ -233,14 +233,14 @@ def test_a_librarys_backbone(tmp_path: Path):
 
 def test_the_files_of_a_run_give_its_records(finished: Path, planned):
     """Adapters of several methods on the run's own backbones: as many images right as the record says."""
-    _, _, cells = planned(domains=("dtd",))
+    _, _, runs = planned(domains=("dtd",))
     records = {r["hash"]: r for r in read_records([finished / "records"])}
-    assert len(cells) == 3
-    for cell in cells:
-        net = MultiDomain(cell.backbone.path)
-        net.use(net.load(finished / "adapters" / f"{cell.hash}.safetensors", merge=True))
+    assert len(runs) == 3
+    for run in runs:
+        net = MultiDomain(run.backbone.path)
+        net.use(net.load(finished / "adapters" / f"{run.hash}.safetensors", merge=True))
         head = net.held["dtd"].head
-        batches = open_images(cell.evaluate, cell.profile, 8, "cpu")
+        batches = open_images(run.evaluate, run.profile, 8, "cpu")
         assert (head.crop, head.shorter, head.training) == (batches.crop, 36, TRAINING_VERSION)
         correct = sum(int((net(x).argmax(1) == y).sum()) for x, y in batches.evaluate())
-        assert correct == records[cell.hash]["correct"]
+        assert correct == records[run.hash]["correct"]

@@ -18,12 +18,12 @@ from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf.growth.domains import write
 from visual_decathlon.benchmark.records.predictions import predictions_path
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.serving.metadata import Head
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.serving.predict import shown
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.methods.registry import select
 
@@ -77,7 +77,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
         paths = [root / file for file in files[name]]
         (folder,) = (bench.cache / "packs").glob(f"{name}-val-40-*")
         domain = dataclasses.replace(DOMAINS["dtd"], mean=head.mean, std=head.std)
-        wanted = torch.cat([x for x, _ in Batches([everything(Pack(folder))], domain, head.crop, 8).evaluate()])
+        wanted = torch.cat([x for x, _ in Batches([whole_pack(Pack(folder))], domain, head.crop, 8).evaluate()])
         for images in (paths, [Image.open(path) for path in paths]):
             assert torch.equal(torch.cat([*shown(images, head, net.device, net.layout)]), wanted), name
             for row, found in zip(rows, net.predict(images, name), strict=True):
@@ -119,7 +119,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
     image.save(file)
     pixels = np.array(image)
     wanted = net.predict(file, "new")
-    with pytest.raises(BadInput, match="no domain is in use"):
+    with pytest.raises(InputError, match="no domain is in use"):
         net.predict(file)
     net.use("new")
     content = file.read_bytes()
@@ -148,9 +148,9 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         wanted.names[0],
         wanted.probabilities[0],
     )
-    with pytest.raises(BadInput, match=r"cifar100: image 2 is an array of shape \(3,\)"):
+    with pytest.raises(InputError, match=r"cifar100: image 2 is an array of shape \(3,\)"):
         net.predict([file, np.zeros(3)])
-    with pytest.raises(BadInput, match=r"no domain is held as 'newt' \(held: old, new\)"):
+    with pytest.raises(InputError, match=r"no domain is held as 'newt' \(held: old, new\)"):
         net.predict(file, "newt")
 
 
@@ -170,7 +170,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
 )
 def test_what_is_no_batch(net: MultiDomain, batch, told: str):
     crop = net.held["new"].head.crop
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         net(batch, "new")
     assert str(caught.value) == (
         f"the batch is {told}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
@@ -180,7 +180,7 @@ def test_what_is_no_batch(net: MultiDomain, batch, told: str):
 
 @pytest.mark.parametrize("size", [(30, 64), (1, 1), (0, 64)])
 def test_a_size_that_the_network_does_not_take(net: MultiDomain, size: tuple[int, int]):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         net(torch.zeros(2, 3, *size), "new")
     told = str(caught.value)
     assert told.startswith(f"the batch is a tensor of shape (2, 3, {size[0]}, {size[1]}) and float32, a size that ")
@@ -222,13 +222,13 @@ def test_batches_of_other_sizes_and_under_autocast(net: MultiDomain):
 def test_a_device_that_is_not_here(untrained: tuple[Path, Path], device, told: str):
     if "cuda" in str(device) and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         MultiDomain(untrained[0], device)
     assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
 
 
 def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, picture, tmp_path: Path, capsys):
-    section = (Path(__file__).parents[2] / "README.md").read_text().split("### A trained domain in use")[1]
+    section = (Path(__file__).parents[3] / "README.md").read_text().split("### A trained domain in use")[1]
     code = section.split("```python\n")[1].split("```")[0]
     picture(1, 5).save(tmp_path / "picture.jpg")
     there = {
@@ -288,15 +288,15 @@ def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, P
 )
 def test_names_that_are_none(names: str, told: str, tmp_path: Path):
     about = head(("a", "b", "c")).metadata() | {"names": names}
-    with pytest.raises(BadInput, match="is no file of a domain's adapters") as caught:
-        Head.of(about, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="is no file of a domain's adapters") as caught:
+        AdapterMetadata.of(about, tmp_path / "x.safetensors")
     assert told in str(caught.value) and len(str(caught.value)) < 500
 
 
-def head(names: tuple[str, ...] | None, classes: int = 3) -> Head:
+def head(names: tuple[str, ...] | None, classes: int = 3) -> AdapterMetadata:
     hash = "0" * 16
     colours = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
-    return Head(
+    return AdapterMetadata(
         method="m", backbone=hash, domain="d", classes=classes, crop=8, shorter=8, training=1, names=names, **colours
     )
 
@@ -306,9 +306,9 @@ def test_as_many_names_as_omniglot_has_and_of_any_characters(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.ones(1)}, path, head(names, 1623).metadata())
     with safe_open(path, "pt") as file:
-        assert Head.of(file.metadata(), path).names == names
+        assert AdapterMetadata.of(file.metadata(), path).names == names
     assert "names" not in head(None).metadata()
     long = head(("x" * 9_999_990, "y", "z")).metadata()  # never so long that it could not be read
-    assert "names" not in long and Head.of(long, path).names is None
-    with pytest.raises(BadInput, match="a crop of 8 pixels of a shorter side of 7"):
-        Head.of(head(None).metadata() | {"shorter": "7"}, path)
+    assert "names" not in long and AdapterMetadata.of(long, path).names is None
+    with pytest.raises(InputError, match="a crop of 8 pixels of a shorter side of 7"):
+        AdapterMetadata.of(head(None).metadata() | {"shorter": "7"}, path)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from shop import Shop, batch
 
-from visual_decathlon.benchmark.serving.metadata import Head
+from tests.benchmark.shop import Shop, batch
+from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def altered(lora: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def refused(action: Callable, *words) -> str:
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         action(*words)
     sentence = str(caught.value)
     assert "\n" not in sentence and 20 < len(sentence) < 900, sentence
@@ -136,7 +136,7 @@ def test_a_domain_that_is_not_held(multi: MultiDomain, lora: Path):
 def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
     path, _ = shop.together()["dtd"]
     net = MultiDomain(shop.backbone("series").path)
-    joint = net.path.with_name(f"{Head.of(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
+    joint = net.path.with_name(f"{AdapterMetadata.of(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
     whole, tensors = joint.read_bytes(), load_file(joint)
     joint.unlink()
     assert f"put their file {joint.name} beside {net.path}" in refused(net.load, path)

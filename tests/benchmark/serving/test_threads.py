@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from visual_decathlon.benchmark.perf.growth.domains import write
 from visual_decathlon.benchmark.serving import multi_domain
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
 PATIENCE = 1500  # s: no limit, but the end of a thread that never comes, so that the test fails
@@ -93,7 +93,7 @@ def test_a_thread_that_chose_none_uses_what_was_chosen_last(net: MultiDomain, x)
     net.use("other")
     assert elsewhere(lambda: net.name) == "other" and torch.equal(elsewhere(net, x), net(x))
     elsewhere(net.drop, "other")
-    with pytest.raises(BadInput, match="no domain is in use"):
+    with pytest.raises(InputError, match="no domain is in use"):
         net(x)
     net.use("one")
     elsewhere(net.use, "one")

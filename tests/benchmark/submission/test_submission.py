@@ -25,7 +25,7 @@ from visual_decathlon.benchmark.submission.archive import Submission, official, 
 from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.datasets.annotations import write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 METHOD = "finetune"  # learns something in two epochs
 WRONG = {name: 100 * (i + 1) for i, name in enumerate(DOMAINS)}  # planted images of each domain
@@ -521,5 +521,5 @@ def test_a_release_without_some_domain_names_it(tested: Path, submit, tiny: Path
 
 def test_labels_and_data_are_not_asked_for_together(tmp_path: Path):
     assert "not allowed with" in sentence("score", "--file", "x", "--labels", tmp_path, "--data", tmp_path)
-    with pytest.raises(BadInput):
+    with pytest.raises(InputError):
         read(tmp_path / "x")

@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.tables.compare import compare
 from visual_decathlon.benchmark.tables.grouping import GROUP
 
-SHIPPED = Path(__file__).parents[2] / "results" / "standin"
+SHIPPED = Path(__file__).parents[3] / "results" / "standin"
 COMMON = dict.fromkeys(GROUP, "x") | {"limit": None, "source_cell": False, "created": "2026"}
 
 

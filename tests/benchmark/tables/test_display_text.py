@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from drawn_records import ten
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tests.benchmark.drawn_records import ten
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.files import Fault, tell_left_out
 from visual_decathlon.benchmark.report import figures, files

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from visual_decathlon.benchmark.tables import published
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 
 def test_committed_parquet_is_made_from_the_readable_sources(tmp_path: Path):
@@ -47,5 +47,5 @@ def test_a_figure_that_is_no_number_is_told(tmp_path: Path, monkeypatch: pytest.
     for path in published.PUBLISHED.glob("*.csv"):
         (tmp_path / path.name).write_text(path.read_text().replace("91.56", "many"))
     monkeypatch.setattr(published, "PUBLISHED", tmp_path)
-    with pytest.raises(BadInput, match=r"no number .*many"):
+    with pytest.raises(InputError, match=r"no number .*many"):
         published.contents(tmp_path / "out")

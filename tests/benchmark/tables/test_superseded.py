@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from drawn_records import record, ten
 
+from tests.benchmark.drawn_records import record, ten
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.specs import presentation
 from visual_decathlon.benchmark.report import files, sheets

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from drawn_records import SETTINGS, record, ten
 
+from tests.benchmark.drawn_records import SETTINGS, record, ten
 from visual_decathlon.benchmark.perf.synthetic_records import write_many
 from visual_decathlon.benchmark.records.schema import TAKEN
 from visual_decathlon.benchmark.records.store import read_frame

@@ -241,8 +241,8 @@ def graph_of(value) -> list[str]:
 def step(method, x, y, kernels, double=False):
     """Loss, gradients and statistics of one step from a fixed start, and what the loss's gradient passes."""
     torch.manual_seed(0)
-    source = resnet26(3, 0.25 * method.widen)
-    if method.source == "series":
+    source = resnet26(3, 0.25 * method.width_multiplier)
+    if method.backbone_structure == "series":
         from visual_decathlon.methods.layers.series import put_series
 
         put_series(source)

@@ -14,14 +14,14 @@ import torch
 from visual_decathlon.benchmark.cli.rerun import as_computed
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
-from visual_decathlon.benchmark.config.specs import Backbone, Cell, Images, Joint
+from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs import execute as cells_run
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.training import choice as choosing
 from visual_decathlon.benchmark.training.choice import FILE, chosen, fastest, usual
 from visual_decathlon.benchmark.training.trial import Trial, measure
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 
 LAST, NCHW = KernelChoice("channels_last", "plain"), KernelChoice("contiguous", "plain")
 FUSED, NCHW_FUSED = KernelChoice("channels_last", "fused"), KernelChoice("contiguous", "fused")
@@ -196,15 +196,15 @@ def test_a_repeated_run_takes_its_own(gpu, tmp_path: Path):
 
 
 def test_a_cell_is_computed_as_its_record_says(tmp_path: Path):
-    images = Images(DOMAINS["dtd"], (), "all", "manifest", 3, None, 10)
+    images = ImageSet(DOMAINS["dtd"], (), "all", "manifest", 3, None, 10)
     backbone = Backbone(SLIM, "plain", "pretrained", tmp_path, 1.0, images)
-    joint = Joint("finetune_all", backbone, (images,), 0, 0.1)
-    cell = Cell("finetune_all", backbone, images, images, 0, "val", 0.1, False, joint)
-    again = as_computed(cell, {"layout": "contiguous", "norm": "fused"})
-    assert again.backbone.choice == again.joint.backbone.choice == NCHW_FUSED and again.hash == cell.hash
+    joint = JointTraining("finetune_all", backbone, (images,), 0, 0.1)
+    run = Run("finetune_all", backbone, images, images, 0, "val", 0.1, False, joint)
+    again = as_computed(run, {"layout": "contiguous", "norm": "fused"})
+    assert again.backbone.choice == again.joint.backbone.choice == NCHW_FUSED and again.hash == run.hash
     for older in ({"layout": None, "norm": None}, {"layout": "contiguous", "norm": None}):
-        assert as_computed(cell, older) is cell
-    alone = dataclasses.replace(cell, joint=None)
+        assert as_computed(run, older) is run
+    alone = dataclasses.replace(run, joint=None)
     assert as_computed(alone, {"layout": "channels_last", "norm": "plain"}).backbone.choice == LAST
 
 
@@ -243,13 +243,13 @@ def test_fused_norms_are_in_place_for_all_steps_and_gone_afterwards(monkeypatch)
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(gpu, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"file cannot be written .*CACHE="):
+    with pytest.raises(InputError, match=r"file cannot be written .*CACHE="):
         chosen(SLIM, "cuda:0", tmp_path / "file", None, Measured({LAST: 1.0}))
 
 
 def test_a_record_has_what_was_computed(monkeypatch):
-    monkeypatch.setattr(cells_run.networks, "choice_of", lambda backbone, device: NCHW_FUSED)
-    cell = SimpleNamespace(source_cell=False, backbone=None)
-    assert cells_run._computed(cell, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
-    cell.source_cell = True
-    assert cells_run._computed(cell, "cuda:0") == {"layout": None, "norm": None}, "its pretraining tells"
+    monkeypatch.setattr(cells_run.pretrain, "choice_of", lambda backbone, device: NCHW_FUSED)
+    run = SimpleNamespace(source_cell=False, backbone=None)
+    assert cells_run._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
+    run.source_cell = True
+    assert cells_run._computed(run, "cuda:0") == {"layout": None, "norm": None}, "its pretraining tells"

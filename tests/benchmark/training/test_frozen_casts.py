@@ -14,13 +14,13 @@ from visual_decathlon.benchmark.training.frozen_casts import cast_once
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.registry import entries, select
 
-METHODS = [method for method in (entry() for entry in entries()) if not method.refusal("resnet26")]
+METHODS = [method for method in (entry() for entry in entries()) if not method.unsupported_reason("resnet26")]
 
 
 def placed(method):
     torch.manual_seed(0)
-    source = resnet26(3, 0.25 * method.widen)
-    if method.source == "series":
+    source = resnet26(3, 0.25 * method.width_multiplier)
+    if method.backbone_structure == "series":
         put_series(source)
     source.size = 32
     network = method.place(source.requires_grad_(False).eval(), 5)

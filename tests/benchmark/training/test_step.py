@@ -13,14 +13,14 @@ import visual_decathlon.datasets.batches as batching
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors
 from visual_decathlon.benchmark.config.profiles import Recipe
-from visual_decathlon.benchmark.runs.joint import InTurn, Mixed
+from visual_decathlon.benchmark.runs.joint import DomainLabelledBatches, InterleavedBatches
 from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.graph import WARM_UP, Replays
 from visual_decathlon.benchmark.training.scaling import Scaling
 from visual_decathlon.benchmark.training.schedule import learning_rate
 from visual_decathlon.benchmark.training.step import Static, Step, prepare_momentum, takes_tensors
 from visual_decathlon.benchmark.training.train import train
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.static_batches import Shape
 from visual_decathlon.methods.layers.network import own_tensors
@@ -55,15 +55,15 @@ def make(request, monkeypatch) -> Callable[..., Batches]:
     monkeypatch.setattr(batching, "_room", lambda device: 2**30 if request.param == "on the device" else -1)
 
     def made(domain: str = "dtd", batch: int = 7, seed: int = 0) -> Batches:
-        return Batches([everything(Drawn(seed=seed))], DOMAINS[domain], CROP, batch)
+        return Batches([whole_pack(Drawn(seed=seed))], DOMAINS[domain], CROP, batch)
 
     return made
 
 
 def source(method) -> torch.nn.Module:
     torch.manual_seed(0)
-    network = resnet26(CLASSES, WIDTH * method.widen)
-    if method.source == "series":
+    network = resnet26(CLASSES, WIDTH * method.width_multiplier)
+    if method.backbone_structure == "series":
         put_series(network)
     network.size = CROP
     network.to(memory_format=torch.channels_last)
@@ -79,9 +79,9 @@ def trained(spec: str, batches, folder, recipe: Recipe = RECIPE, **how):
     torch.manual_seed(1)
     network = method.place(base, CLASSES)
     own = own_tensors(network, base)
-    if method.views:
+    if method.cached_views:
         frozen, network_part = method.split(network)
-        batches = FeatureBatches(frozen, batches, method.views, 1)
+        batches = FeatureBatches(frozen, batches, method.cached_views, 1)
         batches.x = method.fit(network, batches.x, batches.y)
         network = network_part
     checkpoint = folder / f"{len(list(folder.iterdir()))}.safetensors"
@@ -109,7 +109,7 @@ def test_a_static_step_is_the_eager_one(spec, make, tmp_path):
 def test_steps_over_all_domains_are_static_too(make):
     """In turn and mixed: what `static` takes is what `train` yields."""
     domains = {"dtd": make("dtd", 7, 1), "svhn": make("svhn", 9, 2)}
-    for batches in (InTurn(domains), Mixed(domains)):
+    for batches in (InterleavedBatches(domains), DomainLabelledBatches(domains)):
         static = batches.static()
         for epoch in (0, 1):
             shown = []
@@ -134,13 +134,13 @@ def unread(spec: str) -> None:
     """One static step of a method on tensors that have no values: raises where one is read on the host."""
     (method,) = select(spec)
     base = source(method)
-    network = method.together(base, {"dtd": 3, "svhn": 2}) if method.joint else method.place(base, CLASSES)
+    network = method.build_joint(base, {"dtd": 3, "svhn": 2}) if method.has_joint_stage else method.place(base, CLASSES)
     x, y = torch.zeros(8, 3, CROP, CROP), torch.zeros(8, dtype=torch.int64)
-    if method.views:
+    if method.cached_views:
         frozen, network = method.split(network)
         x = frozen.eval()(x)
         x = torch.zeros(8, base.head.in_features) if x.dim() == 2 else x
-    if method.joint and not method.alone:
+    if method.has_joint_stage and not method.trains_per_domain:
         x = "svhn", x
 
     class Given:
@@ -157,7 +157,7 @@ def unread(spec: str) -> None:
         static._once(Shape(8))
 
 
-@pytest.mark.parametrize("spec", [m.name for m in entries() if not m().refusal("resnet26")])
+@pytest.mark.parametrize("spec", [m.name for m in entries() if not m().unsupported_reason("resnet26")])
 def test_a_method_that_says_so_can_be_captured(spec):
     """The others draw on the host within the step, which tensors without values do not allow."""
     (method,) = select(spec)

@@ -20,9 +20,9 @@ from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.schedule import learning_rate
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.annotations import read_split
-from visual_decathlon.datasets.batches import Batches, everything
+from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadInput
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import pack
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.layers.series import put_series
@@ -57,14 +57,14 @@ def batches(folder):
             rows.append((file, 20, 18, i % 3))
         write_annotations(root, DOMAINS["dtd"], "train", rows, ["r", "g", "b"], "tiny", 1)
     split = read_split(root, DOMAINS["dtd"], "train")
-    return Batches([everything(pack(split, folder / "cache", 18))], DOMAINS["dtd"], CROP, 8)
+    return Batches([whole_pack(pack(split, folder / "cache", 18))], DOMAINS["dtd"], CROP, 8)
 
 
 def placed(spec: str, seed: int = 1):
     (method,) = select(spec)
     torch.manual_seed(0)
     source = resnet26(3, WIDTH)
-    if method.source == "series":
+    if method.backbone_structure == "series":
         put_series(source)
     with torch.no_grad():
         for _ in range(5):
@@ -199,11 +199,11 @@ def test_nan_is_one_sentence_and_not_saved(batches, tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(type(method), "loss", loss)
-    with pytest.raises(BadInput, match=r"loss became nan in epoch 2.*SET=lr=0\.0125"):
+    with pytest.raises(InputError, match=r"loss became nan in epoch 2.*SET=lr=0\.0125"):
         train(network, method, batches, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
     saved = load_file(tmp_path / "c")  # the first epoch
     assert all(t.isfinite().all() for t in saved.values())
-    with pytest.raises(BadInput, match="loss became"):
+    with pytest.raises(InputError, match="loss became"):
         run("finetune", batches, tmp_path / "d", lr=1e20)
 
 
@@ -211,7 +211,7 @@ def test_an_unfinished_file_is_whole_or_not_there(batches, tmp_path):
     run("bn_adapt", batches, tmp_path / "deep" / "c")
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["c"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         run("bn_adapt", batches, tmp_path / "file" / "c")
 
 
@@ -283,7 +283,7 @@ def test_without_a_compiler_it_is_refused_before_a_step(error, batches, tmp_path
         raise error
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(BadInput, match=r"SET=compile=true: torch.compile does not work here \(no C\+\+ compiler\)"):
+    with pytest.raises(InputError, match=r"SET=compile=true: torch.compile does not work here \(no C\+\+ compiler\)"):
         run("feature", batches, tmp_path / "c", compile=True)
     assert not (tmp_path / "c").exists()
 
@@ -358,7 +358,7 @@ def test_features_beyond_memory_are_refused_before_they_are_made(batches, monkey
     _, network, _ = placed("feature")
     assert network.head.in_features == 16
     assert len(FeatureBatches(network.body, batches, views=2, seed=5)) == 24
-    with pytest.raises(BadInput, match=r"dtd: 3 views of 24 images take 0\.0 GB .* lower views"):
+    with pytest.raises(InputError, match=r"dtd: 3 views of 24 images take 0\.0 GB .* lower views"):
         FeatureBatches(network.body, batches, views=3, seed=5)
 
 
@@ -366,7 +366,7 @@ def test_a_contiguous_network_computes_in_its_own_layout(folder, batches):
     """A convolution computes in its input's layout, whatever its weight's: what is shown decides."""
     seen = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        shown = Batches([everything(batches.packs[0])], DOMAINS["dtd"], CROP, 8, layout=layout)
+        shown = Batches([whole_pack(batches.packs[0])], DOMAINS["dtd"], CROP, 8, layout=layout)
         network = library_network("torchvision/resnet18", 3).eval()
         network.body.layer1.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].is_contiguous()))
         x, _ = next(shown.train(0, 0))

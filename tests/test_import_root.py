@@ -1,0 +1,87 @@
+"""One import root beside Hugging Face's `datasets`, and what the imports of before 2026-12 are told."""
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOREIGN = "class Dataset:\n    from_whom = 'elsewhere'\n"
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A folder that a package `datasets` is found in, as Hugging Face's is in site-packages."""
+    (tmp_path / "site" / "datasets").mkdir(parents=True)
+    (tmp_path / "site" / "datasets" / "__init__.py").write_text(FOREIGN)
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def python(processes):
+    """`python(words, cwd, *folders)`: a Python with these folders on its path, whatever else is there."""
+
+    def run(words: list[str], cwd: Path, *folders: Path):
+        path = os.pathsep.join(map(str, folders))
+        return processes.run([sys.executable, *words], cwd=cwd, env={**os.environ, "PYTHONPATH": path})
+
+    return run
+
+
+def test_every_folder_with_code_is_in_the_wheel():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    files = (f for top in ("benchmark", "datasets", "methods") for f in (ROOT / top).rglob("*.py"))
+    there = {".".join(("visual_decathlon", *f.parent.relative_to(ROOT).parts)) for f in files}
+    assert listed == there | {"visual_decathlon.results"}
+    assert all((ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").is_file() for name in there)
+
+
+@pytest.mark.parametrize("order", ["checkout first", "checkout last"])
+def test_a_foreign_datasets_in_the_same_process(order: str, python, foreign: Path, tmp_path: Path):
+    """Also for a script in the checkout, whose folder is first on the path."""
+    code = (
+        "import datasets; import visual_decathlon.datasets.catalogue as ours; print(datasets.Dataset.from_whom, ours.k)"
+    )
+    code = code.replace("ours.k", "len(ours.DOMAINS)")
+    folders = (ROOT, foreign) if order == "checkout first" else (foreign, ROOT)
+    done = python(["-c", code], tmp_path, *folders)
+    assert done.stdout == "elsewhere 10\n", done.stderr
+
+
+def test_the_command_line_beside_a_foreign_datasets(python, foreign: Path):
+    """In the checkout, where `-m` puts the folder with our `datasets` first: a method's package gets the foreign one."""
+    code = "import runpy\n"
+    code += "runpy.run_module('benchmark', run_name='imported')\n"
+    code += "import datasets; print(datasets.Dataset.from_whom)"
+    done = python(["-c", code], ROOT, ROOT, foreign)
+    assert done.stdout.endswith("elsewhere\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["datasets", "methods", "benchmark.records"])
+def test_an_old_import_names_the_new_one(name: str, python, tmp_path: Path):
+    done = python(["-c", f"import {name}"], tmp_path, ROOT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"ModuleNotFoundError: {name} is now visual_decathlon.{name}: import it by that name"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_package_of_november_gets_one_sentence(beside: bool, python, foreign: Path, tmp_path: Path):
+    """Its module says `from methods.per_conv import PerConv`, or asks our `datasets` and meets another one."""
+    line = "from datasets.errors import BadInput" if beside else "from methods.per_conv import PerConv"
+    (tmp_path / "their_method.py").write_text(f'"""Theirs."""\n\n{line}\n')
+    about = tmp_path / "theirs-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: theirs\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[visual_decathlon.methods]\ntheirs = their_method\n")
+    done = python(["-m", "benchmark", "methods"], ROOT, tmp_path, *([foreign] if beside else []))
+    new = line.replace("datasets", "visual_decathlon.datasets").replace("methods", "visual_decathlon.methods")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{tmp_path / 'their_method.py'}, line 3: this import is now `{new}`\n"
+
+
+def test_a_folder_called_datasets_without_code_is_in_nobodys_way(python, tmp_path: Path):
+    (tmp_path / "datasets").mkdir()
+    done = python(["-m", "benchmark", "--help"], tmp_path, ROOT)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,101 @@
+"""The rooms of the house: imports lead downwards only, no file stands in a circle, and commands import no command."""
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PREFIX = "visual_decathlon."
+
+FLOORS = (
+    ("cli",),
+    ("perf",),
+    ("runs",),
+    ("serving", "submission"),
+    ("report", "training"),
+    ("tables", "backbones"),
+    ("records",),
+    ("runtime",),
+    ("config",),
+    ("methods",),
+    ("datasets",),
+)
+"""From the top down. A room imports from floors below its own only."""
+
+
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules of the suite that it imports, anywhere in it."""
+    files = [f for top in ("benchmark", "datasets", "methods") for f in sorted((ROOT / top).rglob("*.py"))]
+    modules = {_name(f): f for f in files}
+    return {name: _imported(file, modules) - {name} for name, file in modules.items()}
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return PREFIX + ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(file: Path, modules: dict[str, Path]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside & modules.keys() or {node.module}
+    return {name for name in found if name in modules}
+
+
+def _room(module: str) -> str:
+    top, _, rest = module.removeprefix(PREFIX).partition(".")
+    return rest.partition(".")[0] if top == "benchmark" and rest else top
+
+
+def test_every_room_has_its_floor():
+    rooms = {_room(module) for module in imports()}
+    assert rooms - {"benchmark", "__main__"} == {room for floor in FLOORS for room in floor}
+
+
+def test_imports_lead_downwards():
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    entrance = {"benchmark", "__main__"}
+    wrong = [
+        f"{module} -> {other}"
+        for module, others in imports().items()
+        for other in others
+        if (here := _room(module)) != (there := _room(other))
+        and here not in entrance
+        and (there in entrance or floor[there] <= floor[here])
+    ]
+    assert wrong == []
+
+
+def test_no_circle():
+    left = {module: set(others) for module, others in imports().items()}
+    while ready := [module for module, others in left.items() if not others & left.keys()]:
+        for module in ready:
+            del left[module]
+    assert left == {}, "these import each other"
+
+
+def test_commands_import_no_command():
+    from visual_decathlon.benchmark.cli.main import COMMANDS
+
+    commands = {f"{PREFIX}benchmark.cli.{name}" for name in COMMANDS}
+    assert commands <= imports().keys()
+    assert [pair for name in commands for pair in [(name, imports()[name] & commands)] if pair[1]] == []
+
+
+@pytest.mark.parametrize("module", sorted(imports()))
+def test_no_other_name_of_the_suite(module: str):
+    """Not `import datasets`: what is imported is the suite's own copy, once."""
+    file = ROOT.joinpath(*module.removeprefix(PREFIX).split("."))
+    file = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.partition(".")[0] for name in names} & {"datasets", "methods", "benchmark"}, file
