@@ -14,7 +14,7 @@ import msgspec
 from visual_decathlon.datasets.errors import InputError
 
 Bad = Callable[[str, str], InputError]
-"""bad(what is wrong with the file, the mend)"""
+"""bad(what is wrong with the file, the remedy)"""
 
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64
 
@@ -44,7 +44,7 @@ class Content(msgspec.Struct):
 
 
 _LISTS = {"images": ListedImage, "categories": Category, "annotations": Annotation}
-_MENDS = {
+_REMEDIES = {
     "id": "give each a whole number of its own",
     "file_name": "write the image's path below the release, such as data/dtd/train/0001/000001.jpg",
     "image_id": "write the id of the image",
@@ -73,7 +73,7 @@ def read_content(data: bytes, bad: Bad) -> Content:
     except msgspec.ValidationError as error:
         what, field = _amiss(raw)
         raise bad(
-            what or f"is not an annotation file ({error})", _MENDS.get(field, "see the README's layout")
+            what or f"is not an annotation file ({error})", _REMEDIES.get(field, "see the README's layout")
         ) from None
 
 

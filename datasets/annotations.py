@@ -72,13 +72,13 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
 def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
     """Read the annotation file at `path` of a `split` whose images lie below `root`.
 
-    Raises InputError, naming file, domain and mend, where it is no JSON, lacks a key, repeats an id,
+    Raises InputError, naming file, domain and remedy, where it is no JSON, lacks a key, repeats an id,
     names an unknown class or an image path outside the release, or is empty; and where a train split
     has images of one class only: every method would score 100 % on it.
     """
 
-    def bad(what: str, mend: str) -> InputError:
-        return InputError(f"{domain.name}: {path} {what}; {mend}")
+    def bad(what: str, remedy: str) -> InputError:
+        return InputError(f"{domain.name}: {path} {what}; {remedy}")
 
     try:
         content = read_content(read_plain(path, LARGEST), bad)

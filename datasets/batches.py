@@ -17,7 +17,7 @@ from visual_decathlon.datasets.accelerator import memory, pins
 from visual_decathlon.datasets.catalogue import Domain
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack
-from visual_decathlon.datasets.static_batches import Copied, Planned, StaticBatches
+from visual_decathlon.datasets.static_batches import ColumnBatches, HostBatches, StaticBatches
 
 _CHUNK = 1024  # images copied to a GPU together: some 20 MB of 72 x 96 pixels
 
@@ -139,7 +139,7 @@ class Batches:
                 for some in self._training_plan(seed, epoch).parts(self.steps):
                     yield self.slices(some), torch.from_numpy(self.labels[some.index])
 
-            return Copied(self.device, host, lambda pixels, labels: (self.normalise(pixels), labels))
+            return HostBatches(self.device, host, lambda pixels, labels: (self.normalise(pixels), labels))
 
         def columns(seed: int, epoch: int) -> list[np.ndarray]:
             plan = self._training_plan(seed, epoch)
@@ -148,7 +148,7 @@ class Batches:
         def make(first: Tensor, row: Tensor, flip: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             return self.normalise(self._resident.crops(first, row, flip)), labels
 
-        return Planned(self.steps, self.device, columns, make)
+        return ColumnBatches(self.steps, self.device, columns, make)
 
     def evaluate(self, batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.show(self.centre(), -(-len(self) // batch))

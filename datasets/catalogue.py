@@ -126,11 +126,11 @@ _TEN = (
 )
 
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _TEN}
-SOURCE = "imagenet12"
+BACKBONE_DOMAIN = "imagenet12"
 """The domain whose network is pretrained and shared."""
 
 
-def fit_name(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Whether a user's own domain may be called so: files and columns bear it."""
     return re.fullmatch(r"[a-z0-9-]{1,60}", name) is not None
 

@@ -18,10 +18,10 @@ from visual_decathlon.datasets.annotations import Split, annotation_path, domain
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain, category_id, image_id
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import load_bytes, read_bytes, to_rgb
+from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.file_names import files_below, meant
-from visual_decathlon.datasets.folder import all_images, read_own
-from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
+from visual_decathlon.datasets.file_names import files_below, likely_file
+from visual_decathlon.datasets.own_domain import all_images, read_own
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called often, from one thread only."""
@@ -84,9 +84,9 @@ def _check_own(name: str, root: Path, pool: ThreadPoolExecutor, progress: Progre
     return rows
 
 
-def _check_repeats(domain: str, listed: list[Listed], row: Row) -> None:
+def _check_repeats(domain: str, listed: list[HashedImages], row: Row) -> None:
     for i, split in enumerate(listed):
-        row.notes += within(domain, split, _SHOWN)
+        row.notes += duplicates_within(domain, split, _SHOWN)
         if i:
             row.notes += overlap(domain, listed[:i], split, _SHOWN)
     row.notes += in_two_classes(domain, listed, _SHOWN)
@@ -95,7 +95,7 @@ def _check_repeats(domain: str, listed: list[Listed], row: Row) -> None:
 def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
     rows: dict[str, Row] = {}
     splits: dict[str, Split] = {}
-    listed: list[Listed] = []
+    listed: list[HashedImages] = []
     for position, name in enumerate(SPLITS):
         if annotation_path(root, domain.name, name) is None:
             continue
@@ -154,7 +154,7 @@ def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[_Fact | str]
         yield from pool.map(partial(_examine, split.root, split.domain.name), batches)
 
 
-def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Progress) -> Listed:
+def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Progress) -> HashedImages:
     """Look at every image; what tells whether any is repeated, of those that decode."""
     what = f"{row.domain} {row.split}"
     kept, contents = np.zeros(len(split), bool), np.zeros((len(split), 32), np.uint8)
@@ -187,9 +187,9 @@ def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Pr
     return _listed(split, kept, contents)
 
 
-def _listed(split: Split, kept: np.ndarray, contents: np.ndarray) -> Listed:
+def _listed(split: Split, kept: np.ndarray, contents: np.ndarray) -> HashedImages:
     files = [split.files[i] for i in np.flatnonzero(kept)]
-    return Listed(split.name, files, contents[kept], None if split.labels is None else split.labels[kept])
+    return HashedImages(split.name, files, contents[kept], None if split.labels is None else split.labels[kept])
 
 
 def _oddities(split: Split, i: int, width: int, height: int, mode: str) -> Iterator[str]:
@@ -211,12 +211,12 @@ def _all_missing(split: Split) -> str | None:
         unpacked = any((split.root / folder).is_dir() for folder in dict.fromkeys(map(os.path.dirname, split.files)))
     except OSError as error:
         return f"{name}: {error.filename} cannot be read ({error.strerror}); check the name and its permissions"
-    if (like := meant(split.root, split.domain, split.name, first)) is not None:
+    if (like := likely_file(split.root, split.domain, split.name, first)) is not None:
         path, sure = like
-        mend = f"write it as {path!r}, and the others alike" if sure else f"write the paths as they are: {path!r}, …"
+        remedy = f"write it as {path!r}, and the others alike" if sure else f"write the paths as they are: {path!r}, …"
         return (
             f"{name}: none of the {len(split):,} images that {split.source} lists is there: its `file_name` {first!r} "
-            f"leads to no file below {split.root}; {mend}"
+            f"leads to no file below {split.root}; {remedy}"
         )
     if unpacked:
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from visual_decathlon.datasets.errors import BadImage, InputError, reason
+from visual_decathlon.datasets.errors import ImageError, InputError, reason
 from visual_decathlon.datasets.io import read_plain
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -54,23 +54,23 @@ def read_bytes(path: Path, domain: str) -> bytes:
             state = "is not a plain file" if path.exists() else "is missing"
             if path.is_symlink() and not path.exists():
                 state = f"is a link to {os.readlink(path)}, which is missing"
-            raise BadImage(domain, path, state, "restore or remove the file")
+            raise ImageError(domain, path, state, "restore or remove the file")
         data = read_plain(path, MAX_BYTES)
-    except BadImage:
+    except ImageError:
         raise
     except (OSError, ValueError) as error:
-        raise BadImage(
+        raise ImageError(
             domain, path, f"cannot be read ({reason(error)})", "check the disk and its permissions"
         ) from None
     if not data:
-        raise BadImage(domain, path, "is empty (0 bytes)", "restore or remove the file")
+        raise ImageError(domain, path, "is empty (0 bytes)", "restore or remove the file")
     return data
 
 
 def load_bytes(data: bytes, path: Path, domain: str) -> Image.Image:
     """The fully decoded image in its own mode (RGB, L, P, CMYK, ...)."""
     if not data:
-        raise BadImage(domain, path, "is empty (0 bytes)", "restore or remove the file")
+        raise ImageError(domain, path, "is empty (0 bytes)", "restore or remove the file")
     return _loaded(lambda: Image.open(io.BytesIO(data), formats=FORMATS), path, domain)
 
 
@@ -85,23 +85,23 @@ def _loaded(opened: Callable[[], Image.Image], path: Path, domain: str) -> Image
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         if not min(image.size):
-            raise BadImage(domain, path, f"has no pixels ({image.width} × {image.height})", "restore or remove it")
+            raise ImageError(domain, path, f"has no pixels ({image.width} × {image.height})", "restore or remove it")
         if max(image.size) > MAX_ASPECT * min(image.size):
             shape = f"has {image.width} × {image.height} pixels, over {MAX_ASPECT} times as many one way as the other"
-            raise BadImage(domain, path, shape, "crop or remove it")
+            raise ImageError(domain, path, shape, "crop or remove it")
         image.load()
         return image
     except UnidentifiedImageError:
         what = f"is not an image ({', '.join(FORMATS)} are read)"
-        raise BadImage(domain, path, what, "restore or remove the file") from None
+        raise ImageError(domain, path, what, "restore or remove the file") from None
     except Image.DecompressionBombError:
-        raise BadImage(domain, path, f"has more than {MAX_PIXELS:,} pixels", "make it smaller or remove it") from None
+        raise ImageError(domain, path, f"has more than {MAX_PIXELS:,} pixels", "make it smaller or remove it") from None
     except InputError:
         raise
     except MemoryError:
-        raise BadImage(domain, path, "needs more memory than there is", "make it smaller or remove it") from None
+        raise ImageError(domain, path, "needs more memory than there is", "make it smaller or remove it") from None
     except Exception as error:
-        raise BadImage(domain, path, f"is truncated or damaged ({error})", "restore the file") from None
+        raise ImageError(domain, path, f"is truncated or damaged ({error})", "restore the file") from None
 
 
 def to_rgb(image: Image.Image, path: Path, domain: str) -> Image.Image:
@@ -115,11 +115,11 @@ def to_rgb(image: Image.Image, path: Path, domain: str) -> Image.Image:
     if mode == "P":
         image = image.convert("RGBA")  # PIL warns of a palette's transparency on the direct way
     if mode in ("I", "F"):  # the meaning of white is nowhere said; PIL would clip at 255
-        raise BadImage(domain, path, f"holds 32-bit pixels (mode {mode})", "save it with 8 or 16 bits a channel")
+        raise ImageError(domain, path, f"holds 32-bit pixels (mode {mode})", "save it with 8 or 16 bits a channel")
     try:
         return image.convert("RGB")
     except (ValueError, OSError) as error:
-        raise BadImage(domain, path, f"is of mode {mode} ({error})", "save it as RGB") from None
+        raise ImageError(domain, path, f"is of mode {mode} ({error})", "save it as RGB") from None
 
 
 def resized(image: Image.Image, shorter: int) -> Image.Image:

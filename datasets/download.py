@@ -134,7 +134,7 @@ def _sentences(dest: Path) -> Iterator[None]:
 
 
 class _Cut(Exception):
-    """The connection failed in a way that a further try may mend."""
+    """The connection failed in a way that a further try may remedy."""
 
 
 def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The exceptions that mean: the input is wrong, and here is how to mend it."""
+"""The exceptions that mean: the input is wrong, and here is how to remedy it."""
 
 import textwrap
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def reason(error: Exception) -> str:
 
 
 class InputError(ValueError):
-    """Wrong input from outside: one clear sentence naming the file, the domain and the mend.
+    """Wrong input from outside: one clear sentence naming the file, the domain and the remedy.
 
     The command line prints the sentence and exits with 2; nothing else in the suite turns an
     exception into an exit code, so every other exception is a defect and keeps its traceback. What it
@@ -28,19 +28,19 @@ class InputError(ValueError):
         return printable(super().__str__())
 
 
-class BadImage(InputError):
-    """One image file that cannot be taken: where it is, what is wrong with it, and the mend."""
+class ImageError(InputError):
+    """One image file that cannot be taken: where it is, what is wrong with it, and the remedy."""
 
-    def __init__(self, domain: str, path: Path, what: str, mend: str):
-        super().__init__(f"{domain}: {path} {what}; {mend}")
-        self.domain, self.path, self.what, self.mend = domain, path, what, mend
+    def __init__(self, domain: str, path: Path, problem: str, remedy: str):
+        super().__init__(f"{domain}: {path} {problem}; {remedy}")
+        self.domain, self.path, self.problem, self.remedy = domain, path, problem, remedy
 
     def __reduce__(self):
-        return BadImage, (self.domain, self.path, self.what, self.mend)
+        return ImageError, (self.domain, self.path, self.problem, self.remedy)
 
 
-class BadImages(InputError):
-    """All images of a split that cannot be taken: how many, the first of them, and the mend."""
+class ImageErrors(InputError):
+    """All images of a split that cannot be taken: how many, the first of them, and the remedy."""
 
     NAMED = 5
 
@@ -48,23 +48,23 @@ class BadImages(InputError):
         super().__init__()
         self.domain, self.split, self.total, self.first = domain, split, 0, []
 
-    def add(self, image: BadImage) -> None:
+    def add(self, image: ImageError) -> None:
         self.total += 1
         if len(self.first) < self.NAMED:
             self.first.append(image)
 
     @property
-    def what(self) -> str:
-        """What is wrong, without the mend."""
+    def problem(self) -> str:
+        """What is wrong, without the remedy."""
         if self.total == 1:
             (image,) = self.first
-            return f"{self.domain}: {image.path} {image.what}"
-        named = ", ".join(f"{image.path} {image.what}" for image in self.first)
+            return f"{self.domain}: {image.path} {image.problem}"
+        named = ", ".join(f"{image.path} {image.problem}" for image in self.first)
         more = f", and {self.total - self.NAMED:,} more" if self.total > self.NAMED else ""
         return f"{self.domain}: {self.total:,} images of {self.split} cannot be read: {named}{more}"
 
     def __str__(self) -> str:
-        return printable(f"{self.what}; {self.first[0].mend if self.total == 1 else 'restore or remove them'}")
+        return printable(f"{self.problem}; {self.first[0].remedy if self.total == 1 else 'restore or remove them'}")
 
 
 class Unwritable(InputError):
@@ -72,21 +72,21 @@ class Unwritable(InputError):
 
 
 class Faults:
-    """What is wrong with several domains, raised together, so that a person can mend all of it at once."""
+    """What is wrong with several domains, raised together, so that a person can remedy all of it at once."""
 
     def __init__(self):
-        self.found: list[InputError] = []
+        self.errors: list[InputError] = []
 
-    def kept(self, read: Callable[..., T], *args) -> T | None:
+    def collect(self, read: Callable[..., T], *args) -> T | None:
         """What `read(*args)` returns; None where it raises InputError, which is kept for later."""
         try:
             return read(*args)
         except InputError as error:
-            self.found.append(error)
+            self.errors.append(error)
 
     def raise_all(self) -> None:
         """Raise InputError with the sentences of all that were kept, if any was."""
-        if len(self.found) == 1:
-            raise self.found[0]
-        if self.found:
-            raise InputError("; ".join(map(str, self.found)))
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise InputError("; ".join(map(str, self.errors)))

@@ -56,7 +56,7 @@ def _completed(files: list[str], root: Path, domain: Domain, split: str) -> list
     return [file if file.startswith("data/") else found.get(file.rpartition("/")[0], usual) + file for file in files]
 
 
-def meant(root: Path, domain: Domain, split: str, file: str) -> tuple[str, bool] | None:
+def likely_file(root: Path, domain: Domain, split: str, file: str) -> tuple[str, bool] | None:
     """The image on the disk that `file`, which is not there, means, and whether it is known to be that one.
 
     It ends like `file` but for case and blanks, and is not in another split's folder. Where no one image does, it is

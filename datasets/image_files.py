@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from visual_decathlon.datasets.decode import SUFFIXES
 
 
-class LeftOut:
+class SkippedFiles:
     """What is not taken of a folder: how many of each kind, and the first of each."""
 
     def __init__(self):
@@ -45,7 +45,7 @@ class ImageFolders:
         here = root.resolve()
         self._above = {_identity(folder) for folder in (here, *here.parents)}
 
-    def look(self, below: str, left: LeftOut) -> tuple[list[str], list[str]]:
+    def look(self, below: str, left: SkippedFiles) -> tuple[list[str], list[str]]:
         """(folders, images) right in a folder, sorted; the rest is counted. Raises OSError."""
         folders, images = [], []
         for entry in sorted(os.scandir(self.root / below), key=lambda entry: entry.name):
@@ -81,9 +81,9 @@ class ImageFolders:
 
     def has_images(self, below: str) -> bool:
         """At any depth."""
-        return next(self._walk(below, LeftOut()), None) is not None
+        return next(self._walk(below, SkippedFiles()), None) is not None
 
-    def images(self, below: str, left: LeftOut) -> list[str]:
+    def images(self, below: str, left: SkippedFiles) -> list[str]:
         """The images of a folder at any depth, sorted; what a link shows a second time is taken once."""
         found = list(self._walk(below, left))
         links = {path for path in found if os.path.islink(self.root / path)}
@@ -99,7 +99,7 @@ class ImageFolders:
             taken.append(path)
         return sorted(taken)
 
-    def _walk(self, below: str, left: LeftOut) -> Iterator[str]:
+    def _walk(self, below: str, left: SkippedFiles) -> Iterator[str]:
         """Images at any depth, each folder once: first where it lies, then where a link leads to it."""
         seen: set[tuple[int, int]] = set()
         waiting, links = [below], []

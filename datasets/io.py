@@ -76,15 +76,15 @@ def _unwritten(path: Path, error: OSError, named: str) -> InputError:
     kind = Unwritable
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):  # in the way of this one alone
         kind = InputError
-    reason, mend = error.strerror or str(error), "see its rights"
+    reason, remedy = error.strerror or str(error), "see its rights"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        mend = "free some space"
+        remedy = "free some space"
     if isinstance(error, FileExistsError | NotADirectoryError):
-        reason, mend = "a file stands where a folder is needed", "remove that"
+        reason, remedy = "a file stands where a folder is needed", "remove that"
     if isinstance(error, IsADirectoryError):
-        reason, mend = "a folder stands there", "remove that"
+        reason, remedy = "a folder stands there", "remove that"
     named = "CACHE" if path.parent.name == "backbones" else named
-    return kind(f"{path} cannot be written ({reason}); {mend}, or name another place with {named}=")
+    return kind(f"{path} cannot be written ({reason}); {remedy}, or name another place with {named}=")
 
 
 def move(temporary: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from visual_decathlon.datasets.catalogue import SPLITS
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
+from visual_decathlon.datasets.image_files import ImageFolders, SkippedFiles
 
 _NAMES = {
     "train": ("train", "training", "trn", "trainset"),
@@ -68,9 +68,9 @@ class Reader:
         self.name, self.root, self.folders = name, root, folders
         self._inner: dict[str, list[str]] = {}
 
-    def layout(self, left: LeftOut, base: str = "") -> Layout:
+    def layout(self, left: SkippedFiles, base: str = "") -> Layout:
         """The layout below the folder `base`; what lies beside its folders is counted as left out."""
-        filled = [folder for folder in self.folders.look(base, LeftOut())[0] if self.folders.has_images(folder)]
+        filled = [folder for folder in self.folders.look(base, SkippedFiles())[0] if self.folders.has_images(folder)]
         named = splits_named(filled)
         others = [folder for folder in filled if folder not in named]
         with_classes = {folder: split for folder, split in named.items() if self._inside(folder)}
@@ -86,16 +86,16 @@ class Reader:
             raise self._bad(list(with_classes), f"{what}, and there is no train", "name the one to train on train/")
         if others and len(with_classes) == 1:
             shown = ", ".join(f"{folder}/" for folder in others[:5])
-            mend = f"move {shown} into it, or put its images right into it"
-            raise self._bad(list(with_classes), f"looks like a split, beside the class folders {shown}", mend)
+            remedy = f"move {shown} into it, or put its images right into it"
+            raise self._bad(list(with_classes), f"looks like a split, beside the class folders {shown}", remedy)
         for image in self.folders.look(base, left)[1]:
             left.add("image(s) that lie in no class folder", image)
         for folder in others:
-            images = len(self.folders.images(folder, LeftOut()))
+            images = len(self.folders.images(folder, SkippedFiles()))
             left.add("image(s) in folders that are neither train, val nor test", f"{folder}/", images)
         return Layout(base, {split: folder for folder, split in named.items()})
 
-    def _flat(self, named: dict[str, str], others: list[str], left: LeftOut, base: str) -> Layout:
+    def _flat(self, named: dict[str, str], others: list[str], left: SkippedFiles, base: str) -> Layout:
         """Class folders right in `base`, unless they look like something else."""
         splits = set(named.values())
         if named and (not others or len(splits) > 1 or splits == {"test"}):
@@ -147,13 +147,13 @@ class Reader:
     def _inside(self, folder: str) -> list[str]:
         """The class folders in a folder."""
         if folder not in self._inner:
-            found = self.folders.look(folder, LeftOut())[0]
+            found = self.folders.look(folder, SkippedFiles())[0]
             self._inner[folder] = [inner for inner in found if self.folders.has_images(inner)]
         return self._inner[folder]
 
-    def _bad(self, folders: list[str], what: str, mend: str) -> InputError:
+    def _bad(self, folders: list[str], what: str, remedy: str) -> InputError:
         shown = " and ".join(f"{folder}/" for folder in folders[:10])
         shown += f" and {len(folders) - 10:,} more" if len(folders) > 10 else ""
         return InputError(
-            f"{self.name}: {self.root} holds {shown}, which {what}; {mend}; {_CLASSES} {self.root}/domain.json"
+            f"{self.name}: {self.root} holds {shown}, which {what}; {remedy}; {_CLASSES} {self.root}/domain.json"
         )

@@ -6,7 +6,7 @@ believed. Memory stays bounded by the images in flight, however large the split.
 
 What was packed is known by its content: the pack's name is a hash of names, contents, labels and ids, so the same
 images at another place are found again, and others never are. `stamps-<place>.npy` beside the pixels spares reading
-all files each time, see `visual_decathlon.datasets.stamps`.
+all files each time, see `visual_decathlon.datasets.file_stamps`.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ import pyarrow as pa
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import decode_bytes, resized
-from visual_decathlon.datasets.errors import BadImage, BadImages, InputError
+from visual_decathlon.datasets.errors import ImageError, ImageErrors, InputError
+from visual_decathlon.datasets.file_stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
 from visual_decathlon.datasets.io import (
     check_plain,
     clear,
@@ -35,7 +36,6 @@ from visual_decathlon.datasets.io import (
     temporary_name,
     write_bytes,
 )
-from visual_decathlon.datasets.stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
 from visual_decathlon.datasets.text import as_text
 
 VERSION = 4
@@ -127,7 +127,7 @@ def pack(
 
     `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images
     done, and never where the pack is there already; `checking` while files are looked at for changes.
-    A damaged pack is built anew. Raises BadImages naming the images that do not decode, InputError for a
+    A damaged pack is built anew. Raises ImageErrors naming the images that do not decode, InputError for a
     full or read-only disk.
     """
     stem = f"{split.domain.name}-{split.name}-{shorter}"
@@ -237,15 +237,15 @@ def _key(split: Split, made: str) -> str:
 
 
 def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Write the pixels; (contents, stamps) of the files. Raises BadImages, once all were looked at."""
+    """Write the pixels; (contents, stamps) of the files. Raises ImageErrors, once all were looked at."""
     contents, marks = np.zeros((len(split), 32), np.uint8), np.zeros((len(split), 4), np.int64)
-    bad = BadImages(split.domain.name, split.name)
+    bad = ImageErrors(split.domain.name, split.name)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for first, rows in _decoded(split, shorter):
             last = first + len(rows)
             progress(len(rows))
             for row in rows:
-                if isinstance(row, BadImage):
+                if isinstance(row, ImageError):
                     bad.add(row)
             if bad.total:
                 continue
@@ -266,15 +266,19 @@ def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], Non
     return contents, marks
 
 
-def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[tuple[np.ndarray, Stamp, np.ndarray] | BadImage]]]:
+_Decoded = tuple[np.ndarray, Stamp, np.ndarray]
+"""sha256 of the file (32,), its stamp, pixels (H, W, 3)"""
+
+
+def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[_Decoded | ImageError]]]:
     """(index of the first, [(sha256 of the file, its stamp, pixels)]) by chunks; Pillow decodes outside the GIL."""
 
-    def one(name: str) -> tuple[np.ndarray, Stamp, np.ndarray] | BadImage:
+    def one(name: str) -> _Decoded | ImageError:
         path = split.root / name
         try:
             data, mark = read_stamped(path, split.domain.name)
             image = decode_bytes(data, path, split.domain.name)
-        except BadImage as error:
+        except ImageError as error:
             return error
         digest = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
         return digest, mark, np.asarray(resized(image, shorter))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Shape(NamedTuple):
+class BatchShape(NamedTuple):
     """What a captured step depends on: how many images it shows, and which of several kinds of batches they are."""
 
     images: int
@@ -23,14 +23,14 @@ class Shape(NamedTuple):
 class StaticBatches(Protocol):
     """An epoch is iterated by shape; while a shape is at hand, `take` makes its batch."""
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+    def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
         """The shape of each batch, in order."""
 
-    def take(self, shape: Shape) -> tuple:
+    def take(self, shape: BatchShape) -> tuple:
         """(x, y) on the device. Reads no value on the host, so that it can be captured."""
 
 
-class Planned:
+class ColumnBatches:
     """Batches that a function makes from the rows of a few columns, (N,) each, which are copied over once an epoch.
 
     `columns(seed, epoch)` gives them in the order of the epoch, `make` maps (n,) of each to (x, y) on the device.
@@ -47,7 +47,7 @@ class Planned:
         self._there: list[Tensor] = []
         self._at = torch.zeros((), dtype=torch.int64, device=device)
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+    def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
         given = [torch.from_numpy(np.ascontiguousarray(column)) for column in self._columns(seed, epoch)]
         if not self._there:
             self._there = [torch.empty_like(column, device=self._device) for column in given]
@@ -55,15 +55,15 @@ class Planned:
             there.copy_(column)
         self._at.zero_()
         for part in np.array_split(np.empty(len(given[0]), bool), self._steps):
-            yield Shape(len(part))
+            yield BatchShape(len(part))
 
-    def take(self, shape: Shape) -> tuple[Tensor, Tensor]:
+    def take(self, shape: BatchShape) -> tuple[Tensor, Tensor]:
         rows = self._at + torch.arange(shape.images, device=self._device)
         self._at += shape.images
         return self._make(*(column[rows] for column in self._there))
 
 
-class Copied:
+class HostBatches:
     """Batches that the host makes, one while the device trains on the last: copied to where a captured step reads them.
 
     `host(seed, epoch)` yields tuples of tensors, anywhere; `make` maps them, on the device, to (x, y).
@@ -76,16 +76,16 @@ class Copied:
         make: Callable[..., tuple[Tensor, Tensor]] = lambda x, y: (x, y),
     ):
         self._device, self._host, self._make = device, host, make
-        self._there: dict[Shape, list[Tensor]] = {}
+        self._there: dict[BatchShape, list[Tensor]] = {}
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+    def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
         for given in self._host(seed, epoch):
-            shape = Shape(len(given[-1]), tuple(given[0].shape))
+            shape = BatchShape(len(given[-1]), tuple(given[0].shape))
             if shape not in self._there:
                 self._there[shape] = [torch.empty_like(tensor, device=self._device) for tensor in given]
             for there, tensor in zip(self._there[shape], given, strict=True):
                 there.copy_(tensor, non_blocking=True)
             yield shape
 
-    def take(self, shape: Shape) -> tuple[Tensor, Tensor]:
+    def take(self, shape: BatchShape) -> tuple[Tensor, Tensor]:
         return self._make(*self._there[shape])

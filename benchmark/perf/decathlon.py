@@ -22,11 +22,11 @@ from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, whole_pack
-from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE, Domain
+from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS, Domain
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.method import Method
 
-NINE = [domain for name, domain in DOMAINS.items() if name != SOURCE]
+NINE = [domain for name, domain in DOMAINS.items() if name != BACKBONE_DOMAIN]
 _POOL = 64  # different images of a drawn pack
 _LONGER = 86 / 72  # the longer side over the shorter one: the official images' mean
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback
-from visual_decathlon.datasets.children import sheltered
+from visual_decathlon.datasets.child_processes import block_stop_signals
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
 
@@ -25,7 +25,7 @@ def measured(name: str, cache: Path, told: ProgressCallback) -> Iterator[dict]:
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_measure, args=(name, cache, there))
-    with sheltered():  # until it has a session of its own
+    with block_stop_signals():  # until it has a session of its own
         process.start()
     there.close()  # the child's end alone is open: when it is gone, reading ends
     try:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS
-from visual_decathlon.datasets.catalogue import DOMAINS, fit_name
+from visual_decathlon.datasets.catalogue import DOMAINS, is_valid_name
 from visual_decathlon.datasets.errors import InputError
 
 SCHEMA_VERSION = 4
@@ -278,7 +278,7 @@ TAKEN = frozenset(
 
 def names_a_domain(name: str) -> bool:
     """Whether it is an official domain, or an own one of which a table can have a column."""
-    return name in DOMAINS or (fit_name(name) and name not in TAKEN)
+    return name in DOMAINS or (is_valid_name(name) and name not in TAKEN)
 
 
 def is_profile(text: str) -> bool:

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.tables.published import Published, published
 from visual_decathlon.benchmark.tables.ranking import ranks
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Row, Spread, Table
-from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE
+from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS
 
 
 def heading(table: Table) -> str:
@@ -125,7 +125,7 @@ def table1(table: Table) -> Sheet:
     names, rows = (*DOMAINS, *table.own), table.rows
     digits = 2 if all(row.seeds == 1 for row in rows) else 1
     # The imagenet12 of a pretrained backbone is nobody's merit: it has no best.
-    ranked = [name for name in names if name != SOURCE or table.group["backbone_source"] != "pretrained"]
+    ranked = [name for name in names if name != BACKBONE_DOMAIN or table.group["backbone_source"] != "pretrained"]
     columns = [[(s := row.domains.get(n)) and s.mean if n in ranked else None for row in rows] for n in names]
     columns.append([row.mean and row.mean.mean for row in rows])
     marks = [ranks(values, digits) for values in columns] + [ranks([row.S and row.S.mean for row in rows], 0)]

@@ -20,7 +20,7 @@ from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, CropPlan
 from visual_decathlon.datasets.errors import InputError, reason
-from visual_decathlon.datasets.static_batches import Copied, Shape, StaticBatches
+from visual_decathlon.datasets.static_batches import BatchShape, HostBatches, StaticBatches
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.registry import select
 
@@ -59,13 +59,13 @@ class _InTurnStatic:
     def __init__(self, domains: dict[str, StaticBatches], names: Callable[[int, int], list[str]]):
         self._domains, self._names = domains, names
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Shape]:
+    def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
         running = {name: batches.epoch(seed, epoch) for name, batches in self._domains.items()}
         for name in self._names(seed, epoch):
             shape = next(running[name])
-            yield Shape(shape.images, (name, shape))
+            yield BatchShape(shape.images, (name, shape))
 
-    def take(self, shape: Shape) -> tuple[tuple[str, Tensor], Tensor]:
+    def take(self, shape: BatchShape) -> tuple[tuple[str, Tensor], Tensor]:
         name, own = shape.kind
         x, y = self._domains[name].take(own)
         return (name, x), y
@@ -102,7 +102,7 @@ class DomainLabelledBatches:
 
     def static(self) -> StaticBatches:
         """The batches of `train`, for a step that is captured."""
-        return Copied(self.device, self.train)
+        return HostBatches(self.device, self.train)
 
 
 def train_together(joint: JointTraining, device: str, report: Report) -> None:

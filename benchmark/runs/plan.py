@@ -16,12 +16,12 @@ from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.benchmark.runtime.progress import Slowly
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.datasets.annotations import LARGEST, Split, domains_in, read_split
-from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SOURCE, Domain
-from visual_decathlon.datasets.errors import BadImages, Faults, InputError
-from visual_decathlon.datasets.folder import read_own
+from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS, IMAGENET_MEAN, IMAGENET_STD, Domain
+from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
+from visual_decathlon.datasets.errors import Faults, ImageErrors, InputError
 from visual_decathlon.datasets.io import read_plain
+from visual_decathlon.datasets.own_domain import read_own
 from visual_decathlon.datasets.pack import Pack, pack
-from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
 from visual_decathlon.datasets.standin import MARK
 from visual_decathlon.datasets.standin.drawn import manifests_drawn
 from visual_decathlon.datasets.text import printable
@@ -107,7 +107,7 @@ def open_data(request: Request, told: ProgressCallback, say: Callable[[str], Non
             raise InputError(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
     needed = dict.fromkeys(s for splits, _ in SPLITS[request.split] for s in splits)
     faults = Faults()
-    owned = {own: faults.kept(read_own, own, folder, tuple(needed)) for own, folder in request.owned}
+    owned = {own: faults.collect(read_own, own, folder, tuple(needed)) for own, folder in request.owned}
     if root is None:
         faults.raise_all()  # before anything is drawn
         root = standins(request.cache, told)
@@ -139,9 +139,9 @@ def _annotated(
     slowly = Slowly(told, "reading annotations")
     for done, domain in enumerate(wanted):
         slowly(domain.name, done, len(wanted))
-        only_source = domain.name == SOURCE and request.domains and SOURCE not in request.domains
+        only_source = domain.name == BACKBONE_DOMAIN and request.domains and BACKBONE_DOMAIN not in request.domains
         splits = ("train",) if only_source else needed
-        annotated[domain.name] = [faults.kept(read_split, root, domain, split) for split in splits]
+        annotated[domain.name] = [faults.collect(read_split, root, domain, split) for split in splits]
     slowly("", len(wanted), len(wanted))
     faults.raise_all()
     return annotated
@@ -167,7 +167,7 @@ def _packs(
             try:
                 made = pack(split, request.cache / "packs", request.profile.shorter, partial(count, domain), checking)
                 packs[domain][split.name] = made
-            except BadImages as error:
+            except ImageErrors as error:
                 bad.append((split, error))
             if done == before:  # it was there already
                 images -= len(split)
@@ -189,8 +189,8 @@ def _packs(
     return packs
 
 
-def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) -> InputError:
-    what = "; ".join(error.what for _, error in bad)
+def _unread(request: Request, root: Path, bad: list[tuple[Split, ImageErrors]]) -> InputError:
+    what = "; ".join(error.problem for _, error in bad)
     if request.data is None and all(split.root == root for split, _ in bad):
         return InputError(f"{what}; remove {root}, and the stand-ins are drawn again")
     if len(bad) == 1 and bad[0][1].total == 1:
@@ -204,11 +204,11 @@ def _unread(request: Request, root: Path, bad: list[tuple[Split, BadImages]]) ->
 
 def _repeats(request: Request, splits: list[Split], packs: dict[str, Pack]) -> list[str]:
     name = splits[0].domain.name
-    listed = {s.name: Listed(s.name, s.files, packs[s.name].contents, packs[s.name].labels) for s in splits}
+    listed = {s.name: HashedImages(s.name, s.files, packs[s.name].contents, packs[s.name].labels) for s in splits}
     (trained, _), ((evaluated,), part) = SPLITS[request.split]
     notes = []
     if part == "held":  # both sides of a holdout are of one split
-        notes = within(name, listed[evaluated])
+        notes = duplicates_within(name, listed[evaluated])
     elif evaluated in listed:
         notes = overlap(name, [listed[split] for split in trained], listed[evaluated])
     return notes + in_two_classes(name, list(listed.values()))
@@ -223,12 +223,12 @@ def _wanted(request: Request, found: list[Domain]) -> list[Domain]:
     if not request.domains:
         names = {domain.name for domain in found}
     if request.given is None:
-        if all(domain.name != SOURCE for domain in found):
+        if all(domain.name != BACKBONE_DOMAIN for domain in found):
             raise InputError(
-                f"{SOURCE}: DATA={request.data} lacks it, so no backbone can be pretrained; "
+                f"{BACKBONE_DOMAIN}: DATA={request.data} lacks it, so no backbone can be pretrained; "
                 "give one with BACKBONE=FILE, or place the ImageNet tar (`make data DOWNLOAD=` tells how)"
             )
-        names.add(SOURCE)
+        names.add(BACKBONE_DOMAIN)
     return [domain for domain in found if domain.name in names]
 
 
@@ -294,7 +294,7 @@ def _add(data: Data, request: Request, splits: list[Split], packs: dict[str, Pac
 
     if set(packs) >= {name for names, _ in SPLITS[request.split] for name in names}:
         data.train[domain.name], data.evaluate[domain.name] = (images(*which) for which in SPLITS[request.split])
-    if domain.name == SOURCE:
+    if domain.name == BACKBONE_DOMAIN:
         data.source = images(("train",), "fit" if request.split == "holdout" else "all")
     if domain.official:
         data.complete &= request.limit is None and all(
@@ -357,7 +357,7 @@ def runs(request: Request, data: Data, methods: Sequence[Method], seeds: Sequenc
         rate = request.profile.adapt.lr or method.lr
 
         def trained(name: str) -> ImageSet:
-            return data.source if name == SOURCE and request.given is None else data.train[name]
+            return data.source if name == BACKBONE_DOMAIN and request.given is None else data.train[name]
 
         joints = {}
         if method.has_joint_stage:
@@ -374,7 +374,7 @@ def runs(request: Request, data: Data, methods: Sequence[Method], seeds: Sequenc
                         seed=seed,
                         split=request.split,
                         lr=rate,
-                        source_cell=name == SOURCE and request.given is None and method.trains_per_domain,
+                        source_cell=name == BACKBONE_DOMAIN and request.given is None and method.trains_per_domain,
                         joint=joints.get(seed),
                         trains_per_domain=method.trains_per_domain,
                         predictions=request.predictions,

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from visual_decathlon.datasets.children import STOPPING
+from visual_decathlon.datasets.child_processes import STOP_SIGNALS
 
 PATIENCE = 20  # s for tidying up; job schedulers send SIGKILL after 30
 _SHOW_CURSOR = "\x1b[?25h"
@@ -22,7 +22,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within, the first of STOPPING raises Stopped in the main thread; what was ignored before (nohup) stays ignored.
+    """Within, the first of STOP_SIGNALS raises Stopped in the main thread; what was ignored before (nohup) stays so.
 
     Later ones change nothing: `timeout` and make pass on what the group has heard already, and tidying up must not be
     torn. If that takes longer than PATIENCE, or a library swallowed the exception, SIGALRM ends the process.
@@ -30,7 +30,7 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     ours = [n for n, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
     stopped = False
 

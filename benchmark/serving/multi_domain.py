@@ -24,7 +24,7 @@ from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
 from visual_decathlon.benchmark.serving.predict import Prediction, predictions
 from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.in_hand import InHand, several
+from visual_decathlon.datasets.user_images import UserImage, list_images
 from visual_decathlon.methods.layers.network import Network, merged, own_tensors, restore
 from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.method import Method
@@ -177,17 +177,17 @@ class MultiDomain:
         """The class names of this domain, or of the one in use, in the order of the logits; None in older files."""
         return self._held(name or self._in_use()).head.names
 
-    def predict(self, images: InHand | Iterable[InHand], name: str = "") -> Prediction | list[Prediction]:
+    def predict(self, images: UserImage | Iterable[UserImage], name: str = "") -> Prediction | list[Prediction]:
         """What the domain of this name, or the one in use, takes an image for, or each of several.
 
         An image is a path, an image file's bytes or an open one, a PIL image, an array or a tensor, see
-        `datasets.in_hand.rgb`; several are an iterable of those, or an array or a tensor of four dimensions. Each is
+        `datasets.user_images.rgb`; several are an iterable of those, or an array or tensor of four dimensions. Each is
         resized, cropped and normalised as the run's evaluation did it, and computed in fp32 where the caller does not
         compute under autocast. A judge of domains is not asked: the caller names the domain. Raises InputError for what
         is no image.
         """
         held = self._held(name or self._in_use())
-        found = several(images)
+        found = list_images(images)
         out = predictions(held.network, [images] if found is None else found, held.head, self.device, self.layout)
         return out[0] if found is None else out
 

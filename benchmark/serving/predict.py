@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.records.predictions import likeliest
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import Domain
-from visual_decathlon.datasets.in_hand import InHand, Loaded
+from visual_decathlon.datasets.user_images import ImagesInMemory, UserImage
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Prediction:
 
 
 def shown(
-    images: Sequence[InHand], head: AdapterMetadata, device: torch.device, layout: torch.memory_format
+    images: Sequence[UserImage], head: AdapterMetadata, device: torch.device, layout: torch.memory_format
 ) -> Iterable[Tensor]:
     """Batches (n, 3, crop, crop) of the images as the run's evaluation showed them: resized, cropped, normalised."""
     domain = Domain(head.domain, head.domain, 0, head.classes, (0, 0, 0), head.mean, head.std, False, False, "")
-    part = whole_pack(Loaded(images, head.shorter, head.domain))
+    part = whole_pack(ImagesInMemory(images, head.shorter, head.domain))
     batches = Batches([part], domain, head.crop, 1, device=device, layout=layout)
     return (x for x, _ in batches.evaluate())
 
@@ -51,7 +51,7 @@ def shown(
 @torch.no_grad()
 def predictions(
     network: nn.Module,
-    images: Sequence[InHand],
+    images: Sequence[UserImage],
     head: AdapterMetadata,
     device: torch.device,
     layout: torch.memory_format,

@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.runtime.progress import Counter, ProgressCallbac
 from visual_decathlon.datasets.accelerator import memory
 from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.static_batches import Planned, StaticBatches
+from visual_decathlon.datasets.static_batches import ColumnBatches, StaticBatches
 
 
 class FeatureBatches:
@@ -69,7 +69,7 @@ class FeatureBatches:
 
     def static(self) -> StaticBatches:
         """The batches of `train`, for a step that is captured."""
-        return Planned(self.steps, self.device, self._columns, self._make)
+        return ColumnBatches(self.steps, self.device, self._columns, self._make)
 
     def _columns(self, seed: int, epoch: int) -> list[np.ndarray]:
         """View and image, (N,) each, in the order of an epoch."""

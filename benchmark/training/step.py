@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from visual_decathlon.benchmark.training.graph import Replays
 from visual_decathlon.benchmark.training.scaling import Scaling
-from visual_decathlon.datasets.static_batches import Shape, StaticBatches
+from visual_decathlon.datasets.static_batches import BatchShape, StaticBatches
 from visual_decathlon.methods.method import Method
 
 
@@ -117,7 +117,7 @@ class Static:
             group["lr"] = rate
         self._rates = self._at = torch.empty(0)
         self._keeps_gradients = type(step.method).after_step is not Method.after_step
-        self._gradients: dict[Shape, list[Tensor | None]] = {}
+        self._gradients: dict[BatchShape, list[Tensor | None]] = {}
         self._replays = Replays(refused) if capture else None
 
     @property
@@ -141,14 +141,14 @@ class Static:
                 self._show_gradients(shape)
             yield shape.images
 
-    def _once(self, shape: Shape) -> None:
+    def _once(self, shape: BatchShape) -> None:
         self._rate.copy_(self._rates.index_select(0, self._at)[0])
         self._at.add_(1)
         self._step.train_on(*self._batches.take(shape))
         if self._keeps_gradients:
             self._gradients[shape] = [p.grad for p in self._parameters()]
 
-    def _show_gradients(self, shape: Shape) -> None:
+    def _show_gradients(self, shape: BatchShape) -> None:
         """A replay writes the gradients where its capture had them: `after_step` is to find them."""
         for p, gradient in zip(self._parameters(), self._gradients[shape], strict=True):
             p.grad = gradient

@@ -10,8 +10,8 @@ import msgspec
 
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.catalogue import SPLITS, Domain
+from visual_decathlon.datasets.file_stamps import hashes
 from visual_decathlon.datasets.pack import manifest
-from visual_decathlon.datasets.stamps import hashes
 
 _NAME = "drawn.json"
 

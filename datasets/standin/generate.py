@@ -14,7 +14,7 @@ from PIL import Image
 
 from visual_decathlon.datasets.annotations import annotation_path, read_split, write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain
-from visual_decathlon.datasets.children import end_with_parent, sheltered
+from visual_decathlon.datasets.child_processes import block_stop_signals, end_with_parent
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import clear, make_folder, move, remove, temporary_name
@@ -176,7 +176,7 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
     else:
         spawn = multiprocessing.get_context("spawn")
         with ExitStack() as stack:
-            with sheltered():  # processes are started as jobs come in
+            with block_stop_signals():  # processes are started as jobs come in
                 pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, end_with_parent))
                 drawn = pool.map(_draw_chunk, *zip(*jobs, strict=True))
             collect(drawn)

@@ -10,10 +10,10 @@ import pytest
 
 from visual_decathlon.benchmark.tables.score import ceilings, score
 from visual_decathlon.datasets.catalogue import (
+    BACKBONE_DOMAIN,
     DOMAINS,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    SOURCE,
     SPLITS,
     category_id,
     image_id,
@@ -49,7 +49,7 @@ def test_a_domain_is_as_it_was_published(row: list[str]):
 
 
 def test_the_ten_stand_in_the_order_of_the_papers_columns():
-    assert list(DOMAINS) == [row[0] for row in ROWS] and SOURCE == "imagenet12"
+    assert list(DOMAINS) == [row[0] for row in ROWS] and BACKBONE_DOMAIN == "imagenet12"
     assert sorted(DOMAINS) == sorted(DOMAINS, key=lambda name: DOMAINS[name].k), "numbers are alphabetical"
     assert sum(domain.classes for domain in DOMAINS.values()) == 3128
     assert sum(domain.counts[2] for domain in DOMAINS.values()) == 139_760, "entries of a submission"

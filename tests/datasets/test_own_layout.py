@@ -8,7 +8,7 @@ from PIL import Image
 
 from visual_decathlon.datasets.decode import SUFFIXES, decode
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.folder import read_folder, read_own
+from visual_decathlon.datasets.own_domain import read_folder, read_own
 from visual_decathlon.datasets.own_layout import split_named
 
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from visual_decathlon.datasets import file_stamps
 from visual_decathlon.datasets import pack as packing
-from visual_decathlon.datasets import stamps
 from visual_decathlon.datasets.annotations import Split, read_split
 from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import BadImages, InputError
+from visual_decathlon.datasets.errors import ImageErrors, InputError
 from visual_decathlon.datasets.pack import Pack, pack
 
 ROOT = Path(__file__).parents[2]
@@ -214,13 +214,13 @@ def read_again(monkeypatch) -> list[int]:
 
     reading = packing.hashes
     monkeypatch.setattr(packing, "hashes", counted)
-    monkeypatch.setattr(stamps, "SETTLED", -(10**18))
+    monkeypatch.setattr(file_stamps, "SETTLED", -(10**18))
     return counts
 
 
 @pytest.mark.parametrize("settled", [-(10**18), 2 * 10**9])
 def test_other_pixels_under_the_old_times_and_size(grey, tmp_path, monkeypatch, settled):
-    monkeypatch.setattr(stamps, "SETTLED", settled)
+    monkeypatch.setattr(file_stamps, "SETTLED", settled)
     first = pack(grey, tmp_path / "cache", 8)
     old = (grey.root / "2.ppm").read_bytes()
     rewrite(grey.root / "2.ppm", old[:-192] + b"\xc8" * 192)
@@ -237,7 +237,7 @@ def test_other_pixels_under_the_old_times_and_size(grey, tmp_path, monkeypatch, 
 def test_a_change_in_the_tick_of_the_clock_in_which_the_file_was_read(grey, tmp_path, monkeypatch):
     """Nothing tells the two apart but the content: so fresh a stamp is not believed."""
     stat = {path: (204, 5, time.time_ns(), 7) for path in map(str, grey.root.iterdir())}
-    monkeypatch.setattr(stamps, "stamp", lambda path: stat[str(path)])
+    monkeypatch.setattr(file_stamps, "stamp", lambda path: stat[str(path)])
     first = pack(grey, tmp_path / "cache", 8)
     rewrite(grey.root / "2.ppm", (grey.root / "3.ppm").read_bytes())
     assert (pack(grey, tmp_path / "cache", 8).image(2) == 3).all() and (first.image(2) == 2).all()
@@ -303,7 +303,7 @@ def test_labels_ids_classes_and_sizes_have_packs_of_their_own(grey, tmp_path):
 def test_an_image_that_vanished_after_packing_is_named(grey, tmp_path, read_again):
     pack(grey, tmp_path / "cache", 8)
     (grey.root / "3.ppm").unlink()
-    with pytest.raises(BadImages, match=r"dtd: .*3\.ppm is missing; "):
+    with pytest.raises(ImageErrors, match=r"dtd: .*3\.ppm is missing; "):
         pack(grey, tmp_path / "cache", 8)
 
 
@@ -333,7 +333,7 @@ def test_all_damaged_images_are_named_together(many, tmp_path, monkeypatch):
     (many.root / "4.png").write_bytes(b"")
     (many.root / "8.png").write_text("no image")
     (many.root / "9.png").unlink()
-    with pytest.raises(BadImages) as caught:
+    with pytest.raises(ImageErrors) as caught:
         pack(many, tmp_path / "cache", 8, told.append)
     sentence = str(caught.value)
     assert sentence.startswith("dtd: 4 images of train cannot be read: ") and sentence.endswith("remove them")
@@ -342,7 +342,7 @@ def test_all_damaged_images_are_named_together(many, tmp_path, monkeypatch):
     assert sum(told) == 10 and entries(tmp_path / "cache") == []
     for i in range(10):
         (many.root / f"{i}.png").write_bytes(b"")
-    with pytest.raises(BadImages, match=r"10 images of train .* and 5 more; "):
+    with pytest.raises(ImageErrors, match=r"10 images of train .* and 5 more; "):
         pack(many, tmp_path / "cache", 8)
 
 

@@ -6,7 +6,7 @@ from visual_decathlon.benchmark.perf.decathlon import NINE, run_seconds, train_d
 from visual_decathlon.benchmark.perf.gpu.effort import Effort
 from visual_decathlon.benchmark.perf.gpu.rows import Keep, row
 from visual_decathlon.benchmark.perf.gpu.ways import streamed
-from visual_decathlon.datasets.catalogue import DOMAINS, SOURCE
+from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS
 from visual_decathlon.methods.registry import select
 
 
@@ -37,5 +37,5 @@ def pretraining(effort: Effort, keep: Keep) -> None:
 
 def _pretraining(effort: Effort, chosen) -> list[float]:
     how = {"epochs": 2, "choice": effort.choice(chosen)}
-    found = train_drawn(None, DOMAINS[SOURCE], effort.pretraining, chosen, effort.device, **how)
+    found = train_drawn(None, DOMAINS[BACKBONE_DOMAIN], effort.pretraining, chosen, effort.device, **how)
     return [statistics.median(found.speeds())]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from visual_decathlon.benchmark.runs.job import Job
 from visual_decathlon.benchmark.runtime.numerics import offender
 from visual_decathlon.benchmark.runtime.progress import Report
-from visual_decathlon.datasets.children import end_with_parent, sheltered
+from visual_decathlon.datasets.child_processes import block_stop_signals, end_with_parent
 from visual_decathlon.datasets.errors import InputError, Unwritable
 from visual_decathlon.datasets.text import printable
 
@@ -126,7 +126,7 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(theirs, device))
-        with sheltered():
+        with block_stop_signals():
             self.process.start()
         theirs.close()
         self.job: Job | None = None

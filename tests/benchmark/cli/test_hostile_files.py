@@ -29,7 +29,7 @@ from visual_decathlon.datasets.annotations import read_file
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.decode import decode
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.folder import read_folder
+from visual_decathlon.datasets.own_domain import read_folder
 
 
 def _own(path: Path) -> None:

@@ -204,13 +204,13 @@ WAITING = """
 import signal, sys, types
 from visual_decathlon.benchmark.cli import main as command
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
-from visual_decathlon.datasets.children import sheltered
+from visual_decathlon.datasets.child_processes import block_stop_signals
 from multiprocessing import get_context
 
 def wait(args):
     with told_at_the_end() as faults:
         faults.append("a fault of before")
-        with sheltered():
+        with block_stop_signals():
             child = get_context("spawn").Process(target=signal.pause)
             child.start()
         try:

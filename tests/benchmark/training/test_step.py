@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.training.step import Static, Step, prepare_momen
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.static_batches import Shape
+from visual_decathlon.datasets.static_batches import BatchShape
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.layers.sgd import SGD
@@ -154,7 +154,7 @@ def unread(spec: str) -> None:
     static = Static(step, Given(), device, capture=False)
     static._rates, static._at = torch.zeros(1, len(optimiser.param_groups)), torch.zeros(1, dtype=torch.int64)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        static._once(Shape(8))
+        static._once(BatchShape(8))
 
 
 @pytest.mark.parametrize("spec", [m.name for m in entries() if not m().unsupported_reason("resnet26")])

@@ -11,19 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from visual_decathlon.datasets.decode import MAX_BYTES, decode, decode_bytes, decode_image, resized
-from visual_decathlon.datasets.errors import BadImage, InputError, reason
+from visual_decathlon.datasets.errors import ImageError, InputError, reason
 
-InHand: TypeAlias = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
+UserImage: TypeAlias = str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
 """One image. See `rgb`."""
 _CONTENT = bytes | bytearray | memoryview
 
 
-class Loaded:
+class ImagesInMemory:
     """Stands in for a Pack: images in memory, of the same pixels as a pack of the same `shorter` side."""
 
     labels = None
 
-    def __init__(self, images: Sequence[InHand], shorter: int, domain: str):
+    def __init__(self, images: Sequence[UserImage], shorter: int, domain: str):
         self._pixels = [
             np.asarray(resized(rgb(image, f"image {i}", domain), shorter)) for i, image in enumerate(images, 1)
         ]
@@ -37,7 +37,7 @@ class Loaded:
         return (self._pixels[i] for i in index.tolist())
 
 
-def several(images: Any) -> list | None:
+def list_images(images: Any) -> list | None:
     """The images of an iterable, or of an array or tensor of four dimensions; None where `images` is a single one.
 
     An array of paths or other objects, of one dimension, is several, too. A dictionary is none: `rgb` refuses it.
@@ -51,7 +51,7 @@ def several(images: Any) -> list | None:
     return None if hasattr(images, "read") else list(images)
 
 
-def rgb(image: InHand, name: str, domain: str) -> Image.Image:
+def rgb(image: UserImage, name: str, domain: str) -> Image.Image:
     """One image as 8-bit RGB, as the file of it is decoded; `name` and `domain` are for messages only.
 
     Bytes, and an object that reads bytes, as `open(path, "rb")` gives it, are a file's whole content; it is read from
@@ -88,13 +88,13 @@ def _content(file: BinaryIO, name: Path, domain: str) -> bytes:
         data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # a closed file's is a ValueError, and so is a text's that is no UTF-8
         if isinstance(file, io.TextIOBase) and not file.closed:
-            raise BadImage(domain, name, "is a file opened as text", 'open it with "rb"') from None
-        raise BadImage(domain, name, f"cannot be read ({reason(error)})", "open it again") from None
+            raise ImageError(domain, name, "is a file opened as text", 'open it with "rb"') from None
+        raise ImageError(domain, name, f"cannot be read ({reason(error)})", "open it again") from None
     if not isinstance(data, _CONTENT):
         told = f"is a {type(file).__name__} that reads {type(data).__name__}, not bytes"
-        raise BadImage(domain, name, told, 'open a file with "rb"')
+        raise ImageError(domain, name, told, 'open a file with "rb"')
     if len(data) > MAX_BYTES:
-        raise BadImage(domain, name, f"has more than {MAX_BYTES:,} bytes", "make it smaller or remove it")
+        raise ImageError(domain, name, f"has more than {MAX_BYTES:,} bytes", "make it smaller or remove it")
     return bytes(data)
 
 

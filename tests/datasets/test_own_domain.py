@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 
 from visual_decathlon.datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.folder import read_folder
+from visual_decathlon.datasets.own_domain import read_folder
 from visual_decathlon.datasets.pack import pack
 
 

@@ -4,17 +4,17 @@ from hashlib import sha256
 
 import numpy as np
 
-from visual_decathlon.datasets.repeated import Listed, in_two_classes, overlap, within
+from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
 
 
-def listed(name: str, **contents: str) -> Listed:
+def listed(name: str, **contents: str) -> HashedImages:
     """Files a0, a1, … of class a, with one letter of content each."""
     files = [f"{title}{i}" for title, letters in contents.items() for i in range(len(letters))]
     rows = [
         np.frombuffer(sha256(letter.encode()).digest(), np.uint8) for letters in contents.values() for letter in letters
     ]
     labels = [label for label, letters in enumerate(contents.values()) for _ in letters]
-    return Listed(name, [f"{name}/{file}" for file in files], np.array(rows), np.array(labels))
+    return HashedImages(name, [f"{name}/{file}" for file in files], np.array(rows), np.array(labels))
 
 
 def test_evaluated_on_what_was_trained_on():
@@ -29,9 +29,9 @@ def test_evaluated_on_what_was_trained_on():
 
 
 def test_within_a_split():
-    (note,) = within("own", listed("train", a="xyx", b="ux"), shown=5)
+    (note,) = duplicates_within("own", listed("train", a="xyx", b="ux"), shown=5)
     assert note == "own: 2 image(s) of train repeat another, byte for byte (train/a2 is train/a0; train/b1 is train/a2)"
-    assert within("own", listed("train", a="xy", b="u")) == []
+    assert duplicates_within("own", listed("train", a="xy", b="u")) == []
 
 
 def test_two_labels():
@@ -40,6 +40,6 @@ def test_two_labels():
     assert note.startswith("own: 2 image(s) stand in more than one class, byte for byte (")
     (note,) = in_two_classes("own", [train], shown=3)
     assert "own: 1 image(s) stand in more than one class, byte for byte (train/a2 is train/b1); one" in note
-    unlabelled = Listed("test", train.files, train.contents, None)
+    unlabelled = HashedImages("test", train.files, train.contents, None)
     assert in_two_classes("own", [listed("train", a="xx", b="y"), unlabelled]) == []
     assert in_two_classes("own", [unlabelled]) == []

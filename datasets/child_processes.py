@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
-STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Signals that end a process unless it handles them: Ctrl-C, a job's time limit, a closed terminal and the like."""
 
 
 @contextmanager
-def sheltered() -> Iterator[None]:
-    """What is started within hears none of STOPPING, from its first moment on; whoever starts it must end it.
+def block_stop_signals() -> Iterator[None]:
+    """What is started within hears none of STOP_SIGNALS, from its first moment on; whoever starts it must end it.
 
     A terminal sends Ctrl-C, and a job scheduler SIGTERM, to every process of a command.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         resource_tracker.ensure_running()  # of multiprocessing; its start ends with SIGINT and SIGTERM let through
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from visual_decathlon.datasets.annotations import Split
-from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, fit_name
+from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, is_valid_name
 from visual_decathlon.datasets.decode import SUFFIXES
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.image_files import ImageFolders, LeftOut
+from visual_decathlon.datasets.image_files import ImageFolders, SkippedFiles
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.own_layout import Layout, Reader
 
@@ -49,13 +49,13 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
     Classes are train's folders, sorted; ids run from 1 over train, val and test. `root`/domain.json may give mean,
     std (RGB, 0..1), flip, crop and splits (false: all folders are classes). Raises InputError.
     """
-    if not fit_name(name):
+    if not is_valid_name(name):
         raise InputError(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
         raise InputError(f"{name} ({root}) is the name of an official domain; choose another for your own images")
     if unknown := [split for split in splits if split not in SPLITS]:
         raise InputError(f"{name}: {root} has no split {unknown[0]!r}; choose one of {', '.join(SPLITS)}")
-    left = LeftOut()
+    left = SkippedFiles()
     try:
         if not root.is_dir():
             raise InputError(
@@ -88,7 +88,7 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
 def all_images(name: str, root: Path) -> list[Split]:
     """What lies below `root`, however it is laid out, as one unlabelled split; none where there is nothing to read."""
     try:
-        files = ImageFolders(root).images("", LeftOut())
+        files = ImageFolders(root).images("", SkippedFiles())
     except OSError:
         return []
     domain = Domain(name, name, 0, 0, (len(files), 0, 0), IMAGENET_MEAN, IMAGENET_STD, True, True, "")
@@ -105,8 +105,8 @@ def _split(
 ) -> Split:
     if not found.get(split):
         folder = layout.splits.get(split, split)
-        mend = f"put them into {folder}/<class>/, or take another SPLIT="
-        what = f"{domain.name}: {root} holds no images for {split} in class folders; {mend}"
+        remedy = f"put them into {folder}/<class>/, or take another SPLIT="
+        what = f"{domain.name}: {root} holds no images for {split} in class folders; {remedy}"
         raise InputError("; ".join((what, *notes)))
     first = 1 + sum(domain.counts[: SPLITS.index(split)])
     index = {title: label for label, title in enumerate(classes)}
@@ -125,7 +125,7 @@ def _split(
     )
 
 
-def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, _Found]:
+def _found(name: str, root: Path, splits: bool, left: SkippedFiles) -> tuple[Layout, _Found]:
     folders = ImageFolders(root, fine=frozenset({"domain.json"}))
     layout = Reader(name, root, folders).layout(left) if splits else Layout("", {})
     if not layout.splits:
@@ -140,13 +140,13 @@ def _found(name: str, root: Path, splits: bool, left: LeftOut) -> tuple[Layout, 
     found = {split: _class_files(folders, folder, left) for split, folder in layout.splits.items()}
     _refuse_two_labels(name, folders, list(found.values()))
     train = layout.splits["train"]
-    titles = folders.look(train, LeftOut())[0]
+    titles = folders.look(train, SkippedFiles())[0]
     if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
         raise InputError(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
     return layout, found
 
 
-def _class_files(folders: ImageFolders, below: str, left: LeftOut) -> dict[str, list[str]]:
+def _class_files(folders: ImageFolders, below: str, left: SkippedFiles) -> dict[str, list[str]]:
     """Class -> its image files at any depth."""
     titles, loose = folders.look(below, left)
     for image in loose:
@@ -196,7 +196,7 @@ def _draw(file: str) -> float:
     return int.from_bytes(blake2b(os.fsencode(file), key=_SEED, digest_size=8).digest(), "big") / 2**64
 
 
-def _classes(name: str, root: Path, layout: Layout, found: _Found, left: LeftOut) -> tuple[str, ...]:
+def _classes(name: str, root: Path, layout: Layout, found: _Found, left: SkippedFiles) -> tuple[str, ...]:
     classes = tuple(sorted(found["train"]))
     train = root / layout.splits.get("train", layout.base)
     if len(classes) < 2:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from visual_decathlon.datasets import in_hand
+from visual_decathlon.datasets import user_images
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.datasets.in_hand import Loaded, rgb, several
 from visual_decathlon.datasets.pack import pack
+from visual_decathlon.datasets.user_images import ImagesInMemory, list_images, rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 CLOSED = io.BytesIO(b"x")
@@ -39,10 +39,10 @@ def test_files_of_every_kind_as_a_pack_has_them(tmp_path: Path):
     wanted = pack(split, tmp_path / "cache", 12)
     index = np.arange(len(files))
     for images in ([tmp_path / f for f in files], [str(tmp_path / f) for f in files]):
-        for image, pixels in zip(Loaded(images, 12, "dtd").images(index), wanted.images(index), strict=True):
+        for image, pixels in zip(ImagesInMemory(images, 12, "dtd").images(index), wanted.images(index), strict=True):
             assert np.array_equal(image, pixels)
     opened = [Image.open(tmp_path / f) for f in files]
-    loaded = Loaded(opened, 12, "dtd")
+    loaded = ImagesInMemory(opened, 12, "dtd")
     assert np.array_equal(loaded.sizes, wanted.sizes) and len(loaded) == 9
     for file, image, pixels in zip(files, loaded.images(index), wanted.images(index), strict=True):
         assert np.array_equal(image, pixels), file
@@ -87,7 +87,7 @@ def test_the_content_of_a_file(tmp_path: Path, monkeypatch):
             assert np.array_equal(np.asarray(rgb(image, "it", "dtd")), PIXELS)
     with path.open() as text, pytest.raises(InputError, match='dtd: it is a file opened as text; open it with "rb"'):
         rgb(text, "it", "dtd")
-    monkeypatch.setattr(in_hand, "MAX_BYTES", len(data) - 1)
+    monkeypatch.setattr(user_images, "MAX_BYTES", len(data) - 1)
     with pytest.raises(InputError, match="dtd: it has more than"):
         rgb(written, "it", "dtd")
 
@@ -105,13 +105,13 @@ def test_where_both_ends_fit_it_is_as_the_library_has_it():
 
 def test_one_and_several():
     for one in ("a.jpg", Path("a.jpg"), Image.fromarray(PIXELS), PIXELS, torch.from_numpy(PIXELS), b"x", 5):
-        assert several(one) is None
+        assert list_images(one) is None
     for one in (bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"a\nb"), {"a.jpg": 1}):
-        assert several(one) is None
-    assert several(np.array(["a", "b"])) == several(np.array(["a", "b"], object)) == ["a", "b"]
-    assert several(("a", "b")) == ["a", "b"] and several(Path(p) for p in "ab") == [Path("a"), Path("b")]
-    assert len(several(np.stack([PIXELS] * 4))) == 4 and several([]) == []
-    assert several(torch.from_numpy(PIXELS)[None])[0].shape == (20, 30, 3)
+        assert list_images(one) is None
+    assert list_images(np.array(["a", "b"])) == list_images(np.array(["a", "b"], object)) == ["a", "b"]
+    assert list_images(("a", "b")) == ["a", "b"] and list_images(Path(p) for p in "ab") == [Path("a"), Path("b")]
+    assert len(list_images(np.stack([PIXELS] * 4))) == 4 and list_images([]) == []
+    assert list_images(torch.from_numpy(PIXELS)[None])[0].shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_one_and_several():
 )
 def test_what_is_no_image(image, told: str):
     with pytest.raises(InputError) as caught:
-        Loaded([PIXELS, image], 8, "birds")
+        ImagesInMemory([PIXELS, image], 8, "birds")
     assert str(caught.value).startswith("birds: image 2 ") and told in str(caught.value)
     assert "\n" not in str(caught.value)
 

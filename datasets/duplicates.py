@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Listed:
+class HashedImages:
     """What of a split tells that images are repeated; `contents` (N, 32) uint8 sha256, `labels` (N,) or None."""
 
     name: str
@@ -16,7 +16,7 @@ class Listed:
     labels: np.ndarray | None
 
 
-def overlap(domain: str, trained: Sequence[Listed], evaluated: Listed, shown: int = 1) -> list[str]:
+def overlap(domain: str, trained: Sequence[HashedImages], evaluated: HashedImages, shown: int = 1) -> list[str]:
     """At most one sentence: how many of the evaluated images are trained on, too, and the first `shown` of them."""
     values, files = _together(trained)
     theirs = _short(evaluated)
@@ -31,7 +31,7 @@ def overlap(domain: str, trained: Sequence[Listed], evaluated: Listed, shown: in
     ]
 
 
-def within(domain: str, split: Listed, shown: int = 1) -> list[str]:
+def duplicates_within(domain: str, split: HashedImages, shown: int = 1) -> list[str]:
     """At most one sentence: how many images of a split repeat another file of it."""
     pairs = _neighbours(_short(split), np.zeros(len(split.files), int)).tolist()
     named = [(split.files[other], split.files[one]) for one, other in pairs if split.files[one] != split.files[other]]
@@ -41,7 +41,7 @@ def within(domain: str, split: Listed, shown: int = 1) -> list[str]:
     return [f"{domain}: {what} ({_pairs(named[:shown], len(named))})"]
 
 
-def in_two_classes(domain: str, splits: Sequence[Listed], shown: int = 1) -> list[str]:
+def in_two_classes(domain: str, splits: Sequence[HashedImages], shown: int = 1) -> list[str]:
     """At most one sentence: how many images have more than one label."""
     splits = [split for split in splits if split.labels is not None]
     if not splits:
@@ -58,11 +58,11 @@ def in_two_classes(domain: str, splits: Sequence[Listed], shown: int = 1) -> lis
     return [f"{domain}: {what} ({_pairs(named, len(pairs))}); one of the labels is wrong"]
 
 
-def _together(splits: Sequence[Listed]) -> tuple[np.ndarray, list[str]]:
+def _together(splits: Sequence[HashedImages]) -> tuple[np.ndarray, list[str]]:
     return np.concatenate([_short(split) for split in splits]), [file for split in splits for file in split.files]
 
 
-def _short(split: Listed) -> np.ndarray:
+def _short(split: HashedImages) -> np.ndarray:
     """(N,) uint64 of the hashes: of a million images two share these bits once in 30 million releases."""
     return np.ascontiguousarray(split.contents[:, :8]).view(np.uint64).ravel()
 
