@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from visual_decathlon.benchmark.backbones.build import is_dir, mkdir
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import (
@@ -192,7 +191,7 @@ def test_what_is_written_outlives_a_power_cut(disk, tmp_path: Path, monkeypatch)
         wanted[f"records/{i}"] = content
         assert _after_a_power_cut(image, tmp_path / "again") == wanted
     building = temporary_name(mounted / "pack")
-    mkdir()
+    building.mkdir()
     wanted["pack/pixels"] = content = os.urandom(500_000)
     (building / "pixels").write_bytes(content)
     move(building, mounted / "pack")
@@ -244,7 +243,7 @@ def test_a_folder_in_which_anything_is_new_is_not_swept(tmp_path: Path):
     _make(building, folder=True, age=2 * io.LEFT)
     os.utime(building / "below" / "pixels.arrow")
     clear(tmp_path)
-    assert is_dir()
+    assert building.is_dir()
 
 
 def test_temporary_names(tmp_path: Path):
