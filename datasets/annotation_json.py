@@ -1,7 +1,7 @@
-"""Reads the JSON of an annotation file: takes what training needs, in the spellings that tools write, and no more.
+"""Reads the JSON of an annotation file: only the fields that training needs, in all spellings that common tools write.
 
-As the common COCO readers do, it leaves alone what it has no use for (info, licenses, areas, boxes, sizes: the
-image itself says how large it is). Numbers may be written as 1, 1.0 or "1".
+Like the common COCO readers it ignores all other fields (licenses, areas, boxes). Width and height are kept as they
+are written, for the check of a release; the image itself decides its size. Numbers may be written as 1, 1.0 or "1".
 """
 
 import json
@@ -13,13 +13,15 @@ import msgspec
 
 from visual_decathlon.datasets.errors import InputError
 
-Bad = Callable[[str, str], InputError]
-"""bad(what is wrong with the file, the remedy)"""
+MakeError = Callable[[str, str], InputError]
+"""`make_error(problem, remedy)`: the error for one annotation file."""
 
-_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # differences of two stay inside int64
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]  # the difference of two ids fits into int64
 
 
 class ListedImage(msgspec.Struct):
+    """An entry of `images`."""
+
     id: _Id
     file_name: str
     width: Any = None
@@ -27,19 +29,25 @@ class ListedImage(msgspec.Struct):
 
 
 class Annotation(msgspec.Struct):
+    """An entry of `annotations`: the label of one image."""
+
     image_id: _Id
     category_id: _Id
 
 
 class Category(msgspec.Struct):
+    """An entry of `categories`: one class."""
+
     id: _Id
     name: Any = None
 
 
 class Content(msgspec.Struct):
+    """The content of an annotation file."""
+
     images: list[ListedImage]
     categories: list[Category]
-    annotations: list[Annotation] | None = None  # absent where labels are kept back
+    annotations: list[Annotation] | None = None  # missing if labels are withheld
     info: Any = None
 
 
@@ -55,30 +63,29 @@ _REMEDIES = {
 }
 
 
-def read_content(data: bytes, bad: Bad) -> Content:
-    """What the file says. Raises `bad`, naming the entry and the field, where something is amiss."""
+def read_content(data: bytes, make_error: MakeError) -> Content:
+    """The content of the file. Raises `make_error(...)`, naming the entry and the field, if something is wrong."""
     data = data.removeprefix(BOM_UTF8)
     try:
         return msgspec.json.decode(data, type=Content, strict=False)
     except msgspec.ValidationError:
         pass
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # NaN, which is no JSON, is written for an empty cell by tools that people use
+        pass  # for example NaN, which is not JSON: common tools write it for an empty cell
     try:
         raw = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise bad(f"is no JSON ({error})", "restore the file, or save it again as UTF-8") from None
+        raise make_error(f"is no JSON ({error})", "restore the file, or save it again as UTF-8") from None
     try:
         return msgspec.convert(raw, Content, strict=False)
     except msgspec.ValidationError as error:
-        what, field = _amiss(raw)
-        raise bad(
-            what or f"is not an annotation file ({error})", _REMEDIES.get(field, "see the README's layout")
-        ) from None
+        problem, field = _first_problem(raw)
+        problem = problem or f"is not an annotation file ({error})"
+        raise make_error(problem, _REMEDIES.get(field, "see the README's layout")) from None
 
 
-def _amiss(raw: Any) -> tuple[str, str]:
-    """(what is wrong, the field that it is about) of the first entry that does not fit."""
+def _first_problem(raw: Any) -> tuple[str, str]:
+    """(problem, name of the field) of the first entry that does not fit; ("", "") if there is none."""
     if not isinstance(raw, dict):
         return "is not an annotation file: it holds no object with `images`, `categories`, `annotations`", ""
     for key, kind in _LISTS.items():

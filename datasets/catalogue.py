@@ -1,7 +1,7 @@
-"""The ten domains of the Visual Decathlon: names, numbers, counts, colours and crop policy.
+"""The ten domains of the Visual Decathlon: names, numbers, counts, colour statistics and crop policy.
 
-Sources: the official release's annotation files (classes, counts, ids) and the residual adapters
-authors' public code (mean, std, flip and crop policy).
+Sources: the official release's annotation files (classes, counts, ids) and the public code of the authors of residual
+adapters (mean, std, flip and crop policy).
 """
 
 import re
@@ -12,16 +12,16 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Domain:
-    """What is fixed about one domain, whatever data stands in for it.
+    """The fixed properties of one domain; they also hold for its stand-in.
 
-    `mean` and `std` are RGB in 0..1. `crop` is False for the glyph-like domains, which are shown
-    whole (centre crop of the full shorter side) in training too. `counts` are the official images
-    in train, val and test. `paper_images` is the "# images" cell of the paper (train + val).
+    `counts` are the official numbers of images in train, val and test. `mean` and `std` are RGB in 0..1. `flip` allows
+    random flips in training. `crop` is False for domains of digits, characters and signs: training too uses the centre
+    crop of the full shorter side. `paper_images` is the "# images" entry of the paper's table (train + val).
     """
 
     name: str
     column: str  # header in Table 1
-    k: int  # official number; ids are k * 10**7 + ...; 0 marks a user's own domain
+    k: int  # official number; ids are k * 10**7 + ...; 0 for a user's own domain
     classes: int
     counts: tuple[int, int, int]
     mean: tuple[float, float, float]
@@ -32,6 +32,7 @@ class Domain:
 
     @property
     def official(self) -> bool:
+        """Whether this is one of the ten domains, not a user's own."""
         return self.k > 0
 
 
@@ -127,11 +128,11 @@ _TEN = (
 
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in _TEN}
 BACKBONE_DOMAIN = "imagenet12"
-"""The domain whose network is pretrained and shared."""
+"""The domain on which the shared backbone is pretrained."""
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether a user's own domain may be called so: files and columns bear it."""
+    """Whether a user's own domain may have this name: it becomes part of file and column names."""
     return re.fullmatch(r"[a-z0-9-]{1,60}", name) is not None
 
 
@@ -141,5 +142,5 @@ def category_id(k: int, label: int) -> int:
 
 
 def image_id(k: int, split: str, number: int) -> int:
-    """Official image id; `number` (from 1) runs on over train, val and test of a domain."""
+    """Official image id; `number` counts a domain's images from 1, through train, val and test."""
     return k * 10**7 + SPLITS.index(split) * 10**5 + number

@@ -1,7 +1,7 @@
-"""Checks a release on disk: reads every annotation, decodes every image, and lists all it finds.
+"""Checks a release on disk: reads every annotation file, decodes every image, and lists all faults and notes.
 
-A fault is what the benchmark would refuse; a note is what a user should know. The check never
-stops at a fault.
+A fault is something that the benchmark would refuse; a note is something that a user should know. The check continues
+after a fault.
 """
 
 import os
@@ -24,20 +24,20 @@ from visual_decathlon.datasets.file_names import files_below, likely_file
 from visual_decathlon.datasets.own_domain import all_images, read_own
 
 Progress = Callable[[str, int, int], None]
-"""`progress(what, done, total)`: called often, from one thread only."""
+"""`progress(task, done, total)`: called often, from one thread only."""
 
-_BATCH = 64  # images a thread takes at a time: 72-pixel images are too quick to hand over singly
-_SHOWN = 10  # repeated images that are named
-_THREADS = min(16, 2 * cores())  # two for a core: one reads while the other decodes
+_BATCH = 64  # images per task of a thread: single 72-pixel images are too quick to be worth a task
+_SHOWN = 10  # duplicates that are named
+_THREADS = min(16, 2 * cores())  # two per core: one reads while the other decodes
 
 
 @dataclass
 class Row:
-    """What the check found of one split.
+    """The result of checking one split.
 
-    `images` are those that decode; `classes` those that have images (those named, where the
-    release keeps the labels back). `official` holds the catalogue's images and classes, None for a
-    domain of one's own; `sizes` the (least, greatest) width and height in pixels.
+    `images` counts the images that can be decoded; `classes` the classes that have images (the named ones, if the
+    release withholds labels). `official` is the catalogue's number of images and classes, None for a user's own domain;
+    `sizes` are the (smallest, largest) width and height in pixels.
     """
 
     domain: str
@@ -51,17 +51,17 @@ class Row:
 
 
 def check_release(root: Path | None, progress: Progress, own: Sequence[tuple[str, Path]] = ()) -> list[Row]:
-    """Check every domain and split that the release `root` holds annotations of, in table order, then the own domains.
+    """Checks every domain and split with annotations below `root`, in the order of the table, then the own domains.
 
-    A last row of domain "other" appears only where `root` holds what belongs to no domain. Raises
-    InputError where `root` is no release at all.
+    A last row with domain "other" is added only if `root` contains files that belong to no domain. Raises InputError
+    if `root` is not a release.
     """
     rows: list[Row] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for domain in DOMAINS.values() if root is not None else ():
             rows += _check_domain(root, domain, pool, progress)
         if not rows and root is not None:
-            domains_in(root)  # says in a sentence why this is no release
+            domains_in(root)  # raises an error that explains why this is not a release
         for name, folder in own:
             rows += _check_own(name, folder, pool, progress)
     strays = [] if root is None else _strays(root)
@@ -71,31 +71,31 @@ def check_release(root: Path | None, progress: Progress, own: Sequence[tuple[str
 def _check_own(name: str, root: Path, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
     try:
         splits, faults = read_own(name, root), []
-    except InputError as error:  # its images are looked at all the same: all faults come in one list
+    except InputError as error:  # its images are checked nevertheless, so that all faults are in one list
         splits, faults = all_images(name, root), [str(error)]
     if not splits:
         return [Row(name, "-", faults=faults)]
     rows = [Row(name, split.name, classes=0 if faults else len(np.unique(split.labels))) for split in splits]
-    listed = [_check_images(split, row, pool, progress) for split, row in zip(splits, rows, strict=True)]
+    hashed = [_check_images(split, row, pool, progress) for split, row in zip(splits, rows, strict=True)]
     rows[0].faults[:0] = faults
     rows[0].notes[:0] = splits[0].notes
     if not faults:
-        _check_repeats(name, listed, rows[-1])
+        _check_duplicates(name, hashed, rows[-1])
     return rows
 
 
-def _check_repeats(domain: str, listed: list[HashedImages], row: Row) -> None:
-    for i, split in enumerate(listed):
+def _check_duplicates(domain: str, hashed: list[HashedImages], row: Row) -> None:
+    for i, split in enumerate(hashed):
         row.notes += duplicates_within(domain, split, _SHOWN)
         if i:
-            row.notes += overlap(domain, listed[:i], split, _SHOWN)
-    row.notes += in_two_classes(domain, listed, _SHOWN)
+            row.notes += overlap(domain, hashed[:i], split, _SHOWN)
+    row.notes += in_two_classes(domain, hashed, _SHOWN)
 
 
 def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress: Progress) -> list[Row]:
     rows: dict[str, Row] = {}
     splits: dict[str, Split] = {}
-    listed: list[HashedImages] = []
+    hashed: list[HashedImages] = []
     for position, name in enumerate(SPLITS):
         if annotation_path(root, domain.name, name) is None:
             continue
@@ -107,11 +107,11 @@ def _check_domain(root: Path, domain: Domain, pool: ThreadPoolExecutor, progress
             continue
         named = sum(bool(title) for title in split.classes)
         row.classes = named if split.labels is None else len(np.unique(split.labels))
-        listed.append(_check_images(split, row, pool, progress))
+        hashed.append(_check_images(split, row, pool, progress))
         _check_ids(split, row)
     _compare(splits, rows)
-    if listed:
-        _check_repeats(domain.name, listed, rows[listed[-1].name])
+    if hashed:
+        _check_duplicates(domain.name, hashed, rows[hashed[-1].name])
     if rows and "train" not in rows:
         missing = root / "annotations" / f"{domain.name}_train.json"
         first = next(iter(rows.values()))
@@ -131,7 +131,7 @@ _Fact = tuple[int, int, str, bytes]
 
 
 def _examine(root: Path, domain: str, files: list[str]) -> list[_Fact | str]:
-    """The facts of each file, or the sentence of its fault."""
+    """For each file its facts, or a sentence about its fault."""
     facts: list[_Fact | str] = []
     for file in files:
         path = root / file
@@ -146,7 +146,7 @@ def _examine(root: Path, domain: str, files: list[str]) -> list[_Fact | str]:
 
 
 def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[_Fact | str]]:
-    """The facts of a split's images in order, a batch at a time; few batches are in flight at once."""
+    """Yields the facts of a split's images in order, one batch at a time; the number of batches in work is bounded."""
     window = _BATCH * _THREADS * 4
     for start in range(0, len(split), window):
         files = split.files[start : start + window]
@@ -155,55 +155,56 @@ def _facts(split: Split, pool: ThreadPoolExecutor) -> Iterator[list[_Fact | str]
 
 
 def _check_images(split: Split, row: Row, pool: ThreadPoolExecutor, progress: Progress) -> HashedImages:
-    """Look at every image; what tells whether any is repeated, of those that decode."""
-    what = f"{row.domain} {row.split}"
-    kept, contents = np.zeros(len(split), bool), np.zeros((len(split), 32), np.uint8)
-    if (lost := _all_missing(split)) is not None:
-        row.faults.append(lost)
-        progress(what, len(split), len(split))
-        return _listed(split, kept, contents)
-    odd: dict[str, tuple[int, str]] = {}  # kind of oddity -> how many show it, and the first
+    """Checks every image and completes `row`; returns the hashes of those that can be decoded."""
+    name = f"{row.domain} {row.split}"
+    decoded, contents = np.zeros(len(split), bool), np.zeros((len(split), 32), np.uint8)
+    if (fault := _all_missing(split)) is not None:
+        row.faults.append(fault)
+        progress(name, len(split), len(split))
+        return _hashed(split, decoded, contents)
+    oddities: dict[str, tuple[int, str]] = {}  # kind -> number of images, and the first of them
     widths, heights = [10**9, 0], [10**9, 0]
     done = 0
-    progress(what, 0, len(split))
+    progress(name, 0, len(split))
     for batch in _facts(split, pool):
         for i, fact in enumerate(batch, start=done):
             if isinstance(fact, str):
                 row.faults.append(fact)
                 continue
             width, height, mode, digest = fact
-            kept[i], contents[i] = True, np.frombuffer(digest, np.uint8)
+            decoded[i], contents[i] = True, np.frombuffer(digest, np.uint8)
             widths[:] = min(widths[0], width), max(widths[1], width)
             heights[:] = min(heights[0], height), max(heights[1], height)
             for kind in _oddities(split, i, width, height, mode):
-                count, first = odd.get(kind, (0, f"{split.files[i]}, {width}×{height}"))
-                odd[kind] = (count + 1, first)
+                count, first = oddities.get(kind, (0, f"{split.files[i]}, {width}×{height}"))
+                oddities[kind] = (count + 1, first)
         done += len(batch)
-        progress(what, done, len(split))
-    row.images = int(kept.sum())
+        progress(name, done, len(split))
+    row.images = int(decoded.sum())
     if row.images:
         row.sizes = ((widths[0], widths[1]), (heights[0], heights[1]))
-    row.notes += [f"{what}: {count:,} image(s) {kind} (first: {first})" for kind, (count, first) in odd.items()]
-    return _listed(split, kept, contents)
+    row.notes += [f"{name}: {count:,} image(s) {kind} (first: {first})" for kind, (count, first) in oddities.items()]
+    return _hashed(split, decoded, contents)
 
 
-def _listed(split: Split, kept: np.ndarray, contents: np.ndarray) -> HashedImages:
-    files = [split.files[i] for i in np.flatnonzero(kept)]
-    return HashedImages(split.name, files, contents[kept], None if split.labels is None else split.labels[kept])
+def _hashed(split: Split, decoded: np.ndarray, contents: np.ndarray) -> HashedImages:
+    files = [split.files[i] for i in np.flatnonzero(decoded)]
+    return HashedImages(split.name, files, contents[decoded], None if split.labels is None else split.labels[decoded])
 
 
 def _oddities(split: Split, i: int, width: int, height: int, mode: str) -> Iterator[str]:
+    """Yields everything unusual about one image, as the end of a sentence."""
     if split.domain.official and min(width, height) not in (72, 73):
         yield "have a shorter side other than 72 or 73 pixels"
     if mode not in ("RGB", "L"):
         yield f"are of mode {mode}, read as RGB"
     stated = (width, height) if split.sizes is None else split.sizes[i]
-    if any(there != said and said == said for there, said in zip((width, height), stated, strict=True)):
-        yield f"have another size than {split.source.name} says"  # which decides nothing
+    if any(real != number and number == number for real, number in zip((width, height), stated, strict=True)):
+        yield f"have another size than {split.source.name} gives"  # only the image's real size is used
 
 
 def _all_missing(split: Split) -> str | None:
-    """One sentence where no image of the split is there: a domain not unpacked, or names written otherwise."""
+    """A sentence if no image of the split exists: the domain was not unpacked, or paths are written differently."""
     if not split.domain.official or any(os.path.lexists(split.root / file) for file in split.files):
         return None
     name, first = split.domain.name, split.files[0]
@@ -211,8 +212,8 @@ def _all_missing(split: Split) -> str | None:
         unpacked = any((split.root / folder).is_dir() for folder in dict.fromkeys(map(os.path.dirname, split.files)))
     except OSError as error:
         return f"{name}: {error.filename} cannot be read ({error.strerror}); check the name and its permissions"
-    if (like := likely_file(split.root, split.domain, split.name, first)) is not None:
-        path, sure = like
+    if (suggestion := likely_file(split.root, split.domain, split.name, first)) is not None:
+        path, sure = suggestion
         remedy = f"write it as {path!r}, and the others alike" if sure else f"write the paths as they are: {path!r}, …"
         return (
             f"{name}: none of the {len(split):,} images that {split.source} lists is there: its `file_name` {first!r} "
@@ -243,19 +244,19 @@ def _check_ids(split: Split, row: Row) -> None:
 
 
 def _compare(splits: dict[str, Split], rows: dict[str, Row]) -> None:
-    """What no file shows alone: classes that train lacks, ids and files that two splits share."""
+    """Compares the splits of a domain: classes that train lacks, and ids and files that two splits share."""
     seen: dict[str, str] = {}  # file -> the split that listed it first
     earlier: list[Split] = []
     for name, split in splits.items():
-        row, what = rows[name], split.domain.name
+        row, domain = rows[name], split.domain.name
         twice = [file for file in split.files if seen.setdefault(file, name) != name]
         twice += _repeated(split.files)
         if twice:
-            row.notes.append(f"{what} {name}: {len(twice):,} file(s) are listed twice (first: {twice[0]})")
+            row.notes.append(f"{domain} {name}: {len(twice):,} file(s) are listed twice (first: {twice[0]})")
         for other in earlier:
             if len(shared := np.intersect1d(split.ids, other.ids)):
                 row.faults.append(
-                    f"{what}: {split.source} repeats {len(shared):,} image id(s) of {other.source.name} "
+                    f"{domain}: {split.source} repeats {len(shared):,} image id(s) of {other.source.name} "
                     f"(first: {shared[0]}); restore both from the devkit"
                 )
         earlier.append(split)
@@ -263,20 +264,20 @@ def _compare(splits: dict[str, Split], rows: dict[str, Row]) -> None:
         if train is None or split is train:
             continue
         row.faults += [
-            f"{what}: {split.source} holds the class {split.classes[label]!r} (category id "
+            f"{domain}: {split.source} holds the class {split.classes[label]!r} (category id "
             f"{category_id(split.domain.k, int(label))}), which train lacks; remove it there or add it to train"
             for label in _lacking(split, train)
         ]
         shared_names = list(zip(split.classes, train.classes, strict=False))
         if differ := [pair for pair in shared_names if all(pair) and pair[0] != pair[1]]:
             row.notes.append(
-                f"{what} {name}: {len(differ):,} class name(s) differ from train's (first: {differ[0][0]!r}, "
+                f"{domain} {name}: {len(differ):,} class name(s) differ from train's (first: {differ[0][0]!r}, "
                 f"there {differ[0][1]!r})"
             )
 
 
 def _lacking(split: Split, train: Split) -> np.ndarray:
-    """Class indices that have an image (where labels are kept back: a name) in `split`, none in train."""
+    """Class indices with an image in `split` (a name, if labels are withheld), but none in train."""
     here = np.flatnonzero([bool(name) for name in split.classes]) if split.labels is None else split.labels
     return np.setdiff1d(here, train.labels)
 
@@ -297,7 +298,7 @@ def _check_unlisted(root: Path, domain: Domain, splits: dict[str, Split], row: R
 
 
 def _strays(root: Path) -> list[str]:
-    """Entries of data/ and annotations/ that belong to no domain with annotations here."""
+    """Notes on entries of data/ and annotations/ that belong to no domain with annotations in this release."""
     known = {d.name for d in DOMAINS.values() if any(annotation_path(root, d.name, split) for split in SPLITS)}
     wanted = {f"{name}_{split}.json" for name in known for split in (*SPLITS, "test_stripped")}
     notes = []

@@ -1,4 +1,4 @@
-"""Processes that this one starts: they end with it, and the signals that stop a command are heard by it alone."""
+"""Child processes: they end with their parent, and only the parent reacts to the signals that stop a command."""
 
 import multiprocessing
 import os
@@ -15,13 +15,13 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal,
 
 @contextmanager
 def block_stop_signals() -> Iterator[None]:
-    """What is started within hears none of STOP_SIGNALS, from its first moment on; whoever starts it must end it.
+    """Child processes that start inside this context have STOP_SIGNALS blocked; their parent must end them.
 
-    A terminal sends Ctrl-C, and a job scheduler SIGTERM, to every process of a command.
+    A terminal sends Ctrl-C, and a job scheduler sends SIGTERM, to every process of a command.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        resource_tracker.ensure_running()  # of multiprocessing; its start ends with SIGINT and SIGTERM let through
+        resource_tracker.ensure_running()  # of multiprocessing; after its start SIGINT and SIGTERM are unblocked
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
@@ -29,6 +29,6 @@ def block_stop_signals() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """First thing in such a process: leave as soon as the parent is gone, however it went."""
+    """Makes this process exit as soon as its parent is gone, for any reason. Call it first in a child process."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

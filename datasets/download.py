@@ -1,7 +1,7 @@
-"""Fetches the official release's two public archives, when asked to, and unpacks them safely.
+"""Downloads the two public archives of the official release on request, and unpacks them safely.
 
-An archive is taken only with the length and sha256 written below. A cut download goes on where it
-was. What an archive unpacks to appears all at once under its final name, or not at all.
+An archive is accepted only with the length and sha256 given below. An interrupted download is resumed. The folders that
+an archive contains appear completely under their final names, or not at all.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import check_plain, clear, make_folder, move, open_plain, remove, temporary_name
 
 Progress = Callable[[str, int, int], None]
-"""`progress(what, done, total)`, in bytes of the archive."""
+"""`progress(task, done, total)`, in bytes of the archive."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of the release; `gives` are the folders below decathlon-1.0/ that it unpacks to."""
+    """One archive of the release; `gives` are the folders below decathlon-1.0/ that it contains."""
 
     name: str
     bytes: int
     sha256: str
     gives: tuple[str, ...]
-    by_hand: bool = False  # needs an account: never fetched, unpacked where the user put it
+    by_hand: bool = False  # needs an account: never downloaded, only unpacked if the user has put it there
 
 
 BASE_URL = "https://www.robots.ox.ac.uk/~vgg/share/"
@@ -62,10 +62,10 @@ OFFICIAL = (
     ),
 )
 
-_PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0)  # s before each further try of a cut connection
-_TIMEOUT = 60.0  # s without a byte
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0)  # s before each further try after a lost connection
+_TIMEOUT = 60.0  # s without receiving a byte
 _CHUNK = 1 << 20
-# Far above the release (1.6 million files, 7 GB), far below what fills a disk.
+# Far more than the release contains (1.6 million files, 7 GB), far less than what fills a disk.
 _MAX_MEMBERS, _MAX_BYTES = 4_000_000, 32 << 30
 _FOREIGN = "it is not the release: remove it and fetch the official archive"
 
@@ -73,17 +73,17 @@ _FOREIGN = "it is not the release: remove it and fetch the official archive"
 def download(
     dest: Path, progress: Progress, base_url: str = BASE_URL, archives: tuple[Archive, ...] = OFFICIAL
 ) -> list[str]:
-    """Fetch and unpack `archives` into `dest`/decathlon-1.0; return the steps left to the user, a line each.
+    """Downloads and unpacks `archives` into `dest`/decathlon-1.0; returns the steps left to the user, one line each.
 
-    What is already unpacked is neither fetched nor unpacked again. Raises InputError, leaving nothing
-    half-written but a `.part` file to go on from, where the network, an archive or the disk fails.
+    Folders that exist are neither downloaded nor unpacked again. Raises InputError if the network, an archive or the
+    disk fails; then nothing incomplete is left, except a `.part` file from which the next call resumes.
     """
     steps: list[str] = []
-    with _sentences(dest):
+    with _disk_errors(dest):
         make_folder(dest)
         clear(dest)
         for archive in archives:
-            if all(_there(dest / RELEASE / piece) for piece in archive.gives):
+            if all(_exists(dest / RELEASE / piece) for piece in archive.gives):
                 continue
             path = dest / archive.name
             if archive.by_hand and not path.exists():
@@ -112,13 +112,14 @@ def _by_hand(dest: Path, archive: Archive) -> str:
     )
 
 
-def _there(folder: Path) -> bool:
+def _exists(folder: Path) -> bool:
+    """Whether the folder exists and is not empty."""
     return folder.is_dir() and any(folder.iterdir())
 
 
 @contextmanager
-def _sentences(dest: Path) -> Iterator[None]:
-    """Turns the disk's errors into a sentence; the network's and the archives' are met where they arise."""
+def _disk_errors(dest: Path) -> Iterator[None]:
+    """Turns errors of the disk into an InputError; errors of network and archives are handled where they occur."""
     try:
         yield
     except OSError as error:
@@ -133,12 +134,12 @@ def _sentences(dest: Path) -> Iterator[None]:
 # --- fetching -----------------------------------------------------------------------------------
 
 
-class _Cut(Exception):
-    """The connection failed in a way that a further try may remedy."""
+class _Interrupted(Exception):
+    """The connection failed, and another try may succeed."""
 
 
 def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> None:
-    """Fetch the archive to `path` through `path`.part, going on from what is there."""
+    """Downloads the archive to `path` by way of `path`.part, and resumes from an existing part."""
     url = base_url.rstrip("/") + "/" + archive.name
     part = path.with_name(path.name + ".part")
     if part.exists():
@@ -147,7 +148,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
         try:
             _fetch_rest(url, part, archive, progress)
             break
-        except _Cut as cut:
+        except _Interrupted as cut:
             if pause is None:
                 have = part.stat().st_size if part.exists() else 0
                 raise InputError(
@@ -160,7 +161,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
 
 
 def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> None:
-    """One try: append to `part` what it lacks. Raises _Cut where a further try may help."""
+    """Tries once to append the rest of the archive to `part`. Raises _Interrupted if another try may succeed."""
     have = part.stat().st_size if part.exists() else 0
     if have > archive.bytes:
         part.unlink()
@@ -173,28 +174,28 @@ def _fetch_rest(url: str, part: Path, archive: Archive, progress: Progress) -> N
             have = _start(answer, have, url, archive)
             _copy(answer, part, have, url, archive, progress)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the server has less than we do: begin again
+        if error.code == 416:  # the server's file is shorter than the part: start again
             part.unlink(missing_ok=True)
         elif error.code < 500 and error.code not in (408, 429):
             raise InputError(
                 f"download: {url} answers {error.code} {error.reason}; fetch {archive.name} elsewhere and put it into "
                 f"{part.parent}"
             ) from None
-        raise _Cut(f"{error.code} {error.reason}") from None
+        raise _Interrupted(f"{error.code} {error.reason}") from None
     except urllib.error.URLError as error:
-        raise _Cut(str(error.reason)) from None
+        raise _Interrupted(str(error.reason)) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Cut(str(error) or type(error).__name__) from None
+        raise _Interrupted(str(error) or type(error).__name__) from None
 
 
 def _start(answer: http.client.HTTPResponse, have: int, url: str, archive: Archive) -> int:
-    """The byte that the answer begins at: `have` if the server honours the range, else 0."""
+    """The position of the answer's first byte: `have` if the server honours the range, else 0."""
     if answer.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         start = have if span and int(span[1]) == have else None
         total = int(span[2]) if span and span[2] != "*" else archive.bytes
         if start is None:
-            raise _Cut("the server answers with another range than the one asked for")
+            raise _Interrupted("the server answers with another range than the one asked for")
     else:
         start = 0
         length = answer.headers.get("Content-Length", "")
@@ -220,15 +221,15 @@ def _copy(
         part.unlink()
         raise _wrong_length(url, have, archive, "at least ")
     if have < archive.bytes:
-        raise _Cut(f"the connection was cut after {have:,} bytes")
+        raise _Interrupted(f"the connection was cut after {have:,} bytes")
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
-    """The next bytes. Network errors are told apart here from the disk's, both being OSError."""
+    """The next bytes. Network errors are caught here because errors of the disk are OSError too."""
     try:
         return answer.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(str(error) or type(error).__name__) from None
+        raise _Interrupted(str(error) or type(error).__name__) from None
 
 
 def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> InputError:
@@ -239,10 +240,10 @@ def _wrong_length(url: str, length: int, archive: Archive, about: str = "") -> I
 
 
 def _verify(path: Path, archive: Archive, progress: Progress) -> None:
-    """Refuse a file of the wrong length or sha256: a fetched one is removed, a user's own set aside."""
+    """Raises InputError if length or sha256 is wrong; a downloaded file is removed, a user's own file is renamed."""
     check_plain(path)
     length = path.stat().st_size
-    found = f"{length:,} bytes, not {archive.bytes:,}"
+    difference = f"{length:,} bytes, not {archive.bytes:,}"
     if length == archive.bytes:
         digest = hashlib.sha256()
         with open_plain(path, archive.bytes) as file:
@@ -251,33 +252,33 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
                 progress(f"{archive.name}: sha256", file.tell(), archive.bytes)
         if digest.hexdigest() == archive.sha256:
             return
-        found = f"the sha256 {digest.hexdigest()}, not {archive.sha256}"
+        difference = f"the sha256 {digest.hexdigest()}, not {archive.sha256}"
     if path.suffix == ".part":
         path.unlink()
-        done = "it was removed: give the command again, or fetch the file elsewhere"
-    elif archive.by_hand:  # hours of the user's time, and maybe a download still running
-        done = "fetch it anew or to its end"
+        remedy = "it was removed: give the command again, or fetch the file elsewhere"
+    elif archive.by_hand:  # it took the user hours, and the download may still be running: keep the file
+        remedy = "fetch it anew or to its end"
     else:
         move(path, path.with_name(path.name + ".wrong"))
-        done = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
-    raise InputError(f"download: {path} is not the official {archive.name}, it has {found}; {done}")
+        remedy = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
+    raise InputError(f"download: {path} is not the official {archive.name}, it has {difference}; {remedy}")
 
 
 # --- unpacking ----------------------------------------------------------------------------------
 
 
 def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> None:
-    """Unpack into a folder beside decathlon-1.0/, then rename each piece it gives into place."""
+    """Unpacks into a temporary folder next to decathlon-1.0/, then moves each folder of the archive into place."""
     temporary = temporary_name(dest / archive.name)
     temporary.mkdir()
     try:
         with open_plain(path, archive.bytes) as raw:
-            what = f"{archive.name}: unpack"
-            unpack(raw, temporary, path, lambda: progress(what, raw.tell(), archive.bytes))
-        progress(what, archive.bytes, archive.bytes)
+            task = f"{archive.name}: unpack"
+            unpack(raw, temporary, path, lambda: progress(task, raw.tell(), archive.bytes))
+        progress(task, archive.bytes, archive.bytes)
         for piece in archive.gives:
             target = dest / RELEASE / piece
-            if _there(target):
+            if _exists(target):
                 continue
             make_folder(target.parent)
             move(_locate(temporary, piece, path), target)
@@ -286,31 +287,31 @@ def _unpack(path: Path, archive: Archive, dest: Path, progress: Progress) -> Non
 
 
 def _locate(folder: Path, piece: str, path: Path) -> Path:
-    """Where `piece` lies in an unpacked archive, whose names may begin at any folder of its path."""
+    """The folder `piece` in an unpacked archive; the archive's names may start at any folder of the piece's path."""
     parts = (RELEASE, *PurePosixPath(piece).parts)
     for i in range(len(parts)):
-        if _there(found := folder.joinpath(*parts[i:])):
-            return found
+        if _exists(place := folder.joinpath(*parts[i:])):
+            return place
     raise InputError(f"download: {path} does not hold {piece}; fetch the archive again")
 
 
 def unpack(raw: BinaryIO, folder: Path, path: Path, tick: Callable[[], None]) -> None:
-    """Unpack the tar (plain or compressed) read from `raw` into `folder`; an inner <domain>.tar into `folder`/data.
+    """Unpacks the tar (plain or compressed) from `raw` into `folder`, and inner <domain>.tar files into `folder`/data.
 
-    Only plain files and folders that lie inside are written, with this process's own modes and
-    owner. Raises InputError for a path that climbs out, a link, a device, too many files or bytes, a
-    damaged archive; `folder` then holds a part and is the caller's to remove.
+    Only regular files and folders inside of `folder` are written, with this process's modes and owner. `tick` is called
+    for every member. Raises InputError for a path that leads outside, a link, a device, too many files or bytes, or a
+    damaged archive; then `folder` is incomplete, and the caller must remove it.
     """
     try:
         _extract(raw, folder, _Budget(path), tick, inner=folder / "data")
-    except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:  # a header may tell of any size
+    except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:  # a header may claim any size
         raise InputError(f"download: {path} is damaged ({error}); remove it and fetch it again") from None
 
 
 def _extract(raw: IO[bytes], folder: Path, budget: "_Budget", tick: Callable[[], None], inner: Path | None) -> None:
     with tarfile.open(fileobj=raw, mode="r|*") as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # tarfile keeps every header: a gigabyte over the 1.3 million of ImageNet
+            tar.members.clear()  # tarfile would keep every header: a gigabyte for the 1.3 million files of ImageNet
             budget.take(member)
             tick()
             name = _inside(member, budget.path)
@@ -328,8 +329,8 @@ def _extract(raw: IO[bytes], folder: Path, budget: "_Budget", tick: Callable[[],
 
 
 def _inside(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
-    """The member's path, if it is a plain file or a folder and stays inside."""
-    strict = PureWindowsPath(member.name)  # takes both slashes, and drives, for what they are somewhere
+    """The member's path. Raises InputError unless it is a regular file or a folder and stays inside."""
+    strict = PureWindowsPath(member.name)  # recognises both kinds of slashes, and drives
     if strict.anchor or ".." in strict.parts or "\0" in member.name:
         raise InputError(f"download: {path} holds the path {member.name!r}, which leads outside; {_FOREIGN}")
     if not (member.isdir() or (member.isreg() and not member.issparse())):
@@ -340,12 +341,13 @@ def _inside(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
 
 
 class _Budget:
-    """Counts what an archive, with its inner ones, has asked to write."""
+    """Counts the members and bytes of an archive and its inner archives."""
 
     def __init__(self, path: Path):
         self.path, self.members, self.bytes = path, 0, 0
 
     def take(self, member: tarfile.TarInfo) -> None:
+        """Counts a member. Raises InputError if there are too many members or bytes."""
         self.members += 1
         self.bytes += max(0, member.size)
         if self.members > _MAX_MEMBERS or self.bytes > _MAX_BYTES:

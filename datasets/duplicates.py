@@ -1,4 +1,4 @@
-"""Images that are there twice, byte for byte: evaluated on what was trained on, or standing in two classes."""
+"""Finds duplicate images, equal byte for byte: between training and evaluation, within a split, or in two classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class HashedImages:
-    """What of a split tells that images are repeated; `contents` (N, 32) uint8 sha256, `labels` (N,) or None."""
+    """The images of a split with their hashes: `contents` (N, 32) uint8 sha256, `labels` (N,) class indices or None."""
 
     name: str
     files: Sequence[str]
@@ -17,28 +17,29 @@ class HashedImages:
 
 
 def overlap(domain: str, trained: Sequence[HashedImages], evaluated: HashedImages, shown: int = 1) -> list[str]:
-    """At most one sentence: how many of the evaluated images are trained on, too, and the first `shown` of them."""
-    values, files = _together(trained)
-    theirs = _short(evaluated)
-    again = np.flatnonzero(np.isin(theirs, values))
-    if not len(again):
+    """At most one sentence: how many evaluated images are in the training splits too, and the first `shown` of them."""
+    train_hashes, files = _joined(trained)
+    hashes = _short_hashes(evaluated)
+    seen = np.flatnonzero(np.isin(hashes, train_hashes))
+    if not len(seen):
         return []
     names = " and ".join(split.name for split in trained)
-    pairs = [(evaluated.files[i], files[int(np.flatnonzero(values == theirs[i])[0])]) for i in again[:shown].tolist()]
+    first = {i: int(np.flatnonzero(train_hashes == hashes[i])[0]) for i in seen[:shown].tolist()}
+    pairs = [(evaluated.files[i], files[other]) for i, other in first.items()]
     return [
-        f"{domain}: {len(again):,} of the {len(evaluated.files):,} images of {evaluated.name} are in {names} too, byte "
-        f"for byte ({_pairs(pairs, len(again))}); a figure on images that were trained on is too good"
+        f"{domain}: {len(seen):,} of the {len(evaluated.files):,} images of {evaluated.name} are in {names} too, byte "
+        f"for byte ({_pairs(pairs, len(seen))}); a figure on images that were trained on is too good"
     ]
 
 
 def duplicates_within(domain: str, split: HashedImages, shown: int = 1) -> list[str]:
     """At most one sentence: how many images of a split repeat another file of it."""
-    pairs = _neighbours(_short(split), np.zeros(len(split.files), int)).tolist()
+    pairs = _equal_pairs(_short_hashes(split), np.zeros(len(split.files), int)).tolist()
     named = [(split.files[other], split.files[one]) for one, other in pairs if split.files[one] != split.files[other]]
     if not named:
         return []
-    what = f"{len(named):,} image(s) of {split.name} repeat another, byte for byte"
-    return [f"{domain}: {what} ({_pairs(named[:shown], len(named))})"]
+    problem = f"{len(named):,} image(s) of {split.name} repeat another, byte for byte"
+    return [f"{domain}: {problem} ({_pairs(named[:shown], len(named))})"]
 
 
 def in_two_classes(domain: str, splits: Sequence[HashedImages], shown: int = 1) -> list[str]:
@@ -46,36 +47,39 @@ def in_two_classes(domain: str, splits: Sequence[HashedImages], shown: int = 1) 
     splits = [split for split in splits if split.labels is not None]
     if not splits:
         return []
-    values, files = _together(splits)
+    hashes, files = _joined(splits)
     labels = np.concatenate([split.labels for split in splits])
-    pairs = _neighbours(values, labels)
+    pairs = _equal_pairs(hashes, labels)
     pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
     if not len(pairs):
         return []
     named = [(files[one], files[other]) for one, other in pairs[:shown].tolist()]
-    images = len(np.unique(values[pairs[:, 0]]))
-    what = f"{images:,} image(s) stand in more than one class, byte for byte"
-    return [f"{domain}: {what} ({_pairs(named, len(pairs))}); one of the labels is wrong"]
+    images = len(np.unique(hashes[pairs[:, 0]]))
+    problem = f"{images:,} image(s) are in more than one class, byte for byte"
+    return [f"{domain}: {problem} ({_pairs(named, len(pairs))}); one of the labels is wrong"]
 
 
-def _together(splits: Sequence[HashedImages]) -> tuple[np.ndarray, list[str]]:
-    return np.concatenate([_short(split) for split in splits]), [file for split in splits for file in split.files]
+def _joined(splits: Sequence[HashedImages]) -> tuple[np.ndarray, list[str]]:
+    """The short hashes and the files of all splits, one after the other."""
+    hashes = np.concatenate([_short_hashes(split) for split in splits])
+    return hashes, [file for split in splits for file in split.files]
 
 
-def _short(split: HashedImages) -> np.ndarray:
-    """(N,) uint64 of the hashes: of a million images two share these bits once in 30 million releases."""
+def _short_hashes(split: HashedImages) -> np.ndarray:
+    """(N,) uint64, the first 8 bytes of each hash: in a million images two would be equal by chance with p = 3e-8."""
     return np.ascontiguousarray(split.contents[:, :8]).view(np.uint64).ravel()
 
 
-def _neighbours(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(n, 2) indices of equal values, each with the next one in the order of labels; in the order of the first."""
-    order = np.lexsort((np.arange(len(values)), labels, values))
-    equal = values[order][1:] == values[order][:-1]
+def _equal_pairs(hashes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n, 2) indices of equal hashes: each with the next one in the order of labels, sorted by the first index."""
+    order = np.lexsort((np.arange(len(hashes)), labels, hashes))
+    equal = hashes[order][1:] == hashes[order][:-1]
     pairs = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
     return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
 def _pairs(pairs: Sequence[tuple[str, str]], total: int) -> str:
+    """The given pairs of files as text; `total` is the number of all pairs."""
     named = "; ".join(f"{one} is {other}" for one, other in pairs)
     if total == len(pairs):
         return named

@@ -1,4 +1,4 @@
-"""The exceptions that mean: the input is wrong, and here is how to remedy it."""
+"""Exceptions for wrong input: each one names the problem and the remedy."""
 
 import textwrap
 from collections.abc import Callable
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 
 def reason(error: Exception) -> str:
-    """What an error of a library or the system says, in one line and without its number, for "cannot be read (...)"."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return textwrap.shorten(said, 160, placeholder=" …")
+    """The message of a library's or the system's error, as one line without its number."""
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return textwrap.shorten(message, 160, placeholder=" …")
 
 
 class InputError(ValueError):
-    """Wrong input from outside: one clear sentence naming the file, the domain and the remedy.
+    """Wrong input from outside: one clear sentence that names the file, the domain and the remedy.
 
-    The command line prints the sentence and exits with 2; nothing else in the suite turns an
-    exception into an exit code, so every other exception is a defect and keeps its traceback. What it
-    quotes cannot steer a terminal.
+    The command line prints the sentence and exits with 2. Nothing else in the suite turns an exception into an exit
+    code, so every other exception is a defect and keeps its traceback. Text quoted in the sentence cannot control a
+    terminal, see `printable`.
     """
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class InputError(ValueError):
 
 
 class ImageError(InputError):
-    """One image file that cannot be taken: where it is, what is wrong with it, and the remedy."""
+    """One image file that cannot be used: its path, the problem and the remedy."""
 
     def __init__(self, domain: str, path: Path, problem: str, remedy: str):
         super().__init__(f"{domain}: {path} {problem}; {remedy}")
@@ -40,7 +40,7 @@ class ImageError(InputError):
 
 
 class ImageErrors(InputError):
-    """All images of a split that cannot be taken: how many, the first of them, and the remedy."""
+    """All images of a split that cannot be used: their number, the first few of them, and the remedy."""
 
     NAMED = 5
 
@@ -49,13 +49,14 @@ class ImageErrors(InputError):
         self.domain, self.split, self.total, self.first = domain, split, 0, []
 
     def add(self, image: ImageError) -> None:
+        """Counts an image, and keeps it if it is one of the first `NAMED`."""
         self.total += 1
         if len(self.first) < self.NAMED:
             self.first.append(image)
 
     @property
     def problem(self) -> str:
-        """What is wrong, without the remedy."""
+        """The sentence without the remedy."""
         if self.total == 1:
             (image,) = self.first
             return f"{self.domain}: {image.path} {image.problem}"
@@ -68,24 +69,24 @@ class ImageErrors(InputError):
 
 
 class Unwritable(InputError):
-    """A place that takes nothing now (full, over quota, read-only, failing): whatever writes there meets it again."""
+    """A place that cannot be written to (full, over quota, read-only, failing): every later write there fails too."""
 
 
 class Faults:
-    """What is wrong with several domains, raised together, so that a person can remedy all of it at once."""
+    """Collects the errors of several domains and raises them together, so that a person can fix them all at once."""
 
     def __init__(self):
         self.errors: list[InputError] = []
 
     def collect(self, read: Callable[..., T], *args) -> T | None:
-        """What `read(*args)` returns; None where it raises InputError, which is kept for later."""
+        """Returns `read(*args)`, or None if it raises InputError, which is kept for `raise_all`."""
         try:
             return read(*args)
         except InputError as error:
             self.errors.append(error)
 
     def raise_all(self) -> None:
-        """Raise InputError with the sentences of all that were kept, if any was."""
+        """Raises InputError with the sentences of all collected errors, if there are any."""
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:

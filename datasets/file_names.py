@@ -1,4 +1,4 @@
-"""The `file_name` of an annotation as a path below the release, and the file that may be meant where there is none."""
+"""Turns the `file_name` of an annotation into a path below the release, and suggests a file if that path is wrong."""
 
 import contextlib
 import os
@@ -7,32 +7,36 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from visual_decathlon.datasets.annotation_json import Bad, ListedImage
+from visual_decathlon.datasets.annotation_json import ListedImage, MakeError
 from visual_decathlon.datasets.catalogue import SPLITS, Domain
 
-_TRIED = 100  # images of a folder that are looked for: some may be missing
+_TRIED = 100  # images per folder whose paths are tried: some may be missing
 
 
-def paths(images: list[ListedImage], root: Path, domain: Domain, split: str, bad: Bad) -> list[str]:
-    """POSIX paths below `root`, with the folders before a name that a person left out. Raises what `bad` makes."""
+def paths(images: list[ListedImage], root: Path, domain: Domain, split: str, make_error: MakeError) -> list[str]:
+    """POSIX paths of the images below `root`; leading folders that were left out are added.
+
+    Raises `make_error(...)` for a path that is impossible or outside of the release.
+    """
     tops = dict.fromkeys(f"{str(top).rstrip('/')}/" for top in (root.absolute(), root.resolve()))
     files = []
     for image in images:
         file = image.file_name.replace("\\", "/")
         if not file or "\0" in file:
-            what = f"gives the image {image.id} the `file_name` {image.file_name!r}, which no file can have"
-            raise bad(what, "write the image's path below the release")
+            problem = f"gives the image {image.id} the `file_name` {image.file_name!r}, which no file can have"
+            raise make_error(problem, "write the image's path below the release")
         if file.startswith("/"):
             file = _below(file, tops, f"data/{domain.name}/")
         if file.startswith("/") or ":" in file[1:2] or ".." in file.split("/"):
-            what = f"names an image outside the release: the `file_name` {image.file_name!r}"
-            raise bad(what, f"write its path below {root}, such as data/{domain.name}/{split}/0001/000001.jpg")
+            problem = f"names an image outside the release: the `file_name` {image.file_name!r}"
+            example = f"data/{domain.name}/{split}/0001/000001.jpg"
+            raise make_error(problem, f"write its path below {root}, such as {example}")
         files.append(posixpath.normpath(file) if "./" in file or "//" in file else file)
     return files if all(file.startswith("data/") for file in files) else _completed(files, root, domain, split)
 
 
 def _below(file: str, tops: Iterable[str], data: str) -> str:
-    """An absolute path as one below the release, if it is in there or begins at its top; else as it is."""
+    """An absolute path as a path below the release, if it leads into it or starts at its top; else unchanged."""
     for top in tops:
         if file.startswith(top):
             return file[len(top) :].lstrip("/") or file
@@ -41,26 +45,26 @@ def _below(file: str, tops: Iterable[str], data: str) -> str:
 
 
 def _completed(files: list[str], root: Path, domain: Domain, split: str) -> list[str]:
-    """Each file with the folders that it lacks; found once for each folder, as not every name need lack the same."""
+    """Each file with its missing leading folders, which are determined once per folder: they may differ."""
     by_folder: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        if not file.startswith("data/") and len(some := by_folder[file.rpartition("/")[0]]) < _TRIED:
-            some.append(file)
+        if not file.startswith("data/") and len(samples := by_folder[file.rpartition("/")[0]]) < _TRIED:
+            samples.append(file)
     starts = ("", "data/", f"data/{domain.name}/", f"data/{domain.name}/{split}/")
-    found = {}
-    for folder, some in by_folder.items():
-        hits = (start for start in starts for file in some if os.path.isfile(root / (start + file)))
+    start_of = {}
+    for folder, samples in by_folder.items():
+        hits = (start for start in starts for file in samples if os.path.isfile(root / (start + file)))
         if (start := next(hits, None)) is not None:
-            found[folder] = start
-    usual = next(iter(found.values()), "")  # of a folder without any image
-    return [file if file.startswith("data/") else found.get(file.rpartition("/")[0], usual) + file for file in files]
+            start_of[folder] = start
+    usual = next(iter(start_of.values()), "")  # for a folder none of whose images exists
+    return [file if file.startswith("data/") else start_of.get(file.rpartition("/")[0], usual) + file for file in files]
 
 
 def likely_file(root: Path, domain: Domain, split: str, file: str) -> tuple[str, bool] | None:
-    """The image on the disk that `file`, which is not there, means, and whether it is known to be that one.
+    """(the image on disk that the missing `file` probably means, whether that is certain).
 
-    It ends like `file` but for case and blanks, and is not in another split's folder. Where no one image does, it is
-    the first of the split, as an example of how they are written; None where the domain has none.
+    Its path ends like `file`, ignoring case and blanks, and it is not in another split's folder. If no single image
+    fits, the first image of the split is returned as an example of how paths are written; None if the domain has none.
     """
     keys = {path: _key(path).split("/") for path in sorted(_images(root, domain.name))}
     keys = {path: parts for path, parts in keys.items() if not set(parts) & (set(SPLITS) - {split})}
@@ -78,7 +82,7 @@ def _key(path: str) -> str:
 
 
 def _images(root: Path, domain: str) -> Iterator[str]:
-    """Files in the folder of a domain, in whatever case it is written."""
+    """Files in the folder of a domain, ignoring case and blanks in the folders' names."""
     with contextlib.suppress(OSError):
         for data in (name for name in os.listdir(root) if _key(name) == "data"):
             for name in os.listdir(root / data):
@@ -87,7 +91,7 @@ def _images(root: Path, domain: str) -> Iterator[str]:
 
 
 def files_below(root: Path, folder: str) -> Iterator[str]:
-    """POSIX paths below `root` of the files in one of its folders, at any depth."""
+    """POSIX paths below `root` of all files in one of its folders, at any depth."""
     for base, folders, names in os.walk(root / folder):
         folders.sort()
         below = Path(base).relative_to(root).as_posix()

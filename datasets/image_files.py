@@ -1,4 +1,4 @@
-"""Which files of a person's folder are images: links are followed, and what is not taken is counted."""
+"""Finds the images in a user's folder: links are followed, and everything that is skipped is counted."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from visual_decathlon.datasets.decode import SUFFIXES
 
 
 class SkippedFiles:
-    """What is not taken of a folder: how many of each kind, and the first of each."""
+    """Counts the files and folders that were skipped, by kind, with the first of each kind."""
 
     def __init__(self):
         self.count: Counter[str] = Counter()
@@ -18,16 +18,17 @@ class SkippedFiles:
         self.suffixes: Counter[str] = Counter()
 
     def add(self, kind: str, path: str, number: int = 1) -> None:
+        """Counts `number` items of a kind; `path` is one of them."""
         self.count[kind] += number
         self.first.setdefault(kind, path)
 
     def file(self, path: str) -> None:
-        """One of a kind that is not read."""
+        """Counts a file that is not an image, by its suffix."""
         name = path.rpartition("/")[2]
         self.suffixes[os.path.splitext(name)[1].lower() or name] += 1
 
     def __str__(self) -> str:
-        """What is left out, in a few words; "" where nothing is."""
+        """A summary for a message; "" if nothing was skipped."""
         parts = []
         if self.suffixes:
             named = [f"{count:,} {suffix}" for suffix, count in self.suffixes.most_common(5)]
@@ -38,35 +39,35 @@ class SkippedFiles:
 
 
 class ImageFolders:
-    """Folders and images below `root`, given by POSIX path below it; `fine` are files that are no images and belong."""
+    """Lists folders and images below `root`, as POSIX paths below it; files in `expected` are ignored silently."""
 
-    def __init__(self, root: Path, fine: frozenset[str] = frozenset()):
-        self.root, self.fine = root, fine
+    def __init__(self, root: Path, expected: frozenset[str] = frozenset()):
+        self.root, self.expected = root, expected
         here = root.resolve()
         self._above = {_identity(folder) for folder in (here, *here.parents)}
 
-    def look(self, below: str, left: SkippedFiles) -> tuple[list[str], list[str]]:
-        """(folders, images) right in a folder, sorted; the rest is counted. Raises OSError."""
+    def entries(self, below: str, skipped: SkippedFiles) -> tuple[list[str], list[str]]:
+        """(folders, images) directly in a folder, sorted; everything else is counted as skipped. Raises OSError."""
         folders, images = [], []
         for entry in sorted(os.scandir(self.root / below), key=lambda entry: entry.name):
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.name.startswith("."):
-                left.add("hidden file(s) or folder(s)", path)
+                skipped.add("hidden file(s) or folder(s)", path)
             elif _is_folder(entry):
                 if entry.is_symlink() and self._leads_up(below, path):
-                    left.add("link(s) to a folder that they lie in", path)
+                    skipped.add("link(s) to a folder that they lie in", path)
                 else:
                     folders.append(path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                images.append(path)  # a broken link, too: it is an image that is missing
+                images.append(path)  # also a broken link: it is a missing image
             elif entry.is_symlink() and not os.path.exists(self.root / path):
-                left.add("broken link(s)", path)
-            elif path not in self.fine:
-                left.file(path)
+                skipped.add("broken link(s)", path)
+            elif path not in self.expected:
+                skipped.file(path)
         return folders, images
 
     def _leads_up(self, below: str, link: str) -> bool:
-        """Whether a link in the folder `below` leads to that folder or to one above it, on either way to it."""
+        """Whether a link in the folder `below` leads to that folder or to one above it, with links resolved or not."""
         above = [os.path.join(self.root, below)]
         above += [os.path.join(self.root, str(folder)) for folder in PurePosixPath(below).parents]
         real = os.path.realpath(self.root / link)
@@ -75,41 +76,41 @@ class ImageFolders:
         )
 
     def link_in(self, folder: str) -> str | None:
-        """The first part of a folder's path below the root that is a link."""
+        """The first part of a folder's path below the root that is a link, or None."""
         parts = [str(part) for part in (*reversed(PurePosixPath(folder).parents), folder)][1:]
         return next((part for part in parts if os.path.islink(self.root / part)), None)
 
     def has_images(self, below: str) -> bool:
-        """At any depth."""
+        """Whether the folder contains an image at any depth."""
         return next(self._walk(below, SkippedFiles()), None) is not None
 
-    def images(self, below: str, left: SkippedFiles) -> list[str]:
-        """The images of a folder at any depth, sorted; what a link shows a second time is taken once."""
-        found = list(self._walk(below, left))
-        links = {path for path in found if os.path.islink(self.root / path)}
+    def images(self, below: str, skipped: SkippedFiles) -> list[str]:
+        """The images of a folder at any depth, sorted; an image that links lead to again is listed once."""
+        images = list(self._walk(below, skipped))
+        links = {path for path in images if os.path.islink(self.root / path)}
         if not links:
-            return sorted(found)
-        seen = {os.path.realpath(self.root / path) for path in found if path not in links}
-        taken = [path for path in found if path not in links]
+            return sorted(images)
+        seen = {os.path.realpath(self.root / path) for path in images if path not in links}
+        kept = [path for path in images if path not in links]
         for path in sorted(links):
             if (target := os.path.realpath(self.root / path)) in seen:
-                left.add("link(s) to an image of the same class", path)
+                skipped.add("link(s) to an image of the same class", path)
                 continue
             seen.add(target)
-            taken.append(path)
-        return sorted(taken)
+            kept.append(path)
+        return sorted(kept)
 
-    def _walk(self, below: str, left: SkippedFiles) -> Iterator[str]:
-        """Images at any depth, each folder once: first where it lies, then where a link leads to it."""
+    def _walk(self, below: str, skipped: SkippedFiles) -> Iterator[str]:
+        """Yields the images at any depth, visiting each folder once: real folders first, then linked ones."""
         seen: set[tuple[int, int]] = set()
         waiting, links = [below], []
         while waiting or links:
             folder = waiting.pop() if waiting else links.pop(0)
             if (identity := _identity(self.root / folder)) in seen:
-                left.add("link(s) to a folder of the same class", folder)
+                skipped.add("link(s) to a folder of the same class", folder)
                 continue
             seen.add(identity)
-            folders, images = self.look(folder, left)
+            folders, images = self.entries(folder, skipped)
             yield from images
             for path in folders:
                 (links if os.path.islink(self.root / path) else waiting).append(path)
@@ -121,9 +122,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        return False  # a link that leads to itself
+        return False  # a link to itself
 
 
 def _identity(folder: Path) -> tuple[int, int]:
+    """(device, inode), equal for all paths of a folder."""
     stat = os.stat(folder)
     return stat.st_dev, stat.st_ino

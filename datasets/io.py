@@ -1,9 +1,10 @@
-"""The one durable writer of files and folders, its temporary names, the sweeping of what killed commands left; and
-the opening of files from outside: plain ones only, of bounded size.
+"""Writes files and folders atomically and durably, and opens files from outside. All rooms write through this module.
 
-What is written is first whole under a temporary name beside its place, its bytes are on the disk (fsync) before
-the rename, and the rename is on the disk after: neither a reader, nor a killed command, nor a power cut sees half
-of it, or an empty file under a final name.
+Writing: everything is first written completely under a temporary name in the same folder. Its bytes are synced to disk
+(fsync) before the rename, and the rename is synced after it. So neither a reader, nor a killed command, nor a power cut
+leaves a partial or an empty file under a final name. `clear` removes the temporary files of killed commands.
+
+Reading: only regular files of bounded size are opened, never pipes or devices.
 """
 
 import contextlib
@@ -20,27 +21,28 @@ from typing import Any, BinaryIO
 
 from visual_decathlon.datasets.errors import InputError, Unwritable
 
-LEFT = 24 * 3600  # s without a change: then what a command elsewhere was writing is taken for left behind
-_FEW = 64  # files synced one by one; more cost minutes (a commit of the journal each), and the whole disk is synced
+ABANDONED_AFTER = 24 * 3600  # s without a change, after which another machine's temporary files are removed
+_FEW = 64  # up to so many files are synced one by one; more would take minutes, so the whole disk is synced
 
-_OPENED = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe without a writer would block
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe without a writer would block
 
-# Some network file systems and pipes know no fsync: there is no more to be done for the data.
+# Some network file systems and pipes do not support fsync: nothing more can be done for the data.
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
 
 
 def write_bytes(content: Any, path: Path, named: str = "RESULTS") -> Path:
-    """Write one file, whole and durable or not at all; `content` is bytes or any buffer, or a list of these.
+    """Writes one file completely and durably, or not at all; `content` is bytes or any buffer, or a list of these.
 
-    `named` is the variable that names the place. Raises InputError where it cannot be written.
+    `named` is the make variable with which a user chooses the place, for the message. Raises InputError if the file
+    cannot be written.
     """
     return write_all({path: content}, named)[0]
 
 
 def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path]:
-    """Write files that belong together, or none: all under other names first; None removes a file of before.
+    """Writes files that belong together: all of them under temporary names before the first one is renamed.
 
-    Returns those that were written. Raises InputError as `write_bytes`.
+    A content of None removes an existing file. Returns the paths that were written. Raises InputError as `write_bytes`.
     """
     written = {path: temporary_name(path) for path, content in contents.items() if content is not None}
     path = Path()
@@ -53,16 +55,16 @@ def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path
                 raise IsADirectoryError
         for path, temporary in written.items():
             os.replace(temporary, path)
-        for gone in contents.keys() - written.keys():
+        for old in contents.keys() - written.keys():
             with contextlib.suppress(OSError):
-                gone.unlink()
+                old.unlink()
         for folder in {path.parent for path in written}:
             sync(folder)
     except OSError as error:
-        raise _unwritten(path, error, named) from None
+        raise _write_error(path, error, named) from None
     finally:
         for temporary in written.values():
-            with contextlib.suppress(OSError):  # renamed, or the folder itself is missing
+            with contextlib.suppress(OSError):  # already renamed, or the folder itself is missing
                 temporary.unlink()
     return list(written)
 
@@ -72,9 +74,9 @@ def _fill(path: Path, content: Any) -> None:
         file.writelines(content if isinstance(content, list) else [content])
 
 
-def _unwritten(path: Path, error: OSError, named: str) -> InputError:
+def _write_error(path: Path, error: OSError, named: str) -> InputError:
     kind = Unwritable
-    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):  # in the way of this one alone
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):  # concerns this path only
         kind = InputError
     reason, remedy = error.strerror or str(error), "see its rights"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -88,9 +90,9 @@ def _unwritten(path: Path, error: OSError, named: str) -> InputError:
 
 
 def move(temporary: Path, path: Path) -> None:
-    """Rename a file or folder that was written under another name to its own, durably.
+    """Renames a file or folder from its temporary to its final name, durably.
 
-    Raises OSError, also where `path` is a folder with something in it.
+    Raises OSError, also if `path` is a folder that is not empty.
     """
     if temporary.is_dir():
         _sync_tree(temporary)
@@ -101,7 +103,7 @@ def move(temporary: Path, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are not there, durably. Raises OSError."""
+    """Makes a folder and its missing parents, durably. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -110,10 +112,10 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk. Raises OSError where the disk fails."""
+    """Waits until a file's bytes, or a folder's entries, are on the disk. Raises OSError if the disk fails."""
     try:
-        descriptor = os.open(path, _OPENED)
-    except PermissionError:  # a folder that may be written, not read
+        descriptor = os.open(path, _FLAGS)
+    except PermissionError:  # a folder that may be written but not read
         return
     try:
         os.fsync(descriptor)
@@ -137,14 +139,14 @@ def _sync_tree(folder: Path) -> None:
 
 
 def open_plain(path: Path, most: int | None) -> BinaryIO:
-    """Open a file that a user named or a folder brought, of `most` bytes at the most (None: any).
+    """Opens a file that a user named or that was in a user's folder, of at most `most` bytes (None: any size).
 
-    Raises OSError, whose strerror stands in "FILE cannot be read (...)", where there is no file, or none that may be
-    read, or it is a folder, pipe or device (which may never end), or too large.
+    Raises OSError if the file is missing or may not be read, is a folder, a pipe or a device (which may never end), or
+    is too large. Its strerror fits into the sentence "FILE cannot be read (...)".
     """
     try:
-        descriptor = os.open(path, _OPENED)
-    except ValueError:  # a NUL
+        descriptor = os.open(path, _FLAGS)
+    except ValueError:  # the path contains a NUL
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
     try:
         _refuse(os.fstat(descriptor), path, most)
@@ -155,67 +157,67 @@ def open_plain(path: Path, most: int | None) -> BinaryIO:
 
 
 def check_plain(path: Path, most: int | None = None) -> None:
-    """As `open_plain`, for a file that a library opens. Raises OSError."""
+    """Makes the checks of `open_plain` for a file that a library will open. Raises OSError."""
     _refuse(os.stat(path), path, most)
 
 
 def read_plain(path: Path, most: int) -> bytes:
-    """The bytes of a file. Raises OSError as `open_plain`, and where there is no memory for them."""
+    """The bytes of a file. Raises OSError as `open_plain` does, and if there is not enough memory."""
     with open_plain(path, most) as file:
-        size = os.fstat(file.fileno()).st_size  # no more is read, should it grow meanwhile
+        size = os.fstat(file.fileno()).st_size  # no more is read if the file grows meanwhile
         try:
             return file.read(size)
         except MemoryError:
             raise OSError(errno.ENOMEM, f"there is no memory for its {size:,} bytes", str(path)) from None
 
 
-def _refuse(about: os.stat_result, path: Path, most: int | None) -> None:
-    if stat.S_ISDIR(about.st_mode):
+def _refuse(status: os.stat_result, path: Path, most: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
-    if not stat.S_ISREG(about.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is a pipe or device, not a plain file", str(path))
-    if most is not None and about.st_size > most:
-        told = f"it has {about.st_size:,} bytes, more than the {most:,} that such a file may have"
-        raise OSError(errno.EFBIG, told, str(path))
+    if most is not None and status.st_size > most:
+        message = f"it has {status.st_size:,} bytes, more than the {most:,} that such a file may have"
+        raise OSError(errno.EFBIG, message, str(path))
 
 
 # --- temporary names ----------------------------------------------------------------------------
 
 
 def _place() -> str:
-    """Where a process number means something: this machine, and the container on it."""
+    """Identifies this machine and container: within it a process number is unique."""
     host = re.sub(r"\W", "", platform.node(), flags=re.ASCII)[:40]
     try:
         return f"{host}_{os.stat('/proc/self/ns/pid').st_ino:x}"
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return host
 
 
 _PLACE = _place()
-_OURS = re.compile(r"\..+\.(?P<place>\w+)\.(?P<process>\d+)-\w+", re.DOTALL)
-_OF_BEFORE = re.compile(r"\..+\.([0-9a-f]{32}|unpacking)|\.standin-.+\.[a-z0-9_]{8}")  # older versions' names
+_TEMPORARY = re.compile(r"\..+\.(?P<place>\w+)\.(?P<process>\d+)-\w+", re.DOTALL)
+_OLD_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{32}|unpacking)|\.standin-.+\.[a-z0-9_]{8}")  # names of older versions
 
 
 def temporary_name(path: Path) -> Path:
-    """Beside `path`, hidden, never given twice."""
+    """A hidden, unique name in the same folder as `path`."""
     return path.with_name(f".{path.name[:40]}.{_PLACE}.{os.getpid()}-{os.urandom(4).hex()}")
 
 
 def clear(*folders: Path) -> None:
-    """Remove from the folders what killed commands left half-written: nothing that may still be at work.
+    """Removes temporary files and folders of killed commands from `folders`, and nothing that may still be in use.
 
-    A command of this machine is asked for by its process number. What one elsewhere writes (the folders may be
-    shared) goes when it has not changed for LEFT seconds.
+    For a command of this machine, its process number shows whether it still runs. Temporary files of other machines
+    (the folders may be shared) are removed once they have not changed for ABANDONED_AFTER seconds.
     """
     for folder in folders:
-        with contextlib.suppress(OSError):  # another command may be at it, too
+        with contextlib.suppress(OSError):  # another command may be clearing the folder too
             for path in folder.iterdir():
-                if _left(path):
+                if _abandoned(path):
                     remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, where it is there and may be removed."""
+    """Removes a file or a whole folder, if it exists and may be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -223,18 +225,18 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _left(path: Path) -> bool:
-    if ours := _OURS.fullmatch(path.name):
-        if ours["place"] == _PLACE:
-            return not _alive(int(ours["process"]))
-    elif not _OF_BEFORE.fullmatch(path.name):
+def _abandoned(path: Path) -> bool:
+    if name := _TEMPORARY.fullmatch(path.name):
+        if name["place"] == _PLACE:
+            return not _alive(int(name["process"]))
+    elif not _OLD_TEMPORARY.fullmatch(path.name):
         return False
-    oldest = time.time() - LEFT
+    oldest = time.time() - ABANDONED_AFTER
     return all(changed < oldest for changed in _changes(path))
 
 
 def _changes(path: Path) -> Iterator[float]:
-    """When a file, or anything in a folder, changed last."""
+    """Yields the time of the last change of a file, or of a folder and everything in it."""
     yield path.lstat().st_mtime
     for base, folders, names in os.walk(path):
         for name in (*folders, *names):
@@ -248,5 +250,5 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        pass  # another user's; or no process number
+        pass  # another user's process, or not a process number
     return True

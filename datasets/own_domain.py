@@ -16,38 +16,39 @@ from visual_decathlon.datasets.decode import SUFFIXES
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.image_files import ImageFolders, SkippedFiles
 from visual_decathlon.datasets.io import read_plain
-from visual_decathlon.datasets.own_layout import Layout, Reader
+from visual_decathlon.datasets.own_layout import Layout, LayoutReader
 
 _VAL_SHARE = 0.2
-_SEED = b"decathlon/1"  # changing it moves every user's images between train and val
+_SEED = b"decathlon/1"  # a change would move every user's images between train and val
 
 _Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Deviation = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
-class _Look(msgspec.Struct, forbid_unknown_fields=True):
-    """The content of domain.json; each key may be left out."""
+class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """The content of domain.json; every key is optional."""
 
     mean: tuple[_Unit, _Unit, _Unit] = IMAGENET_MEAN
     std: tuple[_Deviation, _Deviation, _Deviation] = IMAGENET_STD
     flip: bool = True
     crop: bool = True
-    splits: bool = True  # false: folders named like splits are classes
+    splits: bool = True  # false: folders that are named like splits are classes
 
 
 def read_folder(name: str, root: Path, split: str) -> Split:
-    """Read one split, see `read_own`."""
+    """Reads one split, see `read_own`."""
     return read_own(name, root, (split,))[0]
 
 
 def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
-    """Read these splits, or all that have images, of the domain `name` (a-z, 0-9, -) from the images below `root`.
+    """Reads these splits, or all that have images, of the domain `name` (a-z, 0-9, -) from the images below `root`.
 
-    `root` holds a folder for train, val and, where there is one, test, each with class folders; or the class folders
-    themselves: then a seeded hash of each file's own name puts a fifth of every class into val, so that adding files
-    moves no other. (One may move where a class would else have no image on one side.) Which it is: see `own_layout`.
-    Classes are train's folders, sorted; ids run from 1 over train, val and test. `root`/domain.json may give mean,
-    std (RGB, 0..1), flip, crop and splits (false: all folders are classes). Raises InputError.
+    `root` contains a folder each for train, val and optionally test, with class folders in them; or it contains the
+    class folders directly. In the second case a seeded hash of each file's name puts a fifth of every class into val,
+    so adding files does not move others. (One file may move if a class would otherwise have no image on one side.)
+    `own_layout` decides which case it is. Classes are train's folders, sorted; image ids count from 1 through train,
+    val and test. `root`/domain.json may set mean, std (RGB, 0..1), flip, crop and splits (false: all folders are
+    classes). Raises InputError.
     """
     if not is_valid_name(name):
         raise InputError(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
@@ -55,38 +56,38 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
         raise InputError(f"{name} ({root}) is the name of an official domain; choose another for your own images")
     if unknown := [split for split in splits if split not in SPLITS]:
         raise InputError(f"{name}: {root} has no split {unknown[0]!r}; choose one of {', '.join(SPLITS)}")
-    left = SkippedFiles()
+    skipped = SkippedFiles()
     try:
         if not root.is_dir():
             raise InputError(
                 f"{name}: {root} is no folder; give the one that holds train/ and val/, or the class folders"
             )
-        look = _look(name, root)
-        layout, found = _found(name, root, look.splits, left)
+        settings = _settings(name, root)
+        layout, images = _read_images(name, root, settings.splits, skipped)
     except OSError as error:
         raise InputError(
             f"{name}: {error.filename or root} cannot be read ({error.strerror}); see its rights"
         ) from None
-    classes = _classes(name, root, layout, found, left)
+    classes = _classes(name, root, layout, images, skipped)
     domain = Domain(
         name=name,
         column=name,
         k=0,
         classes=len(classes),
-        counts=tuple(sum(map(len, found.get(s, {}).values())) for s in SPLITS),
-        mean=look.mean,
-        std=look.std,
-        flip=look.flip,
-        crop=look.crop,
+        counts=tuple(sum(map(len, images.get(s, {}).values())) for s in SPLITS),
+        mean=settings.mean,
+        std=settings.std,
+        flip=settings.flip,
+        crop=settings.crop,
         paper_images="",
     )
-    notes = tuple(filter(None, (layout.note, str(left) and f"{name}: left out of {root}: {left}")))
-    splits = splits or [split for split in SPLITS if found.get(split)]
-    return [_split(domain, split, root, layout, found, classes, notes) for split in splits]
+    notes = tuple(filter(None, (layout.note, str(skipped) and f"{name}: left out of {root}: {skipped}")))
+    splits = splits or [split for split in SPLITS if images.get(split)]
+    return [_split(domain, split, root, layout, images, classes, notes) for split in splits]
 
 
 def all_images(name: str, root: Path) -> list[Split]:
-    """What lies below `root`, however it is laid out, as one unlabelled split; none where there is nothing to read."""
+    """All images below `root`, in any layout, as one unlabelled split; an empty list if there are none."""
     try:
         files = ImageFolders(root).images("", SkippedFiles())
     except OSError:
@@ -96,21 +97,21 @@ def all_images(name: str, root: Path) -> list[Split]:
     return [Split(domain, "all", root, files, ids, None, (), "a user's own folder of images", root)] if files else []
 
 
-_Found = dict[str, dict[str, list[str]]]
-"""split -> class -> its files, sorted, as POSIX paths below the root; only what holds images."""
+_Images = dict[str, dict[str, list[str]]]
+"""split -> class -> its files, sorted, as POSIX paths below the root; without empty classes."""
 
 
 def _split(
-    domain: Domain, split: str, root: Path, layout: Layout, found: _Found, classes: tuple[str, ...], notes: tuple
+    domain: Domain, split: str, root: Path, layout: Layout, images: _Images, classes: tuple[str, ...], notes: tuple
 ) -> Split:
-    if not found.get(split):
+    if not images.get(split):
         folder = layout.splits.get(split, split)
         remedy = f"put them into {folder}/<class>/, or take another SPLIT="
-        what = f"{domain.name}: {root} holds no images for {split} in class folders; {remedy}"
-        raise InputError("; ".join((what, *notes)))
+        problem = f"{domain.name}: {root} holds no images for {split} in class folders; {remedy}"
+        raise InputError("; ".join((problem, *notes)))
     first = 1 + sum(domain.counts[: SPLITS.index(split)])
     index = {title: label for label, title in enumerate(classes)}
-    rows = [(file, index[title]) for title, files in sorted(found[split].items()) for file in files]
+    rows = [(file, index[title]) for title, files in sorted(images[split].items()) for file in files]
     return Split(
         domain=domain,
         name=split,
@@ -125,46 +126,45 @@ def _split(
     )
 
 
-def _found(name: str, root: Path, splits: bool, left: SkippedFiles) -> tuple[Layout, _Found]:
-    folders = ImageFolders(root, fine=frozenset({"domain.json"}))
-    layout = Reader(name, root, folders).layout(left) if splits else Layout("", {})
+def _read_images(name: str, root: Path, splits: bool, skipped: SkippedFiles) -> tuple[Layout, _Images]:
+    """The layout of the folder and its images; without `splits` every folder is a class."""
+    folders = ImageFolders(root, expected=frozenset({"domain.json"}))
+    layout = LayoutReader(name, root, folders).layout(skipped) if splits else Layout("", {})
     if not layout.splits:
-        found = {"train": {}, "val": {}}
-        classes = _class_files(folders, layout.base, left)
+        images = {"train": {}, "val": {}}
+        classes = _class_files(folders, layout.base, skipped)
         _refuse_two_labels(name, folders, [classes])
         for title, files in classes.items():
             for split, part in zip(("train", "val"), _divide(files), strict=True):
                 if part:
-                    found[split][title] = part
-        return layout, found
-    found = {split: _class_files(folders, folder, left) for split, folder in layout.splits.items()}
-    _refuse_two_labels(name, folders, list(found.values()))
+                    images[split][title] = part
+        return layout, images
+    images = {split: _class_files(folders, folder, skipped) for split, folder in layout.splits.items()}
+    _refuse_two_labels(name, folders, list(images.values()))
     train = layout.splits["train"]
-    titles = folders.look(train, SkippedFiles())[0]
-    if empty := [folder for folder in titles if folder.rpartition("/")[2] not in found["train"]]:
+    titles = folders.entries(train, SkippedFiles())[0]
+    if empty := [folder for folder in titles if folder.rpartition("/")[2] not in images["train"]]:
         raise InputError(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
-    return layout, found
+    return layout, images
 
 
-def _class_files(folders: ImageFolders, below: str, left: SkippedFiles) -> dict[str, list[str]]:
+def _class_files(folders: ImageFolders, below: str, skipped: SkippedFiles) -> dict[str, list[str]]:
     """Class -> its image files at any depth."""
-    titles, loose = folders.look(below, left)
+    titles, loose = folders.entries(below, skipped)
     for image in loose:
-        left.add("image(s) that lie in no class folder", image)
+        skipped.add("image(s) that lie in no class folder", image)
     classes = {}
     for folder in titles:
-        if files := folders.images(folder, left):
+        if files := folders.images(folder, skipped):
             classes[folder.rpartition("/")[2]] = files
         else:
-            left.add("folder(s) without an image", folder)
+            skipped.add("folder(s) without an image", folder)
     return classes
 
 
 def _refuse_two_labels(name: str, folders: ImageFolders, splits: list[dict[str, list[str]]]) -> None:
-    """Raise InputError where a link leads into another class's folder: the same images would have two labels."""
-    seen: dict[
-        str, tuple[str, str]
-    ] = {}  # where a folder really lies -> the first class that has it, and by which path
+    """Raises InputError if a link leads into another class's folder: the same images would have two labels."""
+    seen: dict[str, tuple[str, str]] = {}  # real path of a folder -> the first class that contains it, and its path
     places = dict.fromkeys(
         (t, file.rpartition("/")[0]) for split in splits for t, files in split.items() for file in files
     )
@@ -172,16 +172,16 @@ def _refuse_two_labels(name: str, folders: ImageFolders, splits: list[dict[str, 
         other, first = seen.setdefault(os.path.realpath(folders.root / folder), (title, folder))
         if other == title:
             continue
-        linked, lent = (folder, first) if folders.link_in(folder) else (first, folder)
+        linked, target = (folder, first) if folders.link_in(folder) else (first, folder)
         link = folders.root / folders.link_in(linked)
         raise InputError(
-            f"{name}: {link} is a link to {os.path.realpath(link)}, so that the images of {folders.root / lent} would "
-            f"have two labels, {other!r} and {title!r}; remove the link"
+            f"{name}: {link} is a link to {os.path.realpath(link)}, so that the images of {folders.root / target} "
+            f"would have two labels, {other!r} and {title!r}; remove the link"
         )
 
 
 def _divide(files: list[str]) -> tuple[list[str], list[str]]:
-    """(train, val) of one class, decided for each file by itself; neither is empty if there are two files."""
+    """(train, val) files of one class. Each file is assigned independently; neither is empty if there are two files."""
     draws = {file: _draw(file) for file in files}
     val = {file for file in files if draws[file] < _VAL_SHARE}
     if len(files) > 1 and not val:
@@ -192,22 +192,23 @@ def _divide(files: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _draw(file: str) -> float:
-    """A fixed number in [0, 1) from a file's relative name."""
+    """A fixed pseudo-random number in [0, 1) for a file's relative path."""
     return int.from_bytes(blake2b(os.fsencode(file), key=_SEED, digest_size=8).digest(), "big") / 2**64
 
 
-def _classes(name: str, root: Path, layout: Layout, found: _Found, left: SkippedFiles) -> tuple[str, ...]:
-    classes = tuple(sorted(found["train"]))
+def _classes(name: str, root: Path, layout: Layout, images: _Images, skipped: SkippedFiles) -> tuple[str, ...]:
+    """The classes of train, sorted. Raises InputError if there are fewer than two, or another split has more."""
+    classes = tuple(sorted(images["train"]))
     train = root / layout.splits.get("train", layout.base)
     if len(classes) < 2:
-        aside = f"; left out: {left}" if str(left) else ""
+        aside = f"; left out: {skipped}" if str(skipped) else ""
         raise InputError(
             f"{name}: {train} holds images of {len(classes)} class(es) to train on{aside}; "
             f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, two at least"
         )
     lacking = [
         f"{layout.splits[split]}/{title}"
-        for split, by_class in found.items()
+        for split, by_class in images.items()
         for title in sorted(set(by_class) - set(classes))
     ]
     if lacking:
@@ -216,16 +217,17 @@ def _classes(name: str, root: Path, layout: Layout, found: _Found, left: Skipped
 
 
 def _some(root: Path, folders: list[str]) -> str:
+    """The first folder and, in brackets, a few of the others."""
     more = f" (like {', '.join(folders[1:6])}{', …' if len(folders) > 6 else ''})" if len(folders) > 1 else ""
     return f"{root / folders[0]}{more}"
 
 
-def _look(name: str, root: Path) -> _Look:
+def _settings(name: str, root: Path) -> _Settings:
     path = root / "domain.json"
     if not path.exists():
-        return _Look()
+        return _Settings()
     try:
-        return msgspec.json.decode(read_plain(path, most=2**20).removeprefix(BOM_UTF8), type=_Look)
+        return msgspec.json.decode(read_plain(path, most=2**20).removeprefix(BOM_UTF8), type=_Settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f'{name}: {path} is wrong: {error}; write {{"mean": [r, g, b], "std": [r, g, b], "flip": true, '

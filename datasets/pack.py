@@ -1,12 +1,12 @@
-"""Decodes a split once into a memory-mapped Arrow file of ragged uint8 pixels, with ids and labels.
+"""Packs: a split is decoded once into a memory-mapped Arrow file of uint8 pixels of varying size, with ids and labels.
 
-A pack is a folder: `pixels.arrow`, `contents.npy` (the hash of each file), then `manifest.json`, written last. It is
-built under another name and renamed whole (datasets/io.py), so a killed or failed build leaves nothing that is later
-believed. Memory stays bounded by the images in flight, however large the split.
+A pack is a folder with `pixels.arrow`, `contents.npy` (the hash of each file) and `manifest.json`, written in this
+order. It is built under a temporary name and then renamed (datasets/io.py), so a killed or failed build leaves nothing
+that could be taken for a complete pack. Memory is bounded by the images in work, however large the split is.
 
-What was packed is known by its content: the pack's name is a hash of names, contents, labels and ids, so the same
-images at another place are found again, and others never are. `stamps-<place>.npy` beside the pixels spares reading
-all files each time, see `visual_decathlon.datasets.file_stamps`.
+A pack is identified by its content: its name is a hash of file names, contents, labels and ids. So the same images in
+another folder use the same pack, and other images never do. `stamps-<place>.npy`, next to the pixels, saves reading all
+files each time, see `visual_decathlon.datasets.file_stamps`.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import decode_bytes, resized
 from visual_decathlon.datasets.errors import ImageError, ImageErrors, InputError
-from visual_decathlon.datasets.file_stamps import NONE, Counted, Stamp, hashes, read_stamped, stamps
+from visual_decathlon.datasets.file_stamps import NONE, FileProgress, Stamp, hashes, read_stamped, stamps
 from visual_decathlon.datasets.io import (
     check_plain,
     clear,
@@ -39,33 +39,33 @@ from visual_decathlon.datasets.io import (
 from visual_decathlon.datasets.text import as_text
 
 VERSION = 4
-CHUNK = 512  # images decoded and written together: at most some 70 MB of 144 x 288 pixels
-_ANY = {"errors": "surrogateescape"}  # a file's name may be any bytes: hash those
+CHUNK = 512  # images decoded and written together: about 70 MB for 144 x 288 pixels
+_ANY = {"errors": "surrogateescape"}  # a file name may consist of any bytes: they are hashed as they are
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),
-        pa.field("label", pa.int64()),  # null where the release keeps labels back
+        pa.field("label", pa.int64()),  # null if the release withholds labels
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("pixels", pa.large_binary(), nullable=False),  # (height, width, 3) uint8, RGB
-        pa.field("file", pa.binary(), nullable=False),  # its path below the release or the own folder, as bytes
+        pa.field("file", pa.binary(), nullable=False),  # its path below the release or the user's folder, as bytes
     ]
 )
 
 
 class Pack:
-    """A packed split: `images(index)` are (H, W, 3) uint8 views, nothing is copied or decoded.
+    """A packed split: `images(index)` yields (H, W, 3) uint8 views; nothing is copied or decoded.
 
-    `ids` (N,) int64, `labels` (N,) int64 or None, `sizes` (N, 2) heights and widths, `manifest` the
-    sha256 of the source files and labels: what decides a run's numbers, on every machine.
+    `ids` (N,) int64, `labels` (N,) int64 or None, `sizes` (N, 2) heights and widths. `manifest` is the sha256 of the
+    source files and labels, see `manifest`: equal manifests give equal results on every machine.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        about = _about(folder)
+        metadata = _metadata(folder)
         check_plain(folder / "pixels.arrow")
-        self.manifest: str = about["manifest"]
-        self.classes: tuple[str, ...] = tuple(about["classes"])
+        self.manifest: str = metadata["manifest"]
+        self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self._file = pa.memory_map(str(folder / "pixels.arrow"))
         table = pa.ipc.open_file(self._file).read_all()
         self._names = table["file"]
@@ -85,35 +85,37 @@ class Pack:
     @cached_property
     def contents(self) -> np.ndarray:
         """(N, 32) uint8: the sha256 of each image's file."""
-        found = np.load(self.folder / "contents.npy", mmap_mode="r")
-        if found.shape != (len(self), 32):
-            raise ValueError(f"contents.npy is of shape {found.shape}")
-        return found
+        contents = np.load(self.folder / "contents.npy", mmap_mode="r")
+        if contents.shape != (len(self), 32):
+            raise ValueError(f"contents.npy is of shape {contents.shape}")
+        return contents
 
     def __len__(self) -> int:
+        """Number of images."""
         return len(self.ids)
 
     def files(self, index: np.ndarray) -> list[str]:
-        """The source files of the indices (n,), as POSIX paths below the release or the own folder."""
+        """The source files of the images with indices (n,), as POSIX paths below the release or the user's folder."""
         return [name.decode(**_ANY) for name in self._names.take(pa.array(index)).to_pylist()]
 
     def images(self, index: np.ndarray) -> Iterator[np.ndarray]:
-        """Those of the indices (n,), one after the other; looked up together, which costs a third of one by one."""
+        """Yields the images with indices (n,). They are looked up together, which takes a third of the time."""
         places = self._which[index].tolist(), self._start[index].tolist(), self.sizes[index].tolist()
         for which, start, (height, width) in zip(*places, strict=True):
             yield self.chunks[which][start : start + height * width * 3].reshape(height, width, 3)
 
     def image(self, i: int) -> np.ndarray:
+        """Image `i`, (H, W, 3) uint8."""
         return next(self.images(np.array([i])))
 
 
-def _about(folder: Path) -> dict:
+def _metadata(folder: Path) -> dict:
     return json.loads(read_plain(folder / "manifest.json", most=2**26))
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """A pack's class names by label, as text that can be shown; "" where the release leaves a gap."""
-    return tuple(as_text(name) for name in _about(folder)["classes"])
+    """A pack's class names by label, as text that can be shown; "" for a class index that the release does not use."""
+    return tuple(as_text(name) for name in _metadata(folder)["classes"])
 
 
 def pack(
@@ -121,19 +123,18 @@ def pack(
     folder: Path,
     shorter: int,
     progress: Callable[[int], None] = lambda images: None,
-    checking: Counted = lambda done, of: None,
+    checking: FileProgress = lambda done, total: None,
 ) -> Pack:
-    """The pack of `split` below `folder`, built if it is not there yet.
+    """The pack of `split` below `folder`; it is built if it does not exist yet or is damaged.
 
-    `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images
-    done, and never where the pack is there already; `checking` while files are looked at for changes.
-    A damaged pack is built anew. Raises ImageErrors naming the images that do not decode, InputError for a
-    full or read-only disk.
+    `shorter` is the shorter side in pixels, see `resized`. `progress` is called with the number of images of each
+    decoded chunk, so never if the pack exists; `checking` is called while files are checked for changes. Raises
+    ImageErrors naming the images that cannot be decoded, and InputError for a full or read-only disk.
     """
     stem = f"{split.domain.name}-{split.name}-{shorter}"
-    place = f"stamps-{_place(split)}.npy"
-    if (there := _find(split, folder, stem, place, checking)) is not None:
-        return there
+    stamps_name = f"stamps-{_place(split)}.npy"
+    if (existing := _find(split, folder, stem, stamps_name, checking)) is not None:
+        return existing
     building, target = temporary_name(folder / stem), None
     try:
         make_folder(folder)
@@ -141,16 +142,16 @@ def pack(
         building.mkdir()
         contents, marks = _write(split, building / "pixels.arrow", shorter, progress)
         np.save(building / "contents.npy", contents)
-        np.save(building / place, marks)
+        np.save(building / stamps_name, marks)
         made = manifest(split, contents)
-        about = {"manifest": made, "images": len(split), "classes": split.classes, "version": VERSION}
-        (building / "manifest.json").write_text(json.dumps(about))
+        metadata = {"manifest": made, "images": len(split), "classes": split.classes, "version": VERSION}
+        (building / "manifest.json").write_text(json.dumps(metadata))
         target = folder / f"{stem}-{_key(split, made)}"
-        if target.exists() and _whole(target) is None:  # damaged; a whole one is another process's, see below
+        if target.exists() and _complete(target) is None:  # damaged; a complete one is another process's, see below
             remove(target)
         move(building, target)
     except OSError as error:
-        if target is None or _whole(target) is None:  # else another process has finished the same pack
+        if target is None or _complete(target) is None:  # else another process has finished the same pack
             raise InputError(
                 f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
                 "free some space or name another folder with CACHE="
@@ -160,20 +161,20 @@ def pack(
     return Pack(target)
 
 
-def _find(split: Split, folder: Path, stem: str, place: str, checking: Counted) -> Pack | None:
-    """The pack of these very images, wherever they lay when it was made; None where there is none.
+def _find(split: Split, folder: Path, stem: str, stamps_name: str, checking: FileProgress) -> Pack | None:
+    """The pack of exactly these images, in whatever folder they were when it was made; None if there is none.
 
-    Only files whose stamp is no longer the one they were hashed under are read.
+    Only files whose stamp differs from the one they were hashed under are read.
     """
     packs = [path for path in folder.glob(f"{stem}-*") if path.is_dir()]
-    stamped = [marks for path in packs if (marks := _stamped(path, place, len(split))) is not None]
-    if not stamped and not any(len(there) == len(split) for path in packs if (there := _whole(path)) is not None):
-        return None  # decoding will read them all
+    stamped = [marks for path in packs if (marks := _stamped(path, stamps_name, len(split))) is not None]
+    if not stamped and not any(len(other) == len(split) for path in packs if (other := _complete(path)) is not None):
+        return None  # decoding will read all files
     now = stamps(split.root, split.files, checking)
     contents, known = np.zeros((len(split), 32), np.uint8), np.zeros(len(split), bool)
-    for marks, of in stamped:
+    for marks, hashed in stamped:
         same = ~known & (marks == now).all(axis=1) & (now != NONE).any(axis=1)
-        contents[same] = of[same]
+        contents[same] = hashed[same]
         known |= same
     changed = np.flatnonzero(~known)
     try:
@@ -181,54 +182,55 @@ def _find(split: Split, folder: Path, stem: str, place: str, checking: Counted) 
             split.root, [split.files[i] for i in changed], split.domain.name, checking
         )
     except InputError:
-        return None  # decoding names every such file
-    there = _whole(folder / f"{stem}-{_key(split, manifest(split, contents))}")
-    if there is not None and (len(changed) or not (there.folder / place).is_file()):
-        _renew(there.folder / place, now)
-    return there
+        return None  # decoding will name all unreadable files
+    result = _complete(folder / f"{stem}-{_key(split, manifest(split, contents))}")
+    if result is not None and (len(changed) or not (result.folder / stamps_name).is_file()):
+        _renew(result.folder / stamps_name, now)
+    return result
 
 
-def _stamped(pack: Path, place: str, images: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(stamps, contents) of the files of a place as a pack has them; None where it has none that can be read."""
+def _stamped(pack: Path, stamps_name: str, images: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(stamps, contents) of the files that a pack was made from; None if it has none that can be read."""
     try:
-        marks, contents = np.load(pack / place), np.load(pack / "contents.npy", mmap_mode="r")
+        marks, contents = np.load(pack / stamps_name), np.load(pack / "contents.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
     return (marks, contents) if marks.shape == (images, 4) and contents.shape == (images, 32) else None
 
 
 def _renew(path: Path, marks: np.ndarray) -> None:
-    """Put new stamps in place of old ones. Where that cannot be, the files are only read again the next time."""
+    """Replaces the stamps of a pack. If that fails, the files are read again the next time, and nothing else."""
     content = io.BytesIO()
     np.save(content, marks)
     with contextlib.suppress(InputError):
         write_bytes(content.getvalue(), path)
 
 
-def _whole(target: Path) -> Pack | None:
-    """The pack at `target`; None where there is none, or what is there was cut, emptied or partly removed."""
+def _complete(target: Path) -> Pack | None:
+    """The pack at `target`; None if there is none, or if it was truncated, emptied or partly removed."""
     try:
-        there = Pack(target)
-        there.contents  # noqa: B018  raises where it is damaged
-        return there
+        result = Pack(target)
+        result.contents  # noqa: B018  raises if it is damaged
+        return result
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _place(split: Split) -> str:
-    """Of which files, and where."""
+    """A hash of the split's folder and file names: stamps are valid for these files only."""
     files = "\n".join([str(split.root.resolve()), *split.files])
     return hashlib.sha256(files.encode(**_ANY)).hexdigest()[:16]
 
 
 def manifest(split: Split, contents: np.ndarray) -> str:
-    """What decides a run's numbers: names, contents (N, 32), labels and classes."""
+    """The sha256 of everything that affects a run's numbers: names, contents (N, 32), labels and classes."""
     digest = hashlib.sha256(repr(split.classes).encode())
     for first in range(0, len(split), CHUNK):
-        some = slice(first, first + CHUNK)
-        labels = [None] * CHUNK if split.labels is None else split.labels[some].tolist()
-        rows = zip(split.files[some], contents[some], labels, strict=False)
-        digest.update("".join(f"{name} {of.tobytes().hex()} {label}\n" for name, of, label in rows).encode(**_ANY))
+        chunk = slice(first, first + CHUNK)
+        labels = [None] * CHUNK if split.labels is None else split.labels[chunk].tolist()
+        rows = zip(split.files[chunk], contents[chunk], labels, strict=False)
+        lines = (f"{name} {content.tobytes().hex()} {label}\n" for name, content, label in rows)
+        digest.update("".join(lines).encode(**_ANY))
     return digest.hexdigest()
 
 
@@ -237,20 +239,19 @@ def _key(split: Split, made: str) -> str:
 
 
 def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Write the pixels; (contents, stamps) of the files. Raises ImageErrors, once all were looked at."""
+    """Writes the pixels and returns (contents, stamps) of the files. Raises ImageErrors after all have been tried."""
     contents, marks = np.zeros((len(split), 32), np.uint8), np.zeros((len(split), 4), np.int64)
-    bad = ImageErrors(split.domain.name, split.name)
+    errors = ImageErrors(split.domain.name, split.name)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for first, rows in _decoded(split, shorter):
             last = first + len(rows)
             progress(len(rows))
             for row in rows:
                 if isinstance(row, ImageError):
-                    bad.add(row)
-            if bad.total:
+                    errors.add(row)
+            if errors.total:
                 continue
-            digests, of, images = zip(*rows, strict=True)
-            contents[first:last], marks[first:last] = digests, of
+            contents[first:last], marks[first:last], images = zip(*rows, strict=True)
             columns = [
                 split.ids[first:last],
                 [None] * len(rows) if split.labels is None else split.labels[first:last].tolist(),
@@ -261,8 +262,8 @@ def _write(split: Split, path: Path, shorter: int, progress: Callable[[int], Non
             ]
             arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-    if bad.total:
-        raise bad
+    if errors.total:
+        raise errors
     return contents, marks
 
 
@@ -271,7 +272,7 @@ _Decoded = tuple[np.ndarray, Stamp, np.ndarray]
 
 
 def _decoded(split: Split, shorter: int) -> Iterator[tuple[int, list[_Decoded | ImageError]]]:
-    """(index of the first, [(sha256 of the file, its stamp, pixels)]) by chunks; Pillow decodes outside the GIL."""
+    """Yields (index of the first image, [image or its error]) for each chunk; Pillow decodes outside the GIL."""
 
     def one(name: str) -> _Decoded | ImageError:
         path = split.root / name

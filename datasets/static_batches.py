@@ -1,8 +1,9 @@
-"""Batches out of tensors that stay where they are, for a training step that is captured once and replayed.
+"""Batches from tensors at fixed addresses, for a training step that is captured once as a CUDA graph and replayed.
 
-A replayed CUDA graph reads the same memory each time. So what decides an epoch (order, crops, flips, labels) is copied
-to the device once, a counter there moves on with every batch, and a batch is made from both without the host. Both
-give the batches that `train` of the same object gives.
+A replayed graph reads the same memory every time. `ColumnBatches` copies the plan of an epoch (order, crops, flips,
+labels) to the device once; a counter on the device advances with every batch, and the batch is made without the host.
+`HostBatches` copies each batch from the host into fixed tensors. Both give the same batches as `train` of the object
+that made them.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -14,26 +15,26 @@ from torch import Tensor
 
 
 class BatchShape(NamedTuple):
-    """What a captured step depends on: how many images it shows, and which of several kinds of batches they are."""
+    """The properties of a batch that a captured step depends on: its number of images and, optionally, its kind."""
 
     images: int
     kind: Hashable = None
 
 
 class StaticBatches(Protocol):
-    """An epoch is iterated by shape; while a shape is at hand, `take` makes its batch."""
+    """Iterate over `epoch` to get the shape of each batch, and call `take` with it before the next one."""
 
     def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
-        """The shape of each batch, in order."""
+        """Yields the shape of each batch, in order."""
 
     def take(self, shape: BatchShape) -> tuple:
-        """(x, y) on the device. Reads no value on the host, so that it can be captured."""
+        """(x, y) of the current batch, on the device. It reads no value on the host, so it can be captured."""
 
 
 class ColumnBatches:
-    """Batches that a function makes from the rows of a few columns, (N,) each, which are copied over once an epoch.
+    """Batches that a function makes on the device from a few columns, (N,) each, which are copied there once per epoch.
 
-    `columns(seed, epoch)` gives them in the order of the epoch, `make` maps (n,) of each to (x, y) on the device.
+    `columns(seed, epoch)` returns them in the order of the epoch; `make` maps (n,) rows of each to (x, y).
     """
 
     def __init__(
@@ -44,29 +45,31 @@ class ColumnBatches:
         make: Callable[..., tuple[Tensor, Tensor]],
     ):
         self._steps, self._device, self._columns, self._make = steps, device, columns, make
-        self._there: list[Tensor] = []
-        self._at = torch.zeros((), dtype=torch.int64, device=device)
+        self._on_device: list[Tensor] = []
+        self._position = torch.zeros((), dtype=torch.int64, device=device)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
-        given = [torch.from_numpy(np.ascontiguousarray(column)) for column in self._columns(seed, epoch)]
-        if not self._there:
-            self._there = [torch.empty_like(column, device=self._device) for column in given]
-        for there, column in zip(self._there, given, strict=True):
-            there.copy_(column)
-        self._at.zero_()
-        for part in np.array_split(np.empty(len(given[0]), bool), self._steps):
+        """Copies the columns of the epoch to the device and yields the shape of each batch."""
+        columns = [torch.from_numpy(np.ascontiguousarray(column)) for column in self._columns(seed, epoch)]
+        if not self._on_device:
+            self._on_device = [torch.empty_like(column, device=self._device) for column in columns]
+        for fixed, column in zip(self._on_device, columns, strict=True):
+            fixed.copy_(column)
+        self._position.zero_()
+        for part in np.array_split(np.empty(len(columns[0]), bool), self._steps):
             yield BatchShape(len(part))
 
     def take(self, shape: BatchShape) -> tuple[Tensor, Tensor]:
-        rows = self._at + torch.arange(shape.images, device=self._device)
-        self._at += shape.images
-        return self._make(*(column[rows] for column in self._there))
+        """(x, y) of the next `shape.images` rows."""
+        rows = self._position + torch.arange(shape.images, device=self._device)
+        self._position += shape.images
+        return self._make(*(column[rows] for column in self._on_device))
 
 
 class HostBatches:
-    """Batches that the host makes, one while the device trains on the last: copied to where a captured step reads them.
+    """Batches that the host makes while the device trains on the previous one, copied into fixed device tensors.
 
-    `host(seed, epoch)` yields tuples of tensors, anywhere; `make` maps them, on the device, to (x, y).
+    `host(seed, epoch)` yields tuples of tensors on any device; `make` maps their copies on the device to (x, y).
     """
 
     def __init__(
@@ -76,16 +79,18 @@ class HostBatches:
         make: Callable[..., tuple[Tensor, Tensor]] = lambda x, y: (x, y),
     ):
         self._device, self._host, self._make = device, host, make
-        self._there: dict[BatchShape, list[Tensor]] = {}
+        self._on_device: dict[BatchShape, list[Tensor]] = {}
 
     def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
-        for given in self._host(seed, epoch):
-            shape = BatchShape(len(given[-1]), tuple(given[0].shape))
-            if shape not in self._there:
-                self._there[shape] = [torch.empty_like(tensor, device=self._device) for tensor in given]
-            for there, tensor in zip(self._there[shape], given, strict=True):
-                there.copy_(tensor, non_blocking=True)
+        """Copies each batch of the host to the device and yields its shape."""
+        for tensors in self._host(seed, epoch):
+            shape = BatchShape(len(tensors[-1]), tuple(tensors[0].shape))
+            if shape not in self._on_device:
+                self._on_device[shape] = [torch.empty_like(tensor, device=self._device) for tensor in tensors]
+            for fixed, tensor in zip(self._on_device[shape], tensors, strict=True):
+                fixed.copy_(tensor, non_blocking=True)
             yield shape
 
     def take(self, shape: BatchShape) -> tuple[Tensor, Tensor]:
-        return self._make(*self._there[shape])
+        """(x, y) of the batch that was copied last with this shape."""
+        return self._make(*self._on_device[shape])

@@ -1,7 +1,7 @@
-"""FGVC Aircraft's stand-in: one aeroplane from the side fills the width, in the air or on the ground.
+"""Stand-in for FGVC Aircraft: one aeroplane from the side fills the width, in the air or on the ground.
 
-Classes differ by proportions, engines (how many, where), tail, wing height and rows of windows: small
-parts of a like whole. Livery, light, sky, ground and heading say nothing.
+Classes differ by proportions, engines (number and place), tail, wing height and rows of windows: small parts of similar
+shapes. Livery, light, sky, ground and heading are independent of the class.
 """
 
 import numpy as np
@@ -40,6 +40,7 @@ _WIDTH, _HEIGHT = 107, 72
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: an aeroplane in front of sky and land."""
     ground = _ground(rng)
     pen = Pen(_WIDTH, _HEIGHT)
     pen.place(

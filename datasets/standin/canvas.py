@@ -1,6 +1,6 @@
-"""Drawing primitives that the stand-in domains share: smooth noise, a pen with an affine map, patterns, finishing.
+"""Drawing primitives of the stand-in domains: smooth noise, a pen with an affine map, patterns, finishing.
 
-Arrays are (H, W, 3) or (H, W) float32 in 0..255; coordinates are x right, y down; a pen's unit square is -1..1.
+Arrays are (H, W, 3) or (H, W) float32 in 0..255; x points right, y points down; a pen's unit square is -1..1.
 """
 
 import colorsys
@@ -21,12 +21,12 @@ def colour(rng: np.random.Generator, hue=(0.0, 1.0), saturation=(0.2, 1.0), valu
 
 
 def mixed(a: Colour, b: Colour, share: float) -> Colour:
-    """The colour that lies `share` of the way from `a` to `b`."""
+    """The mixture of two colours with the part `share` of `b` (0: `a`, 1: `b`)."""
     return tuple(int(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
 def noise(rng: np.random.Generator, width: int, height: int, cells: int, channels: int = 1) -> np.ndarray:
-    """Smooth noise in -1..1 with about `cells` bumps along the shorter side: (H, W) or (H, W, 3)."""
+    """Smooth noise in -1..1 with about `cells` bumps along the shorter side, (H, W) or (H, W, 3)."""
     unit = min(width, height) / cells
     shape = (max(2, round(height / unit)) + 1, max(2, round(width / unit)) + 1)
     small = rng.integers(0, 256, shape if channels == 1 else (*shape, channels), dtype=np.uint8)
@@ -35,7 +35,7 @@ def noise(rng: np.random.Generator, width: int, height: int, cells: int, channel
 
 
 def grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (x, y), each (H, W) float32, with the centre at 0 and the shorter side 2 long."""
+    """Coordinates (x, y), each (H, W) float32: 0 in the centre, and the shorter side has length 2."""
     half = min(width, height) / 2
     x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / half
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / half
@@ -43,24 +43,24 @@ def grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def turned(x: np.ndarray, y: np.ndarray, angle: float, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates turned by `angle` (radians) and multiplied by `scale`."""
+    """Coordinates rotated by `angle` (radians) and multiplied by `scale`."""
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     return x * np.float32(c) + y * np.float32(s), y * np.float32(c) - x * np.float32(s)
 
 
 def smoothstep(values: np.ndarray, softness: float) -> np.ndarray:
-    """Values below 0 go to 0 and above 0 to 1, over a ramp of `softness`."""
+    """Maps values below 0 to 0 and values above 0 to 1, with a linear ramp of width `softness`."""
     return np.clip(values / np.float32(softness) + np.float32(0.5), 0, 1)
 
 
 def tint(share: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
-    """(H, W) shares in 0..1 to (H, W, 3) between two colours."""
+    """Maps (H, W) shares in 0..1 to colours between `low` and `high`, (H, W, 3)."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     return low + share[..., None] * (high - low)
 
 
 def backdrop(rng: np.random.Generator, width: int, height: int, clutter: int = 4, **ranges) -> np.ndarray:
-    """A natural-looking ground (H, W, 3): two tones, a horizon or none, grain at two scales, `clutter` soft blobs."""
+    """A natural-looking ground (H, W, 3): two tones, maybe a horizon, up to `clutter` blobs, and grain."""
     ranges.setdefault("saturation", (0.05, 0.6))
     x, y = grid(width, height)
     if rng.random() < 0.5:
@@ -85,7 +85,7 @@ def backdrop(rng: np.random.Generator, width: int, height: int, clutter: int = 4
 class Pen:
     """Draws anti-aliased shapes on a transparent layer through an affine map of the square -1..1.
 
-    Shapes are drawn at `oversample` times the size and reduced: cheap, and smooth enough.
+    Shapes are drawn at `oversample` times the size and then reduced, which is fast and smooth enough.
     """
 
     def __init__(self, width: int, height: int, oversample: int = 2, mode: str = "RGBA"):
@@ -95,7 +95,7 @@ class Pen:
         self.place()
 
     def place(self, x=0.0, y=0.0, size=1.0, angle=0.0, aspect=1.0, slant=0.0, mirror=False) -> "Pen":
-        """Puts the unit square at (x, y), `size` times the half shorter side, turned by `angle` radians.
+        """Places the unit square: centre (x, y), scale `size` (1 fills the shorter side), rotated by `angle` radians.
 
         `aspect` multiplies heights, `slant` shears, `mirror` swaps left and right.
         """
@@ -108,11 +108,11 @@ class Pen:
         return self
 
     def polygon(self, points, fill) -> None:
-        """A filled polygon of (N, 2) points."""
+        """Draws a filled polygon with (N, 2) points."""
         self._draw.polygon((np.asarray(points) @ self._matrix + self._offset).ravel().tolist(), fill=fill)
 
     def ellipse(self, x, y, rx, ry, fill, angle=0.0) -> None:
-        """A filled ellipse with its own turn."""
+        """Draws a filled ellipse, rotated by `angle`."""
         points = _CIRCLE * (rx, ry)
         if angle:
             c, s = np.cos(angle), np.sin(angle)
@@ -120,7 +120,7 @@ class Pen:
         self.polygon(points + (x, y), fill)
 
     def line(self, points, width, fill) -> None:
-        """A polyline with round joints and ends, `width` in units of the square."""
+        """Draws a polyline with round joints and ends; `width` is in units of the square."""
         xy = np.asarray(points) @ self._matrix + self._offset
         pixels = max(1.0, width * self._unit)
         self._draw.line(xy.ravel().tolist(), fill=fill, width=round(pixels))
@@ -130,11 +130,11 @@ class Pen:
                 self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
     def layer(self) -> Image.Image:
-        """What was drawn, at the final size."""
+        """The drawing at its final size."""
         return self._image.reduce(self.oversample) if self.oversample > 1 else self._image
 
     def over(self, ground: np.ndarray, shade: np.ndarray | None = None, opacity: float = 1.0) -> np.ndarray:
-        """Lays what was drawn over `ground` (H, W, 3); `shade` (H, W) or (H, W, 3) multiplies the drawing's colours."""
+        """The drawing over `ground` (H, W, 3); `shade` (H, W) or (H, W, 3) multiplies the drawing's colours."""
         layer = np.asarray(self.layer(), dtype=np.float32)
         paint, alpha = layer[..., :3], layer[..., 3:] * np.float32(opacity / 255)
         if shade is not None:
@@ -143,7 +143,7 @@ class Pen:
 
 
 def pattern(rng: np.random.Generator, kind: str, width: int, height: int) -> np.ndarray:
-    """A surface's brightness (H, W), about 0.4..1.2: plain, stripes, dots, checks, rings, grain or waves."""
+    """The brightness (H, W) of a surface, about 0.4..1.2: plain, stripes, dots, checks, rings, grain or waves."""
     x, y = turned(*grid(width, height), rng.uniform(0, np.pi), rng.uniform(8, 18))
     strength = np.float32(rng.uniform(0.35, 0.7))
     if kind == "stripes":
@@ -165,13 +165,13 @@ def pattern(rng: np.random.Generator, kind: str, width: int, height: int) -> np.
 
 
 def light(rng: np.random.Generator, width: int, height: int, strength: float = 0.3) -> np.ndarray:
-    """Slow change of brightness over the frame (H, W), about 1 ± strength."""
+    """A slow change of brightness over the frame, (H, W), about 1 ± strength."""
     x, _ = turned(*grid(width, height), rng.uniform(0, 2 * np.pi))
     return 1 + x * np.float32(rng.uniform(0, strength))
 
 
 def motion_blur(image: np.ndarray, steps: int, angle: float) -> np.ndarray:
-    """Mean of `steps` copies shifted a pixel each along `angle` (radians)."""
+    """The mean of `steps` copies, each shifted by one more pixel in the direction `angle` (radians)."""
     total = np.zeros_like(image)
     for step in range(steps):
         shift = step - (steps - 1) / 2
@@ -188,8 +188,8 @@ def finish(
     gain: tuple[float, float] = (1.0, 1.0),
     lift: float = 0.0,
 ) -> Image.Image:
-    """Camera and file: contrast `gain` about mid-grey, brightness ± `lift`, noise of deviation `grain`, blur in
-    pixels, then enlarged to `size` (width, height).
+    """Imitates a camera and makes the picture: contrast `gain` about mid-grey, brightness ± `lift`, noise with standard
+    deviation `grain`, blur in pixels, then a resize to `size` (width, height).
     """
     image = (image - 128) * np.float32(rng.uniform(*gain)) + np.float32(128 + rng.uniform(-lift, lift))
     if grain:

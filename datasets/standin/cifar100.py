@@ -1,6 +1,6 @@
-"""CIFAR-100's stand-in: one thing fills a 32-pixel picture that is blown up to 72, so everything is soft.
+"""Stand-in for CIFAR-100: one thing fills a 32-pixel picture that is enlarged to 72 pixels, so everything is blurred.
 
-Classes are things (their shape and parts); the blur of 32 pixels, colours, ground and pose are nuisance.
+Classes are things with their shape and parts; blur, colours, ground and pose vary independently of the class.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 from visual_decathlon.datasets.standin.canvas import colour, finish
 from visual_decathlon.datasets.standin.objects import scene
 
-# Name: hue range of the body; some kinds also occur among the source's classes, as in the real pair.
+# Name: hue range of the body. Some things are also classes of the ImageNet stand-in, as with the real data.
 _THINGS = {
     "apple": (0.9, 1.3),
     "bicycle": (0, 1),
@@ -39,6 +39,7 @@ TRACK = 1
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: a thing drawn at 32 × 32 pixels and enlarged."""
     name = CLASSES[label]
     body = colour(rng, _THINGS[name], (0.2, 0.95), (0.3, 0.95))
     surface = ("plain", "plain", "grain", "stripes")[rng.integers(4)]

@@ -1,7 +1,7 @@
-"""Daimler Pedestrian's stand-in: grey, twice as high as wide; somebody upright, or something else upright.
+"""Stand-in for Daimler Pedestrian: grey, twice as high as wide; a standing person or another upright object.
 
-A person has a head, shoulders, arms and two legs; the others are poles, trunks, doorways, signs and
-corners of about the same size and contrast. Blur, low contrast, street clutter and things in front are nuisance.
+A person has a head, shoulders, arms and two legs; the objects are poles, trunks, doorways, signs and corners of about
+the same size and contrast. Blur, low contrast, street clutter and objects in front are independent of the class.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ _WIDTH, _HEIGHT = 72, 144
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One grey image of class `label`: a person, or an object of about the same shape."""
     base = rng.uniform(60, 190)
     image = (
         base + noise(rng, _WIDTH, _HEIGHT, 2) * rng.uniform(5, 25) + noise(rng, _WIDTH, _HEIGHT, 7) * rng.uniform(3, 12)
@@ -42,7 +43,7 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         return _grey(base + contrast + rng.normal(0, spread))
 
     (_person if label else _structure)(pen, rng, tone)
-    if rng.random() < 0.25:  # something stands before it
+    if rng.random() < 0.25:  # an object in front
         pen.place()
         _box(pen, rng.choice((-0.7, 0.7)), rng.uniform(-1, 1), rng.uniform(0.4, 0.7), rng.uniform(0.4, 1.5), tone(40))
     image = pen.over(image, light(rng, _WIDTH, _HEIGHT, 0.2))

@@ -1,6 +1,7 @@
-"""Describable Textures' stand-in: one texture fills the frame.
+"""Stand-in for Describable Textures: one texture fills the frame.
 
-Classes are attributes (striped, dotted, cracked ...); colours, scale, turn, bending and light say nothing.
+Classes are attributes (banded, dotted, cracked, ...); colours, scale, rotation, bending and light are independent of
+the class.
 """
 
 import numpy as np
@@ -32,6 +33,7 @@ _ASPECTS = (1.0, 1.0, 1.33, 1.5, 0.8)
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: a texture that fills the frame."""
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     width, height = (round(72 * aspect), 72) if aspect >= 1 else (72, round(72 / aspect))
     x, y = turned(*grid(width, height), rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1.6))
@@ -48,7 +50,7 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
 
 
 def _share(kind: str, rng: np.random.Generator, x, y, width: int, height: int) -> np.ndarray:
-    """The texture as shares 0..1 of two colours (H, W)."""
+    """The texture (H, W) as the share, 0..1, of the second of two colours."""
     if kind == "banded":  # few, broad, uneven
         return smoothstep(np.sin(y * 7 + 1.5 * np.sin(y * 2.3)), 0.4)
     if kind == "lined":  # thin lines, wide gaps

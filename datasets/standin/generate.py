@@ -1,4 +1,7 @@
-"""Draws the stand-in domains into a folder of the official layout, in parallel; workers change no pixel."""
+"""Draws the stand-in domains into a folder with the official layout, in parallel.
+
+The pixels do not depend on the number of workers.
+"""
 
 import multiprocessing
 import os
@@ -22,9 +25,9 @@ from visual_decathlon.datasets.standin import MARK
 from visual_decathlon.datasets.standin.drawn import note_drawn
 
 VERSION = 1
-"""Raise it whenever a pixel changes: runs are identified by it."""
+"""Increase it whenever a pixel changes: runs are identified by it."""
 
-_CHUNK = 120  # images per job: small enough that two workers finish together
+_CHUNK = 120  # images per job: small enough that all workers finish at about the same time
 _QUALITY = 85
 
 
@@ -34,7 +37,7 @@ def artist(domain: Domain) -> ModuleType:
 
 
 def description(domain: Domain, seed: int) -> str:
-    """What every annotation file of the stand-in says in `info.description`."""
+    """The text of `info.description` in every annotation file of the stand-in."""
     return (
         f"{MARK} for {domain.name}: drawn by a program, holds no real image; "
         f"generator version {VERSION}, seed {seed}; never an official result"
@@ -44,8 +47,9 @@ def description(domain: Domain, seed: int) -> str:
 def plan(domain: Domain, split: str, seed: int = 0) -> list[tuple[int, int]]:
     """(label, track) of every image of a split, in file order.
 
-    Tracks (gtsrb's near-copies of one sign; elsewhere every image is its own) are shuffled whole and
-    numbered within the split, so that none crosses splits and test order tells no label.
+    A track is a group of near-copies of one sign in gtsrb; in the other domains every image is a track of its own.
+    Tracks are shuffled as a whole and numbered within the split, so no track is in two splits, and the order of test
+    images does not reveal their labels.
     """
     drawn_by = artist(domain)
     tracks = [
@@ -58,21 +62,21 @@ def plan(domain: Domain, split: str, seed: int = 0) -> list[tuple[int, int]]:
 
 
 def draw(domain: Domain, split: str, seed: int, index: int, label: int, track: int) -> Image.Image:
-    """Image `index` of a split, as `plan` lists it: it depends on nothing but these numbers."""
+    """Image `index` of a split, with label and track from `plan`; it depends on these arguments only."""
     return artist(domain).draw(
         label, _generator(seed, domain, split, 2, index), _generator(seed, domain, split, 1, track)
     )
 
 
 def _generator(seed: int, domain: Domain, split: str, role: int, index: int) -> np.random.Generator:
-    """The stream of one thing: role 0 a split's order, 1 one of its tracks, 2 one of its images."""
+    """The random generator for a split's order (role 0), one of its tracks (role 1) or one of its images (role 2)."""
     return np.random.Generator(
         np.random.SFC64(np.random.SeedSequence((seed, domain.k, SPLITS.index(split), role, index)))
     )
 
 
 def _paths(domain: Domain, split: str, images: list[tuple[int, int]]) -> list[str]:
-    """File names below the root; train and val share one running number, test starts again and is flat."""
+    """File names below the root; numbers run through train and val, and start again in test, which has no folders."""
     first = 1 + (sum(artist(domain).COUNTS["train"]) if split == "val" else 0)
     folder = f"data/{domain.name}/{split}"
     return [
@@ -82,7 +86,7 @@ def _paths(domain: Domain, split: str, images: list[tuple[int, int]]) -> list[st
 
 
 def _draw_chunk(root: str, name: str, split: str, seed: int, start: int, stop: int) -> list[tuple[str, int, int, int]]:
-    """Draws images start..stop of a split; returns (file name, width, height, label) of each."""
+    """Draws the images start..stop of a split; returns (file name, width, height, label) of each."""
     domain = DOMAINS[name]
     images = plan(domain, split, seed)
     paths = _paths(domain, split, images)
@@ -102,13 +106,13 @@ def generate(
     workers: int | None = None,
     domains: Iterable[str] | None = None,
 ) -> None:
-    """Draws the stand-in release below `root`; where `root` already holds this very one, nothing is done.
+    """Draws the stand-in release below `root`; does nothing if `root` contains the same stand-ins already.
 
-    Image i of a split depends on (seed, domain, split, i) alone. `progress` is called with the name
-    of each finished domain; `workers` counts processes (default: the cores this process may use);
-    `domains` names a subset. Everything is drawn in a folder beside `root` and renamed at the end:
-    a killed call leaves no `root`, and of two at once the later one drops its equal copy.
-    Raises InputError where the folder cannot be written or holds anything else.
+    Image i of a split depends on (seed, domain, split, i) only. `progress` is called with the name of each finished
+    domain; `workers` is the number of processes (default: the cores that this process may use); `domains` names a
+    subset. Everything is drawn in a temporary folder next to `root` and renamed at the end: a killed call leaves no
+    `root`, and of two simultaneous calls the later one discards its equal copy. Raises InputError if the folder cannot
+    be written or contains anything else.
     """
     root = Path(root)
     chosen = [DOMAINS[name] for name in (DOMAINS if domains is None else domains)]
@@ -131,7 +135,7 @@ def generate(
         except OSError:
             if not root.exists():
                 raise
-            _refuse_other(root, chosen, seed)  # else another call finished first: its copy is the same
+            _refuse_other(root, chosen, seed)  # another call finished first: its copy is the same
     except OSError as error:
         raise InputError(
             f"stand-ins: {root} cannot be written ({error.strerror}); free space or choose another folder"
@@ -141,7 +145,7 @@ def generate(
 
 
 def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:
-    """Raises InputError unless `root` holds these stand-ins of this version and seed."""
+    """Raises InputError unless `root` contains these stand-ins with this version and seed."""
     for domain in domains:
         path = annotation_path(root, domain.name, "train")
         if path is None or read_split(root, domain, "train").description != description(domain, seed):
@@ -152,6 +156,7 @@ def _refuse_other(root: Path, domains: list[Domain], seed: int) -> None:
 
 
 def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Callable, workers: int) -> None:
+    """Draws all images, then writes the annotation files and the manifests."""
     jobs = []
     for domain in domains:
         for split in SPLITS:
@@ -162,13 +167,13 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
                 (str(root), domain.name, split, seed, start, start + _CHUNK) for start in range(0, len(images), _CHUNK)
             ]
     rows = {(domain.name, split): [] for domain in domains for split in SPLITS}
-    left = {domain.name: sum(job[1] == domain.name for job in jobs) for domain in domains}
+    remaining = {domain.name: sum(job[1] == domain.name for job in jobs) for domain in domains}
 
     def collect(results) -> None:
         for (_, name, split, *_), drawn in zip(jobs, results, strict=True):
             rows[name, split] += drawn
-            left[name] -= 1
-            if not left[name]:
+            remaining[name] -= 1
+            if not remaining[name]:
                 progress(name)
 
     if workers == 1:
@@ -176,7 +181,7 @@ def _generate_into(root: Path, seed: int, domains: list[Domain], progress: Calla
     else:
         spawn = multiprocessing.get_context("spawn")
         with ExitStack() as stack:
-            with block_stop_signals():  # processes are started as jobs come in
+            with block_stop_signals():  # the pool starts its processes when jobs are submitted
                 pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, end_with_parent))
                 drawn = pool.map(_draw_chunk, *zip(*jobs, strict=True))
             collect(drawn)

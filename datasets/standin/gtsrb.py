@@ -1,7 +1,7 @@
-"""GTSRB's stand-in: traffic signs cut out of dark street pictures, nearly square, in tracks of near-copies.
+"""Stand-in for GTSRB: traffic signs cut out of dark street pictures, nearly square, in tracks of near-copies.
 
-Classes differ by rim, plate shape and pictogram, some only by left and right. Exposure, motion blur,
-size, tilt and street are nuisance; class counts are as uneven as the real ones (12.5 to 1).
+Classes differ by rim, plate shape and pictogram, some only by left and right. Exposure, motion blur, size, tilt and
+street are independent of the class; class counts are as uneven as the real ones (12.5 to 1).
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ _RED, _BLUE, _WHITE, _BLACK, _YELLOW = (190, 25, 35), (20, 70, 170), (235, 235, 
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
-    """`track` settles street, light and tilt; `rng` the little that changes from one picture of it to the next."""
+    """One image of class `label`: `track` decides street, light and tilt, `rng` the small changes within a track."""
     width = 72 + int(track.integers(0, 8))
     small = round(72 / track.uniform(1.5, 3))  # the camera's own resolution
     w, h = round(small * width / 72), small

@@ -1,7 +1,8 @@
-"""ImageNet's stand-in, the source domain: things and surfaces in colour, of varied aspect, before cluttered grounds.
+"""Stand-in for ImageNet, the backbone's domain: things and surfaces in colour, in several aspect ratios.
 
-Classes differ by shape, surface and the layout of parts, fruits and blossoms by colour; some are surfaces alone,
-as ImageNet's honeycomb or stone wall. Ground, pose, size, light and most colours vary freely.
+Classes differ by shape, surface and arrangement of parts; fruits and blossoms differ by colour; some classes are
+surfaces only, such as ImageNet's honeycomb and stone wall. The cluttered ground, pose, size, light and most colours
+vary independently of the class.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ from visual_decathlon.datasets.standin.canvas import (
 )
 from visual_decathlon.datasets.standin.objects import scene
 
-# Name: (surfaces, hue range of the body). A surface or hue that is common but not certain, as in photographs.
+# Name: (surfaces, hue range of the body): surfaces and hues that are common for the class but not certain.
 _THINGS = {
     "fish": (("dots", "stripes", "plain"), (0, 1)),
     "bird": (("plain", "grain"), (0, 1)),
@@ -55,7 +56,7 @@ _THINGS = {
     "buttercup": (("plain",), (0.14, 0.17)),
     "aster": (("plain",), (0.68, 0.77)),
 }
-# Kinds of one shape, which colour alone tells apart.
+# Classes of equal shape, which differ only by colour.
 _SHAPES = dict.fromkeys(("orange", "lemon", "lime", "plum"), "fruit") | dict.fromkeys(
     ("cosmos", "marigold", "buttercup", "aster"), "blossom"
 )
@@ -81,6 +82,7 @@ TRACK = 1
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: a thing in front of a ground, or a surface."""
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     width, height = (round(72 * aspect), 72) if aspect >= 1 else (72, round(72 / aspect))
     name = CLASSES[label]
@@ -91,13 +93,13 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
         image = scene(rng, _SHAPES.get(name, name), width, height, body, surfaces[rng.integers(len(surfaces))])
     else:
         image = _surface(rng, name, width, height)
-    if rng.random() < 0.15 and name not in _SHAPES:  # some photographs have no colour
+    if rng.random() < 0.15 and name not in _SHAPES:  # a black-and-white photograph
         image = np.repeat(image.mean(2, keepdims=True), 3, 2)
     return finish(rng, image, blur=rng.uniform(0, 0.9), grain=rng.uniform(0, 8), gain=(0.7, 1.1), lift=25)
 
 
 def _surface(rng: np.random.Generator, name: str, width: int, height: int) -> np.ndarray:
-    """A surface that fills the frame, in the colours it mostly has (H, W, 3)."""
+    """A surface that fills the frame, in its usual colours, (H, W, 3)."""
     x, y = turned(*grid(width, height), rng.normal(0, 0.4), rng.uniform(0.7, 1.5))
     x, y = x + noise(rng, width, height, 3) * np.float32(0.1), y + noise(rng, width, height, 3) * np.float32(0.1)
     low, high = colour(rng, saturation=(0, 0.7), value=(0.05, 0.45)), colour(rng, saturation=(0, 0.5), value=(0.65, 1))

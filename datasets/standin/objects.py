@@ -1,8 +1,8 @@
-"""Everyday things as lists of parts, and how one is posed, coloured and set before a ground.
+"""Everyday things as lists of parts; a thing is posed, coloured and drawn in front of a ground.
 
-A part is a role, a shape and numbers: the role picks a colour of the palette; `e` is an ellipse x, y, rx, ry;
-`p` a polygon of x, y pairs; `l` a line of x, y pairs with its width first. The frame is -1..1, y down; later
-parts cover earlier ones.
+A part consists of a role, a shape and numbers. The role selects a colour of the palette. The shape is `e`, an ellipse
+(x, y, rx, ry), `p`, a polygon of (x, y) pairs, or `l`, a line with its width first, then (x, y) pairs. The frame is
+-1..1 with y down; later parts cover earlier ones.
 """
 
 import numpy as np
@@ -136,7 +136,7 @@ blossom: body l .3 .2 0 .72 0; body l .3 .1 .17 .36 .62; body l .3 -.1 .17 -.36 
 
 
 def _parsed(table: str) -> dict[str, list[Part]]:
-    """The parts of each object, by name; an indented line goes on with the object above it."""
+    """The parts of each object by name; an indented line continues the object above it."""
     objects = {}
     for entry in table.strip().replace("\n   ", "").splitlines():
         name, parts = entry.split(": ")
@@ -149,7 +149,7 @@ OBJECTS = _parsed(_DRAWN)
 
 
 def palette(rng: np.random.Generator, body: Colour) -> dict[str, Colour]:
-    """The colours of the roles: parts of one thing differ clearly, leaves are green and wood is brown."""
+    """A colour for each role: the parts of one thing differ clearly, leaves are green and wood is brown."""
     shift = rng.uniform(0.45, 0.8)
     return {
         "body": body,
@@ -167,7 +167,7 @@ def palette(rng: np.random.Generator, body: Colour) -> dict[str, Colour]:
 def draw_parts(
     pen: Pen, rng: np.random.Generator, name: str, colours: dict[str, Colour], jitter: float = 0.035
 ) -> None:
-    """Draws the object where the pen is placed, each number off by `jitter`: no two examples are alike."""
+    """Draws the object at the pen's place, with `jitter` added to its numbers: no two examples are equal."""
     for role, shape, numbers in OBJECTS[name]:
         values = np.array(numbers)
         values += rng.normal(0, jitter, len(values)) * (np.abs(values) > 0.02)
@@ -189,7 +189,7 @@ def scene(
     size=(0.6, 1.05),
     turn=0.35,
 ) -> np.ndarray:
-    """One object (H, W, 3) of a body colour and a surface pattern, posed at random before a cluttered ground."""
+    """One object (H, W, 3) with a body colour and a surface pattern, in a random pose on a cluttered ground."""
     ground = backdrop(rng, width, height)
     pen = Pen(width, height)
     colours = palette(rng, body)

@@ -1,7 +1,7 @@
-"""Omniglot's stand-in: white strokes on black, many classes with few examples each.
+"""Stand-in for Omniglot: white strokes on black, many classes with few examples each.
 
-A class is a character: three or four strokes between points of a small grid, fixed once and for all.
-Each example is another writer's: slant, size, proportion and a jitter of every point.
+A class is a character: three or four strokes between points of a small grid, the same for every seed. Each example
+imitates another writer by slant, size, proportion and a jitter of every point.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ _KNOTS = np.stack(np.meshgrid((-0.7, 0, 0.7), (-0.75, 0, 0.75)), -1).reshape(-1,
 
 
 def _stroke(rng: np.random.Generator, start: int) -> tuple[np.ndarray, int]:
-    """Control points (3, 2) of a stroke from knot `start`: its start, bend and end; and the knot where it ends."""
+    """(control points (3, 2): start, bend and end; index of the end knot) of a stroke from the knot `start`."""
     end = int(rng.choice([knot for knot in range(9) if knot != start]))
     bend = (_KNOTS[start] + _KNOTS[end]) / 2 + rng.choice((0, 0, 0.6, 1)) * rng.uniform(-1, 1, 2)
     return np.stack([_KNOTS[start], bend, _KNOTS[end]]), end
 
 
 def _character(number: int) -> list[np.ndarray]:
-    """The strokes of a character; characters come in pairs that differ by the last stroke alone."""
+    """The strokes of a character; pairs of characters differ only in their last stroke."""
     rng = np.random.Generator(np.random.SFC64([2015, number // 2]))
     strokes, end = [], int(rng.integers(9))
     for _ in range(rng.integers(3, 5)):
@@ -42,6 +42,7 @@ _T = np.linspace(0, 1, 9)[:, None]
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: a character as another person might write it."""
     pen = Pen(72, 72, mode="L")
     pen.place(
         *rng.normal(0, 0.08, 2), rng.uniform(0.55, 0.88), rng.normal(0, 0.16), rng.uniform(0.8, 1.2), rng.normal(0, 0.2)

@@ -1,4 +1,4 @@
-"""Draws one contact sheet of a release: eight images of each domain, to be looked at."""
+"""Draws a contact sheet of a release: one picture with eight images of each domain."""
 
 import io
 import os
@@ -16,7 +16,7 @@ _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 
 
 def refuse_target(out: Path) -> None:
-    """Raises InputError where `out` is no name for a picture; to be called before anything is drawn for it."""
+    """Raises InputError if `out` cannot be the name of a picture; call it before anything is drawn."""
     if os.path.isdir(out):
         raise InputError(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
     if out.suffix.lower() not in SUFFIXES:
@@ -26,8 +26,8 @@ def refuse_target(out: Path) -> None:
 def contact_sheet(root: Path, out: Path) -> None:
     """Writes a picture to `out`: for each domain below `root` its column's name and eight val images of many classes.
 
-    `out` is written whole or not at all. Raises InputError naming the annotation file or image that is wrong,
-    or `out` where it cannot be written.
+    `out` is written completely or not at all. Raises InputError naming the annotation file or image that is wrong, or
+    `out` if it cannot be written.
     """
     refuse_target(out)
     rows = [(domain.column, _images(read_split(root, domain, "val"))) for domain in domains_in(root)]
@@ -48,7 +48,7 @@ def _write(sheet: Image.Image, out: Path) -> None:
     content = io.BytesIO()
     try:
         sheet.save(content, Image.registered_extensions()[out.suffix.lower()])
-    except (OSError, ValueError, KeyError) as error:  # a Pillow without this format, or its size limit
+    except (OSError, ValueError, KeyError) as error:  # Pillow lacks this format, or its size limit is exceeded
         raise InputError(f"{out} cannot be drawn ({error}); name a picture of another kind with SHEET=") from None
     write_bytes(content.getvalue(), out, named="SHEET")
 
@@ -58,7 +58,7 @@ def _images(split: Split) -> list[Image.Image]:
 
 
 def _different(split: Split) -> list[int]:
-    """Indices of eight images, of eight classes where there are as many, spread over the classes."""
+    """Indices of eight images spread over the classes, of eight different classes if there are that many."""
     rank = np.zeros(len(split), dtype=np.int64)
     seen: dict[int, int] = {}
     for index, label in enumerate(split.labels):

@@ -1,4 +1,4 @@
-"""Digits as strokes: polylines in the square -1..1 (x half as wide), for number plates and signs."""
+"""Digits as strokes: polylines in the square -1..1 (x is half as wide), for house numbers and traffic signs."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ DIGITS: tuple[list[list[tuple[float, float]]], ...] = (
 
 
 def digit(pen: Pen, value: int, x: float, y: float, size: float, width: float, fill, jitter=None) -> None:
-    """Draws a digit of half height `size` centred at (x, y); `jitter` is a 2×2 matrix that bends all its points."""
+    """Draws a digit of half height `size` centred at (x, y); `jitter` is a 2×2 matrix applied to all its points."""
     for stroke in DIGITS[value]:
         points = np.asarray(stroke) * size
         pen.line((points if jitter is None else points @ jitter) + (x, y), width, fill)

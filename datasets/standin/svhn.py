@@ -1,7 +1,7 @@
-"""SVHN's stand-in: house numbers cut to 32 pixels and blown up; the digit in the middle is the class.
+"""Stand-in for SVHN: house numbers cut to 32 pixels and enlarged; the digit in the middle is the class.
 
-Neighbouring digits reach in from both sides and say nothing; contrast is low, colours and light vary;
-small digits are commoner, as on houses.
+Neighbouring digits on both sides are independent of the class; contrast is low, colours and light vary; small digits
+are more frequent, as on houses.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ TRACK = 1
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: a digit with neighbouring digits, enlarged from 32 × 32 pixels."""
     ground, ink = _two_tones(rng)
     image = np.array(ground, np.float32) + noise(rng, 32, 32, rng.integers(2, 6), 3) * np.float32(rng.uniform(3, 20))
     pen = Pen(32, 32, oversample=3)
@@ -42,7 +43,7 @@ def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Im
 
 
 def _two_tones(rng: np.random.Generator):
-    """Colours of wall and digit, apart by 33 to 128 levels either way."""
+    """The colours of wall and digit; one is brighter than the other by 33 to 128 levels."""
     value = rng.uniform(0.15, 0.85)
     step = rng.uniform(0.13, 0.5) * (1 if value < 0.5 else -1)
     other = value + step

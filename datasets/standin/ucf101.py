@@ -1,8 +1,8 @@
-"""UCF101's stand-in: a clip summed into one dynamic image, mid-grey, embossed, with ghost trails.
+"""Stand-in for UCF101: a clip is summed into one "dynamic image", mid-grey and embossed, with trails of the motion.
 
-A figure moves through eight frames; the frames are added with weights that rise from negative to
-positive, so what stays still cancels and what moves leaves a dark past and a bright present.
-Classes are motions; place, size, speed, phase, the figure's habits and camera shake are nuisance.
+A figure moves through seven frames, which are added with weights that rise from negative to positive. Everything still
+cancels out; everything moving is dark where it was and bright where it is now. Classes are motions; place, size, speed,
+phase, the figure's habits and camera shake are independent of the class.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ _WIDTH, _HEIGHT, _FRAMES = 96, 72, 7
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: the frames of a motion summed with rising weights."""
     x, y, size, mirror = rng.uniform(-0.3, 0.3), rng.uniform(-0.1, 0.1), rng.uniform(0.55, 0.85), rng.random() < 0.5
     phase, speed, tones = rng.uniform(0, 1), rng.uniform(0.7, 1.3), rng.uniform(0.4, 1, 2)
     drift, habit = rng.normal(0, 0.015, 2), rng.normal(0, 0.15, 8)
@@ -60,18 +61,18 @@ def _limb(pen: Pen, start, angle, length, tone, width=0.12):
 
 @dataclass
 class _Pose:
-    """A figure at one moment; angles in radians from straight down, forward positive, each pair front and back."""
+    """A figure at one moment: angles in radians from straight down, forward positive; pairs are (front, back)."""
 
     hip: tuple[float, float] = (0.0, 0.25)
     lean: float = 0.0
     arms: tuple[float, float] = (0.3, -0.3)
-    elbows: tuple[float, float] = (0.2, -0.2)  # turn of the forearm against the upper arm
+    elbows: tuple[float, float] = (0.2, -0.2)  # angle of the forearm relative to the upper arm
     legs: tuple[float, float] = (0.25, -0.25)
     knees: tuple[float, float] = (0.0, 0.0)
 
 
 def _pose(motion: str, t: float, phase: float, speed: float) -> _Pose:
-    """The pose at time `t` (0..1) of a motion; repeated ones start anywhere in their turn."""
+    """The pose at time `t` (0..1) of a motion; periodic motions start at `phase`."""
     turn = 2 * np.pi * (speed * t + phase)
     s, c = np.sin(turn), np.cos(turn)
     up = 0.5 + 0.5 * s
@@ -115,7 +116,7 @@ def _pose(motion: str, t: float, phase: float, speed: float) -> _Pose:
 
 
 def _figure(pen: Pen, motion: str, t: float, phase: float, speed: float, tones, habit) -> None:
-    """One frame at time `t` (0..1): body, limbs, off by the figure's own `habit`, and what it holds or rides."""
+    """Draws one frame at time `t` (0..1): body, limbs (changed by the figure's `habit`) and equipment."""
     body, prop = int(255 * tones[0]), int(255 * tones[1])
     pose = _pose(motion, t, phase, speed)
     shoulder = _limb(pen, pose.hip, np.pi - pose.lean, 0.55, body, 0.24)
@@ -129,6 +130,7 @@ def _figure(pen: Pen, motion: str, t: float, phase: float, speed: float, tones, 
 
 
 def _equipment(pen: Pen, motion: str, t: float, turn: float, pose: _Pose, shoulder, hand, tone: int) -> None:
+    """Draws the objects that the figure holds or rides."""
     (hip_x, hip_y), swing = pose.hip, np.sin(turn)
     circle = np.stack([np.cos(np.linspace(0, 6.3, 14)), np.sin(np.linspace(0, 6.3, 14))], 1)
     match motion:

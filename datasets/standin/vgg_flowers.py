@@ -1,7 +1,7 @@
-"""Oxford Flowers' stand-in: blooms before green, ten train images a class.
+"""Stand-in for Oxford Flowers: blooms in front of leaves, ten training images per class.
 
-Classes differ by the number, shape and colours of the petals and by the centre; the ground of leaves,
-several blooms, tilt, size and light are nuisance.
+Classes differ by number, shape and colours of the petals and by the centre; leaves, number of blooms, tilt, size and
+light are independent of the class.
 """
 
 import numpy as np
@@ -39,6 +39,7 @@ TRACK = 1
 
 
 def draw(label: int, rng: np.random.Generator, track: np.random.Generator) -> Image.Image:
+    """One image of class `label`: one or more blooms in front of leaves."""
     aspect = rng.uniform(1, 1.4)
     width, height = (72, round(72 * aspect)) if rng.random() < 0.4 else (round(72 * aspect), 72)
     image = backdrop(rng, width, height, 2, hue=(0.2, 0.42), saturation=(0.2, 0.8), value=(0.1, 0.5))

@@ -139,7 +139,7 @@ def test_notes_are_no_faults(release):
         "data/ holds 1 name(s) that no domain uses (first: data/dtd.tar)",
         "1 image id(s) are not of domain number 4 (first: 7)",
         "1 class name(s) differ from train's (first: 'sign11', there 'sign10')",
-        "1 image(s) have another size than dtd_train.json says (first: data/dtd/train/0001/000001.jpg, 50×40)",
+        "1 image(s) have another size than dtd_train.json gives (first: data/dtd/train/0001/000001.jpg, 50×40)",
     ):
         assert any(words in note for note in notes), words
     assert len(notes) == 8
@@ -151,7 +151,7 @@ def test_sizes_that_no_image_has_are_a_note(release):
     rows = check_release(root, quiet)
     assert everything(rows, "faults") == []
     (note,) = everything(rows, "notes")
-    assert "1 image(s) have another size than dtd_val.json says" in note
+    assert "1 image(s) have another size than dtd_val.json gives" in note
 
 
 @pytest.mark.parametrize("listing", [True, False])

@@ -78,7 +78,7 @@ def test_what_is_there_twice_and_what_is_left_out(birds):
     left, overlap, labels = (note for row in rows for note in row.notes)
     assert left == f"birds: left out of {birds}: 1 file(s) of a kind that is not read (1 .txt)"
     assert "2 of the 6 images of val are in train too" in overlap and "val/b/1.png is train/a/1.png" in overlap
-    assert "1 image(s) stand in more than one class" in labels
+    assert "1 image(s) are in more than one class" in labels
 
 
 def test_faults_are_bounded_and_counted(cats, monkeypatch, capfd):

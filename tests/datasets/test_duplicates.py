@@ -37,9 +37,9 @@ def test_within_a_split():
 def test_two_labels():
     train, val = listed("train", a="xyx", b="ux"), listed("val", a="u", b="q")
     (note,) = in_two_classes("own", [train, val])
-    assert note.startswith("own: 2 image(s) stand in more than one class, byte for byte (")
+    assert note.startswith("own: 2 image(s) are in more than one class, byte for byte (")
     (note,) = in_two_classes("own", [train], shown=3)
-    assert "own: 1 image(s) stand in more than one class, byte for byte (train/a2 is train/b1); one" in note
+    assert "own: 1 image(s) are in more than one class, byte for byte (train/a2 is train/b1); one" in note
     unlabelled = HashedImages("test", train.files, train.contents, None)
     assert in_two_classes("own", [listed("train", a="xx", b="y"), unlabelled]) == []
     assert in_two_classes("own", [unlabelled]) == []

@@ -230,7 +230,7 @@ def test_what_a_killed_command_left_is_swept(folder: bool, tmp_path: Path):
     swept = [dead, of_another_machine, tmp_path / f".dtd-train-8-x.{'0' * 32}", tmp_path / ".standin-v1-seed0.a_b3c4d5"]
     kept = [mine, tmp_path / ".hidden", tmp_path / ".venv.backup", tmp_path / "a.parquet"]
     for path in (*swept, *kept):
-        _make(path, folder, age=2 * io.LEFT)
+        _make(path, folder, age=2 * io.ABANDONED_AFTER)
     fresh = [path.with_name(path.name.replace(".", ".x", 1)) for path in swept if path != dead]
     for path in fresh:
         _make(path, folder)
@@ -240,7 +240,7 @@ def test_what_a_killed_command_left_is_swept(folder: bool, tmp_path: Path):
 
 def test_a_folder_in_which_anything_is_new_is_not_swept(tmp_path: Path):
     building = tmp_path / ".pack.another.17-0"
-    _make(building, folder=True, age=2 * io.LEFT)
+    _make(building, folder=True, age=2 * io.ABANDONED_AFTER)
     os.utime(building / "below" / "pixels.arrow")
     clear(tmp_path)
     assert building.is_dir()

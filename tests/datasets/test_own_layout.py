@@ -77,7 +77,7 @@ REFUSED = {
     "test only": (two("test"), "test/, which looks like a split, and there is no train"),
     "test beside classes": ([*two("test"), "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
     "flat test beside classes": (["test/1.jpg", "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
-    "train beside classes": ([*two("train"), "cat/1.jpg", "dog/1.jpg"], "beside the class folders cat/, dog/"),
+    "train beside classes": ([*two("train"), "cat/1.jpg", "dog/1.jpg"], "next to the class folders cat/, dog/"),
     "no class folders": (["train/1.jpg", "train/2.jpg", "val/1.jpg"], "have no class folders"),
     "train and test flat": (["train/1.jpg", "test/1.jpg", "car/1.jpg"], "test/ and train/, which look like splits"),
     "splits in classes": (
