@@ -82,9 +82,9 @@ def _write_error(path: Path, error: OSError, named: str) -> InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space"
     if isinstance(error, FileExistsError | NotADirectoryError):
-        reason, remedy = "a file stands where a folder is needed", "remove that"
+        reason, remedy = "a file is where a folder is needed", "remove that"
     if isinstance(error, IsADirectoryError):
-        reason, remedy = "a folder stands there", "remove that"
+        reason, remedy = "a folder has this name", "remove that"
     named = "CACHE" if path.parent.name == "backbones" else named
     return kind(f"{path} cannot be written ({reason}); {remedy}, or name another place with {named}=")
 

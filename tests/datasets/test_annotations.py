@@ -1,4 +1,4 @@
-"""The reader of the official annotation files: what it takes, and what it refuses in one sentence."""
+"""The reader of official annotation files: the spellings that it accepts, and the errors that it raises."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ DTD = DOMAINS["dtd"]
 
 
 def edit(root, change, split="val"):
-    """Apply `change(content)` to dtd's annotation file of `split`."""
+    """Applies `change(content)` to dtd's annotation file of `split`."""
     path = root / "annotations" / f"dtd_{split}.json"
     content = json.loads(path.read_text())
     change(content)
@@ -36,7 +36,7 @@ def test_round_trip(release):
     assert train.root == root
 
 
-def test_a_mark_of_byte_order_is_no_fault(release):
+def test_a_byte_order_mark_is_accepted(release):
     root = release("dtd")
     before = read_split(root, DTD, "val")
     path = root / "annotations" / "dtd_val.json"
@@ -201,13 +201,13 @@ FINE = {
     "each otherwise": mixed,
     "no supercategory": without("supercategory", where="categories"),
     "only what is needed": without("id", "segmentation", "area", "bbox", "iscrowd", where="annotations"),
-    "nulls where nobody looks": lambda c: [a.update(bbox=None, iscrowd=None, x=1) for a in c["annotations"]],
-    "a label said twice": lambda c: c["annotations"].append(dict(c["annotations"][0])),
+    "nulls in unused fields": lambda c: [a.update(bbox=None, iscrowd=None, x=1) for a in c["annotations"]],
+    "a repeated label": lambda c: c["annotations"].append(dict(c["annotations"][0])),
 }
 
 
 @pytest.mark.parametrize("case", FINE)
-def test_what_training_does_not_need_may_be_absent_or_written_otherwise(release, case):
+def test_fields_that_training_does_not_need_may_be_missing_or_odd(release, case):
     root = release("dtd")
     before = read_split(root, DTD, "val")
     path = edit(root, FINE[case])
@@ -232,7 +232,7 @@ def test_absolute_paths_into_the_release(release, tmp_path, monkeypatch):
         read_split(root, DTD, "val")
 
 
-def test_a_missing_first_image_decides_no_path(release):
+def test_a_missing_first_image_changes_no_path(release):
     root = release("dtd")
     before = read_split(root, DTD, "val").files
     (root / before[0]).unlink()
@@ -240,14 +240,14 @@ def test_a_missing_first_image_decides_no_path(release):
     assert read_split(root, DTD, "val").files == before
 
 
-def test_nameless_categories_are_called_by_their_number(release):
+def test_categories_without_a_name_are_named_by_their_id(release):
     root = release("dtd")
     edit(root, lambda c: (c["categories"][0].pop("name"), c["categories"][1].update(name=None)))
     edit(root, lambda c: c["categories"][2].update(name=7))
     assert read_split(root, DTD, "val").classes == ("40000001", "40000002", "7")
 
 
-def test_an_empty_list_of_labels_is_none_under_test_alone(release):
+def test_an_empty_list_of_labels_means_no_labels_in_test_only(release):
     root = release("dtd")
     stripped = root / "annotations" / "dtd_test_stripped.json"
     content = json.loads(stripped.read_text())
@@ -284,7 +284,7 @@ def test_missing_file_and_no_release(release, tmp_path):
 
 
 def test_gaps_and_nameless_classes(release):
-    """A subset release may leave a category out; one named "" is there, and may be named by labels."""
+    """A release of a subset may leave out a category. A category with the name "" exists, and labels may use it."""
     root = release("dtd")
     edit(
         root, lambda c: (c["categories"].pop(1), [c[key].__delitem__(slice(2, 4)) for key in ("images", "annotations")])
@@ -295,7 +295,7 @@ def test_gaps_and_nameless_classes(release):
     assert read_split(root, DTD, "val").labels.tolist() == [0, 0, 2, 2]
 
 
-def test_one_class_is_nothing_to_train_on(release):
+def test_a_train_split_needs_two_classes(release):
     root = release("dtd")
 
     def one_class(content):
@@ -303,7 +303,7 @@ def test_one_class_is_nothing_to_train_on(release):
             annotation["category_id"] = category_id(4, 1)
 
     edit(root, one_class)
-    assert set(read_split(root, DTD, "val").labels) == {1}  # a small val may well show one only
+    assert set(read_split(root, DTD, "val").labels) == {1}  # a small val may have one class only
     edit(root, one_class, "train")
     with pytest.raises(InputError, match=r"^dtd: .*dtd_train.json has images of one class only .*40000002.*; "):
         read_split(root, DTD, "train")
@@ -323,7 +323,7 @@ def test_official_files(shared, tmp_path, name, count):
     first = image_id(domain.k, "test", sum(domain.counts[:2]) + 1)
     assert split.ids.tolist() == list(range(first, first + count))
     assert np.bincount(split.labels, minlength=domain.classes).min() > 0
-    # Against the file itself, by a plain dictionary.
+    # Compared with the file itself, by a plain dictionary.
     content = json.loads(official.read_text())
     by_image = {a["image_id"]: a["category_id"] for a in content["annotations"]}
     assert [by_image[i] - domain.k * 10**7 - 1 for i in split.ids.tolist()] == split.labels.tolist()

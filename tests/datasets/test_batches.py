@@ -1,4 +1,4 @@
-"""Batches against torchvision's transforms, an epoch's plan against its promises, the gather against the slices."""
+"""Batches compared with torchvision's transforms, the properties of an epoch's plan, and the gather on the device."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def make(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ragged(make) -> Pack:
-    """Sides from 16 up; the packing keeps shorter sides of 16 and 17 and resizes the others."""
+    """Images with sides of 16 pixels and more; packing keeps shorter sides of 16 and 17 and resizes the others."""
     return make()
 
 
@@ -55,23 +55,23 @@ def batches(*packs: Pack, domain="dtd", batch=4, crop=CROP, **how) -> Batches:
 def test_evaluation_is_torchvisions(ragged, domain):
     from torchvision import transforms
 
-    it = DOMAINS[domain]
-    theirs = transforms.Compose(
-        [transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(it.mean, it.std)]
+    mean, std = DOMAINS[domain].mean, DOMAINS[domain].std
+    transform = transforms.Compose(
+        [transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(mean, std)]
     )
-    wanted = torch.stack([theirs(Image.fromarray(ragged.image(i))) for i in range(len(ragged))])
+    wanted = torch.stack([transform(Image.fromarray(ragged.image(i))) for i in range(len(ragged))])
     got = torch.cat([x for x, _ in batches(ragged, domain=domain).evaluate(3)])
     assert float((got - wanted).abs().max() / wanted.abs().max()) < 1e-6
 
 
 def test_every_slack_is_centred_as_torchvision_does(make):
-    """Odd slacks are where rounding decides: to the even pixel."""
+    """If the slack is odd, the centre is rounded to the even pixel."""
     from torchvision import transforms
 
     wide = make([(16 + slack, 16) for slack in range(12)])
     for i, (x, _) in enumerate(batches(wide).evaluate(1)):
-        theirs = transforms.CenterCrop(CROP)(Image.fromarray(wide.image(i)))
-        assert torch.equal(x, batches(wide).normalise(torch.from_numpy(np.array(theirs))[None]))
+        wanted = transforms.CenterCrop(CROP)(Image.fromarray(wide.image(i)))
+        assert torch.equal(x, batches(wide).normalise(torch.from_numpy(np.array(wanted))[None]))
 
 
 def test_evaluation_is_in_order_and_whole(ragged):
@@ -122,7 +122,7 @@ def test_flips_where_the_domain_allows(ragged, domain):
 
 def test_a_plan_is_a_function_of_seed_and_epoch(ragged):
     def drawn(seed, epoch, domain="dtd") -> bytes:
-        np.random.seed(np.random.randint(1000))  # the global generators are no part of it
+        np.random.seed(np.random.randint(1000))  # the global generators have no influence
         torch.manual_seed(int(torch.randint(1000, ())))
         return b"".join(np.ascontiguousarray(f).tobytes() for f in batches(ragged, domain=domain).plan(seed, epoch))
 
@@ -139,7 +139,7 @@ def test_centre_crops_in_training_where_nothing_is_cropped(ragged):
     assert not plan.flip.any()
 
 
-def test_training_shows_what_the_plan_says(ragged):
+def test_training_follows_the_plan(ragged):
     of = batches(ragged)
     plan = of.plan(2, 7)
     assert plan.flip.any() and not plan.flip.all()
@@ -226,15 +226,15 @@ def test_no_labels(ragged, make):
     assert of.labels is None and sum(len(x) for x, _ in of.evaluate(4)) == 14
 
 
-def test_too_small_or_none_is_one_sentence(ragged):
+def test_no_image_and_a_too_small_image_are_refused(ragged):
     with pytest.raises(InputError, match=r"dtd: an image of 16 pixels .* cannot show 17"):
         batches(ragged, crop=17)
     with pytest.raises(InputError, match="dtd: not one image"):
         Batches([(ragged, np.arange(0))], DOMAINS["dtd"], CROP, 4)
 
 
-def test_one_image_is_nothing_to_train_on(ragged):
-    """Batch norm would have one value a channel; to be shown in evaluation, one image is enough."""
+def test_training_needs_two_images(ragged):
+    """With one image batch norm would see one value per channel; for evaluation one image is enough."""
     one, two = (Batches([(ragged, np.arange(n))], DOMAINS["dtd"], CROP, 4) for n in (1, 2))
     with pytest.raises(InputError, match=r"^dtd: training needs at least 2 training images; "):
         next(one.train(0, 0))
@@ -260,8 +260,8 @@ def test_holdout_and_limit(make):
     assert {packed.labels[i] for i in chosen(packed, "all", 6)} == {0, 1, 2}  # spread over the split
 
 
-def test_one_domain_twice_is_not_one_mean(ragged):
-    """The domain's own colours decide, not the pack's."""
+def test_the_domain_decides_the_normalisation(ragged):
+    """Mean and standard deviation are those of the domain, not of the pack."""
     grey = dataclasses.replace(DOMAINS["dtd"], mean=(0.0,) * 3, std=(1.0,) * 3)
     x, _ = next(Batches([whole_pack(ragged)], grey, CROP, 11).evaluate())
     assert float(x.min()) >= 0 and float(x.max()) <= 1

@@ -1,7 +1,7 @@
-"""The catalogue and the archives against the same facts written down a second time, from other sources than they.
+"""The catalogue and the archives are compared with the same facts, written down here from independent sources.
 
-Typed from the official release's documents and the residual adapters authors' code: nothing here is computed from what
-it is held against. A number that is changed in one place alone fails.
+They were typed from the official release's documents and the code of the authors of residual adapters; nothing here is
+computed from the code under test. A number that is changed in one place only makes a test fail.
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_domain_is_as_it_was_published(row: list[str]):
     assert domain.paper_images == images and domain.official
 
 
-def test_the_ten_stand_in_the_order_of_the_papers_columns():
+def test_the_ten_domains_have_the_order_of_the_papers_columns():
     assert list(DOMAINS) == [row[0] for row in ROWS] and BACKBONE_DOMAIN == "imagenet12"
     assert sorted(DOMAINS) == sorted(DOMAINS, key=lambda name: DOMAINS[name].k), "numbers are alphabetical"
     assert sum(domain.classes for domain in DOMAINS.values()) == 3128
@@ -88,21 +88,21 @@ def test_the_archives_are_the_official_ones():
 
 
 def test_the_score_has_the_published_constants():
-    """S = Σ 1000 E_max⁻² max(0, E_max - E)², E_max twice the baseline's error: 2500 for itself, 10,000 at most."""
+    """S = Σ 1000 E_max⁻² max(0, E_max - E)² with E_max twice the baseline's error: 2500 for it, 10,000 at most."""
     same = dict.fromkeys(DOMAINS, 60.0)
     assert ceilings(same) == dict.fromkeys(DOMAINS, 80.0)
     assert score(same, ceilings(same)) == pytest.approx(2500)
     assert score(dict.fromkeys(DOMAINS, 100.0), ceilings(same)) == pytest.approx(10_000)
-    assert score(dict.fromkeys(DOMAINS, 10.0), ceilings(same)) == 0, "worse than E_max gives nothing, and takes nothing"
+    assert score(dict.fromkeys(DOMAINS, 10.0), ceilings(same)) == 0, "an error above E_max gives 0, not less"
 
 
-def test_what_is_typed_here_is_what_the_source_says(shared: Path):
-    """Where the source is at hand: every number of its table, in its order."""
+def test_the_facts_here_are_those_of_the_source(shared: Path):
+    """If the source is available: every number of its table, in its order."""
     table = (shared / "decathlon.md").read_text().partition("| domain | column |")[2].partition("\n\n")[0]
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     assert len(lines) == 10
     for (name, column, *numbers, mean, std, flip), row in zip(lines, ROWS, strict=True):
         three = lambda text: [text.split()[0]] * 3 if "×3" in text else text.split()
         counts = [number.replace(",", "") for number in numbers]
-        said = [name, column, *counts, *three(mean), *three(std), flip.strip("*")]
-        assert said == [row[0], row[1], *row[3:13], row[13]]
+        source = [name, column, *counts, *three(mean), *three(std), flip.strip("*")]
+        assert source == [row[0], row[1], *row[3:13], row[13]]

@@ -1,4 +1,4 @@
-"""The check of a release lists every fault and goes on."""
+"""The check of a release lists every fault and continues after it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-def everything(rows, kind):
+def all_of(rows, kind):
     return [sentence for row in rows for sentence in getattr(row, kind)]
 
 
@@ -34,14 +34,14 @@ def test_a_sound_release(release):
         for name in ("dtd", "svhn")
         for split, images in (("train", 9), ("val", 6), ("test", 3))
     ]
-    assert everything(rows, "faults") == everything(rows, "notes") == []
+    assert all_of(rows, "faults") == all_of(rows, "notes") == []
     assert rows[0].official == (1_880, 47)
     assert rows[0].sizes == ((80, 80), (72, 72))
     assert calls[-1] == ("svhn test", 3, 3)
 
 
 def plant(root):
-    """Five faults; returns the words that each one's sentence must hold."""
+    """Makes five faults; returns the words that the sentence about each one must contain."""
     data, annotations = root / "data", root / "annotations"
     (data / "dtd/train/0001/000002.jpg").unlink()
     (data / "dtd/val/0002/000012.jpg").write_bytes(b"")
@@ -66,7 +66,7 @@ def plant(root):
 def test_five_faults_give_five_sentences(release, capfd):
     root = release("dtd", "svhn", "omniglot")
     planted = plant(root)
-    faults = everything(check_release(root, quiet), "faults")
+    faults = all_of(check_release(root, quiet), "faults")
     assert len(faults) == 5
     for fault, words in zip(faults, planted, strict=True):
         assert fault.startswith(words[0])
@@ -102,7 +102,7 @@ def test_more_faults(release):
     edit(root / "annotations/gtsrb_val.json", ids_of_train)
     (root / "annotations/aircraft_train.json").unlink()
     (root / "data/svhn/test").rename(root / "elsewhere")
-    faults = everything(check_release(root, quiet), "faults")
+    faults = all_of(check_release(root, quiet), "faults")
     wanted = [
         "aircraft_train.json is missing while",
         "repeats the image id 40000001",
@@ -115,7 +115,7 @@ def test_more_faults(release):
     assert all(word in fault for word, fault in zip(wanted, faults, strict=True))
 
 
-def test_notes_are_no_faults(release):
+def test_notes_are_not_faults(release):
     root = release("dtd")
     image = Image.open(root / "data/dtd/train/0001/000001.jpg")
     image.resize((50, 40)).convert("CMYK").save(root / "data/dtd/train/0001/000001.jpg")
@@ -129,8 +129,8 @@ def test_notes_are_no_faults(release):
 
     edit(root / "annotations/dtd_test_stripped.json", foreign)
     rows = check_release(root, quiet)
-    assert everything(rows, "faults") == []
-    notes = everything(rows, "notes")
+    assert all_of(rows, "faults") == []
+    notes = all_of(rows, "notes")
     for words in (
         "1 image(s) have a shorter side other than 72 or 73 pixels (first: data/dtd/train/0001/000001.jpg, 50×40)",
         "1 image(s) are of mode CMYK",
@@ -145,18 +145,18 @@ def test_notes_are_no_faults(release):
     assert len(notes) == 8
 
 
-def test_sizes_that_no_image_has_are_a_note(release):
+def test_impossible_sizes_are_a_note(release):
     root = release("dtd")
     edit(root / "annotations/dtd_val.json", lambda c: c["images"][0].update(width=2**63, height=-1))
     rows = check_release(root, quiet)
-    assert everything(rows, "faults") == []
-    (note,) = everything(rows, "notes")
+    assert all_of(rows, "faults") == []
+    (note,) = all_of(rows, "notes")
     assert "1 image(s) have another size than dtd_val.json gives" in note
 
 
 @pytest.mark.parametrize("listing", [True, False])
 def test_folders_that_cannot_be_read(listing, release, monkeypatch):
-    """As root may read all, the system's refusal is played."""
+    """Root may read everything, so the system's refusal is simulated."""
     root = release("dtd")
 
     def refuse(path, *_, **__):
@@ -176,7 +176,7 @@ def test_names_that_no_file_can_have(release):
             image["file_name"] = f"{'x' * 300}/{image['id']}.jpg"
 
     edit(root / "annotations/dtd_val.json", far)
-    val, test = everything(check_release(root, quiet), "faults")
+    val, test = all_of(check_release(root, quiet), "faults")
     assert val.startswith("dtd: ") and val.endswith(
         "x cannot be read (File name too long); check the name and its permissions"
     )
@@ -184,7 +184,7 @@ def test_names_that_no_file_can_have(release):
 
 
 VAL = "data/dtd/val/0001/000010.jpg"
-WRITTEN = {  # how every `file_name` is written -> the one that is told
+SPELLINGS = {  # spelling: (how every `file_name` is changed, the path that the message suggests)
     "the release before it": (lambda file: f"decathlon-1.0/{file}", VAL),
     "another case": (str.upper, VAL),
     "another suffix's case": (lambda file: file.replace(".jpg", ".JPG"), VAL),
@@ -196,33 +196,33 @@ WRITTEN = {  # how every `file_name` is written -> the one that is told
 }
 
 
-@pytest.mark.parametrize("how", WRITTEN)
-def test_file_names_that_all_lead_nowhere_are_named(release, how):
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_if_no_image_exists_the_right_path_is_suggested(release, spelling):
     root = release("dtd")
-    change, path = WRITTEN[how]
+    change, path = SPELLINGS[spelling]
     edit(root / "annotations/dtd_val.json", lambda c: [i.update(file_name=change(i["file_name"])) for i in c["images"]])
-    (fault,) = everything(check_release(root, quiet), "faults")
-    told = change(VAL)
-    start = f"dtd: none of the 6 images that {root}/annotations/dtd_val.json lists is there: its `file_name` {told!r} "
+    (fault,) = all_of(check_release(root, quiet), "faults")
+    annotations = f"{root}/annotations/dtd_val.json"
+    start = f"dtd: none of the 6 images that {annotations} lists is there: its `file_name` {change(VAL)!r} "
     assert fault.startswith(f"{start}leads to no file below {root}; write ") and path in fault
     assert "unpack" not in fault
 
 
-def test_a_folder_in_another_case_is_told_as_it_is(release):
+def test_a_folder_in_another_case_is_suggested_as_it_is(release):
     root = release("dtd")
     (root / "data/dtd").rename(root / "data/DTD")
-    train, _, _ = everything(check_release(root, quiet), "faults")
+    train, _, _ = all_of(check_release(root, quiet), "faults")
     assert train.endswith("; write it as 'data/DTD/train/0001/000001.jpg', and the others alike")
 
 
 def test_a_split_that_is_not_unpacked(release):
     root = release("dtd")
     (root / "data/dtd/val").rename(root / "val")
-    (fault,) = everything(check_release(root, quiet), "faults")
+    (fault,) = all_of(check_release(root, quiet), "faults")
     assert "; unpack dtd.tar of decathlon-1.0-data.tar.gz below" in fault and "file_name" not in fault
 
 
 def test_mini(shared):
     rows = check_release(shared / "decathlon-mini", quiet)
     assert sum(row.images for row in rows) == 9_055
-    assert everything(rows, "faults") == []
+    assert all_of(rows, "faults") == []

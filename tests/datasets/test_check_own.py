@@ -1,4 +1,4 @@
-"""The check of own domains: every fault of every one in one list, and what is there twice."""
+"""The check of own domains: all faults of all domains in one list, and duplicate images."""
 
 from argparse import Namespace
 
@@ -15,7 +15,7 @@ def quiet(*_):
 
 
 def paint(root, *files):
-    """Images, each of another colour."""
+    """Saves images of different colours."""
     for i, file in enumerate(files):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (9, 8), (i, 7 * len(str(root)) % 256, 3)).save(root / file)
@@ -69,7 +69,7 @@ def test_own_domains_alone(birds, cats, capfd):
     assert rows[0].sizes == ((9, 9), (8, 8))
 
 
-def test_what_is_there_twice_and_what_is_left_out(birds):
+def test_duplicates_and_skipped_files_are_noted(birds):
     for one, other in (("train/a/0.png", "val/a/0.png"), ("train/a/1.png", "val/b/1.png")):
         (birds / other).write_bytes((birds / one).read_bytes())
     (birds / "train/a/notes.txt").touch()
@@ -91,7 +91,7 @@ def test_faults_are_bounded_and_counted(cats, monkeypatch, capfd):
     assert "8 faults" in shown.out.splitlines()[-1]
 
 
-def test_folders_that_are_no_domain(cats, tmp_path):
+def test_folders_that_are_not_a_domain(cats, tmp_path):
     rows = check_release(None, quiet, [("nothing", tmp_path / "absent"), ("dtd", cats), ("cats", cats)])
     faults = [fault for row in rows for fault in row.faults]
     assert len(faults) == 2 and "is no folder" in faults[0] and "official domain" in faults[1]
@@ -101,7 +101,7 @@ def test_folders_that_are_no_domain(cats, tmp_path):
         run(Namespace(data=None, download=None, sheet=tmp_path / "x.png", own=[("a", cats)]))
 
 
-def test_repeated_images_of_a_release(release):
+def test_duplicates_in_a_release(release):
     root = release("dtd")
     data = root / "data/dtd"
     (data / "test/000016.jpg").write_bytes((data / "val/0001/000010.jpg").read_bytes())

@@ -1,4 +1,4 @@
-"""Every mode becomes 8-bit RGB; every damaged file one sentence."""
+"""Images of every mode become 8-bit RGB; every damaged file raises an error of one sentence."""
 
 import io
 import os
@@ -68,7 +68,7 @@ def test_32_bit_pixels_are_refused():
             decode_bytes(encoded(Image.fromarray(values), "TIFF"), "x", "mine")
 
 
-def test_every_cut_of_a_jpeg_is_found():
+def test_every_truncation_of_a_jpeg_is_noticed():
     data = encoded(RGB, "JPEG")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     for length in range(1, len(data)):
@@ -88,7 +88,7 @@ def test_bombs_are_refused():
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_long_thin_images_are_refused(turned):
-    """As long as the rule says is taken; one pixel more, and packing might make it 36 x 144,000."""
+    """An image at the limit is accepted; one pixel more is refused: packing could make it 36 × 144,000 pixels."""
     for length in (3 * MAX_ASPECT, 3 * MAX_ASPECT + 1):
         size = (3, length) if turned else (length, 3)
         data = encoded(Image.new("RGB", size))

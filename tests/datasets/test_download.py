@@ -1,4 +1,4 @@
-"""The download against a server on loopback that misbehaves, and against archives that attack."""
+"""The download from a misbehaving server on loopback, and the unpacking of malicious archives."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ from visual_decathlon.datasets.io import temporary_name
 
 
 def tar(*members, compress=False):
-    """A tar of (name, bytes) or of finished TarInfo headers."""
+    """A tar file with members given as (name, bytes) or as TarInfo headers."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for member in members:
@@ -54,7 +54,7 @@ TABLE = (
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`; `plan` holds, for the next answers, how to misbehave."""
+    """Serves `files`; `plan` lists how to misbehave in the next answers."""
 
     daemon_threads = True
 
@@ -66,6 +66,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers a request according to the server's plan."""
+
     def log_message(self, *_):
         pass
 
@@ -90,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if wanted and behaviour != "ignores range" else 200)
         if wanted and behaviour != "ignores range":
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
-        lie = {"says longer": 10, "says shorter": -10}.get(behaviour, 0)
+        lie = {"claims more": 10, "claims less": -10}.get(behaviour, 0)
         if behaviour != "no length":
             self.send_header("Content-Length", str(whole - start + lie))
         self.end_headers()
@@ -182,7 +184,7 @@ def test_an_archive_that_is_there_is_unpacked_without_the_network(server, tmp_pa
         (["cuts", "busy", "cuts"], None),
     ],
 )
-def test_it_goes_on_after_a_fault_of_the_line(server, tmp_path, plan, ranges):
+def test_it_continues_after_a_network_error(server, tmp_path, plan, ranges):
     server.plan[:] = plan
     fetch(server, tmp_path)
     assert tree(tmp_path / "decathlon-1.0") == WHOLE
@@ -203,13 +205,13 @@ def test_a_later_call_resumes(server, tmp_path):
     assert not part.exists()
 
 
-def test_a_spoilt_part_is_found_and_removed(server, tmp_path):
+def test_a_damaged_part_is_noticed_and_removed(server, tmp_path):
     part = tmp_path / "devkit.tar.gz.part"
     part.write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match=r"sha256 .* it was removed"):
         fetch(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    part.write_bytes(b"x" * (len(DEVKIT) + 1))  # longer than the archive: begun again
+    part.write_bytes(b"x" * (len(DEVKIT) + 1))  # longer than the archive: started again
     fetch(server, tmp_path)
 
 
@@ -224,7 +226,7 @@ def test_another_length_is_refused(server, tmp_path, wrong, behaviour):
     assert not (tmp_path / "devkit.tar.gz").exists()
 
 
-@pytest.mark.parametrize("behaviour", ["says longer", "says shorter"])
+@pytest.mark.parametrize("behaviour", ["claims more", "claims less"])
 def test_a_lie_about_the_length_is_refused(server, tmp_path, behaviour):
     server.plan[:] = [behaviour]
     with pytest.raises(InputError, match=f"not the {len(DEVKIT):,} of the official archive"):
@@ -265,7 +267,7 @@ def header(name, kind, target=""):
     return info
 
 
-EVIL = {
+MALICIOUS = {
     "climbs": ("../evil", b"x"),
     "climbs later": ("annotations/../../evil", b"x"),
     "climbs with backslashes": ("..\\evil", b"x"),
@@ -283,9 +285,9 @@ EVIL = {
 
 
 @pytest.mark.parametrize("inner", [False, True])
-@pytest.mark.parametrize("case", EVIL)
-def test_archives_that_attack(server, tmp_path, case, inner):
-    evil = (f"{tmp_path}/evil", b"x") if case == "absolute" else EVIL[case]
+@pytest.mark.parametrize("case", MALICIOUS)
+def test_malicious_archives(server, tmp_path, case, inner):
+    evil = (f"{tmp_path}/evil", b"x") if case == "absolute" else MALICIOUS[case]
     content = tar(("annotations/a", b"x"), evil, compress=not inner)
     if inner:
         content = tar(("dtd.tar", content), compress=True)
@@ -299,7 +301,7 @@ def test_archives_that_attack(server, tmp_path, case, inner):
     assert [p.name for p in dest.iterdir()] == ["evil.tar.gz"]
 
 
-def test_modes_are_our_own(server, tmp_path):
+def test_modes_of_the_archive_are_ignored(server, tmp_path):
     info = tarfile.TarInfo("annotations/a")
     info.mode, info.uid = 0o6777, 12345
     server.files["/mode.tar"] = content = tar(info)
@@ -327,13 +329,13 @@ def test_damaged_archives(server, tmp_path, content):
     assert tree(tmp_path) == ["a.tar.gz"]
 
 
-def test_a_killed_unpacking_is_begun_again(server, tmp_path):
+def test_a_killed_unpacking_is_started_again(server, tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
     name = temporary_name(tmp_path / "devkit.tar.gz").name.replace(f".{os.getpid()}-", f".{gone.pid}-")
     (tmp_path / name).mkdir()
     (tmp_path / name / "old").touch()
-    (tmp_path / "decathlon-1.0/annotations").mkdir(parents=True)  # empty: not there
+    (tmp_path / "decathlon-1.0/annotations").mkdir(parents=True)  # empty: it counts as missing
     fetch(server, tmp_path)
     assert tree(tmp_path / "decathlon-1.0") == WHOLE
     assert not list(tmp_path.glob(".*"))
@@ -341,15 +343,15 @@ def test_a_killed_unpacking_is_begun_again(server, tmp_path):
 
 @pytest.mark.parametrize("ending", ["", ".part"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
-def test_a_pipe_or_device_in_an_archives_place_is_told(make, ending: str, server, tmp_path):
+def test_a_pipe_or_device_instead_of_an_archive_is_refused(make, ending: str, server, tmp_path):
     make(place := tmp_path / f"devkit.tar.gz{ending}")
     with pytest.raises(InputError, match=rf"{place} cannot be .* \(it is a pipe or device, not a plain file\); see"):
         fetch(server, tmp_path)
-    assert place.exists(), "as the user put it"
+    assert place.exists(), "the user's file is kept"
 
 
 def test_the_official_table():
-    """Lengths and sums as the release's own description gives them."""
+    """Lengths and checksums as in the release's own description."""
     devkit, data, imagenet = OFFICIAL
     assert (devkit.bytes, data.bytes, imagenet.bytes) == (23_503_205, 406_351_554, 6_535_075_840)
     assert [a.sha256[:8] for a in OFFICIAL] == ["f86d9e12", "8eca928b", "93caac18"]
@@ -358,7 +360,7 @@ def test_the_official_table():
     assert "data/imagenet12" not in data.gives
 
 
-def test_a_part_longer_than_the_servers_file_is_begun_again(server, tmp_path):
+def test_a_part_longer_than_the_servers_file_is_started_again(server, tmp_path):
     (tmp_path / "devkit.tar.gz.part").write_bytes(DEVKIT[:1000])
     server.files["/devkit.tar.gz"] = b"short"
     with pytest.raises(InputError, match="has 5 bytes, not the"):
@@ -367,7 +369,7 @@ def test_a_part_longer_than_the_servers_file_is_begun_again(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_longer_file_of_unsaid_length_is_cut_off(server, tmp_path):
+def test_a_longer_file_of_unknown_length_is_refused(server, tmp_path):
     server.files["/devkit.tar.gz"] = DEVKIT + b"x"
     server.plan[:] = ["no length"]
     with pytest.raises(InputError, match="has at least"):

@@ -1,4 +1,4 @@
-"""Images that are there twice are counted by content: across splits, within one, and under two labels."""
+"""Duplicate images are counted by content: across splits, within one split, and with two labels."""
 
 from hashlib import sha256
 
@@ -7,8 +7,8 @@ import numpy as np
 from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
 
 
-def listed(name: str, **contents: str) -> HashedImages:
-    """Files a0, a1, … of class a, with one letter of content each."""
+def hashed(name: str, **contents: str) -> HashedImages:
+    """A split with the files a0, a1, … of class a and so on; the content of each file is one letter."""
     files = [f"{title}{i}" for title, letters in contents.items() for i in range(len(letters))]
     rows = [
         np.frombuffer(sha256(letter.encode()).digest(), np.uint8) for letters in contents.values() for letter in letters
@@ -17,8 +17,8 @@ def listed(name: str, **contents: str) -> HashedImages:
     return HashedImages(name, [f"{name}/{file}" for file in files], np.array(rows), np.array(labels))
 
 
-def test_evaluated_on_what_was_trained_on():
-    train, val, test = listed("train", a="xyz", b="uv"), listed("val", a="zzk", b="v"), listed("test", a="kq", b="p")
+def test_evaluation_images_in_the_training_data():
+    train, val, test = hashed("train", a="xyz", b="uv"), hashed("val", a="zzk", b="v"), hashed("test", a="kq", b="p")
     (note,) = overlap("own", [train], val)
     assert note.startswith("own: 3 of the 4 images of val are in train too, byte for byte (first: val/a0 is train/a2)")
     (note,) = overlap("own", [train], val, shown=2)
@@ -29,17 +29,17 @@ def test_evaluated_on_what_was_trained_on():
 
 
 def test_within_a_split():
-    (note,) = duplicates_within("own", listed("train", a="xyx", b="ux"), shown=5)
+    (note,) = duplicates_within("own", hashed("train", a="xyx", b="ux"), shown=5)
     assert note == "own: 2 image(s) of train repeat another, byte for byte (train/a2 is train/a0; train/b1 is train/a2)"
-    assert duplicates_within("own", listed("train", a="xy", b="u")) == []
+    assert duplicates_within("own", hashed("train", a="xy", b="u")) == []
 
 
 def test_two_labels():
-    train, val = listed("train", a="xyx", b="ux"), listed("val", a="u", b="q")
+    train, val = hashed("train", a="xyx", b="ux"), hashed("val", a="u", b="q")
     (note,) = in_two_classes("own", [train, val])
     assert note.startswith("own: 2 image(s) are in more than one class, byte for byte (")
     (note,) = in_two_classes("own", [train], shown=3)
     assert "own: 1 image(s) are in more than one class, byte for byte (train/a2 is train/b1); one" in note
     unlabelled = HashedImages("test", train.files, train.contents, None)
-    assert in_two_classes("own", [listed("train", a="xx", b="y"), unlabelled]) == []
+    assert in_two_classes("own", [hashed("train", a="xx", b="y"), unlabelled]) == []
     assert in_two_classes("own", [unlabelled]) == []

@@ -1,4 +1,4 @@
-"""The one durable writer: what is on the disk when, what stays after a fault, and what is swept."""
+"""The atomic writer: the order of syncs and renames, the state after a fault, and the removal of leftovers."""
 
 import ast
 import errno
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[str, str]]:
-    """What the system is asked for, in order: ("fsync" or "replace" or "sync", the name without what is temporary)."""
+    """The system calls in order: ("fsync" or "replace" or "sync", the file's name without its temporary part)."""
     made = []
 
     def named(path: str) -> str:
@@ -59,7 +59,7 @@ def calls(monkeypatch) -> list[tuple[str, str]]:
 
 
 def test_bytes_are_on_the_disk_before_the_rename_and_the_rename_after(calls, tmp_path: Path):
-    """The order that a power cut is safe in: files, renames, folders; new folders in theirs first."""
+    """The order that is safe in a power cut: new folders, then files, renames, and the folders of the files."""
     folder = tmp_path / "results" / "records"
     write_all({folder / "a": b"1", folder / "b": b"2"})
     assert calls == [
@@ -94,7 +94,7 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(files: int, calls, tmp_p
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_fault_between_leaves_what_was_there(call: str, fault: BaseException, tmp_path: Path, monkeypatch):
+def test_a_fault_between_leaves_the_old_file(call: str, fault: BaseException, tmp_path: Path, monkeypatch):
     def refuse(*_) -> None:
         raise fault
 
@@ -110,7 +110,7 @@ def test_a_fault_between_leaves_what_was_there(call: str, fault: BaseException, 
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["record"]
 
 
-def test_a_file_system_without_fsync_is_written_all_the_same(tmp_path: Path, monkeypatch):
+def test_a_file_system_without_fsync_can_be_written(tmp_path: Path, monkeypatch):
     def none(_) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -118,7 +118,7 @@ def test_a_file_system_without_fsync_is_written_all_the_same(tmp_path: Path, mon
     assert write_bytes(b"new", tmp_path / "a").read_bytes() == b"new"
 
 
-def test_a_failing_disk_is_no_missing_fsync(tmp_path: Path, monkeypatch):
+def test_a_failing_disk_is_not_a_missing_fsync(tmp_path: Path, monkeypatch):
     def fail(_) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -130,30 +130,55 @@ def test_a_failing_disk_is_no_missing_fsync(tmp_path: Path, monkeypatch):
 
 
 def test_nothing_else_renames():
-    """One writer: what is written under another name elsewhere would not be durable."""
+    """There is one writer: a rename elsewhere would not be durable."""
     renames = {"replace", "rename", "renames", "mkstemp", "mkdtemp", "NamedTemporaryFile"}
-    found = []
+    calls = []
     for path in sorted(p for room in ("benchmark", "datasets", "methods") for p in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in renames:
-                what = ast.unparse(node)
-                if what.startswith(("os.", "shutil.", "tempfile.")):
-                    found.append(f"{path.relative_to(ROOT)}: {what}")
-    assert found == ["datasets/io.py: os.replace"] * 2
+                call = ast.unparse(node)
+                if call.startswith(("os.", "shutil.", "tempfile.")):
+                    calls.append(f"{path.relative_to(ROOT)}: {call}")
+    assert calls == ["datasets/io.py: os.replace"] * 2
 
 
-def _ended(*command: str) -> bool:
+def test_datasets_writes_directly_in_temporary_folders_only():
+    """These modules fill a temporary folder, or the `.part` of a download; then `move` renames it."""
+    direct = {"write_bytes", "write_text", "savez", "save", "OSFile"}
+    writers = set()
+    for path in sorted((ROOT / "datasets").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            attribute = isinstance(node.func, ast.Attribute) and node.func.attr in direct
+            modes = [a.value for arg in node.args[1:2] for a in ast.walk(arg) if isinstance(a, ast.Constant)]
+            opened = ast.unparse(node.func) == "open" and any(set(str(mode)) & set("wxa+") for mode in modes)
+            if attribute or opened:
+                writers.add(path.relative_to(ROOT / "datasets").as_posix())
+    assert writers == {
+        "annotations.py",  # of stand-ins
+        "download.py",  # the `.part`, and unpacked files
+        "io.py",
+        "pack.py",
+        "standin/drawn.py",
+        "standin/generate.py",
+        "standin/sheet.py",  # into memory
+    }
+
+
+def _succeeds(*command: str) -> bool:
     return shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """(the image of an ext4 disk, where it is mounted); skips where nothing can be mounted."""
+    """(image of an ext4 disk, folder where it is mounted); the test is skipped if nothing can be mounted."""
     image, place = tmp_path / "disk", tmp_path / "mounted"
     place.mkdir()
     image.write_bytes(b"")
     os.truncate(image, 16 << 20)
-    if not (_ended("mkfs.ext4", "-q", "-F", str(image)) and _ended("mount", "-o", "loop", str(image), str(place))):
+    formatted = _succeeds("mkfs.ext4", "-q", "-F", str(image))
+    if not (formatted and _succeeds("mount", "-o", "loop", str(image), str(place))):
         pytest.skip("needs mkfs.ext4, and the right to mount a file as a disk")
     try:
         yield image, place
@@ -162,7 +187,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _after_a_power_cut(image: Path, place: Path) -> dict[str, bytes]:
-    """What a machine finds that lost its power now: the disk as it is, mounted elsewhere."""
+    """The files that would remain if the power failed now: the disk's image is copied and mounted elsewhere."""
     shutil.copyfile(image, copy := image.with_name("copy"))
     place.mkdir(exist_ok=True)
     subprocess.run(["mount", "-o", "loop", str(copy), str(place)], check=True)
@@ -174,7 +199,7 @@ def _after_a_power_cut(image: Path, place: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_what_is_written_outlives_a_power_cut(disk, tmp_path: Path, monkeypatch):
+def test_written_files_survive_a_power_cut(disk, tmp_path: Path, monkeypatch):
     image, mounted = disk
     wanted: dict[str, bytes] = {}
     moments: list[dict[str, bytes]] = []
@@ -197,22 +222,22 @@ def test_what_is_written_outlives_a_power_cut(disk, tmp_path: Path, monkeypatch)
     move(building, mounted / "pack")
     assert _after_a_power_cut(image, tmp_path / "again") == wanted
     assert len(moments) == 5
-    for there in moments:  # between the rename and the folder's fsync: a file is whole, or not there
-        named = {name: content for name, content in there.items() if "/." not in f"/{name}"}
+    for files in moments:  # between the rename and the folder's fsync: a file is complete or does not exist
+        named = {name: content for name, content in files.items() if "/." not in f"/{name}"}
         assert named.items() <= wanted.items()
 
 
 # --- leftovers ----------------------------------------------------------------------------------
 
 
-def _process_that_ended() -> int:
+def _ended_process() -> int:
     gone = subprocess.Popen(["true"])
     gone.wait()
     return gone.pid
 
 
 def _make(path: Path, folder: bool, age: float = 0) -> None:
-    """A file, or a folder with one in it, that changed `age` seconds ago."""
+    """Makes a file, or a folder with a file in it, that was changed `age` seconds ago."""
     file = path / "below" / "pixels.arrow" if folder else path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"half")
@@ -222,23 +247,28 @@ def _make(path: Path, folder: bool, age: float = 0) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_a_killed_command_left_is_swept(folder: bool, tmp_path: Path):
-    """Of this machine where its process is gone; of others, and of older versions, by age; nothing at work."""
+def test_leftovers_of_killed_commands_are_removed(folder: bool, tmp_path: Path):
+    """On this machine if the process is gone; of other machines and older versions by age; nothing in use."""
     mine = temporary_name(tmp_path / "a.parquet")
-    dead = mine.with_name(mine.name.replace(f".{os.getpid()}-", f".{_process_that_ended()}-"))
+    dead = mine.with_name(mine.name.replace(f".{os.getpid()}-", f".{_ended_process()}-"))
     of_another_machine = mine.with_name(mine.name.replace(io._PLACE, "another"))
-    swept = [dead, of_another_machine, tmp_path / f".dtd-train-8-x.{'0' * 32}", tmp_path / ".standin-v1-seed0.a_b3c4d5"]
+    removed = [
+        dead,
+        of_another_machine,
+        tmp_path / f".dtd-train-8-x.{'0' * 32}",
+        tmp_path / ".standin-v1-seed0.a_b3c4d5",
+    ]
     kept = [mine, tmp_path / ".hidden", tmp_path / ".venv.backup", tmp_path / "a.parquet"]
-    for path in (*swept, *kept):
+    for path in (*removed, *kept):
         _make(path, folder, age=2 * io.ABANDONED_AFTER)
-    fresh = [path.with_name(path.name.replace(".", ".x", 1)) for path in swept if path != dead]
+    fresh = [path.with_name(path.name.replace(".", ".x", 1)) for path in removed if path != dead]
     for path in fresh:
         _make(path, folder)
     clear(tmp_path, tmp_path / "nowhere")
     assert set(tmp_path.iterdir()) == {*kept, *fresh}
 
 
-def test_a_folder_in_which_anything_is_new_is_not_swept(tmp_path: Path):
+def test_a_folder_with_a_new_file_is_not_removed(tmp_path: Path):
     building = tmp_path / ".pack.another.17-0"
     _make(building, folder=True, age=2 * io.ABANDONED_AFTER)
     os.utime(building / "below" / "pixels.arrow")
@@ -247,7 +277,7 @@ def test_a_folder_in_which_anything_is_new_is_not_swept(tmp_path: Path):
 
 
 def test_temporary_names(tmp_path: Path):
-    """Never the same twice, and short enough for any file's name."""
+    """They are unique, and short enough for every file name."""
     longest = tmp_path / ("ü" * 127)
     assert temporary_name(longest) != temporary_name(longest)
     assert write_bytes(b"new", longest).read_bytes() == b"new"
@@ -286,12 +316,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("read", [open_plain, read_plain, check_plain])
 def test_only_plain_files_of_bounded_size_are_opened(kind: str, read, tmp_path: Path):
-    make, told = KINDS[kind]
+    make, message = KINDS[kind]
     make(tmp_path / "x")
     opened = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError) as caught:
         read(tmp_path / "x", 1000)
-    assert re.fullmatch(told, caught.value.strerror)
+    assert re.fullmatch(message, caught.value.strerror)
     assert len(os.listdir("/proc/self/fd")) == opened
 
 
@@ -307,8 +337,8 @@ def test_plain_files_are_read(tmp_path: Path):
     assert caught.value.strerror == "no file can have this name"
 
 
-def test_a_pipe_is_no_place_to_write(tmp_path: Path):
-    """What lies there is replaced; the folder's own fsync and the probing of names never wait for a reader."""
+def test_a_pipe_is_replaced(tmp_path: Path):
+    """Writing never waits for a reader of the pipe, and neither does `sync`."""
     os.mkfifo(tmp_path / "x")
     sync(tmp_path / "x")
     assert write_bytes(b"new", tmp_path / "x").read_bytes() == b"new"

@@ -1,4 +1,4 @@
-"""A folder of class folders as a domain of one's own."""
+"""A folder of class folders as a user's own domain."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def fill(root, *files):
 
 @pytest.fixture
 def three(tmp_path):
-    """train, val and test of two classes; sorted as strings, and with what is no image."""
+    """train, val and test with two classes that sort as strings, and with files that are not images."""
     fill(tmp_path, "train/cat10/b.jpg", "train/cat10/a.PNG", "train/cat2/x.jpeg", "train/cat2/deep/y.webp")
     fill(tmp_path, "val/cat2/1.jpg", "val/cat2/2.jpg", "test/cat10/1.tif")
     fill(tmp_path, "train/cat2/.hidden.jpg", "train/cat2/notes.txt", "train/.git/x.jpg", "train/readme.md")
@@ -46,14 +46,14 @@ def test_three_splits(three):
 
 
 def test_labels_are_those_of_image_folder(three):
-    for hidden in ("train/.git/x.jpg", "train/cat2/.hidden.jpg"):  # which ImageFolder takes for images
+    for hidden in ("train/.git/x.jpg", "train/cat2/.hidden.jpg"):  # ImageFolder reads them as images
         (three / hidden).unlink()
     (three / "train/.git").rmdir()
-    theirs = ImageFolder(three / "train")
+    reference = ImageFolder(three / "train")
     split = read_folder("pets", three, "train")
-    assert list(split.classes) == theirs.classes
-    ours = {str(three / file): label for file, label in zip(split.files, split.labels.tolist(), strict=True)}
-    assert ours == dict(theirs.samples)
+    assert list(split.classes) == reference.classes
+    samples = {str(three / file): label for file, label in zip(split.files, split.labels.tolist(), strict=True)}
+    assert samples == dict(reference.samples)
 
 
 def test_flat_folder_is_split_80_20_and_adding_moves_nothing(tmp_path):
@@ -63,13 +63,13 @@ def test_flat_folder_is_split_80_20_and_adding_moves_nothing(tmp_path):
     assert len(train) + len(val) == 1200
     assert not set(train.files) & set(val.files)
     shares = np.bincount(val.labels) / 400
-    assert ((shares > 0.14) & (shares < 0.26)).all()  # three deviations of a binomial share
+    assert ((shares > 0.14) & (shares < 0.26)).all()  # three standard deviations of a binomial share
     assert val.ids.tolist() == list(range(len(train) + 1, 1201))
     fill(tmp_path, *(f"{name}/new{i}.jpg" for name in "abcd" for i in range(100)))
     for split in before.values():
         after = set(read_folder("own", tmp_path, split.name).files)
         assert set(split.files) <= after
-    # Pinned: a change of the hash would move users' images from train to val unseen.
+    # Fixed: a change of the hash would move users' images between train and val unnoticed.
     fill(tmp_path / "pin", *(f"{name}/{i}.jpg" for name in "ab" for i in range(10)))
     assert read_folder("own", tmp_path / "pin", "val").files == ["a/0.jpg", "b/8.jpg"]
 
@@ -120,7 +120,7 @@ def test_bad_folders(three, tmp_path):
     with pytest.raises(InputError, match=r"^pets: .*val/dog is a class that train lacks"):
         read_folder("pets", three, "train")
     (three / "val/dog/1.jpg").unlink()
-    read_folder("pets", three, "val")  # an empty class folder is no class
+    read_folder("pets", three, "val")  # an empty class folder is not a class
     (three / "train/dog").mkdir()
     with pytest.raises(InputError, match="train/dog holds no image"):
         read_folder("pets", three, "val")
@@ -131,7 +131,7 @@ def test_bad_folders(three, tmp_path):
 
 
 def test_names_that_are_no_text(tmp_path):
-    """Linux lets a file be named by any bytes; different bytes are different data."""
+    """On Linux a file name may consist of any bytes; different bytes are different data."""
     manifests = set()
     for i, odd in enumerate((b"\xf0", b"\xf1")):
         root = tmp_path / str(i)

@@ -1,4 +1,4 @@
-"""Own domains as people have them: splits by other names, classes that are called like splits, links, other files."""
+"""Own domains as users have them: splits with other names, classes that are named like splits, links, other files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def fill(root, *files):
 
 
 def two(*folders):
-    """Two classes of two images in each folder."""
+    """The files of two classes with two images each, in each of the folders."""
     return [f"{folder}/{title}/{i}.jpg" for folder in folders for title in ("cat", "dog") for i in range(2)]
 
 
@@ -48,13 +48,13 @@ def test_splits_by_any_of_their_names(tmp_path, names):
     assert splits[0].domain.counts == (4, 4, 4)
 
 
-def test_what_is_named_like_no_split():
+def test_names_that_mean_no_split():
     for folder in ("car", "trainer", "test_and_train", "trainval", "valley", "device", "images", "2017", "contest"):
         assert split_named(folder) is None, folder
 
 
 @pytest.mark.parametrize("title", ["train", "Training", "valid"])
-def test_a_class_that_is_called_like_a_split(tmp_path, title):
+def test_a_class_that_is_named_like_a_split(tmp_path, title):
     fill(tmp_path, *(f"{name}/{i}.jpg" for name in (title, "car", "bus") for i in range(5)))
     train, val = read_own("own", tmp_path, ("train", "val"))
     assert train.classes == tuple(sorted((title, "car", "bus"))) and len(train) + len(val) == 15
@@ -75,9 +75,9 @@ REFUSED = {
     "two vals": (two("train", "dev", "val"), "dev/ and val/, which would both be val"),
     "no train": (two("valid", "test"), "there is no train"),
     "test only": (two("test"), "test/, which looks like a split, and there is no train"),
-    "test beside classes": ([*two("test"), "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
-    "flat test beside classes": (["test/1.jpg", "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
-    "train beside classes": ([*two("train"), "cat/1.jpg", "dog/1.jpg"], "next to the class folders cat/, dog/"),
+    "test next to classes": ([*two("test"), "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
+    "flat test next to classes": (["test/1.jpg", "cat/1.jpg", "dog/1.jpg"], "test/, which looks like a split"),
+    "train next to classes": ([*two("train"), "cat/1.jpg", "dog/1.jpg"], "next to the class folders cat/, dog/"),
     "no class folders": (["train/1.jpg", "train/2.jpg", "val/1.jpg"], "have no class folders"),
     "train and test flat": (["train/1.jpg", "test/1.jpg", "car/1.jpg"], "test/ and train/, which look like splits"),
     "splits in classes": (
@@ -102,12 +102,12 @@ ALIKE = {
     "images/ between": (two("a/images", "b/images"), "a/ and b/, which hold folders of the same names (cat/, dog/)"),
     "another case": (["a/Car/1.jpg", "a/BUS/1.jpg", "b/car/1.jpg", "b/bus/1.jpg"], "a/ and b/, which hold"),
     "images/ within": (two("a", "b/images"), "a/ and b/, which hold"),
-    "beside a class": (two("a", "b") + ["c/1.jpg"], "a/ and b/, which hold"),
+    "next to a class": (two("a", "b") + ["c/1.jpg"], "a/ and b/, which hold"),
 }
 
 
 @pytest.mark.parametrize("case", ALIKE)
-def test_folders_of_the_same_classes_are_no_classes(tmp_path, case):
+def test_folders_with_the_same_classes_are_refused(tmp_path, case):
     files, words = ALIKE[case]
     fill(tmp_path, *files)
     with pytest.raises(InputError) as caught:
@@ -129,14 +129,14 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("case", CLASSES)
-def test_what_are_classes_stays_so(tmp_path, case):
+def test_classes_are_not_taken_for_splits(tmp_path, case):
     fill(tmp_path, *CLASSES[case])
     train = read_folder("own", tmp_path, "train")
     assert train.classes == tuple(sorted({file.partition("/")[0] for file in CLASSES[case]}))
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_could_be_either_is_refused_by_name(tmp_path, case):
+def test_ambiguous_folders_are_refused_by_name(tmp_path, case):
     files, words = REFUSED[case]
     fill(tmp_path, *files)
     with pytest.raises(InputError) as caught:
@@ -159,7 +159,7 @@ def test_no_val_and_an_empty_one(tmp_path):
         (tmp_path / "val").mkdir(exist_ok=True)
 
 
-def test_what_lies_beside_is_counted(tmp_path):
+def test_skipped_files_are_counted(tmp_path):
     fill(tmp_path, *two("train", "val"), "extra/1.jpg", "extra/a/2.jpg", "test/1.jpg", "train/3.jpg", "LICENSE")
     fill(tmp_path, "train/cat/notes.txt", "train/cat/Thumbs.db", "train/dog/.DS_Store", "train/dog/x.heic", "0.jpg")
     (note,) = read_folder("own", tmp_path, "val").notes
@@ -212,7 +212,7 @@ def test_links_are_followed(tmp_path):
     assert train.notes == ()
 
 
-def test_loops_and_what_two_ways_lead_to(tmp_path):
+def test_loops_and_double_links(tmp_path):
     root = tmp_path / "own"
     fill(root, "cat/a/1.jpg", "cat/a/2.jpg", "dog/1.jpg", "dog/2.jpg")
     (root / "cat/loop").symlink_to(root)
@@ -220,7 +220,7 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
     (root / "all").symlink_to(".")
     (root / "cat/again").symlink_to("a")
     (root / "cat/0.jpg").symlink_to("a/1.jpg")
-    (root / "dog/3.jpg").symlink_to("/nowhere/3.jpg")  # an image that is missing: packing says so
+    (root / "dog/3.jpg").symlink_to("/nowhere/3.jpg")  # a missing image: packing reports it
     (root / "dog/lost").symlink_to("/nowhere/at all")
     (root / "dog/self").symlink_to("self")
     train, val = read_own("own", root, ("train", "val"))
@@ -253,7 +253,7 @@ def test_loops_and_what_two_ways_lead_to(tmp_path):
         ("val/van/loop", "/ROOT/../disk"),
     ],
 )
-def test_a_link_to_a_folder_above_brings_no_image(tmp_path, link, target):
+def test_a_link_to_a_folder_above_adds_no_image(tmp_path, link, target):
     root, disk = tmp_path / "own", tmp_path / "disk"
     fill(root, *(f"{s}/{c}/{i}.jpg" for s in ("train", "val") for c in ("car", "bus") for i in "12"))
     fill(root, "train/van/1.jpg", "val/bus/deep/3.jpg")
@@ -292,7 +292,7 @@ def test_a_link_to_another_class_would_give_two_labels(tmp_path, link):
     assert all(repr(title) in sentence for title in classes) and sentence.endswith("; remove the link")
 
 
-def test_classes_side_by_side_that_are_one_folder(tmp_path):
+def test_two_classes_that_are_links_to_one_folder(tmp_path):
     root = tmp_path / "own"
     fill(tmp_path, "disk/1.jpg", "disk/2.jpg", "own/bus/1.jpg", "own/bus/2.jpg", "own/van/1.jpg")
     for title in ("auto", "car"):
@@ -305,7 +305,7 @@ def test_classes_side_by_side_that_are_one_folder(tmp_path):
         read_folder("own", root, "train")
 
 
-def test_every_kind_that_is_taken_can_be_decoded(tmp_path):
+def test_every_accepted_suffix_can_be_decoded(tmp_path):
     kinds = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".apng": "PNG", ".pbm": "PPM", ".pnm": "PPM"}
     for suffix in sorted(SUFFIXES):
         Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / f"x{suffix.upper()}", kinds.get(suffix))

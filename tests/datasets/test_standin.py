@@ -1,4 +1,4 @@
-"""Stand-in domains: the official layout, the same pixels for any number of workers, and each domain's look."""
+"""Stand-in domains: official layout, the same pixels for any number of workers, and each domain's appearance."""
 
 import errno
 import hashlib
@@ -34,7 +34,7 @@ def release(tmp_path_factory):
 
 
 def sample(name, count=40, split="train", seed=0):
-    """The first `count` images of a split as (label, track, picture), drawn without a file."""
+    """The first `count` images of a split as (label, track, picture), drawn in memory."""
     domain = DOMAINS[name]
     rows = generate.plan(domain, split, seed)[:count]
     return [
@@ -76,7 +76,7 @@ def test_layout_reads_back(release):
             assert image.size == (stripped["images"][0]["width"], stripped["images"][0]["height"])
 
 
-def test_order_tells_no_label(release):
+def test_the_order_reveals_no_label(release):
     labels = read_split(release, DOMAINS["omniglot"], "test").labels
     assert np.mean(labels[1:] == labels[:-1]) < 0.1
 
@@ -86,14 +86,14 @@ def test_same_pixels_for_any_number_of_workers(release, tmp_path):
     assert digest(tmp_path / "one") == digest(release)
 
 
-def test_seed_and_index_settle_an_image():
+def test_seed_and_index_determine_an_image():
     for name in DOMAINS:
         (_, _, a), (_, _, again), (_, _, other) = (sample(name, 1)[0], sample(name, 1)[0], sample(name, 1, seed=1)[0])
         assert a.tobytes() == again.tobytes()
         assert a.size != other.size or a.tobytes() != other.tobytes()
 
 
-def test_whole_release_is_kept_and_two_at_once_both_finish(release, tmp_path):
+def test_a_complete_release_is_kept_and_two_calls_at_once_both_finish(release, tmp_path):
     root = tmp_path / "shared"
     calls = [
         threading.Thread(target=generate.generate, args=(root,), kwargs={"workers": 1, "domains": SMALL[1:]})
@@ -123,7 +123,7 @@ def test_broken_generation_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unwritable_folder_is_one_sentence(tmp_path):
+def test_an_unwritable_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
         generate.generate(tmp_path / "file" / "root", workers=1, domains=SMALL[:1])
@@ -150,7 +150,7 @@ def test_counts():
     assert generate.artist(DOMAINS["vgg-flowers"]).COUNTS["train"][0] == 10
 
 
-def test_tracks_are_near_copies_and_cross_no_split():
+def test_tracks_are_near_copies_and_within_one_split():
     rows = sample("gtsrb", 60)
     tracks = {}
     for label, track, picture in rows:
@@ -169,12 +169,12 @@ def test_tracks_are_near_copies_and_cross_no_split():
 
 
 def _lost_at_32(picture):
-    """Mean change of a picture that goes through 32 pixels and back."""
+    """The mean change of a picture that is reduced to 32 pixels and enlarged again."""
     small = picture.resize((32, 32), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC)
     return np.abs(np.asarray(small, np.float32) - np.asarray(picture, np.float32)).mean()
 
 
-def test_looks():
+def test_appearance():
     pictures = {name: [picture for _, _, picture in sample(name)] for name in DOMAINS}
     for name, drawn in pictures.items():
         assert all(min(picture.size) == 72 for picture in drawn), name
@@ -222,7 +222,7 @@ def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, mon
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
 
-def test_sheet_is_written_whole_or_not_at_all(release, tmp_path, monkeypatch):
+def test_sheet_is_written_completely_or_not_at_all(release, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -252,10 +252,10 @@ def test_sheet_names_the_image_that_is_missing(release, tmp_path):
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_sheet_shows_how_far_the_drawing_is(release, tmp_path, monkeypatch, capfd):
-    def standins(cache, told):
+def test_the_progress_of_drawing_is_shown(release, tmp_path, monkeypatch, capfd):
+    def standins(cache, progress):
         for done in range(11):
-            told("drawing the stand-in domains", "dtd", done, 10)
+            progress("drawing the stand-in domains", "dtd", done, 10)
         return release
 
     monkeypatch.setattr(plan, "standins", standins)

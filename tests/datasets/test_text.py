@@ -1,4 +1,4 @@
-"""Text from outside as it may be shown."""
+"""Text from outside is made safe to show."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from visual_decathlon.datasets.text import printable
 
 SHOWN = {
     "a\x1b[31mred": r"a\x1b[31mred",
-    "\x9b31m": r"\x9b31m",  # the same in one character of C1
+    "\x9b31m": r"\x9b31m",  # the same escape as one C1 character
     "\x00\x07\x08\x7f": r"\x00\x07\x08\x7f",
     "two\nlines\r\tand": r"two\nlines\r\tand",
     "line\u2028and\u2029paragraph": r"line\u2028and\u2029paragraph",
@@ -24,11 +24,11 @@ KEPT = [
 
 
 @pytest.mark.parametrize("text", SHOWN)
-def test_what_steers_is_shown_and_never_obeyed(text: str):
+def test_control_characters_are_escaped(text: str):
     assert printable(text) == SHOWN[text] == printable(SHOWN[text])
     assert str(InputError(f"{text}; remove it")) == f"{SHOWN[text]}; remove it"
 
 
 @pytest.mark.parametrize("text", KEPT)
-def test_every_languages_text_stays(text: str):
+def test_text_of_every_language_is_unchanged(text: str):
     assert printable(text) == text

@@ -1,4 +1,4 @@
-"""Images in hand become the pixels that a pack holds of the same file, whatever they come as."""
+"""A user's images have the same pixels as a pack of the same file, in whatever form they are given."""
 
 import io
 import os
@@ -22,9 +22,9 @@ CLOSED.close()
 
 
 def test_files_of_every_kind_as_a_pack_has_them(tmp_path: Path):
-    """By path and as PIL opens them: greys, alpha, palettes, 16 bits, CMYK, a turned photograph."""
+    """By path and opened by PIL: greys, alpha, palettes, 16 bits, CMYK, a photograph with an orientation."""
     image, exif = Image.fromarray(PIXELS), Image.Exif()
-    exif[0x0112] = 6  # to be turned by a viewer, and not by the suite
+    exif[0x0112] = 6  # viewers rotate it, the suite does not
     image.save(tmp_path / "rgb.png")
     image.convert("L").save(tmp_path / "grey.png")
     image.convert("1").save(tmp_path / "bits.png")
@@ -46,7 +46,7 @@ def test_files_of_every_kind_as_a_pack_has_them(tmp_path: Path):
     assert np.array_equal(loaded.sizes, wanted.sizes) and len(loaded) == 9
     for file, image, pixels in zip(files, loaded.images(index), wanted.images(index), strict=True):
         assert np.array_equal(image, pixels), file
-    assert [image.mode for image in opened if image.filename.endswith("grey.png")] == ["L"], "stays as it was"
+    assert [image.mode for image in opened if image.filename.endswith("grey.png")] == ["L"], "it is unchanged"
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_arrays_and_tensors_are_the_image(image):
 
 
 def test_the_content_of_a_file(tmp_path: Path, monkeypatch):
-    """From its beginning, wherever an open file stands, and as often as it is given."""
+    """An open file is read from its beginning, whatever its position is and however often it is given."""
     path = tmp_path / "x.png"
     Image.fromarray(PIXELS).save(path)
     data, written = path.read_bytes(), io.BytesIO()
-    Image.fromarray(PIXELS).save(written, "PNG")  # stands at its end
+    Image.fromarray(PIXELS).save(written, "PNG")  # its position is at the end
     reader, writer = os.pipe()
     os.write(writer, data)
     os.close(writer)
@@ -97,7 +97,7 @@ def test_one_channel_is_grey():
         assert np.array_equal(np.asarray(rgb(values, "it", "dtd")), PIXELS[..., [0, 0, 0]])
 
 
-def test_where_both_ends_fit_it_is_as_the_library_has_it():
+def test_ambiguous_shapes_are_read_as_the_library_orders_them():
     cube = np.random.default_rng(1).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     assert np.array_equal(np.asarray(rgb(cube, "it", "dtd")), cube)
     assert np.array_equal(np.asarray(rgb(torch.from_numpy(cube), "it", "dtd")), cube.transpose(1, 2, 0))
@@ -115,7 +115,7 @@ def test_one_and_several():
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (np.full((4, 4, 3), 1.5), "floats outside of 0 to 1"),
         (torch.full((3, 4, 4), -2.0), "floats outside of 0 to 1; give the image itself, not normalised"),
@@ -147,17 +147,18 @@ def test_one_and_several():
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, str) else type(value).__name__,
 )
-def test_what_is_no_image(image, told: str):
+def test_anything_else_is_refused(image, message: str):
     with pytest.raises(InputError) as caught:
         ImagesInMemory([PIXELS, image], 8, "birds")
-    assert str(caught.value).startswith("birds: image 2 ") and told in str(caught.value)
+    assert str(caught.value).startswith("birds: image 2 ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_path_that_holds_none(tmp_path: Path):
+def test_a_path_without_an_image(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"no image")
-    for path, told in ((tmp_path / "x.png", "is not an image"), (tmp_path, "is not a plain file"), ("nowhere", "miss")):
-        with pytest.raises(InputError, match=f"birds: .*{told}"):
+    cases = ((tmp_path / "x.png", "is not an image"), (tmp_path, "is not a plain file"), ("nowhere", "miss"))
+    for path, message in cases:
+        with pytest.raises(InputError, match=f"birds: .*{message}"):
             rgb(path, "it", "birds")
     cut = Image.fromarray(PIXELS)
     cut.save(tmp_path / "cut.png")

@@ -368,10 +368,10 @@ def test_files_that_belong_together_are_written_all_or_none(last: str, tmp_path:
     (tmp_path / "gone").write_bytes(b"old")
     if last == "a folder":
         (tmp_path / "z").mkdir()
-        wrong, reason = tmp_path / "z", "a folder stands there"
+        wrong, reason = tmp_path / "z", "a folder has this name"
     else:
         (tmp_path / "z").write_bytes(b"")
-        wrong, reason = tmp_path / "z" / "z", "a file stands where a folder is needed"
+        wrong, reason = tmp_path / "z" / "z", "a file is where a folder is needed"
     before = {path: path.is_dir() or path.read_bytes() for path in tmp_path.iterdir()}
     some = {tmp_path / "a": b"new", tmp_path / "b": b"new", tmp_path / "gone": None}
     with pytest.raises(InputError, match=rf"^{wrong} cannot be written \({reason}\); remove that, or name another"):
