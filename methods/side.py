@@ -80,9 +80,9 @@ class Side(Method):
         return network
 
     def split(self, network):
-        from visual_decathlon.methods.layers.network import merged
+        from visual_decathlon.methods.layers.network import merge_for_inference
 
-        return merged(network).body.read, network.head  # batch norm folded into the convolutions
+        return merge_for_inference(network).body.read, network.head  # batch norm folded into the convolutions
 
     def check(self, shapes: Shapes) -> None:
         if self.bits(shapes) / 32 > shapes.base:

@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.perf.rounds import Variant
 from visual_decathlon.methods.layers.arc import ARCConv
 from visual_decathlon.methods.layers.low_rank import FactoredConv
-from visual_decathlon.methods.layers.network import Network, merged
+from visual_decathlon.methods.layers.network import Network, merge_for_inference
 from visual_decathlon.methods.layers.parallel import ParallelPointwise
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.method import Method
@@ -98,9 +98,9 @@ def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> 
     return Variant(name, work)
 
 
-def served(network: Network) -> Network:
+def inference_module(network: Network) -> Network:
     """Merged, folded, in channels_last, as a run evaluates it; tensors of its own."""
-    return copy.deepcopy(merged(network)).to(memory_format=torch.channels_last)
+    return copy.deepcopy(merge_for_inference(network)).to(memory_format=torch.channels_last)
 
 
 def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:

@@ -28,7 +28,7 @@ class ScaledNorm(Adapter):
         norm = self.norm
         return F.batch_norm(x, norm.running_mean, norm.running_var, *self.affine(), False, 0.0, norm.eps)
 
-    def folded(self) -> _BatchNorm:
+    def merge(self) -> _BatchNorm:
         return norm_like(self.norm, *self.affine())
 
 

@@ -17,17 +17,18 @@ class ARCConv(DeltaConv):
         super().__init__(conv)
         self.p = nn.init.xavier_uniform_(self.empty(conv.out_channels, rank))
         self.c = self.zeros(rank)
-        self.lender: tuple[ARCConv, ...] = ()  # in a tuple, out of torch's sight: P has one name and one owner
+        # In a tuple, so that torch does not register it as a submodule: P keeps one name and one owner.
+        self.projection_owner: tuple[ARCConv, ...] = ()
         # Two 1x1 behind the convolution spare the whole weight's gradient: at rank 32 and 256 channels a third of
         # the time on a CPU, at 128 a fifth, at 64 none.
         self.behind = prod(conv.kernel_size) > 1 and conv.out_channels >= max(128, 4 * rank)
 
-    def borrow(self, lender: "ARCConv") -> None:
+    def tie_projection(self, projection_owner: "ARCConv") -> None:
         del self.p
-        self.lender = (lender,)
+        self.projection_owner = (projection_owner,)
 
     def projection(self) -> Tensor:
-        return self.lender[0].p if self.lender else self.p
+        return self.projection_owner[0].p if self.projection_owner else self.p
 
     def mix(self, y: Tensor) -> Tensor:
         """(cout, ...) -> (cout, ...)."""
@@ -52,6 +53,6 @@ def share_projections(network: Network) -> None:
     first: dict[torch.Size, ARCConv] = {}
     for _, module in network.conv_sites():
         if isinstance(module, ARCConv):
-            lender = first.setdefault(module.p.shape, module)
-            if lender is not module:
-                module.borrow(lender)
+            projection_owner = first.setdefault(module.p.shape, module)
+            if projection_owner is not module:
+                module.tie_projection(projection_owner)

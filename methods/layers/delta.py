@@ -37,5 +37,5 @@ class DeltaConv(Adapter):
             weight, bias = self.weight(), self.bias()
         return self.conv._conv_forward(x, weight, bias)
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
         return conv_like(self.conv, self.weight(), self.bias())

@@ -52,7 +52,7 @@ class GridSerial(Adapter):
         y = self.conv(x)
         return y + F.conv2d(y, self.mix()[:, :, None, None])
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
         conv, mix = self.conv, self.mix()
         weight = conv.weight + (mix @ conv.weight.flatten(1)).view_as(conv.weight)
         return conv_like(conv, weight, None if conv.bias is None else conv.bias + mix @ conv.bias)

@@ -119,9 +119,9 @@ def start_afresh(module: nn.Module) -> None:
 class Adapter(nn.Module):
     """Stands where a module of the backbone stood, and holds that shared module and the domain's tensors."""
 
-    def folded(self) -> nn.Module:
+    def merge(self) -> nn.Module:
         """The one module of the old kind that computes the same in eval mode. Methods that cannot fold lack it."""
-        raise AttributeError(f"{type(self).__name__} does not fold into what it stands for")
+        raise AttributeError(f"{type(self).__name__} does not merge into the module it replaces")
 
     def stored(self) -> dict[str, Tensor] | None:
         """What is written to disk in place of this module's own tensors; None where they are what is stored."""
@@ -254,7 +254,7 @@ def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
 
 
 @torch.no_grad()
-def merged(network: Network, fuse: bool = True) -> Network:
+def merge_for_inference(network: Network, fuse: bool = True) -> Network:
     """A bare backbone for inference: every adapter folded into the module that it stands for.
 
     With `fuse` the batch norms behind convolutions are folded into them too. The network it is made from
@@ -264,7 +264,7 @@ def merged(network: Network, fuse: bool = True) -> Network:
     out.aids = nn.ModuleDict()
     for name, module in list(out.named_modules()):
         if isinstance(module, Adapter):
-            out.set_submodule(name, module.folded())
+            out.set_submodule(name, module.merge())
     for site in out.sites if fuse else ():
         conv, norm = out.get_submodule(site.conv), out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):
@@ -279,7 +279,7 @@ def exported(network: Network) -> dict[str, Tensor]:
 
     A bias that folding gives to a convolution without one goes into the batch norm behind it.
     """
-    plain = merged(network, fuse=False)
+    plain = merge_for_inference(network, fuse=False)
     for site, module in network.conv_sites():
         conv = plain.get_submodule(site.conv)
         bare = module.conv if isinstance(module, Adapter) else module

@@ -36,8 +36,8 @@ class Packed(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         return self.whole()(x)
 
-    def folded(self) -> nn.Module:
-        return self.whole().folded()
+    def merge(self) -> nn.Module:
+        return self.whole().merge()
 
 
 def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:

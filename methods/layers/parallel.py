@@ -75,7 +75,7 @@ class ParallelPointwise(Adapter):
         # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
         return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.beside())
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
         if not centred(self.conv):
             raise AttributeError(f"a {self.conv} has no centre tap to fold a parallel 1x1 into")
         return conv_like(self.conv, add_to_centre(self.conv.weight, self.beside()), self.conv.bias)

@@ -27,9 +27,9 @@ class RepAdapterConv(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x + self.up(self.down(x)))
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
         if self.up.bias is not None:
-            raise AttributeError("a biased RepAdapter does not fold: the convolution pads with zeros behind it")
+            raise AttributeError("a biased RepAdapter does not merge: the convolution pads with zeros behind it")
         change = torch.block_diag(*self.up.weight[:, :, 0, 0].chunk(2)) @ self.down.weight[:, :, 0, 0]
         weight = self.conv.weight
         return conv_like(self.conv, weight + torch.einsum("oikl,ij->ojkl", weight, change), self.conv.bias)

@@ -72,7 +72,7 @@ class SeriesConv(Adapter):
             r = torch.rsqrt(variance + norm.eps)
         return _Mixed.apply(y, mean, r, norm.weight, norm.bias, self.mix.weight)
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
         """With the inner norm as s y + t: weight (I + A diag s) W and bias (I + A diag s) b + A t."""
         if self.conv.groups != 1:
             raise AttributeError(f"a {self.conv} cannot mix its channels: a group reads its own inputs alone")

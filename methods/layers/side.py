@@ -157,7 +157,7 @@ class Codes(Adapter):
         return F.linear(x, self.signs) * self.scale + self.shift
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
+    def merge(self) -> nn.Linear:
         out = nn.utils.skip_init(nn.Linear, *reversed(self.signs.shape), device=self.signs.device)
         out.weight.copy_(self.signs * self.scale[:, None])
         out.bias.copy_(self.shift)

@@ -34,7 +34,7 @@ def test_two_convolutions(how):
     with torch.no_grad():
         adapter.copy.copy_(other.weight)
         wanted = conv(x) + 0.01 * other._conv_forward(x, other.weight, None)
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
     def weight(copy):

@@ -108,7 +108,7 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
         y.square().sum().backward()
         results.append((y, [p.grad for p in layer.parameters() if p.requires_grad]))
         torch.testing.assert_close(y, conv(x) + delta, rtol=1e-12, atol=1e-10)
-        torch.testing.assert_close(layer.folded()(x), y, rtol=1e-12, atol=1e-10)
+        torch.testing.assert_close(layer.merge()(x), y, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(results[0], results[-1], rtol=1e-10, atol=1e-8)
     assert conv.weight.grad is None
 

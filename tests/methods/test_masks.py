@@ -58,7 +58,7 @@ def test_a_masked_weight_is_the_weight_times_the_mask(how):
     plain = conv_of(how)
     plain.weight.mul_(torch.from_numpy(kept))
     wanted = plain(x)
-    assert torch.equal(adapter(x), wanted) and torch.equal(adapter.folded()(x), wanted)
+    assert torch.equal(adapter(x), wanted) and torch.equal(adapter.merge()(x), wanted)
 
 
 @geometry
@@ -68,7 +68,7 @@ def test_a_switch_is_on_the_input(how):
     with torch.no_grad():
         adapter.mask.copy_(torch.tensor([1e-2, 0.0, 4.9e-3, 5.1e-3]))
     wanted = conv(x * torch.tensor([1.0, 0, 0, 1]).view(1, 4, 1, 1))
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
+from visual_decathlon.methods.layers.network import merge_for_inference, own_tensors, stored_tensors
 from visual_decathlon.methods.layers.spottune import Policy, Spot, choose
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.spottune import POLICY
@@ -156,8 +156,8 @@ def test_sites_name_what_is_trained(source):
         conv = getattr(module, "conv", module)
         assert conv.weight.shape == source.get_submodule(theirs.conv).weight.shape and conv.weight.requires_grad
         assert network.get_submodule(site.norm).weight.requires_grad
-    with pytest.raises(AttributeError, match="does not fold"):
-        merged(network)
+    with pytest.raises(AttributeError, match="does not merge"):
+        merge_for_inference(network)
 
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
