@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.low_rank import Scaled, above_zero
+from visual_decathlon.methods.low_rank import Scaled, require_positive
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
 
@@ -41,7 +41,7 @@ class AdaLora(Scaled):
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "target", "interval")
+        require_positive(self, "target", "interval")
         if self.target > self.rank:
             raise InputError(f"adalora(rank={self.rank}, target={self.target}): target must be at most rank")
         if self.gamma < 0:

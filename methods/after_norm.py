@@ -50,11 +50,11 @@ class _Behind(Method):
     shifts = False
 
     def place(self, source, classes):
-        from visual_decathlon.methods.layers.after_norm import put_behind
+        from visual_decathlon.methods.layers.after_norm import put_scaled_norms
         from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
-        put_behind(network, self.shifts)
+        put_scaled_norms(network, self.shifts)
         new_head(network, classes)
         return network
 

@@ -48,17 +48,17 @@ class Chapter(PerConv):
         return [conv for conv in shapes.convs if conv.name.startswith(within)]
 
     def layer(self, conv):
-        from visual_decathlon.methods.layers.chapter import Copy
+        from visual_decathlon.methods.layers.chapter import ScaledCopyConv
 
-        return Copy(conv)
+        return ScaledCopyConv(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
         return conv.cout * conv.fan_in
 
     def groups(self, network, decay, images):
-        from visual_decathlon.methods.layers.chapter import SCALE, Copy
+        from visual_decathlon.methods.layers.chapter import SCALE, ScaledCopyConv
 
-        copies = [module.copy for module in network.modules() if isinstance(module, Copy)]
+        copies = [module.copy for module in network.modules() if isinstance(module, ScaledCopyConv)]
         theirs = {id(p) for p in copies}
         others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
         return [

@@ -6,7 +6,7 @@ from typing import Literal
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.residual_adapters import no_side
+from visual_decathlon.methods.residual_adapters import no_centre_tap
 from visual_decathlon.methods.shapes import ConvShape
 
 
@@ -58,7 +58,7 @@ class Grid(PerConv):
 
     def skip_reason(self, conv: ConvShape) -> str:
         reads = self._reads(conv)
-        if self.arrangement == "parallel" and (why := no_side(conv)):
+        if self.arrangement == "parallel" and (why := no_centre_tap(conv)):
             return why
         if conv.groups != 1:
             return f"its {conv.groups} groups read their own inputs alone, a 1x1 behind them mixes all"

@@ -30,9 +30,9 @@ class FinetuneAll(Method):
     trains_per_domain = False
 
     def build_joint(self, source, classes):
-        from visual_decathlon.methods.layers.joint import Together
+        from visual_decathlon.methods.layers.joint import JointNetwork
 
-        return Together(source, classes)
+        return JointNetwork(source, classes)
 
     def optimiser(self, groups, lr, momentum, nesterov):
         """Fused on a GPU alone, where it can be captured: the records of CPUs are of the unfused one's rounding."""
@@ -71,7 +71,7 @@ class DomPred(Method):
     def build_joint(self, source, classes):
         from visual_decathlon.methods.layers.joint import DomainClassifier
 
-        return DomainClassifier(judge_widths(_stem(source)), len(classes))
+        return DomainClassifier(classifier_widths(_stem(source)), len(classes))
 
     def place(self, source, classes):
         return ResAdapter().place(source, classes)
@@ -86,12 +86,12 @@ class DomPred(Method):
 
     def shared_params(self, shapes: Shapes) -> int:
         """The judge of ten domains: convolutions, batch norms, head."""
-        widths = judge_widths(shapes.convs[0].cout)
+        widths = classifier_widths(shapes.convs[0].cout)
         convs = sum(9 * cin * cout for cin, cout in zip((3, *widths), widths))
         return convs + 2 * sum(widths) + 10 * (widths[-1] + 1)
 
 
-def judge_widths(stem: int) -> tuple[int, ...]:
+def classifier_widths(stem: int) -> tuple[int, ...]:
     """Channels of the judge's convolutions; it halves the image wherever they double."""
     return (stem, 2 * stem, 2 * stem, 4 * stem, 4 * stem, 8 * stem, 8 * stem, 8 * stem, 8 * stem)
 

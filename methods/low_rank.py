@@ -13,7 +13,7 @@ from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
-def above_zero(method, *options: str) -> None:
+def require_positive(method, *options: str) -> None:
     """Raises InputError for the first of these options that is 0 or less."""
     for option in options:
         if getattr(method, option) <= 0:
@@ -27,7 +27,7 @@ class Scaled(Ranked):
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "alpha")
+        require_positive(self, "alpha")
 
     @property
     def scale(self) -> float:
@@ -108,7 +108,7 @@ class _Tucker(PerConv):
     alpha: float
 
     def __post_init__(self):
-        above_zero(self, "r1", "r2", "alpha")
+        require_positive(self, "r1", "r2", "alpha")
 
     @property
     def scale(self) -> float:
@@ -185,7 +185,7 @@ class LoraTKDCP(_Tucker):
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "rank")
+        require_positive(self, "rank")
 
     def largest_rank(self, conv: ConvShape) -> int:
         """No core has a larger CP rank than the product of its two smallest sides."""

@@ -91,10 +91,10 @@ class BA2(Masks):
         return InputSwitch(conv)
 
     def loss(self, network, x, y, criterion):
-        from visual_decathlon.methods.layers.masks import part_on
+        from visual_decathlon.methods.layers.masks import mean_on
 
         logits = network(x)
-        over = (part_on(network) - self.budget).relu()
+        over = (mean_on(network) - self.budget).relu()
         return criterion(logits, y) + self.weight * over, logits
 
     def new_floats(self, conv: ConvShape) -> int:

@@ -115,7 +115,7 @@ class ResAdapterDecay(ResAdapter):
         ]
 
 
-def no_side(conv: ConvShape) -> str:
+def no_centre_tap(conv: ConvShape) -> str:
     """Why a parallel 1x1 would not be this convolution's centre tap; "" where it is."""
     if conv.groups != 1:
         return f"its {conv.groups} groups read their own inputs alone, a 1x1 beside them reads all"
@@ -146,7 +146,7 @@ class ParAdapter(PerConv):
         return "identity" if self.init == "zero" else "other"
 
     def skip_reason(self, conv: ConvShape) -> str:
-        return no_side(conv)
+        return no_centre_tap(conv)
 
     def started(self, adapter: "ParallelConv") -> "ParallelConv":
         from torch import nn

@@ -19,7 +19,7 @@ from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
-_FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}
+_FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "factored_path", ARCConv: "mixed_path"}
 
 
 def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:

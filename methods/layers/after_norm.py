@@ -32,7 +32,7 @@ class ScaledNorm(Adapter):
         return norm_like(self.norm, *self.affine())
 
 
-def put_behind(network: Network, shifts: bool) -> None:
+def put_scaled_norms(network: Network, shifts: bool) -> None:
     """Put a scale, and with `shifts` a shift, behind every batch norm."""
     for name in names_of(network, _BatchNorm):
         network.set_submodule(name, ScaledNorm(network.get_submodule(name), shifts))

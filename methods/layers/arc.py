@@ -21,7 +21,7 @@ class ARCConv(DeltaConv):
         self.projection_owner: tuple[ARCConv, ...] = ()
         # Two 1x1 behind the convolution spare the whole weight's gradient: at rank 32 and 256 channels a third of
         # the time on a CPU, at 128 a fifth, at 64 none.
-        self.behind = prod(conv.kernel_size) > 1 and conv.out_channels >= max(128, 4 * rank)
+        self.mixed_path = prod(conv.kernel_size) > 1 and conv.out_channels >= max(128, 4 * rank)
 
     def tie_projection(self, projection_owner: "ARCConv") -> None:
         del self.p
@@ -36,7 +36,7 @@ class ARCConv(DeltaConv):
         return y + (p * self.c) @ (p.mT @ y)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.behind and torch.is_grad_enabled()):
+        if not (self.mixed_path and torch.is_grad_enabled()):
             return super().forward(x)
         y, p = self.conv(x), self.projection()
         return y + F.conv2d(F.conv2d(y, p.mT[:, :, None, None]), (p * self.c)[:, :, None, None])

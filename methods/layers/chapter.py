@@ -7,7 +7,7 @@ from visual_decathlon.methods.layers.delta import DeltaConv
 SCALE = 0.01
 
 
-class Copy(DeltaConv):
+class ScaledCopyConv(DeltaConv):
     """W + 0.01 A."""
 
     def __init__(self, conv: nn.Conv2d):

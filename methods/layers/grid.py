@@ -37,7 +37,7 @@ class GridParallel(ParallelPointwise):
         super().__init__(conv)
         self.mix = mix
 
-    def beside(self) -> Tensor:
+    def pointwise_kernel(self) -> Tensor:
         return self.mix()[:, :, None, None]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
-class Together(nn.Module):
+class JointNetwork(nn.Module):
     """A network for each domain of `classes` (name -> number), all on one trained copy of the source's convolutions.
 
     Takes (name, x) and gives that domain's logits. The adapters of the series source are each domain's own.

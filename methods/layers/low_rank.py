@@ -17,7 +17,7 @@ class FactoredConv(DeltaConv):
         # R as a k x k convolution to `rank` channels and U as a 1x1 behind it spare the whole weight's
         # gradient: a quarter less time on a CPU at 128 channels and rank 8, none at 64, more time below.
         channels = min(conv.in_channels, conv.out_channels)
-        self.beside = conv.groups == 1 and prod(conv.kernel_size) > 1 and channels >= max(64, 16 * rank)
+        self.factored_path = conv.groups == 1 and prod(conv.kernel_size) > 1 and channels >= max(64, 16 * rank)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """U (cout, rank) and R (rank, n), n = (cin / groups) k l in the weight's own order."""
@@ -28,7 +28,7 @@ class FactoredConv(DeltaConv):
         return self.conv.weight + (up @ rows).view_as(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.beside and torch.is_grad_enabled()):
+        if not (self.factored_path and torch.is_grad_enabled()):
             return super().forward(x)
         up, rows = self.factors()
         inner = self.conv._conv_forward(x, rows.view(-1, *self.conv.weight.shape[1:]), None)

@@ -66,6 +66,6 @@ def masks_of(network: nn.Module) -> list[nn.Parameter]:
     return [m.mask for m in network.modules() if isinstance(m, MaskedConv)]
 
 
-def part_on(network: nn.Module) -> Tensor:
+def mean_on(network: nn.Module) -> Tensor:
     """Mean of all switches, straight through."""
     return torch.cat([switched(mask).flatten() for mask in masks_of(network)]).mean()

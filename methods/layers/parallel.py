@@ -62,7 +62,7 @@ class ParallelPointwise(Adapter):
         super().__init__()
         self.conv = conv
 
-    def beside(self) -> Tensor:
+    def pointwise_kernel(self) -> Tensor:
         """A as a (cout, cin, 1, 1) kernel."""
         raise NotImplementedError
 
@@ -70,15 +70,17 @@ class ParallelPointwise(Adapter):
         conv, fast = self.conv, self.fused and not torch.is_autocast_enabled(x.device.type)
         frozen = not any(p.requires_grad for p in conv.parameters())
         if fast and frozen and centred(conv) and conv.padding_mode == "zeros":
-            return _CentreTap.apply(x, conv.weight, self.beside(), conv.bias, conv.stride, conv.padding, conv.dilation)
+            return _CentreTap.apply(
+                x, conv.weight, self.pointwise_kernel(), conv.bias, conv.stride, conv.padding, conv.dilation
+            )
         # Sliced, not strided: the weight gradient of a strided 1x1 in channels_last can write past its
         # buffer on AVX-512 CPUs (seen in PyTorch 2.13 and 2.15).
-        return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.beside())
+        return conv(x) + F.conv2d(x[:, :, :: conv.stride[0], :: conv.stride[1]], self.pointwise_kernel())
 
     def merge(self) -> nn.Conv2d:
         if not centred(self.conv):
             raise AttributeError(f"a {self.conv} has no centre tap to fold a parallel 1x1 into")
-        return conv_like(self.conv, add_to_centre(self.conv.weight, self.beside()), self.conv.bias)
+        return conv_like(self.conv, add_to_centre(self.conv.weight, self.pointwise_kernel()), self.conv.bias)
 
 
 class ParallelConv(ParallelPointwise):
@@ -89,7 +91,7 @@ class ParallelConv(ParallelPointwise):
         like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
         self.side = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False, **like)
 
-    def beside(self) -> Tensor:
+    def pointwise_kernel(self) -> Tensor:
         return self.side.weight
 
 

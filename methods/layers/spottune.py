@@ -79,7 +79,7 @@ class Spot(Adapter):
         return gate * self.tuned(x) + (1 - gate) * self.frozen(x)
 
 
-class Choosing(Adapter):
+class PolicyConv(Adapter):
     """The first convolution, with the policy that sees the same images and tells every Spot its gate."""
 
     def __init__(self, conv: nn.Conv2d, policy: Policy, spots: Sequence[Spot]):
@@ -101,7 +101,7 @@ def put_choices(network: Network, source: Network, temperature: float, widths: S
         network.set_submodule(path, spots[-1])
     site, conv = next(network.conv_sites())
     like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
-    network.set_submodule(site.conv, Choosing(conv, Policy(len(spots), temperature, widths).to(**like), spots))
+    network.set_submodule(site.conv, PolicyConv(conv, Policy(len(spots), temperature, widths).to(**like), spots))
 
     def now(path: str) -> str:
         inside = [block for block in network.blocks if path.startswith(f"{block}.")]

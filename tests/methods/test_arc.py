@@ -40,7 +40,7 @@ def test_it_is_a_mix_behind_the_convolution(geometry):
     moved(layer)
     x = torch.randn(2, 6, 7, 8, dtype=torch.float64)
     mix = torch.eye(8, dtype=torch.float64) + layer.p @ torch.diag(layer.c) @ layer.p.T
-    for layer.behind in (True, False):
+    for layer.mixed_path in (True, False):
         torch.testing.assert_close(layer(x), torch.einsum("ij,njhw->nihw", mix, conv(x)), rtol=0, atol=1e-12)
         run = lambda p, c: functional_call(layer, {"p": p, "c": c}, (x,))
         assert torch.autograd.gradcheck(run, (layer.p, layer.c))
@@ -48,7 +48,7 @@ def test_it_is_a_mix_behind_the_convolution(geometry):
 
 
 def test_the_faster_path_is_taken():
-    behind = lambda cout, rank=32, **geometry: ARC(rank).layer(nn.Conv2d(64, cout, **geometry)).behind
+    behind = lambda cout, rank=32, **geometry: ARC(rank).layer(nn.Conv2d(64, cout, **geometry)).mixed_path
     assert behind(128, kernel_size=3) and not behind(64, kernel_size=3)
     assert not behind(128, 64, kernel_size=3) and not behind(256, kernel_size=1)
 

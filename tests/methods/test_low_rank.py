@@ -85,7 +85,7 @@ def test_gradients_are_finite_differences(method):
         x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
         names, values = zip(*((n, p) for n, p in layer.named_parameters() if p.requires_grad), strict=True)
         for beside in {False, layer.conv.groups == 1}:
-            layer.beside = beside
+            layer.factored_path = beside
             assert torch.autograd.gradcheck(
                 lambda *values, layer=layer, x=x, names=names: functional_call(layer, dict(zip(names, values)), (x,)),
                 values,
@@ -102,7 +102,7 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
     delta = F.conv2d(plain, layer.weight() - conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
     results = []
     for beside in [False, True] if conv.groups == 1 else [False]:
-        layer.beside = beside
+        layer.factored_path = beside
         y = layer(x)
         layer.zero_grad()
         y.square().sum().backward()
@@ -114,7 +114,7 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
 
 
 def test_the_faster_path_is_taken():
-    beside = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).beside
+    beside = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).factored_path
     assert beside(128, 256, kernel_size=3) and beside(64, 64, 4, kernel_size=3)
     assert not beside(64, 128, kernel_size=3) and not beside(32, 32, 1, kernel_size=3)
     assert not beside(256, 256, kernel_size=1) and not beside(256, 256, kernel_size=3, groups=2)

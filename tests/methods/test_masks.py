@@ -15,8 +15,8 @@ from visual_decathlon.methods.layers.masks import (
     InputSwitch,
     WeightMask,
     masks_of,
+    mean_on,
     pack,
-    part_on,
     switched,
     unpack,
 )
@@ -170,7 +170,7 @@ def test_the_budget():
     with torch.no_grad():
         for mask in masks:
             mask[: -(-len(mask) // 2) + 1] = 0
-    assert part_on(network) < 0.5
+    assert mean_on(network) < 0.5
     plain = F.cross_entropy(network(x), y)
     assert torch.equal(method.loss(network, x, y, F.cross_entropy)[0], plain)
 
@@ -186,7 +186,7 @@ def test_the_budget_is_met():
         optimiser.zero_grad()
         method.loss(network, x, y, F.cross_entropy)[0].backward()
         optimiser.step()
-    assert 0.4 < part_on(network) < 0.7
+    assert 0.4 < mean_on(network) < 0.7
 
 
 def test_a_switch_that_batch_norm_takes_out_is_not_placed():
