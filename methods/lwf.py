@@ -40,11 +40,11 @@ class LwF(Method):
             raise InputError(f"lwf(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
-        from visual_decathlon.methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.network import keep_in_eval, new_head, own, share
 
         network, teacher = share(source), share(source)
         own(network.body, network.head)
-        teacher.body.shared = True  # in eval mode, whatever the network is in
+        keep_in_eval(teacher.body)  # also while the network trains
         network.aids["old_head"], network.aids["teacher"] = network.head, teacher
         new_head(network, classes)
         return network
