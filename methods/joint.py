@@ -76,10 +76,10 @@ class DomPred(Method):
     def place(self, source, classes):
         return ResAdapter().place(source, classes)
 
-    def inference_module(self, network, together, index, mean, std, size):
+    def inference_module(self, network, joint_module, index, mean, std, size):
         from visual_decathlon.methods.layers.joint import DomainRoutedNetwork
 
-        return DomainRoutedNetwork(network, together, index, mean, std, size)
+        return DomainRoutedNetwork(network, joint_module, index, mean, std, size)
 
     def floats(self, shapes: Shapes) -> int:
         return ResAdapter().floats(shapes)
