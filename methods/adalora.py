@@ -1,14 +1,14 @@
-"""AdaLoRA: one budget of ranks over all convolutions, given during training to where they count."""
+"""AdaLoRA: one budget of ranks for all convolutions, which training assigns to the most important ones."""
 
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.low_rank import Scaled, above_zero
+from visual_decathlon.methods.low_rank import Scaled, require_positive
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
 
-WARM, FINAL = 0.1, 0.5  # parts of the steps: all ranks before, the last choice kept after
-BETA = 0.85  # of the two running means of importance, in the paper and its code
+WARM, FINAL = 0.1, 0.5  # shares of the steps: all ranks before the first, the last choice kept in the second
+BETA = 0.85  # of both running means of importance, as in the paper and its code
 
 
 @register
@@ -16,13 +16,14 @@ BETA = 0.85  # of the two running means of importance, in the paper and its code
 class AdaLora(Scaled):
     """Zhang et al. 2023: ΔM = λ P diag(Λ) Q, λ = alpha / rank, with γ Σ ‖PᵀP − I‖² + ‖QQᵀ − I‖² in the loss.
 
-    Every convolution starts with `rank` triplets; from 10 to 50 % of the steps the budget falls along a cubic
-    to `target` a convolution on average, and every `interval` steps the Λ of the least important triplets over
-    all convolutions are set to zero; in the last half they stay so. Importance of a float: running mean of
-    |value · gradient| times that of its deviation; of a triplet: Λ's plus the means over P's column and Q's row.
-    Λ starts at zero, the identity; P and Q orthonormal (paper: Gaussian, which the penalty first has to mend).
-    The penalty is the paper's; the released code takes norms unsquared and averages them. What is stored is P,
-    Λ, Q at the full `rank`, zeros included: rank (cout + n + 1) a convolution, #par. 1.64 at rank 12.
+    Every convolution starts with `rank` triplets. From 10 to 50 % of the steps the budget falls along a cubic to
+    `target` per convolution on average, and every `interval` steps the Λ of the least important triplets of all
+    convolutions are set to zero. In the second half they stay zero. The importance of a float is the running mean of
+    |value · gradient| times that of its deviation; that of a triplet is the importance of Λ plus the means over P's
+    column and Q's row. Λ starts at zero: the identity. P and Q start orthonormal (in the paper Gaussian, which the
+    penalty first has to correct). The penalty is the paper's; the released code averages norms that are not squared.
+    It stores P, Λ and Q at the full `rank`, zeros included: rank (cout + n + 1) a convolution, #par. 1.64 at
+    rank 12.
     """
 
     name = "adalora"
@@ -41,13 +42,15 @@ class AdaLora(Scaled):
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "target", "interval")
+        require_positive(self, "target", "interval")
         if self.target > self.rank:
             raise InputError(f"adalora(rank={self.rank}, target={self.target}): target must be at most rank")
         if self.gamma < 0:
             raise InputError(f"adalora(gamma={self.gamma!r}): gamma must be 0 or more")
 
     def place(self, source, classes):
+        """As a PerConv, with the running means of importance as a training aid."""
+
         from torch import nn
 
         from visual_decathlon.methods.layers.adalora import Importance, svd_convs
@@ -57,21 +60,26 @@ class AdaLora(Scaled):
         return network
 
     def layer(self, conv):
+        """W + λ P diag(Λ) Q at this convolution."""
+
         from visual_decathlon.methods.layers.adalora import SVDConv
 
         return SVDConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """rank (cout + n + 1)."""
         return self.rank_at(conv) * (conv.cout + conv.fan_in + 1)
 
     def loss(self, network, x, y, criterion):
+        """Cross-entropy + gamma times the orthogonality error of P and Q."""
+
         from visual_decathlon.methods.layers.adalora import penalty, svd_convs
 
         value, logits = super().loss(network, x, y, criterion)
         return value + self.gamma * penalty(svd_convs(network)), logits
 
     def budget(self, step: int, steps: int, full: int, target: int) -> int:
-        """Triplets kept over all convolutions after this step: `full` at first, `target` at last."""
+        """Number of triplets kept over all convolutions after this step, from `full` down to `target`."""
         warm, fixed = int(WARM * steps), steps - max(1, int(FINAL * steps))
         if step <= warm:
             return full
@@ -79,6 +87,8 @@ class AdaLora(Scaled):
         return target + int((full - target) * left**3)
 
     def after_step(self, network, step, steps):
+        """Updates the importance, and every `interval` steps sets the Λ of the least important triplets to zero."""
+
         from visual_decathlon.methods.layers.adalora import keep, svd_convs
 
         convs, importance = svd_convs(network), network.aids["importance"]

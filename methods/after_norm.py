@@ -1,7 +1,7 @@
-"""A shift, a scale, or both behind every batch norm, whose statistics stay the source's.
+"""A trained shift, scale, or both after every batch norm, whose statistics stay the source's.
 
-In front of a batch norm that trains on its batch's statistics they would be taken out; behind one they
-are its affine in another form, so that the affine itself stays the source's and is not counted.
+Before a batch norm that trains with its batch's statistics they would have no effect, since it normalises them away.
+After one they are its affine values in another form, so the affine values stay the source's and are not counted.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from visual_decathlon.methods.shapes import Shapes
 class BitFit(Method):
     """The shift β of every batch norm (Ben Zaken 2021: all biases of a transformer and nothing else).
 
-    The other biases of a ResNet stand in front of a batch norm, so β is all. Starts at the source's.
-    Stores 1 float a channel: #par. 1.01.
+    All other biases of a ResNet come before a batch norm and have no effect, so β is enough. It starts at the
+    source's: the identity. It stores 1 float a channel: #par. 1.01.
     """
 
     name = "bitfit"
@@ -29,6 +29,8 @@ class BitFit(Method):
     lr = 0.1
 
     def place(self, source, classes):
+        """The shared network with its own batch norm shifts and a fresh head."""
+
         from torch import nn
 
         from visual_decathlon.methods.layers.network import new_head, norms, share
@@ -40,35 +42,39 @@ class BitFit(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """1 float for each batch norm channel."""
         return shapes.affine // 2
 
 
 @dataclass(frozen=True)
-class _Behind(Method):
-    """What ssf and ia3 share."""
+class _ScaledNorms(Method):
+    """Base of ssf and ia3: a scale, with `shifts` also a shift, after every batch norm."""
 
     shifts = False
 
     def place(self, source, classes):
-        from visual_decathlon.methods.layers.after_norm import put_behind
+        """The shared network with a ScaledNorm at every batch norm and a fresh head."""
+
+        from visual_decathlon.methods.layers.after_norm import put_scaled_norms
         from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
-        put_behind(network, self.shifts)
+        put_scaled_norms(network, self.shifts)
         new_head(network, classes)
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """1 float for each batch norm channel, 2 with shifts."""
         return shapes.affine if self.shifts else shapes.affine // 2
 
 
 @register
 @dataclass(frozen=True)
-class SSF(_Behind):
-    """γ BN(x) + β behind every batch norm (Lian 2022), with γ = 1 and β = 0 at the start: the identity.
+class SSF(_ScaledNorms):
+    """γ BN(x) + β after every batch norm (Lian 2022), with γ = 1 and β = 0 at the start: the identity.
 
-    The paper's start is random about these, and it has one behind every operation; behind a convolution it
-    would be taken out here. Folds into the affine. Stores 2 floats a channel: #par. 1.01.
+    The paper starts at random values around these and has one after every operation; after a convolution it would
+    have no effect here. It merges into the affine values. It stores 2 floats a channel: #par. 1.01.
     """
 
     name = "ssf"
@@ -83,10 +89,10 @@ class SSF(_Behind):
 
 @register
 @dataclass(frozen=True)
-class IA3(_Behind):
-    """l BN(x) behind every batch norm (Liu 2022: on a transformer's keys, values and inner activations).
+class IA3(_ScaledNorms):
+    """l BN(x) after every batch norm (Liu 2022: on a transformer's keys, values and inner activations).
 
-    Starts at l = 1, the identity. Folds into the affine. Stores 1 float a channel: #par. 1.01.
+    It starts at l = 1: the identity. It merges into the affine values. It stores 1 float a channel: #par. 1.01.
     """
 
     name = "ia3"

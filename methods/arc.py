@@ -1,4 +1,4 @@
-"""Adapter re-composing: one projection for all layers of a width, a few coefficients for each."""
+"""ARC, adapter re-composing: one projection for all layers of a width, a few coefficients for each layer."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,11 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 class ARC(Ranked):
     """ARC (Dong 2023): M <- (I + P_C diag(c_l) P_Cᵀ) M, and a convolution's own bias likewise.
 
-    All layers of C filters share P_C, within a domain. c starts at zero, the identity, P_C as Xavier has it.
-    ARC's own bias, C floats a layer, would stand in front of a batch norm, which takes it out in training; behind
-    it, it adds to the norm's shift β, and one of the two is enough: β, the domain's own anyway, is ARC's bias. So
-    the method's Σ_widths C r + Σ_layers (r + C) is all there, C among batch norm's 2 C: beside those it stores
-    Σ_widths C r + Σ_layers r. #par. 1.04 at rank 32. Convolutions in groups are left alone: their filters read
-    different channels.
+    All layers of a domain with C filters share P_C. c starts at zero: the identity; P_C starts as Xavier's. ARC's own
+    bias, C floats a layer, would come before a batch norm, which cancels it in training. The norm's shift β, which is
+    the domain's own, takes its place. So of the paper's Σ_widths C r + Σ_layers (r + C), the C are among batch norm's
+    2 C, and it stores Σ_widths C r + Σ_layers r in addition: #par. 1.04 at rank 32. Convolutions with groups are left
+    alone: their filters read different channels.
     """
 
     name = "arc"
@@ -31,17 +30,23 @@ class ARC(Ranked):
     rank: int = 32
 
     def skip_reason(self, conv):
+        """Convolutions with groups are left alone."""
         return grouped(conv)
 
     def largest_rank(self, conv):
+        """cout."""
         return conv.cout
 
     def layer(self, conv):
+        """(I + P diag(c) Pᵀ) M at this convolution."""
+
         from visual_decathlon.methods.layers.arc import ARCConv
 
         return ARCConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def place(self, source, classes):
+        """As a PerConv; layers of one width then share the first one's projection."""
+
         from visual_decathlon.methods.layers.arc import share_projections
 
         network = super().place(source, classes)
@@ -49,8 +54,10 @@ class ARC(Ranked):
         return network
 
     def new_floats(self, conv):
+        """r: the coefficients c; the projections are counted in `floats`."""
         return self.rank_at(conv)
 
     def floats(self, shapes: Shapes) -> int:
+        """As a PerConv, plus Σ_widths C r for the projections."""
         ranks = {c.cout: self.rank_at(c) for c in self.adapted(shapes)}
         return super().floats(shapes) + sum(width * rank for width, rank in ranks.items())

@@ -1,4 +1,4 @@
-"""Batch norm per domain."""
+"""BN adaptation: batch norm per domain."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from visual_decathlon.methods.shapes import Shapes
 class BNAdapt(Method):
     """Bilen, Vedaldi 2017 (arXiv 1701.07275): scale, shift and running statistics of every batch norm.
 
-    Starts at the source's affine values and statistics. Stores 2 floats a channel: #par. 1.01.
+    It starts at the source's affine values and statistics: the identity. It stores 2 floats a channel: #par. 1.01.
     """
 
     name = "bn_adapt"
@@ -24,6 +24,8 @@ class BNAdapt(Method):
     lr = 0.2
 
     def place(self, source, classes):
+        """The shared network with its own batch norms and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
@@ -32,4 +34,5 @@ class BNAdapt(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """2 floats for each batch norm channel."""
         return shapes.affine

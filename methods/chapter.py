@@ -1,4 +1,4 @@
-"""CHAPTER: a small-scaled copy of whole convolutions beside them."""
+"""CHAPTER: a parallel copy of whole convolutions, with a small scale."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 class Chapter(PerConv):
     """conv(x; W) + 0.01 conv(x; A), A as large as W and zero at the start (Chen 2022, CHAPTER).
 
-    Born on the convolutions of a speech network's feature extractor, without batch norm; here the sum goes
-    through the domain's BN and then the ReLU, so that it folds into W + 0.01 A. `stages` are the backbone's
-    stages that get it, from 0, negative ones from the end: the first by default, as the paper too adapts the
-    early layers and the last stage alone is #par. 7.86. Under SGD, unlike the paper's Adam, the 0.01 shrinks A's
-    gradient too; A's rate is divided by 0.01² and its decay multiplied, so that 0.01 A moves as a trained W
-    does (at the plain rate three stand-ins of three end below bn_adapt).
-    Stores cin cout k² a convolution in those stages: #par. 1.44, 10 with every stage.
+    The paper adapts the convolutions of a speech network's feature extractor, which has no batch norm. Here the sum
+    goes through the domain's BN and then the ReLU, so it merges into W + 0.01 A. `stages` are the backbone's stages
+    that are adapted, from 0, negative ones from the end. The default is the first: the paper adapts the early layers
+    too, and the last stage alone is #par. 7.86. With SGD, unlike the paper's Adam, the 0.01 also shrinks A's gradient.
+    Therefore A's learning rate is divided by 0.01² and its decay multiplied by it, so that 0.01 A moves like a trained
+    W (with the plain rate all three of three stand-ins end below bn_adapt).
+    It stores cin cout k² a convolution in those stages: #par. 1.44, 10 with every stage.
     """
 
     name = "chapter"
@@ -41,26 +41,33 @@ class Chapter(PerConv):
         return {paths[stage] for stage in self.stages}
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where `stages` names a stage that this backbone does not have."""
         self._paths(shapes)
 
     def adapted(self, shapes: Shapes) -> list[ConvShape]:
+        """The convolutions inside the chosen stages."""
         within = tuple(f"{path}." for path in self._paths(shapes))
         return [conv for conv in shapes.convs if conv.name.startswith(within)]
 
     def layer(self, conv):
-        from visual_decathlon.methods.layers.chapter import Copy
+        """W + 0.01 A at this convolution."""
 
-        return Copy(conv)
+        from visual_decathlon.methods.layers.chapter import ScaledCopyConv
+
+        return ScaledCopyConv(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
+        """cin cout k l / groups."""
         return conv.cout * conv.fan_in
 
     def groups(self, network, decay, images):
-        from visual_decathlon.methods.layers.chapter import SCALE, Copy
+        """The copies A with their learning rate divided by 0.01² and their decay multiplied by it, and all others."""
 
-        copies = [module.copy for module in network.modules() if isinstance(module, Copy)]
-        theirs = {id(p) for p in copies}
-        others = [p for p in network.parameters() if p.requires_grad and id(p) not in theirs]
+        from visual_decathlon.methods.layers.chapter import SCALE, ScaledCopyConv
+
+        copies = [module.copy for module in network.modules() if isinstance(module, ScaledCopyConv)]
+        known = {id(p) for p in copies}
+        others = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
         return [
             {"params": copies, "weight_decay": decay * SCALE**2, "scale": 1 / SCALE**2},
             {"params": others, "weight_decay": decay},

@@ -1,4 +1,4 @@
-"""Conv-Adapter: a narrow depthwise and pointwise pair beside every convolution."""
+"""Conv-Adapter: a narrow depthwise and pointwise pair parallel to every convolution."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,10 @@ from visual_decathlon.methods.shapes import ConvShape
 class ConvAdapter(PerConv):
     """conv(x) + α · P relu(D x + d), then the domain's BN (Chen 2022, Conv-Adapter, its parallel form).
 
-    D is a k x k to w = cin / reduction channels in w groups, of the convolution's own geometry, P a 1x1 to
-    cout, α one scale a channel. α starts at zero, the identity, and D and P as He has it; in the release α
-    starts at one. The release's P has a bias, which a batch norm in training takes out, so here it has none.
-    Stores k² cin + w + w cout + cout a convolution: #par. 1.19. The stem's 3 channels leave no width: there it
-    has no adapter.
+    D is a k x k convolution to w = cin / reduction channels in w groups, with the convolution's own geometry, P a 1x1
+    to cout channels, α one scale a channel. α starts at zero: the identity; D and P start as He's. In the release α
+    starts at one, and P has a bias, which a batch norm in training cancels, so it has none here. It stores
+    k² cin + w + w cout + cout a convolution: #par. 1.19. The stem has only 3 channels and no adapter.
     """
 
     name = "conv_adapter"
@@ -35,14 +34,18 @@ class ConvAdapter(PerConv):
             raise InputError(f"conv_adapter(reduction={self.reduction}): the reduction must be 1 or more")
 
     def skip_reason(self, conv: ConvShape) -> str:
+        """cin must be a multiple of `reduction`."""
         return f"{conv.cin} channels do not divide by {self.reduction}" if conv.cin % self.reduction else ""
 
     def layer(self, conv):
+        """conv(x) + α · P relu(D x + d) at this convolution."""
+
         from visual_decathlon.methods.layers.conv_adapter import ConvAdapterConv
 
         return ConvAdapterConv(conv, self.reduction)
 
     def new_floats(self, conv: ConvShape) -> int:
+        """k l cin + w + w cout + cout, w = cin / reduction."""
         width = conv.cin // self.reduction
         depthwise = conv.kernel[0] * conv.kernel[1] * conv.cin + width
         return depthwise + width * conv.cout + conv.cout

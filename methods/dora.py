@@ -1,4 +1,4 @@
-"""DoRA: a filter's length and its direction are trained apart."""
+"""DoRA: the length and the direction of each filter are trained separately."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from visual_decathlon.methods.shapes import ConvShape
 class Dora(Scaled):
     """Liu et al. 2024: W' = m V / ‖V‖, V = W + λ B A as in `lora`, the norm over (cin, k, l) of each filter.
 
-    B starts at zero and m at ‖W‖: the identity. Stores rank (n + cout) + cout a convolution: #par. 1.44 at
-    rank 8. Before a batch norm in training mode, which is where every convolution here stands, it is plain
-    LoRA: the norm cancels a filter's length, so m has a gradient suppressed by eps / variance (2e-5 of B's,
-    measured), and m / ‖V‖ scales what has no effect. The paper and HF PEFT hold ‖V‖ constant in the gradient,
-    to save memory; here it is differentiated, which before such a batch norm is the same to that order.
+    B starts at zero and m at ‖W‖: the identity. It stores rank (n + cout) + cout a convolution: #par. 1.44 at rank 8.
+    Here every convolution comes before a batch norm, and in training mode this makes it plain LoRA: the norm cancels a
+    filter's length, so the gradient of m is suppressed by eps / variance (measured: 2e-5 of B's), and the factor
+    m / ‖V‖ has no effect. The paper and HF PEFT keep ‖V‖ constant in the gradient to save memory; here it is
+    differentiated, which before such a batch norm is the same to that order.
     """
 
     name = "dora"
@@ -31,9 +31,12 @@ class Dora(Scaled):
     alpha: float = 8.0
 
     def layer(self, conv):
+        """m V / ‖V‖, V = W + λ B A, at this convolution."""
+
         from visual_decathlon.methods.layers.dora import DoraConv
 
         return DoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """rank (n + cout) + cout."""
         return self.rank_at(conv) * (conv.fan_in + conv.cout) + conv.cout

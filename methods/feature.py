@@ -1,4 +1,4 @@
-"""The frozen network as it is: a head on features that are computed once."""
+"""The frozen network: a head on features that are computed once."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from visual_decathlon.methods.shapes import Shapes
 class Feature(Method):
     """Rebuffi, Bilen, Vedaldi 2017, "feature extractor": head only, batch norm as the source left it.
 
-    Features are extracted once from each image's crops (`views`), so training costs nothing after
-    that; the released code recomputes them at every step. Stores nothing beside the head: #par. 1.
+    Features are computed once for `cached_views` crops of each image, so that training is almost free after that; the
+    released code recomputes them at every step. It stores only the head: #par. 1.
     """
 
     name = "feature"
@@ -26,6 +26,8 @@ class Feature(Method):
     cached_views = 8
 
     def place(self, source, classes):
+        """The shared network with a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
@@ -33,7 +35,9 @@ class Feature(Method):
         return network
 
     def split(self, network):
+        """The frozen body, and the head."""
         return network.body, network.head
 
     def floats(self, shapes: Shapes) -> int:
+        """0."""
         return 0

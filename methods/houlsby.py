@@ -1,4 +1,4 @@
-"""Houlsby's bottleneck adapter, one a residual block."""
+"""Houlsby's bottleneck adapter, one in each residual block."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from visual_decathlon.methods.shapes import Shapes
 @register
 @dataclass(frozen=True)
 class Houlsby(Method):
-    """h + U relu(D h), h what the last batch norm of a residual block's main path gives (Houlsby 2019).
+    """h + U relu(D h), h the output of the last batch norm on a residual block's main path (Houlsby 2019).
 
-    Born behind the two halves of a transformer layer; on a ResNet a block has one, in front of its sum, and its
-    two projections are 1x1s without biases. U starts at zero: the identity. Batch norm is the domain's, as
-    layer norm is trained there. Stores 2 C m a block of C channels, m the bottleneck: #par. 1.06.
+    The paper has one after each half of a transformer layer. Here each residual block has one, before its sum, and the
+    two projections are 1x1 convolutions without biases. U starts at zero: the identity. Batch norm is the domain's
+    own, as the paper trains layer norm. It stores 2 C m for a block of C channels, m the bottleneck: #par. 1.06.
     """
 
     name = "houlsby"
@@ -33,8 +33,9 @@ class Houlsby(Method):
             raise InputError(f"houlsby(bottleneck={self.bottleneck}): the bottleneck must be 1 or more")
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone without residual blocks, or narrower than the bottleneck."""
         if not shapes.blocks:
-            raise InputError("houlsby stands in residual blocks and this backbone has none; take par_adapter")
+            raise InputError("houlsby adapts residual blocks and this backbone has none; use par_adapter")
         widest = max((n.channels for n in shapes.norms), default=self.bottleneck)
         if self.bottleneck > widest:
             raise InputError(
@@ -43,6 +44,8 @@ class Houlsby(Method):
             )
 
     def place(self, source, classes):
+        """The shared network with own batch norms, a bottleneck after the last one of each block, and a fresh head."""
+
         from visual_decathlon.methods.layers.houlsby import BottleneckNorm
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
@@ -56,6 +59,7 @@ class Houlsby(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """2 floats for each batch norm channel, and 2 C m for each block of C channels."""
         # A shortcut's norm has as many channels as the last one, to which it is added.
         last = [[n.channels for n in shapes.norms if n.name.startswith(f"{block}.")][-1] for block in shapes.blocks]
         return shapes.affine + 2 * self.bottleneck * sum(last)

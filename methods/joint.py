@@ -1,4 +1,4 @@
-"""Methods that train something once over all domains together: the shared weights too, or a judge of the domain."""
+"""Methods with one training over all domains at once: of the shared weights too, or of a domain classifier."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from visual_decathlon.methods.shapes import Shapes
 class FinetuneAll(Method):
     """Rebuffi, Bilen, Vedaldi 2017, "Res. adapt. finetune all": series adapters, the shared weights trained too.
 
-    One training goes over the batches of all domains in a random order, each domain with its own
-    adapters, batch norms and head on one set of convolutions that all of them move; every domain is
-    shown as often as by the other methods. Stores the adapters per domain and the shared weights once: #par. 2.09.
+    One training uses the batches of all domains in a random order. Each domain has its own adapters, batch norms and
+    head on one set of convolutions, which all domains train. Each domain has as many steps as with other methods. It
+    stores the adapters per domain and the shared weights once: #par. 2.09.
     """
 
     name = "res_adapter_finetune_all"
@@ -30,32 +30,36 @@ class FinetuneAll(Method):
     trains_per_domain = False
 
     def build_joint(self, source, classes):
-        from visual_decathlon.methods.layers.joint import Together
+        """A network for each domain on one trained set of convolutions: JointNetwork."""
 
-        return Together(source, classes)
+        from visual_decathlon.methods.layers.joint import JointNetwork
+
+        return JointNetwork(source, classes)
 
     def optimiser(self, groups, lr, momentum, nesterov):
-        """Fused on a GPU alone, where it can be captured: the records of CPUs are of the unfused one's rounding."""
+        """The recipe's SGD, fused only on a GPU, where it can be captured: CPU records have the unfused rounding."""
         from visual_decathlon.methods.layers.sgd import SGD
 
         fused = groups[0]["params"][0].device.type != "cpu"
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=fused)
 
     def place(self, source, classes):
+        """As res_adapter; the joint stage trains the networks."""
         return ResAdapter().place(source, classes)
 
     def floats(self, shapes: Shapes) -> int:
+        """As res_adapter."""
         return ResAdapter().floats(shapes)
 
 
 @register
 @dataclass(frozen=True)
 class DomPred(Method):
-    """Rebuffi, Bilen, Vedaldi 2017, "Res. adapt. dom-pred": a network tells the domain and picks the adapters.
+    """Rebuffi, Bilen, Vedaldi 2017, "Res. adapt. dom-pred": a network predicts the domain and picks its adapters.
 
-    An image that the judge takes for another domain's is classified by that domain's head, so it counts
-    as an error. The paper's predictor is not public; ours is a plain network of nine 3x3 convolutions with
-    the backbone's stage widths, trained on equal shares of all domains, its parameters counted once: #par. 2.49.
+    An image that the classifier assigns to another domain is classified by that domain's head, so it counts as an
+    error. The paper's predictor is not public; ours is a plain network of nine 3x3 convolutions with the backbone's
+    stage widths, trained on equal shares of all domains. Its parameters are counted once: #par. 2.49.
     """
 
     name = "res_adapter_dom_pred"
@@ -69,30 +73,36 @@ class DomPred(Method):
     has_joint_stage = True
 
     def build_joint(self, source, classes):
+        """The domain classifier."""
+
         from visual_decathlon.methods.layers.joint import DomainClassifier
 
-        return DomainClassifier(judge_widths(_stem(source)), len(classes))
+        return DomainClassifier(classifier_widths(_stem(source)), len(classes))
 
     def place(self, source, classes):
+        """As res_adapter."""
         return ResAdapter().place(source, classes)
 
-    def inference_module(self, network, together, index, mean, std, size):
+    def inference_module(self, network, joint_module, index, mean, std, size):
+        """The domain's network behind the domain classifier: DomainRoutedNetwork."""
+
         from visual_decathlon.methods.layers.joint import DomainRoutedNetwork
 
-        return DomainRoutedNetwork(network, together, index, mean, std, size)
+        return DomainRoutedNetwork(network, joint_module, index, mean, std, size)
 
     def floats(self, shapes: Shapes) -> int:
+        """As res_adapter."""
         return ResAdapter().floats(shapes)
 
     def shared_params(self, shapes: Shapes) -> int:
-        """The judge of ten domains: convolutions, batch norms, head."""
-        widths = judge_widths(shapes.convs[0].cout)
+        """Parameters of the classifier of ten domains: convolutions, batch norms, head."""
+        widths = classifier_widths(shapes.convs[0].cout)
         convs = sum(9 * cin * cout for cin, cout in zip((3, *widths), widths))
         return convs + 2 * sum(widths) + 10 * (widths[-1] + 1)
 
 
-def judge_widths(stem: int) -> tuple[int, ...]:
-    """Channels of the judge's convolutions; it halves the image wherever they double."""
+def classifier_widths(stem: int) -> tuple[int, ...]:
+    """Channels of the domain classifier's convolutions; it halves the image where they double."""
     return (stem, 2 * stem, 2 * stem, 4 * stem, 4 * stem, 8 * stem, 8 * stem, 8 * stem, 8 * stem)
 
 

@@ -1,7 +1,7 @@
 """ΔW of low rank: as a matrix (LoRA), as a CP, a Tucker-2, and a Tucker-2 with a CP core of the kernel tensor.
 
-All are W' = W + λ U R, U (cout, r) zero at the start and R (r, n) made of the other factors. λ = alpha / r
-with r the columns of U that were asked for, the same at a convolution that allows fewer.
+All are W' = W + λ U R, with U (cout, r) zero at the start and R (r, n) the product of the other factors. λ is alpha / r
+for the r of the option, also at a convolution that allows only a smaller one.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
-def above_zero(method, *options: str) -> None:
+def require_positive(method, *options: str) -> None:
     """Raises InputError for the first of these options that is 0 or less."""
     for option in options:
         if getattr(method, option) <= 0:
@@ -21,19 +21,21 @@ def above_zero(method, *options: str) -> None:
 
 
 class Scaled(Ranked):
-    """A Ranked whose ΔW is scaled by λ = alpha / rank, the rank that was asked for."""
+    """A Ranked whose ΔW is scaled by λ = alpha / rank, `rank` being the option and not the clipped rank."""
 
     alpha: float
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "alpha")
+        require_positive(self, "alpha")
 
     @property
     def scale(self) -> float:
+        """λ = alpha / rank."""
         return self.alpha / self.rank
 
     def largest_rank(self, conv: ConvShape) -> int:
+        """min(cout, n)."""
         return min(conv.cout, conv.fan_in)
 
 
@@ -42,9 +44,9 @@ class Scaled(Ranked):
 class Lora(Scaled):
     """Hu et al. 2021: ΔM = λ B A on the weight as a matrix (cout, n), n = (cin / groups) k l, λ = alpha / rank.
 
-    It equals a k x k convolution to `rank` channels and a 1x1 behind it. A (rank, n) starts Kaiming uniform
-    as in the released code, B (cout, rank) at zero: the identity. Stores rank (n + cout) a convolution: #par.
-    1.43 at rank 8. HF PEFT's grouped form has B per group; here M is one matrix whatever the groups.
+    It equals a k x k convolution to `rank` channels and a 1x1 after it. A (rank, n) starts Kaiming uniform as in the
+    released code, B (cout, rank) at zero: the identity. It stores rank (n + cout) a convolution: #par. 1.43 at rank 8.
+    HF PEFT's grouped form has one B per group; here M is one matrix for any number of groups.
     """
 
     name = "lora"
@@ -59,11 +61,14 @@ class Lora(Scaled):
     alpha: float = 8.0
 
     def layer(self, conv):
+        """W + λ B A at this convolution."""
+
         from visual_decathlon.methods.layers.low_rank import LoraConv
 
         return LoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """rank (n + cout)."""
         return self.rank_at(conv) * (conv.fan_in + conv.cout)
 
 
@@ -72,8 +77,8 @@ class Lora(Scaled):
 class LoraCP(Scaled):
     """The talk's CPD (Saghinadze): ΔW[i, j, s] = λ Σ_r A[i, r] B[j, r] C[s, r] over (cout, cin / groups, k l).
 
-    A starts at zero, the identity; B and C normal with columns of length one on average (the size is ours, as
-    is λ = alpha / rank). Stores rank (cout + cin / groups + k l) a convolution: #par. 1.10 at rank 8.
+    A starts at zero: the identity. B and C are normal with columns of length one on average (this size is ours, as is
+    λ = alpha / rank). It stores rank (cout + cin / groups + k l) a convolution: #par. 1.10 at rank 8.
     """
 
     name = "lora_cp"
@@ -92,32 +97,38 @@ class LoraCP(Scaled):
         return prod(sorted((conv.cout, conv.cin // conv.groups, prod(conv.kernel)))[:2])
 
     def layer(self, conv):
+        """W + λ Σ_r A_r ⊗ B_r ⊗ C_r at this convolution."""
+
         from visual_decathlon.methods.layers.low_rank import CPConv
 
         return CPConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """rank (cout + cin / groups + k l)."""
         return self.rank_at(conv) * (conv.cout + conv.cin // conv.groups + prod(conv.kernel))
 
 
 class _Tucker(PerConv):
-    """Ranks r1 of the outputs and r2 of the inputs, clipped to the channels of a convolution."""
+    """Base of Tucker-2 forms: ranks r1 of the outputs and r2 of the inputs, clipped to a convolution's channels."""
 
     r1: int
     r2: int
     alpha: float
 
     def __post_init__(self):
-        above_zero(self, "r1", "r2", "alpha")
+        require_positive(self, "r1", "r2", "alpha")
 
     @property
     def scale(self) -> float:
+        """λ = alpha / r1."""
         return self.alpha / self.r1
 
     def ranks_at(self, conv: ConvShape) -> tuple[int, int]:
+        """(r1, r2) at this convolution, clipped to its channels."""
         return min(self.r1, conv.cout), min(self.r2, conv.cin // conv.groups)
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where a rank is larger than every convolution's channels."""
         super().check(shapes)
         r1, r2 = map(max, zip(*map(self.ranks_at, self.adapted(shapes)), strict=True))
         for option, largest in (("r1", r1), ("r2", r2)):
@@ -133,9 +144,9 @@ class _Tucker(PerConv):
 class LoraTKD(_Tucker):
     """The talk's TKD (Saghinadze): Tucker-2 of the channel modes, ΔW[i, j, s] = λ Σ_ab U[i, a] G[a, b, s] V[j, b].
 
-    It equals 1x1 cin -> r2, k x k r2 -> r1, 1x1 r1 -> cout. U (cout, r1) starts at zero, the identity; V
-    (cin / groups, r2) and G (r1, r2, k l) normal, of a variance that keeps R's rows at length one on average
-    (ours, as is λ = alpha / r1). Stores cout r1 + (cin / groups) r2 + r1 r2 k l: #par. 1.12 with both at 8.
+    It equals the convolutions 1x1 cin -> r2, k x k r2 -> r1, 1x1 r1 -> cout. U (cout, r1) starts at zero: the identity.
+    V (cin / groups, r2) and G (r1, r2, k l) are normal with the variance that keeps R's rows at length one on average
+    (ours, as is λ = alpha / r1). It stores cout r1 + (cin / groups) r2 + r1 r2 k l: #par. 1.12 with both at 8.
     """
 
     name = "lora_tkd"
@@ -151,11 +162,14 @@ class LoraTKD(_Tucker):
     alpha: float = 8.0
 
     def layer(self, conv):
+        """W + λ U (V G) at this convolution."""
+
         from visual_decathlon.methods.layers.low_rank import TuckerConv
 
         return TuckerConv(conv, self.scale, *self.ranks_at(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """cout r1 + (cin / groups) r2 + r1 r2 k l."""
         r1, r2 = self.ranks_at(conv)
         return conv.cout * r1 + (conv.cin // conv.groups) * r2 + r1 * r2 * prod(conv.kernel)
 
@@ -165,9 +179,9 @@ class LoraTKD(_Tucker):
 class LoraTKDCP(_Tucker):
     """The talk's TKD-CPD (Saghinadze): Tucker-2 as in `lora_tkd`, its core a CP of this rank, G = Σ_r a_r b_r c_r.
 
-    U (cout, r1) starts at zero, the identity; V, a (r1, rank), b (r2, rank) and c (k l, rank) normal, of a
-    variance that keeps R's rows at length one on average (ours, as is λ = alpha / r1). Stores cout r1 +
-    (cin / groups) r2 + rank (r1 + r2 + k l): #par. 1.11 with all at 8.
+    U (cout, r1) starts at zero: the identity. V, a (r1, rank), b (r2, rank) and c (k l, rank) are normal with the
+    variance that keeps R's rows at length one on average (ours, as is λ = alpha / r1). It stores
+    cout r1 + (cin / groups) r2 + rank (r1 + r2 + k l): #par. 1.11 with all at 8.
     """
 
     name = "lora_tkd_cp"
@@ -185,13 +199,14 @@ class LoraTKDCP(_Tucker):
 
     def __post_init__(self):
         super().__post_init__()
-        above_zero(self, "rank")
+        require_positive(self, "rank")
 
     def largest_rank(self, conv: ConvShape) -> int:
         """No core has a larger CP rank than the product of its two smallest sides."""
         return prod(sorted((*self.ranks_at(conv), prod(conv.kernel)))[:2])
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where a rank is larger than every convolution's channels or than every core."""
         super().check(shapes)
         largest = max(map(self.largest_rank, self.adapted(shapes)))
         if largest < self.rank:
@@ -201,12 +216,15 @@ class LoraTKDCP(_Tucker):
             )
 
     def layer(self, conv):
+        """W + λ U (V G), G a CP of `rank`, at this convolution."""
+
         from visual_decathlon.methods.layers.low_rank import TuckerCPConv
 
         shape = ConvShape.of(conv)
         return TuckerCPConv(conv, self.scale, *self.ranks_at(shape), min(self.rank, self.largest_rank(shape)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """cout r1 + (cin / groups) r2 + rank (r1 + r2 + k l)."""
         (r1, r2), rank = self.ranks_at(conv), min(self.rank, self.largest_rank(conv))
         return conv.cout * r1 + (conv.cin // conv.groups) * r2 + rank * (r1 + r2 + prod(conv.kernel))
 
@@ -214,11 +232,11 @@ class LoraTKDCP(_Tucker):
 @register
 @dataclass(frozen=True)
 class LoraTucker(Scaled):
-    """LyCORIS's LoCon in its Tucker form: `lora_tkd(r1=rank, r2=rank)` under the name that it is known by.
+    """LyCORIS's LoCon in its Tucker form: `lora_tkd(r1=rank, r2=rank)` under its better known name.
 
-    1x1 cin -> rank, k x k rank -> rank, 1x1 rank -> cout, the last zero: the identity. LyCORIS starts the
-    other two Kaiming uniform, each a third of the variance here. Stores rank (cin / groups + cout) + rank² k l
-    a convolution: #par. 1.12 at rank 8.
+    1x1 cin -> rank, k x k rank -> rank, 1x1 rank -> cout; the last one is zero: the identity. LyCORIS starts the other
+    two Kaiming uniform, each with a third of the variance here. It stores rank (cin / groups + cout) + rank² k l a
+    convolution: #par. 1.12 at rank 8.
     """
 
     name = "lora_tucker"
@@ -234,13 +252,17 @@ class LoraTucker(Scaled):
 
     @property
     def tkd(self) -> LoraTKD:
+        """The same method under its other name."""
         return LoraTKD(r1=self.rank, r2=self.rank, alpha=self.alpha)
 
     def largest_rank(self, conv: ConvShape) -> int:
+        """min(cout, cin / groups)."""
         return min(conv.cout, conv.cin // conv.groups)
 
     def layer(self, conv):
+        """As lora_tkd with both ranks equal."""
         return self.tkd.layer(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
+        """rank (cin / groups + cout) + rank² k l."""
         return self.tkd.new_floats(conv)

@@ -1,4 +1,4 @@
-"""Learning without forgetting: fine-tuning that is held to what the original network says."""
+"""LwF, learning without forgetting: fine-tuning that keeps the outputs of the original network."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from visual_decathlon.methods.shapes import Shapes
 class LwF(Method):
     """Li, Hoiem 2016: every weight, with cross-entropy + `weight` * KL(original || old head), T `temperature`.
 
-    The old head, a trained copy of the source's, must go on answering the new images as the original
-    network does, both softened by T. The paper records the original's answers once, to each image as
-    it is; here the frozen network answers the very crop that is trained on, which costs its forward
-    pass. The paper trains the new head alone first. Like it this has no T² in front (Hinton's, which keeps
-    the gradient's size when T changes; that is weight=4 at T = 2). The KL is its cross-entropy less
-    a constant. Stores the whole base: #par. 10; old head and original network are needed in training alone.
+    The old head, a trained copy of the source's, must keep the original network's outputs on the new images, both
+    softened by T. The paper records the original outputs once for each uncropped image; here the frozen network
+    computes them for the training crop, which costs its forward pass. The paper first trains the new head alone. As in
+    the paper there is no factor T² (Hinton's, which keeps the gradient's size when T changes; it is weight=4 at
+    T = 2). The KL divergence is the paper's cross-entropy less a constant. It starts as the identity and stores the
+    whole base: #par. 10. The old head and the original network are needed only in training.
     """
 
     name = "lwf"
@@ -40,16 +40,20 @@ class LwF(Method):
             raise InputError(f"lwf(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
-        from visual_decathlon.methods.layers.network import new_head, own, share
+        """An own network with a fresh head; the old head and the frozen network as its teacher are training aids."""
+
+        from visual_decathlon.methods.layers.network import keep_in_eval, new_head, own, share
 
         network, teacher = share(source), share(source)
         own(network.body, network.head)
-        teacher.body.shared = True  # in eval mode, whatever the network is in
+        keep_in_eval(teacher.body)  # also while the network trains
         network.aids["old_head"], network.aids["teacher"] = network.head, teacher
         new_head(network, classes)
         return network
 
     def loss(self, network, x, y, criterion):
+        """Cross-entropy + `weight` times the distillation loss of the old head."""
+
         from visual_decathlon.methods.layers.lwf import distillation
 
         features = network.body(x)
@@ -58,4 +62,5 @@ class LwF(Method):
         return criterion(logits, y) + self.weight * forgotten, logits
 
     def floats(self, shapes: Shapes) -> int:
+        """The whole base."""
         return shapes.base

@@ -1,4 +1,4 @@
-"""Binary masks: a shared weight, or an input channel, is kept or left out."""
+"""Binary masks: each shared weight, or each input channel, is kept or removed."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from visual_decathlon.methods.shapes import ConvShape
 
 
 class Masks(PerConv):
-    """Masks are trained as real numbers that a threshold makes binary, the gradient passing straight through."""
+    """Base of masks, trained as real numbers that a threshold makes binary; the gradient passes straight through."""
 
     def groups(self, network, decay, images):
-        """No decay on what stands for a mask: it would pull across the threshold, whatever the loss says."""
+        """The masks without weight decay, which would pull them across the threshold for any loss, and all others."""
         from visual_decathlon.methods.layers.masks import masks_of
 
         masks = masks_of(network)
@@ -26,9 +26,9 @@ class Masks(PerConv):
 class Piggyback(Masks):
     """Mallya, Davis, Lazebnik 2018: W' = W * 1[m > 5e-3], a bit for every weight; m starts at 1e-2, so W' = W.
 
-    The gradient of the mask is taken for m's. The release trains m by Adam; here SGD trains m and the
-    head at one rate, at which about a twentieth of the weights goes out. Batch norm is the domain's own.
-    Stores n cout bits a convolution and 2 floats a batch norm channel: #par. 1.29.
+    The gradient of the mask is used as that of m. The release trains m by Adam; here SGD trains m and the head with
+    one learning rate, which removes about a twentieth of the weights. Batch norm is the domain's own.
+    It stores n cout bits a convolution and 2 floats a batch norm channel: #par. 1.29.
     """
 
     name = "piggyback"
@@ -40,14 +40,18 @@ class Piggyback(Masks):
     lr = 0.1
 
     def layer(self, conv):
+        """W * 1[m > 5e-3] at this convolution."""
+
         from visual_decathlon.methods.layers.masks import WeightMask
 
         return WeightMask(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
+        """0."""
         return 0
 
     def new_bits(self, conv: ConvShape) -> int:
+        """n cout."""
         return conv.cout * conv.fan_in
 
 
@@ -56,11 +60,11 @@ class Piggyback(Masks):
 class BA2(Masks):
     """Berriel et al. 2019, budget-aware adapters: conv(s * x), s a binary switch for every input channel.
 
-    s = 1[m > 5e-3] with m from 1e-2, as Piggyback's, so that all are on at the start. The loss gains
-    `weight` * max(0, mean of all switches - `budget`), which pushes every switch towards off until the
-    budget is met. Batch norm, the domain's own, does not take a switch out: it sits on the input.
-    A channel that is off could be skipped; here it is multiplied by zeros.
-    Stores cin bits a convolution and 2 floats a batch norm channel: #par. 1.01.
+    s = 1[m > 5e-3] with m from 1e-2 as in Piggyback, so all switches are on at the start: the identity. The loss has
+    the additional term `weight` * max(0, mean of all switches - `budget`), which pushes every switch towards off until
+    the budget is met. The domain's own batch norm does not cancel a switch, which acts on the input. A channel that is
+    off could be skipped; here it is multiplied by zeros.
+    It stores cin bits a convolution and 2 floats a batch norm channel: #par. 1.01.
     """
 
     name = "ba2"
@@ -81,24 +85,31 @@ class BA2(Masks):
             raise InputError(f"ba2(weight={self.weight}): the weight of the budget must be 0 or more")
 
     def skip_reason(self, conv: ConvShape) -> str:
+        """Depthwise convolutions are left alone."""
         if conv.groups == conv.cin > 1:
-            return "each filter reads one channel alone, and batch norm takes the switch of that one out again"
+            return "each filter reads one channel alone, and batch norm cancels its switch"
         return ""
 
     def layer(self, conv):
+        """conv(s * x) at this convolution."""
+
         from visual_decathlon.methods.layers.masks import InputSwitch
 
         return InputSwitch(conv)
 
     def loss(self, network, x, y, criterion):
-        from visual_decathlon.methods.layers.masks import part_on
+        """Cross-entropy + `weight` * max(0, mean of all switches - `budget`)."""
+
+        from visual_decathlon.methods.layers.masks import mean_on
 
         logits = network(x)
-        over = (part_on(network) - self.budget).relu()
+        over = (mean_on(network) - self.budget).relu()
         return criterion(logits, y) + self.weight * over, logits
 
     def new_floats(self, conv: ConvShape) -> int:
+        """0."""
         return 0
 
     def new_bits(self, conv: ConvShape) -> int:
+        """cin."""
         return conv.cin

@@ -1,4 +1,4 @@
-"""Kernels that are turned, not added to: the matrix M of a convolution times an orthogonal matrix."""
+"""Kernels that are rotated: the matrix M of a convolution times an orthogonal matrix."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,12 +14,12 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 class OFT(PerConv):
     """OFT (Qiu 2023): M <- Q M (`side='left'`, the filters) or M Qᵀ (`right`, the weights of each filter).
 
-    Q is block-diagonal, each block the exact Cayley transform (I - S)(I + S)⁻¹ of a skew-symmetric S;
-    S = 0 is the start and the identity. Where `block` does not divide the filters of a group (left) or the
-    columns (right), the largest divisor below it is taken there and counted. Stores (cout / b) b (b - 1) / 2
-    (left) or (n / b) b (b - 1) / 2 a convolution: #par. 1.10 on the left with blocks of 32.
-    The paper turns what a linear layer reads, the side `right`; on a kernel larger than 1x1 HF PEFT turns
-    unfolded patches and adds them up where they overlap, which is another function even at the start.
+    Q is block-diagonal; each block is the exact Cayley transform (I - S)(I + S)⁻¹ of a skew-symmetric S. S starts at
+    zero: the identity. Where `block` does not divide the filters of a group (left) or the columns (right), the largest
+    divisor below it is used and counted. It stores (cout / b) b (b - 1) / 2 (left) or (n / b) b (b - 1) / 2 (right) a
+    convolution: #par. 1.10 on the left with blocks of 32. The paper rotates the inputs of a linear layer, which is the
+    side `right`. For a kernel larger than 1x1 HF PEFT rotates unfolded patches and adds them where they overlap, which
+    is another function even at the start.
     """
 
     name = "oft"
@@ -41,16 +41,19 @@ class OFT(PerConv):
         return conv.cout // conv.groups if self.side == "left" else conv.fan_in
 
     def block_at(self, conv: ConvShape) -> int:
+        """The largest block up to `block` that divides the rows or columns of this convolution."""
         size = self._size(conv)
         return max(b for b in range(1, min(self.block, size) + 1) if size % b == 0)
 
     def skip_reason(self, conv):
+        """A block of one would change nothing."""
         what = "filters of a group" if self.side == "left" else "columns"
         if self.block_at(conv) == 1:
             return f"its {self._size(conv)} {what} make no equal blocks of 2 to {self.block}"
         return ""
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where `block` is larger than every matrix."""
         super().check(shapes)
         largest = max(map(self._size, shapes.convs))
         if largest < self.block:
@@ -60,11 +63,14 @@ class OFT(PerConv):
             )
 
     def layer(self, conv):
+        """Q M or M Qᵀ at this convolution."""
+
         from visual_decathlon.methods.layers.orthogonal import OFTConv
 
         return OFTConv(conv, self.block_at(ConvShape.of(conv)), self.side)
 
     def new_floats(self, conv):
+        """(size / b) b (b - 1) / 2, size = cout on the left and n on the right."""
         turned = conv.cout if self.side == "left" else conv.fan_in
         return turned * (self.block_at(conv) - 1) // 2
 
@@ -74,11 +80,11 @@ class OFT(PerConv):
 class BOFT(PerConv):
     """BOFT (Liu 2023): M <- M (Q_m ... Q_1)ᵀ, `factors` = m butterflies over the n columns.
 
-    Each butterfly is block-diagonal with exact Cayley blocks once the columns are reordered: the i-th, from 0,
-    turns half a block together with the half 2^i halves further. S = 0 is the start and the identity.
-    A convolution takes as many butterflies as its columns have powers of two for, and is left alone where
-    `block` does not divide them. Stores m (n / b) b (b - 1) / 2 a convolution (HF PEFT holds all b² of S).
-    Its scale per filter is left out: a batch norm in training takes it out again.
+    Each butterfly is block-diagonal with exact Cayley blocks after the columns are reordered: the i-th, from 0,
+    rotates half a block together with the half block 2^i further. S starts at zero: the identity. A convolution uses as
+    many butterflies as the powers of two in its number of columns allow, and is left alone where `block` does not
+    divide them. It stores m (n / b) b (b - 1) / 2 a convolution (HF PEFT stores all b² numbers of S). The paper's scale
+    per filter is not here: a batch norm in training cancels it.
     """
 
     name = "boft"
@@ -99,13 +105,16 @@ class BOFT(PerConv):
             raise InputError(f"boft(factors={self.factors}): factors must be 1 or more")
 
     def skip_reason(self, conv):
+        """`block` must divide the columns."""
         return f"its {conv.fan_in} columns make no blocks of {self.block}" if conv.fan_in % self.block else ""
 
     def factors_at(self, conv: ConvShape) -> int:
+        """Butterflies at this convolution: at most 1 + how often 2 divides its number of blocks."""
         blocks = conv.fan_in // self.block
         return min(self.factors, (blocks & -blocks).bit_length())  # 1 + how often 2 divides the blocks
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where no convolution has the columns for `factors` butterflies."""
         super().check(shapes)
         most = max(map(self.factors_at, self.adapted(shapes)))
         if most < self.factors:
@@ -115,11 +124,14 @@ class BOFT(PerConv):
             )
 
     def layer(self, conv):
+        """M (Q_m ... Q_1)ᵀ at this convolution."""
+
         from visual_decathlon.methods.layers.orthogonal import BOFTConv
 
         return BOFTConv(conv, self.block, self.factors_at(ConvShape.of(conv)))
 
     def new_floats(self, conv):
+        """m (n / b) b (b - 1) / 2."""
         return self.factors_at(conv) * conv.fan_in * (self.block - 1) // 2
 
 
@@ -129,8 +141,8 @@ class HRA(Ranked):
     """HRA (Yuan 2024): M <- M H_1 ... H_r, Householder reflections H = I - 2 u uᵀ / |u|² of the n columns.
 
     With an even rank the vectors start as random equal pairs, which cancel: the identity. An odd product is no
-    rotation and starts elsewhere, as in HF PEFT. They start at unit length, which the function does not see
-    but the gradient does. The paper's penalty on UᵀU is left out. Stores r n a convolution: #par. 1.39 at
+    rotation and has another start, as in HF PEFT. The vectors start with unit length, which does not change the
+    function but the gradient. The paper's penalty on UᵀU is not here. It stores r n a convolution: #par. 1.39 at
     rank 8.
     """
 
@@ -146,18 +158,24 @@ class HRA(Ranked):
 
     @property
     def start(self):
+        """The identity for an even rank, `other` for an odd one."""
         return "other" if self.rank % 2 else "identity"
 
     def skip_reason(self, conv):
+        """Filters with one weight are left alone."""
         return "its filters have one weight each, which a reflection can only negate" if conv.fan_in == 1 else ""
 
     def largest_rank(self, conv):
+        """n, or n - 1 where only that keeps an even rank even or an odd one odd."""
         return conv.fan_in - (conv.fan_in - self.rank) % 2  # clipped, an even rank stays even
 
     def layer(self, conv):
+        """M H_1 ... H_r at this convolution."""
+
         from visual_decathlon.methods.layers.orthogonal import HRAConv
 
         return HRAConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def new_floats(self, conv):
+        """r n."""
         return self.rank_at(conv) * conv.fan_in

@@ -12,7 +12,7 @@ from visual_decathlon.methods.shapes import Shapes
 class Scratch(Method):
     """Rebuffi, Bilen, Vedaldi 2017: every weight of the domain's own network from a random start.
 
-    Stores the whole base: #par. 10 for ten domains.
+    It stores the whole base: #par. 10 for ten domains.
     """
 
     name = "scratch"
@@ -25,9 +25,12 @@ class Scratch(Method):
 
     @property
     def start(self):
+        """`other`: a random start."""
         return "other"
 
     def place(self, source, classes):
+        """An own network with a random start and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, own, share, start_afresh
 
         network = share(source)
@@ -37,6 +40,7 @@ class Scratch(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """The whole base."""
         return shapes.base
 
 
@@ -45,13 +49,15 @@ class Scratch(Method):
 class ScratchPlus(Scratch):
     """Rebuffi, Bilen, Vedaldi 2017, "Scratch+": as scratch, with series adapters in the domain's network too.
 
-    Stores the base, and cout² + 2 cout a convolution: #par. 11.08.
+    It stores the base, and cout² + 2 cout a convolution: #par. 11.08.
     """
 
     name = "scratch_plus"
     label = "Scratch+"
 
     def place(self, source, classes):
+        """An own network with series adapters, with a random start and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, own, share, start_afresh
         from visual_decathlon.methods.layers.series import put_series
 
@@ -63,13 +69,17 @@ class ScratchPlus(Scratch):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """The whole base, and cout² + 2 cout for each convolution."""
         return shapes.base + sum(c.cout**2 + 2 * c.cout for c in shapes.convs)
 
 
 @register
 @dataclass(frozen=True)
 class Finetune(Method):
-    """Rebuffi, Bilen, Vedaldi 2017: every weight, from the shared ones. The baseline of the score S."""
+    """Rebuffi, Bilen, Vedaldi 2017: every weight, from the shared ones. The baseline of the score S.
+
+    It starts as the identity and stores the whole base: #par. 10.
+    """
 
     name = "finetune"
     label = "Finetune"
@@ -80,6 +90,8 @@ class Finetune(Method):
     lr = 0.05
 
     def place(self, source, classes):
+        """An own network that starts at the shared weights, and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, own, share
 
         network = share(source)
@@ -88,4 +100,5 @@ class Finetune(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """The whole base."""
         return shapes.base

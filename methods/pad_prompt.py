@@ -1,4 +1,4 @@
-"""A prompt in pixels: a learned border around the image."""
+"""Pad prompt: a learned border around the image."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from visual_decathlon.methods.shapes import Shapes
 class PadPrompt(Method):
     """Jia 2022, VPT on a ResNet ("pad"): a learned border of `width` p pixels around every image, and the head.
 
-    The image of side H stays whole, and the network sees H + 2p. The border is learned in normalised
-    colours from 0, the data's mean colour (VPT draws it at random and shrinks the image instead);
-    the network around it does not compute what it did, however the border starts. Batch norm is the source's.
-    Stores 6p(2H + 2p): 3,264 with H = 64, #par. 1.01.
+    The image of side H stays whole, and the network gets an image of side H + 2p. The border is learned in normalised
+    colours from 0, the mean colour of the data (VPT starts it at random and shrinks the image instead). The start is
+    `other`: with any border the network computes something else. Batch norm is the source's.
+    It stores 6p(2H + 2p): 3,264 with H = 64, #par. 1.01.
     """
 
     name = "pad_prompt"
@@ -38,23 +38,28 @@ class PadPrompt(Method):
 
     @property
     def start(self):
+        """`other`: the network gets a larger image."""
         return "other"
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where the border is wider than the image."""
         if self.width > shapes.size:
             raise InputError(
                 f"pad_prompt(width={self.width}): the border is wider than the image of {shapes.size} pixels; lower it"
             )
 
     def place(self, source, classes):
+        """The shared network with a learned border in front of its first convolution, and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, share
         from visual_decathlon.methods.layers.pad_prompt import BorderedConv
 
         network = share(source)
-        site, conv = next(network.conv_sites())  # the one that is shown the image
+        site, conv = next(network.conv_sites())  # the convolution that reads the image
         network.set_submodule(site.conv, BorderedConv(conv, network.size, self.width))
         new_head(network, classes)
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """6 p (2 H + 2 p), p the width of the border and H the side of the image."""
         return 6 * self.width * (2 * shapes.size + 2 * self.width)

@@ -1,4 +1,4 @@
-"""The last blocks of the network per domain, all before them shared."""
+"""Partial fine-tuning: the last blocks of the network per domain, all before them shared."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from visual_decathlon.methods.shapes import Shapes
 
 
 def onwards(names: Iterable[str], block: str) -> list[str]:
-    """Of module paths in the network's order, those from the first that lies in `block` to the end."""
+    """The module paths from the first one inside `block` to the end; `names` are in the network's order."""
     return list(dropwhile(lambda name: not name.startswith(f"{block}."), names))
 
 
 @register
 @dataclass(frozen=True)
 class Partial(Method):
-    """Partial fine-tuning: the `last` residual blocks, what lies behind them, and the head are the domain's own.
+    """Partial fine-tuning: the `last` residual blocks, all layers after them and the head are the domain's own.
 
-    They start at the shared weights; their batch norms have the domain's statistics, those of the
-    shared part keep the source's. (Yosinski 2014 is the study of which layers transfer; there the
-    trained ones start afresh.) Stores every weight of those blocks: #par. 2.83 with last=1.
-    With `views` the shared part is computed once for so many crops of each image, as `feature` does,
-    and not at every step; 0 draws a new crop in every epoch.
+    They start at the shared weights: the identity. Their batch norms have the domain's statistics, those of the shared
+    part keep the source's. (Yosinski 2014 studies which layers transfer; there the trained layers have a random
+    start.) It stores every weight of those blocks: #par. 2.83 with last=1. With `views` above 0 the shared part is
+    computed once for this many crops of each image, as in `feature`, and not at every step; with 0 every epoch draws
+    new crops.
     """
 
     name = "partial"
@@ -40,6 +40,7 @@ class Partial(Method):
 
     @property
     def cached_views(self):
+        """The option `views`."""
         return self.views
 
     def __post_init__(self):
@@ -49,6 +50,7 @@ class Partial(Method):
             raise InputError(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where the backbone has fewer than `last` residual blocks."""
         if self.last > len(shapes.blocks):
             raise InputError(
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "
@@ -56,6 +58,8 @@ class Partial(Method):
             )
 
     def place(self, source, classes):
+        """The shared network with its last blocks, all layers after them and a fresh head as its own."""
+
         from visual_decathlon.methods.layers.network import new_head, own, share
 
         network = share(source)
@@ -66,11 +70,14 @@ class Partial(Method):
         return network
 
     def split(self, network):
+        """The shared blocks, and the domain's own ones with the head."""
+
         from visual_decathlon.methods.layers.network import cut
 
         return cut(network, network.blocks[-self.last])
 
     def floats(self, shapes: Shapes) -> int:
+        """All weights from the first of the last blocks to the end."""
         first = shapes.blocks[-self.last]
         floats = {c.name: c.floats for c in shapes.convs} | {n.name: 2 * n.channels for n in shapes.norms}
         ends = (onwards([layer.name for layer in layers], first) for layers in (shapes.convs, shapes.norms))

@@ -1,4 +1,4 @@
-"""What methods share that put one adapter at every convolution and give the domain its own batch norm."""
+"""Base classes of methods that put an adapter at every convolution and give each domain its own batch norm."""
 
 from typing import TYPE_CHECKING
 
@@ -13,26 +13,27 @@ if TYPE_CHECKING:
 
 
 def grouped(conv: ConvShape) -> str:
-    """Why what combines all filters of a convolution leaves this one alone; "" where it has one group."""
+    """Why a method that combines all filters skips this convolution; "" where it has one group."""
     return "" if conv.groups == 1 else f"its {conv.groups} groups read different channels"
 
 
 class PerConv(Method):
-    """An adapter at every convolution that `skip_reason` lets through; batch norm affine and statistics per domain."""
+    """An adapter at every convolution without a `skip_reason`; batch norm affine and statistics per domain."""
 
     def layer(self, conv: "nn.Conv2d") -> "Adapter":
-        """The adapter that stands in the place of this frozen convolution."""
+        """The adapter that replaces this frozen convolution."""
         raise NotImplementedError
 
     def new_floats(self, conv: ConvShape) -> int:
-        """Trained floats of `layer(conv)`."""
+        """Trained floats that `layer(conv)` stores."""
         raise NotImplementedError
 
     def new_bits(self, conv: ConvShape) -> int:
-        """Bits stored of `layer(conv)` beside them."""
+        """Bits that `layer(conv)` stores in addition to those floats."""
         return 0
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where no convolution of this backbone can be adapted."""
         if not self.adapted(shapes):
             raise InputError(
                 f"{self.spec} fits no convolution of this backbone: {self.skip_reason(shapes.convs[-1])}; "
@@ -40,6 +41,7 @@ class PerConv(Method):
             )
 
     def place(self, source: "Network", classes: int) -> "Network":
+        """The shared network with `layer` at every adapted convolution, own batch norms and a fresh head."""
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
@@ -53,22 +55,25 @@ class PerConv(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """2 floats for each batch norm channel plus `new_floats` of every adapted convolution."""
         return shapes.affine + sum(map(self.new_floats, self.adapted(shapes)))
 
     def bits(self, shapes: Shapes) -> int:
+        """`new_bits` of every adapted convolution."""
         return sum(map(self.new_bits, self.adapted(shapes)))
 
 
 class Ranked(PerConv):
-    """A PerConv with a `rank`: where a convolution's largest rank is below it, that one is taken and counted."""
+    """A PerConv with a `rank`; a convolution whose largest rank is smaller uses that one, and it is counted so."""
 
     rank: int
 
     def largest_rank(self, conv: ConvShape) -> int:
-        """The largest rank that means something at this convolution."""
+        """The largest rank that is meaningful at this convolution."""
         raise NotImplementedError
 
     def rank_at(self, conv: ConvShape) -> int:
+        """The rank at this convolution: min(rank, largest rank)."""
         return min(self.rank, self.largest_rank(conv))
 
     def __post_init__(self):
@@ -76,6 +81,7 @@ class Ranked(PerConv):
             raise InputError(f"{self.name}(rank={self.rank}): rank must be 1 or more")
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where the rank is larger than every convolution allows."""
         super().check(shapes)
         largest = max(map(self.largest_rank, self.adapted(shapes)))
         if largest < self.rank:

@@ -1,7 +1,7 @@
-"""The registry: a method is found by name and named with its options in one string, `lora(rank=8)`.
+"""The registry: methods by name, each written with its options as one string, `lora(rank=8)`.
 
-Every module of this package is an entry's home; packages outside register by importing `register`
-in a module that their entry point in the group `visual_decathlon.methods` names.
+Every module of this package defines entries. Packages outside register theirs with `register` in a module that their
+entry point in the group `visual_decathlon.methods` names.
 """
 
 import ast
@@ -28,9 +28,24 @@ from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.words import explained, letters
 
 _NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes", "words"}
-_SAID = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")  # of every entry
-_LARGEST = 2**31  # of a whole number
+_REQUIRED = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")
+_LARGEST = 2**31  # a whole number must be below it
 _registry: dict[str, type[Method]] = {}
+
+_RENAMED = {
+    "source": "backbone_structure",
+    "views": "cached_views",
+    "widen": "width_multiplier",
+    "bound": "start_tolerance",
+    "joint": "has_joint_stage",
+    "alone": "trains_per_domain",
+    "once": "shared_params",
+    "together": "build_joint",
+    "served": "inference_module",
+    "why_not": "skip_reason",
+    "refusal": "unsupported_reason",
+}
+"""Attributes of Method by their names of before 2026-12: nothing reads those any more."""
 
 GROUPS = {
     "table1": (
@@ -53,54 +68,77 @@ GROUPS = {
         for scale in ("learned", "none")
     ),
 }
-"""Words that stand for several methods: the rows of the published Table 1, the talk's twelve adapters."""
+"""Words for several methods: the rows of the published Table 1, the twelve adapters of the talk."""
 
 
-def _several() -> tuple[str, ...]:
+def _group_words() -> tuple[str, ...]:
+    """Words that select several methods."""
     return ("all", *GROUPS)
 
 
 def register(entry: type[Method]) -> type[Method]:
-    """Class decorator: list a method under its `name`. A name taken twice names both places.
+    """Class decorator: lists a method under its `name`.
 
-    Every option needs a default, so that listings and wildcards can make the method.
+    Raises InputError for a name that is taken (naming both places) or that METHOD= cannot name, for an option without
+    a default, which listings and wildcards need, and for an attribute under its old name.
     """
     if not isinstance(getattr(entry, "name", None), str):
-        raise InputError(f"the method {_place(entry)} does not say its name; see methods/README.md")
+        raise InputError(f"the method {_location(entry)} has no name; set it as methods/README.md shows")
     if not entry.name.isidentifier() or not entry.name.isascii() or keyword.iskeyword(entry.name):
         raise InputError(
-            f"the method name {entry.name!r} of {_place(entry)} is no word that METHOD= can name; "
-            "take letters, digits and underscores"
+            f"the method name {entry.name!r} of {_location(entry)} is no word that METHOD= can name; "
+            "use letters, digits and underscores"
         )
-    if entry.name in _several():
+    if entry.name in _group_words():
         raise InputError(
-            f"the method name {entry.name!r} of {_place(entry)} is the suite's word for several methods; rename it"
+            f"the method name {entry.name!r} of {_location(entry)} is the suite's word for several methods; rename it"
         )
     taken = _registry.get(entry.name)
     if taken is not None and taken.__qualname__ + taken.__module__ != entry.__qualname__ + entry.__module__:
-        raise InputError(
-            f"the method name {entry.name!r} is taken twice, by {_place(taken)} and by {_place(entry)}; rename one"
-        )
-    _complete(entry)
+        places = f"{_location(taken)} and by {_location(entry)}"
+        raise InputError(f"the method name {entry.name!r} is taken twice, by {places}; rename one")
+    _check_names(entry)
+    _check_defaults(entry)
     _registry[entry.name] = entry
     return entry
 
 
-def _complete(entry: type[Method]) -> None:
+def _check_names(entry: type[Method]) -> None:
+    """Raises InputError for an attribute or hook of Method under its old name, which would have no effect.
+
+    An old name may be an option, or have any meaning in a class that defines the new name too. But an option `views`
+    of a class with a `split` and without `cached_views` is the old attribute.
+    """
+    if "__dataclass_params__" not in vars(entry):
+        return  # with @dataclass above @register the options are not known yet; `_load` checks again
+    options = {field.name for field in dataclasses.fields(entry)}
+    defined = {name for c in entry.__mro__ if issubclass(c, Method) and c is not Method for name in vars(c)}
+    for old, new in _RENAMED.items():
+        is_option = old in options and not (old == "views" and "split" in defined)
+        if old in defined and new not in defined and not is_option:
+            raise InputError(
+                f"the method {entry.name!r} of {_location(entry)} defines {old!r}, which is now {new!r}; rename it"
+            )
+
+
+def _check_defaults(entry: type[Method]) -> None:
+    """Raises InputError for an option without a default."""
     for field in dataclasses.fields(entry):
         if field.default is dataclasses.MISSING:
             raise InputError(
-                f"the option {field.name!r} of {entry.name!r} has no default in {_place(entry)}; "
+                f"the option {field.name!r} of {entry.name!r} has no default in {_location(entry)}; "
                 "give it a value there, not a factory"
             )
 
 
-def _place(entry: type[Method]) -> str:
+def _location(entry: type[Method]) -> str:
+    """Module, class and file of an entry, for messages."""
     return f"{entry.__module__}.{entry.__qualname__} ({inspect.getsourcefile(entry)})"
 
 
 @cache
 def _load() -> None:
+    """Imports the modules of this package and the entry points of others, once, and checks all entries."""
     for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
         if module.name not in _NOT_ENTRIES:
             importlib.import_module(f"{__package__}.{module.name}")
@@ -114,25 +152,28 @@ def _load() -> None:
                 raise InputError(sentence) from error
             raise InputError(
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
-                f"({type(error).__name__}: {error}); mend or uninstall that package"
+                f"({type(error).__name__}: {error}); fix or uninstall that package"
             ) from error
-    for entry in _registry.values():  # again: where @dataclass stands above @register, its options came after
-        _complete(entry)
-        _usable(entry)
+    for entry in _registry.values():  # again: with @dataclass above @register, the options are defined later
+        _check_defaults(entry)
+        _check_usable(entry)
+        _check_names(entry)
 
 
-def _usable(entry: type[Method]) -> None:
-    """Raises InputError for an entry that a listing or a run would fail on."""
-    if lacking := [name for name in _SAID if not hasattr(entry, name)]:
-        raise InputError(f"the method {_place(entry)} does not say its {lacking[0]}; see methods/README.md")
+def _check_usable(entry: type[Method]) -> None:
+    """Raises InputError for an entry on which a listing or a run would fail."""
+    if missing := [name for name in _REQUIRED if not hasattr(entry, name)]:
+        raise InputError(f"the method {_location(entry)} has no {missing[0]}; set it as methods/README.md shows")
     if "__dataclass_params__" not in vars(entry):
-        raise InputError(f"the method {_place(entry)} is no dataclass, so it has no options; put @dataclass above it")
+        raise InputError(
+            f"the method {_location(entry)} is no dataclass, so it has no options; put @dataclass above it"
+        )
     try:
         entry()
     except Exception as error:
         raise InputError(
-            f"{entry.name!r} of {_place(entry)} cannot be made with its defaults ({type(error).__name__}: {error}); "
-            "mend them"
+            f"{entry.name!r} of {_location(entry)} cannot be made with its defaults ({type(error).__name__}: {error}); "
+            "fix them"
         ) from error
 
 
@@ -143,15 +184,16 @@ def entries() -> list[type[Method]]:
 
 
 def select(expression: str, explain: Callable[[str], str | None] = lambda word: None) -> list[Method]:
-    """`name`, `name(option=value)`, a comma list of them, a wildcard (`res*`), `all`, or a group; each once, in order.
+    """The methods that an expression names, each once, in order.
 
-    `all` is every entry with its defaults; the groups are `table1` and `grid`. `explain` gives the sentence on a word
-    that this package does not know (a backbone, a setting), or None.
+    An expression is `name`, `name(option=value)`, a wildcard (`res*`), `all`, a group, or a comma list of these. `all`
+    is every entry with its defaults; the groups are `table1` and `grid`. `explain` returns a sentence about a word that
+    this package does not know (a backbone, a setting), or None.
 
-    Raises InputError for an unknown name (with the nearest ones), an unknown option, a wrong type.
+    Raises InputError for an unknown name (with the closest ones), an unknown option, or a value of the wrong type.
     """
     _load()
-    found: dict[str, Method] = {}
+    selected: dict[str, Method] = {}
     for part in _split(expression):
         if part == "all":
             chosen = [entry() for entry in entries()]
@@ -163,21 +205,21 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
                 raise InputError(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
         else:
             chosen = [_parse(part, explain)]
-        found |= {method.spec: method for method in chosen}
-    if not found:
+        selected |= {method.spec: method for method in chosen}
+    if not selected:
         raise InputError("METHOD= is empty; name a method, see `make methods`")
-    return list(found.values())
+    return list(selected.values())
 
 
 def select_named(expression: str) -> set[str]:
-    """The strings of the methods that `select` finds by their own name and not by a wildcard or a group."""
+    """The strings of the methods that the expression names by their own name, not by a wildcard or a group."""
     _load()
     parts = _split(expression)
     return {_parse(part).spec for part in parts if part.partition("(")[0].strip() in _registry}
 
 
 def _split(expression: str) -> list[str]:
-    """At the commas outside parentheses."""
+    """The parts of an expression between the commas that are outside of parentheses."""
     parts, depth, start = [], 0, 0
     for i, char in enumerate(expression + ","):
         depth += (char == "(") - (char == ")")
@@ -188,8 +230,8 @@ def _split(expression: str) -> list[str]:
 
 
 def _known(spec: str, explain: Callable[[str], str | None]) -> None:
-    """Raises InputError where the name in `spec` is a word, in any spelling, that is no method's."""
-    word, words = spec.partition("(")[0].strip(), [*sorted(_registry), *_several()]
+    """Raises InputError where the name in `spec` is a word, in any spelling, that no method has."""
+    word, words = spec.partition("(")[0].strip(), [*sorted(_registry), *_group_words()]
     if word in words or not letters(word):
         return
     alike = any(letters(name) == letters(word) for name in words)
@@ -200,7 +242,8 @@ def _known(spec: str, explain: Callable[[str], str | None]) -> None:
 
 
 def _unknown(name: str) -> InputError:
-    words = [*sorted(_registry), *_several()]
+    """The error for a name that no method has, with the closest names."""
+    words = [*sorted(_registry), *_group_words()]
     alike = [word for word in words if letters(word) == letters(name)]
     near = alike or difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), words, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(words)}"
@@ -208,14 +251,15 @@ def _unknown(name: str) -> InputError:
 
 
 def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) -> Method:
+    """The method of one `name` or `name(option=value, ...)`; nothing in the string is evaluated but literals."""
     hint = ""
     _known(spec, explain)
     try:
         tree = ast.parse(spec, mode="eval").body
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
             name = tree.func.id
-            bare = [k for k in tree.keywords if k.arg and isinstance(k.value, ast.Name)]
-            hint = f" (quote words: {bare[0].arg}={bare[0].value.id!r})" if bare else ""
+            unquoted = [k for k in tree.keywords if k.arg and isinstance(k.value, ast.Name)]
+            hint = f" (quote words: {unquoted[0].arg}={unquoted[0].value.id!r})" if unquoted else ""
             options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
             if len(options) < len(tree.keywords):
                 raise ValueError  # an option twice
@@ -227,7 +271,7 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
         raise InputError(
             f"METHOD={spec} is not of the form name or name(option=value, ...){hint}; see `make methods`"
         ) from None
-    if name in _several():
+    if name in _group_words():
         raise InputError(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
     if name not in _registry:
         raise _unknown(name)
@@ -236,6 +280,7 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
 
 
 def _checked(entry: type[Method], options: dict) -> dict:
+    """The options, each as the type that the entry declares. Raises InputError for an unknown one or a wrong type."""
     hints = typing.get_type_hints(entry)
     known = {field.name: hints[field.name] for field in dataclasses.fields(entry)}
     for option, value in options.items():
@@ -253,9 +298,9 @@ def _checked(entry: type[Method], options: dict) -> dict:
 
 
 def _as(wanted, value):
-    """The value as the option's type: a whole number may stand for a float, a list for a tuple.
+    """The value as the option's type; an int is accepted for a float, a list for a tuple.
 
-    Raises TypeError, ValueError or OverflowError where it is of another type.
+    Raises TypeError, ValueError or OverflowError for a value of another type.
     """
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is typing.Literal:
@@ -278,6 +323,7 @@ def _as(wanted, value):
 
 
 def _kind(wanted) -> str:
+    """A type in words, for messages."""
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is typing.Literal:
         return " or ".join(map(repr, args))

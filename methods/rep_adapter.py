@@ -1,4 +1,4 @@
-"""RepAdapter: a linear bottleneck in front of every convolution, folded into it."""
+"""RepAdapter: a linear bottleneck before every convolution, which merges into it."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 class RepAdapter(PerConv):
     """conv(x + U D x), then the domain's BN (Luo 2023): D a 1x1 to `hidden` channels, U one back in two groups.
 
-    Linear, so at every tap it folds into W (I + U D). U starts at zero: the identity. Born in front of a
-    transformer's projections with biases, D x + d and U h + u; `bias=True` has them too and does not merge, as
-    the convolution pads with zeros behind them (4 % off at the borders). In front of a 1x1 they would be one
-    constant a channel, which batch norm takes out: there they are left out.
-    Stores 1.5 hidden cin = 12 cin a convolution, #par. 1.07; with biases cin + hidden more, 1.08. The stem's 3
-    channels make no two groups: there it has no adapter.
+    It is linear, so at every tap it merges into W (I + U D). U starts at zero: the identity. The paper has it before a
+    transformer's projections, with biases D x + d and U h + u. `bias=True` has them too and does not merge, because
+    the convolution pads with zeros after them (an error of 4 % at the borders). Before a 1x1 they would be one constant
+    a channel, which batch norm cancels, so a 1x1 has none.
+    It stores 1.5 hidden cin = 12 cin a convolution, #par. 1.07; with biases cin + hidden more, 1.08. The stem's 3
+    channels do not make two groups: it has no adapter.
     """
 
     name = "rep_adapter"
@@ -36,6 +36,7 @@ class RepAdapter(PerConv):
             raise InputError(f"rep_adapter(hidden={self.hidden}): hidden channels make two groups; give an even number")
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where `hidden` is larger than every convolution's input channels."""
         super().check(shapes)
         widest = max(c.cin for c in self.adapted(shapes))
         if self.hidden > widest:
@@ -46,20 +47,25 @@ class RepAdapter(PerConv):
 
     @property
     def mergeable(self):
+        """Only without biases."""
         return not self.bias
 
     def skip_reason(self, conv: ConvShape) -> str:
+        """Convolutions with groups or an odd number of input channels are left alone."""
         if conv.groups != 1:
-            return f"its {conv.groups} groups read their own inputs alone, an adapter before them mixes all"
+            return f"its {conv.groups} groups read only their own inputs, an adapter before them mixes all of them"
         return "" if conv.cin % 2 == 0 else f"{conv.cin} channels make no two groups"
 
     def _biased(self, conv: ConvShape) -> bool:
         return self.bias and conv.kernel != (1, 1)
 
     def layer(self, conv):
+        """conv(x + U D x) at this convolution."""
+
         from visual_decathlon.methods.layers.rep_adapter import RepAdapterConv
 
         return RepAdapterConv(conv, self.hidden, self._biased(ConvShape.of(conv)))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """1.5 hidden cin, with biases cin + hidden more."""
         return self.hidden * conv.cin * 3 // 2 + self._biased(conv) * (conv.cin + self.hidden)

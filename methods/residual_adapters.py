@@ -1,4 +1,4 @@
-"""Residual adapters: a 1x1 convolution behind or beside every convolution, and batch norm per domain."""
+"""Residual adapters: a 1x1 convolution after or parallel to every convolution, and batch norm per domain."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class ResAdapter(Method):
     """Series: y = conv(x), y <- y + A BN(y), then the domain's BN (Rebuffi, Bilen, Vedaldi 2017).
 
-    The backbone is pretrained with adapters in it, and `init='source'` starts from the source's own A
-    and inner BN: the identity on that backbone. `he` starts A as the released code does. `zero`, and
-    any `init` with `off_the_shelf=True`, is for a backbone that was pretrained without adapters: there
-    new ones are put on (80.2 against 70.7 on CIFAR-100 val in the authors' hands, so only when asked).
-    Stores cout² + 2 cout a convolution and 2 a batch norm channel: #par. 2.09.
+    The backbone is pretrained with adapters in it, and `init='source'` starts from the source's own A and inner BN:
+    the identity on that backbone. `he` starts A as the released code does. `off_the_shelf=True`, with `zero` or `he`,
+    is for a backbone that was pretrained without adapters and gets new ones. (The authors report 80.2 with and 70.7
+    without adapters in pretraining on CIFAR-100 val, so it is an option and not the default.)
+    It stores cout² + 2 cout a convolution and 2 a batch norm channel: #par. 2.09.
     """
 
     name = "res_adapter"
@@ -45,13 +45,16 @@ class ResAdapter(Method):
 
     @property
     def backbone_structure(self):
+        """`plain` for a backbone that was pretrained without adapters, otherwise `series`."""
         return "plain" if self.off_the_shelf else "series"
 
     @property
     def start(self):
+        """The identity for the source's own adapters, and for zero ones on a plain backbone."""
         return "other" if self.init == "he" or (self.init == "zero" and not self.off_the_shelf) else "identity"
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone with convolutions in groups."""
         if grouped := [c.name for c in shapes.convs if c.groups != 1]:
             raise InputError(
                 f"{self.spec}: a 1x1 behind {grouped[0]} would mix the channels of its groups, and not fold into it; "
@@ -59,6 +62,8 @@ class ResAdapter(Method):
             )
 
     def place(self, source, classes):
+        """The shared network with its own series adapters, batch norms and head."""
+
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
         from visual_decathlon.methods.layers.series import put_series, start_mix
 
@@ -75,6 +80,7 @@ class ResAdapter(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """2 floats for each batch norm channel, and cout² + 2 cout for each convolution."""
         return shapes.affine + sum(c.cout**2 + 2 * c.cout for c in shapes.convs)
 
 
@@ -83,9 +89,9 @@ class ResAdapter(Method):
 class ResAdapterDecay(ResAdapter):
     """res_adapter with its adapters' weight decay raised for small domains (Rebuffi, Bilen, Vedaldi 2017).
 
-    The paper's values are not known. Ours: `small` times the recipe's decay under `images` training images, the
-    recipe's own from there on (5e-4 and 1e-4 in the paper's recipe); it acts on A and its inner norm.
-    Start and count as res_adapter's.
+    The paper does not give its values. Ours are `small` times the recipe's decay below `images` training images, and
+    the recipe's own decay from there on (5e-4 and 1e-4 in the paper's recipe), for A and its inner norm. Start and
+    count are those of res_adapter.
     """
 
     name = "res_adapter_decay"
@@ -100,6 +106,8 @@ class ResAdapterDecay(ResAdapter):
             raise InputError(f"res_adapter_decay(small={self.small:g}): a weight decay must be 0 or more")
 
     def groups(self, network, decay, images):
+        """The adapters with `small` times the decay for a small domain, and all others."""
+
         from visual_decathlon.methods.layers.series import SeriesConv
 
         # The convolution inside is frozen: a SeriesConv's trained tensors are its A and inner norm.
@@ -115,10 +123,10 @@ class ResAdapterDecay(ResAdapter):
         ]
 
 
-def no_side(conv: ConvShape) -> str:
-    """Why a parallel 1x1 would not be this convolution's centre tap; "" where it is."""
+def no_centre_tap(conv: ConvShape) -> str:
+    """Why a parallel 1x1 is not this convolution's centre tap; "" where it is."""
     if conv.groups != 1:
-        return f"its {conv.groups} groups read their own inputs alone, a 1x1 beside them reads all"
+        return f"its {conv.groups} groups read only their own inputs, a parallel 1x1 reads all of them"
     return "" if conv.centred else "its padding gives its kernel no centre tap on the input"
 
 
@@ -127,8 +135,8 @@ def no_side(conv: ConvShape) -> str:
 class ParAdapter(PerConv):
     """Parallel: conv(x) + A x, then the domain's BN (Rebuffi, Bilen, Vedaldi, CVPR 2018).
 
-    A starts at zero, the identity; `init='he'` is the released start. Works on a plain backbone.
-    Stores cin cout a convolution and 2 a batch norm channel: #par. 2.01.
+    A starts at zero: the identity; `init='he'` is the start of the released code. The backbone is plain.
+    It stores cin cout a convolution and 2 a batch norm channel: #par. 2.01.
     """
 
     name = "par_adapter"
@@ -143,12 +151,16 @@ class ParAdapter(PerConv):
 
     @property
     def start(self):
+        """The identity for `zero`, otherwise `other`."""
         return "identity" if self.init == "zero" else "other"
 
     def skip_reason(self, conv: ConvShape) -> str:
-        return no_side(conv)
+        """The 1x1 must be the kernel's centre tap."""
+        return no_centre_tap(conv)
 
     def started(self, adapter: "ParallelConv") -> "ParallelConv":
+        """The adapter with A initialised by the option `init`."""
+
         from torch import nn
 
         if self.init == "he":
@@ -158,23 +170,26 @@ class ParAdapter(PerConv):
         return adapter
 
     def layer(self, conv):
+        """conv(x) + A x at this convolution."""
+
         from visual_decathlon.methods.layers.parallel import ParallelConv
 
         return self.started(ParallelConv(conv))
 
     def new_floats(self, conv: ConvShape) -> int:
+        """cin cout."""
         return conv.cin * conv.cout
 
 
 @register
 @dataclass(frozen=True)
 class ParAdapterSVD(Ranked, ParAdapter):
-    """par_adapter whose A is brought to a low rank by SVD (Rebuffi, Bilen, Vedaldi, CVPR 2018).
+    """par_adapter with A truncated to a low rank by SVD (Rebuffi, Bilen, Vedaldi, CVPR 2018).
 
-    The paper truncates the trained adapters and tunes on; here A is trained whole for the first half, then
-    truncated every `every` steps and after the last one. It is stored as U sqrt(S) and sqrt(S) V, or as it
-    is where they are no smaller: min(r (cin + cout), cin cout) a convolution. #par. 1.18; rank 48 is the
-    published 1.5.
+    The paper truncates the trained adapters and then fine-tunes them; here A has its full rank in the first half of
+    the steps and is then truncated every `every` steps and after the last one. It is stored as U sqrt(S) and
+    sqrt(S) V, or as A where the factors are not smaller: min(r (cin + cout), cin cout) a convolution, #par. 1.18.
+    Rank 48 is the published 1.5.
     """
 
     name = "par_adapter_svd"
@@ -186,23 +201,29 @@ class ParAdapterSVD(Ranked, ParAdapter):
     def __post_init__(self):
         super().__post_init__()
         if self.every < 1:
-            raise InputError(f"par_adapter_svd(every={self.every}): it truncates every so many steps; give 1 or more")
+            raise InputError(f"par_adapter_svd(every={self.every}): it truncates A every `every` steps; give 1 or more")
 
     def largest_rank(self, conv: ConvShape) -> int:
+        """min(cin, cout)."""
         return min(conv.cin, conv.cout)
 
     def _pays(self, conv: ConvShape) -> bool:
         return self.rank * (conv.cin + conv.cout) < conv.cin * conv.cout
 
     def layer(self, conv):
+        """conv(x) + A x, A truncated where its factors are smaller than A."""
+
         from visual_decathlon.methods.layers.parallel import TruncatedConv
 
         return self.started(TruncatedConv(conv, self.rank)) if self._pays(ConvShape.of(conv)) else super().layer(conv)
 
     def new_floats(self, conv: ConvShape) -> int:
+        """min(r (cin + cout), cin cout)."""
         return self.rank * (conv.cin + conv.cout) if self._pays(conv) else conv.cin * conv.cout
 
     def after_step(self, network, step, steps):
+        """Truncates A every `every` steps of the second half, and after the last step."""
+
         from visual_decathlon.methods.layers.parallel import TruncatedConv
 
         if step == steps or (2 * step > steps and step % self.every == 0):

@@ -1,4 +1,4 @@
-"""The shapes of a backbone's layers: what a method's closed-form count is a function of."""
+"""Shapes of a backbone's layers, from which the methods compute their parameter counts in closed form."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,6 +6,8 @@ from math import prod
 
 @dataclass(frozen=True)
 class ConvShape:
+    """Shape and geometry of one convolution."""
+
     cin: int
     cout: int
     kernel: tuple[int, int]
@@ -13,11 +15,11 @@ class ConvShape:
     bias: bool = False
     stride: tuple[int, int] = (1, 1)
     name: str = ""  # module path in the network
-    centred: bool = True  # a 1x1 of the same stride looks where the kernel's centre tap does
+    centred: bool = True  # a 1x1 of the same stride reads the same pixels as the kernel's centre tap
 
     @classmethod
     def of(cls, conv, name: str = "") -> "ConvShape":
-        """That of a torch.nn.Conv2d."""
+        """The shape of a torch.nn.Conv2d."""
         kernel, stride = tuple(conv.kernel_size), tuple(conv.stride)
         centred = not isinstance(conv.padding, str) and all(
             k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, conv.padding, conv.dilation, strict=True)
@@ -32,20 +34,23 @@ class ConvShape:
 
     @property
     def floats(self) -> int:
+        """cout n, and cout more with a bias."""
         return self.cout * self.fan_in + self.bias * self.cout
 
 
 @dataclass(frozen=True)
 class NormShape:
+    """Channels of one batch norm and its module path."""
+
     channels: int
     name: str = ""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """`convs` and `norms` in order, `dim` the features of the head, `blocks` the residual blocks' module paths.
+    """`convs` and `norms` in order, `dim` the inputs of the head, `blocks` the module paths of the residual blocks.
 
-    `size` is the side in pixels of the images that are shown.
+    `size` is the side of the input images in pixels.
     """
 
     convs: tuple[ConvShape, ...]
@@ -56,7 +61,7 @@ class Shapes:
 
     @property
     def affine(self) -> int:
-        """Scale and shift of every batch norm."""
+        """Floats in the scales and shifts of all batch norms."""
         return 2 * sum(n.channels for n in self.norms)
 
     @property
@@ -65,6 +70,7 @@ class Shapes:
         return sum(c.floats for c in self.convs) + self.affine
 
     def head(self, classes: int) -> int:
+        """Parameters of a linear head with bias: (dim + 1) classes."""
         return (self.dim + 1) * classes
 
     def below(self, module: str) -> int:
@@ -75,7 +81,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class KroneckerShape:
-    """Shapes at one convolution: W1 (out1, in1) and W2 (out2, in2, k, l), as a product of `rank` or whole (0)."""
+    """Shapes of LoKr at one convolution: W1 (out1, in1), W2 (out2, in2, k, l), of `rank`, or whole where that is 0."""
 
     out1: int
     out2: int
@@ -86,5 +92,6 @@ class KroneckerShape:
 
     @property
     def floats(self) -> int:
+        """out1 in1 + rank (out2 + in2 k l), or out1 in1 + out2 in2 k l without a rank."""
         columns = self.in2 * prod(self.kernel)
         return self.out1 * self.in1 + (self.rank * (self.out2 + columns) if self.rank else self.out2 * columns)

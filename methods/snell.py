@@ -1,4 +1,4 @@
-"""Sparse tuning without stored masks: the update is a kernel of few points, of which the largest entries are kept."""
+"""SNELL, sparse tuning without stored masks: the largest entries of an update that few points define."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 class SNELL(PerConv):
     """SNELL (Shen 2024): ΔM = keep-largest(Σ_h c_h dist(Q_out,h, Q_in,h)), two heads of dim / 2, c = 0.1 and -0.1.
 
-    dist is the Euclidean distance of a row's and a column's point. Of each layer's entries the share
-    1 - `sparsity` that is largest in size is kept, chosen anew at every step. Near at the start: the points are
-    Kaiming's, scaled until |ΔM| is 3e-4 of |M|, which leaves features within 2 % (as Kaiming has them, ΔM is 7 %
-    of M and sums up over the columns). The release multiplies what is kept by its own size, so that gradients
-    are as small as it; that is left out. Stores dim (cout + n) a convolution: #par. 2.69 at dim 32.
+    dist is the Euclidean distance between a row's and a column's point. In each layer the share 1 - `sparsity` of the
+    entries with the largest size is kept, chosen again at every step. The start is `near`: the points start as
+    Kaiming's, scaled until |ΔM| is 3e-4 of |M|, which changes features by less than 2 % (unscaled, ΔM is 7 % of M and
+    adds up over the columns). The release multiplies the kept entries by their own size, which makes their gradients
+    as small; that is not done here. It stores dim (cout + n) a convolution: #par. 2.69 at dim 32.
     """
 
     name = "snell"
@@ -39,6 +39,7 @@ class SNELL(PerConv):
             raise InputError(f"snell(sparsity={self.sparsity:g}): sparsity must be 0 or more and below 1")
 
     def check(self, shapes: Shapes) -> None:
+        """Raises InputError where a head has more dimensions than every matrix of the backbone."""
         super().check(shapes)
         largest = max(min(c.cout, c.fan_in) for c in shapes.convs)
         if self.dim > 2 * largest:
@@ -49,16 +50,20 @@ class SNELL(PerConv):
 
     @property
     def start(self):
+        """`near`: the points start small, not at zero."""
         return "near"
 
     def kept(self, conv: ConvShape) -> int:
-        """Entries of ΔM that are not zero."""
+        """Number of entries of ΔM that are not zero."""
         return max(1, round((1 - self.sparsity) * conv.cout * conv.fan_in))
 
     def layer(self, conv):
+        """M + ΔM at this convolution."""
+
         from visual_decathlon.methods.layers.snell import SNELLConv
 
         return SNELLConv(conv, self.dim, self.kept(ConvShape.of(conv)))
 
     def new_floats(self, conv):
+        """dim (cout + n)."""
         return self.dim * (conv.cout + conv.fan_in)

@@ -16,14 +16,13 @@ POLICY = (16, 32, 64)
 class SpotTune(Method):
     """Guo et al. 2019: block(x) = g tuned(x) + (1 - g) frozen(x), g in {0, 1} chosen per image and block.
 
-    A policy network sees the image and gives two logits a block. In training g is a hard sample (Gumbel
-    noise and argmax; the gradient is that of the softmax at `temperature`), at test the argmax. The tuned
-    copies start at the frozen blocks' weights, so that every choice computes what the frozen network
-    does. They have the domain's batch norms, the frozen blocks keep the source's; what stands outside
-    the blocks is fine-tuned. The paper's policy is a ResNet; ours is three 3x3 convolutions of stride 2
-    with batch norm and ReLU, the mean, and a linear layer. The release's schedule drops the rate once;
-    here network and policy follow the recipe. Both blocks are computed and one is used.
-    Stores the whole base and the policy: #par. 10.04.
+    A policy network reads the image and gives two logits for each block. In training g is a hard sample (Gumbel noise
+    and argmax; the gradient is that of the softmax at `temperature`), at test it is the argmax. The tuned copies start
+    at the frozen blocks' weights: the identity for every choice. They have the domain's batch norms, the frozen blocks
+    keep the source's; layers outside of blocks are fine-tuned. The paper's policy is a ResNet; ours is three 3x3
+    convolutions of stride 2 with batch norm and ReLU, the mean, and a linear layer. The release's schedule drops the
+    learning rate once; here network and policy follow the recipe. Both blocks are computed and one is used.
+    It stores the whole base and the policy: #par. 10.04.
     """
 
     name = "spottune"
@@ -42,6 +41,8 @@ class SpotTune(Method):
             raise InputError(f"spottune(temperature={self.temperature}): the temperature must be above 0")
 
     def place(self, source, classes):
+        """An own network whose blocks are paired with the shared ones, the policy network, and a fresh head."""
+
         from visual_decathlon.methods.layers.network import new_head, own, share
         from visual_decathlon.methods.layers.spottune import put_choices
 
@@ -52,5 +53,6 @@ class SpotTune(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
+        """The whole base and the policy network."""
         convs = sum(9 * cin * cout for cin, cout in zip((3, *POLICY), POLICY))
         return shapes.base + convs + 2 * sum(POLICY) + (POLICY[-1] + 1) * 2 * len(shapes.blocks)

@@ -1,4 +1,4 @@
-"""Learned tokens for self-attention: listed here, and at home on a vision transformer."""
+"""Learned tokens for self-attention: listed here, but usable only on a vision transformer."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,19 @@ from visual_decathlon.methods.shapes import Shapes
 
 
 class Tokens(Method):
-    """What stands among the tokens of an attention layer has no place in a ResNet: these entries say so."""
+    """Base of methods that add tokens to an attention layer: a ResNet has none, so these entries are refused."""
 
-    tokens: str  # what is learned, in the plural
+    tokens: str  # the learned objects, in the plural, for messages
 
     def unsupported_reason(self, network: str) -> str:
+        """Always a sentence: no backbone here has attention."""
         return (
             f"{self.name} learns {self.tokens} for self-attention, and {network} has none: "
             "it belongs to a vision transformer (ViT), and none is a backbone here"
         )
 
     def place(self, source, classes):
+        """Raises InputError."""
         raise InputError(self.unsupported_reason("this ResNet"))
 
     def floats(self, shapes: Shapes) -> int:
@@ -30,9 +32,9 @@ class Tokens(Method):
 @register
 @dataclass(frozen=True)
 class Prefix(Tokens):
-    """Li, Liang 2021, prefix tuning: learned keys and values in front of those of every attention layer.
+    """Li, Liang 2021, prefix tuning: learned keys and values before those of every attention layer.
 
-    On a ViT of depth L and dimension d: 2 L d floats a token. No backbone here has attention: it is refused.
+    On a ViT of depth L and dimension d it stores 2 L d floats a token. No backbone here has attention: it is refused.
     """
 
     name = "prefix"
@@ -48,10 +50,10 @@ class Prefix(Tokens):
 @register
 @dataclass(frozen=True)
 class Prompt(Tokens):
-    """Jia 2022, visual prompt tuning (deep): learned tokens beside the image's at the entry of every layer.
+    """Jia 2022, visual prompt tuning (deep): learned tokens in addition to the image's at the input of every layer.
 
-    On a ViT of depth L and dimension d: L d floats a token. No backbone here has attention: it is
-    refused. The form of the same paper for a ResNet is pad_prompt.
+    On a ViT of depth L and dimension d it stores L d floats a token. No backbone here has attention: it is refused.
+    The same paper's form for a ResNet is pad_prompt.
     """
 
     name = "prompt"

@@ -1,10 +1,10 @@
-"""Words of the field that are no method's name here: what they are called here, where they are, or that they lack."""
+"""Words of the field that are no method's name here, each with a sentence on its name or its absence here."""
 
 import re
 
 from visual_decathlon.datasets.catalogue import DOMAINS
 
-_BESIDE = "is no method but a way to make a trained network smaller, and is not in this suite"
+_COMPRESSION = "is no method but a way to make a trained network smaller, and is not in this suite"
 _WORDS = {
     # another name of an entry
     "full, full finetune, full finetuning, full ft, fine tuning, ft": "is METHOD=finetune here",
@@ -62,10 +62,10 @@ _WORDS = {
     "pretrain, pretrained, pretraining, backbone": "is no method: BACKBONE= gives weights, else they are pretrained",
     # not in the suite
     "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
-        f"{_BESIDE}; METHOD=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
+        f"{_COMPRESSION}; METHOD=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
     "quantization, quantisation, quantize, int8, int4, fp8, nf4, 4bit, 8bit, ptq, qat, quant, gptq, awq": (
-        f"{_BESIDE}; training runs in fp32, tf32 or bf16 (SET=precision=)"
+        f"{_COMPRESSION}; training runs in fp32, tf32 or bf16 (SET=precision=)"
     ),
     "qlora": "is not here: nothing is quantised; METHOD=lora is on a backbone in fp32",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
@@ -92,7 +92,7 @@ _WORDS = {
 
 
 def letters(word: str) -> str:
-    """What tells words apart, `finetune` of `Fine-Tune`: no case, hyphens, underscores, blanks; empty for no word."""
+    """A word without case, hyphens, underscores and blanks, `finetune` for `Fine-Tune`; empty if it is no word."""
     return re.sub(r"[^a-z0-9+]", "", word.lower()) if re.fullmatch(r"[\w +./-]+", word) else ""
 
 
@@ -100,7 +100,7 @@ _SENTENCES = {letters(word): sentence for words, sentence in _WORDS.items() for 
 
 
 def _of_data(word: str) -> str | None:
-    """On a domain or a split; `imagenet` is enough of `imagenet12`."""
+    """The sentence on the name of a domain or a split; `imagenet` is enough for `imagenet12`."""
     for name in DOMAINS:
         if letters(word) in (letters(name), letters(name).rstrip("0123456789")):
             return f"is a domain, not a method: DOMAINS={name}"
@@ -108,6 +108,6 @@ def _of_data(word: str) -> str | None:
 
 
 def explained(word: str) -> str | None:
-    """The sentence on a word of the field, in any usual spelling (`Linear-Probe`, `linear_probe`); None for another."""
+    """The sentence on a word of the field in any usual spelling (`Linear-Probe`, `linear_probe`), or None."""
     sentence = letters(word) and (_SENTENCES.get(letters(word)) or _of_data(word))
     return f"{word.strip()} {sentence}" if sentence else None

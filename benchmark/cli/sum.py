@@ -29,7 +29,7 @@ from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Network, conv_like, merged
+from visual_decathlon.methods.layers.network import Network, conv_like, merge_for_inference
 from visual_decathlon.methods.method import Method
 
 Weights = dict[str, tuple[Tensor, Tensor | None]]
@@ -129,9 +129,9 @@ def _sum(pair: list[Run], results: Path, device: str) -> list[dict]:
     configure_torch(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
     held = [served.held[served.load(adapters_path(results, run.hash))] for run in pair]
-    bare = [merged(domain.network, fuse=False) for domain in held]
+    bare = [merge_for_inference(domain.network, fuse=False) for domain in held]
     weights = [_weights(network) for network in bare]
-    shared = _weights(merged(held[0].source, fuse=False))
+    shared = _weights(merge_for_inference(held[0].source, fuse=False))
     if all(theirs[path][0].equal(shared[path][0]) for theirs in weights for path in shared):
         raise InputError(
             f"{pair[0].method} changes no convolution, so there is no ΔW to add; choose a method that does"
@@ -144,7 +144,7 @@ def _sum(pair: list[Run], results: Path, device: str) -> list[dict]:
         row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
         row |= {"other": pair[1 - i].domain.name, "run": run.hash, "other_run": pair[1 - i].hash}
         for name, wanted in (("alone", own), ("added", _added(own, other, shared)), ("frozen", shared)):
-            found = evaluate(merged(_with(bare[i], wanted)), batches, run.profile.precision)
+            found = evaluate(merge_for_inference(_with(bare[i], wanted)), batches, run.profile.precision)
             row[name] = 100 * found.correct / len(batches)
         rows.append(row)
     return rows
@@ -169,7 +169,7 @@ def _added(own: Weights, other: Weights, shared: Weights) -> Weights:
 
 def _with(network: Network, weights: Weights) -> Network:
     """A copy of a bare network with these convolutions, all else the same tensors."""
-    out = merged(network, fuse=False)
+    out = merge_for_inference(network, fuse=False)
     for path, (weight, bias) in weights.items():
         out.set_submodule(path, conv_like(out.get_submodule(path), weight, bias))
     return out

@@ -14,7 +14,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
-from visual_decathlon.benchmark.perf.network import served
+from visual_decathlon.benchmark.perf.network import inference_module
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training.applied import applied
@@ -146,7 +146,7 @@ def run_seconds(
     images, tested = (max(2, round(share * count)) for count in domain.counts[:2])
     found = train_drawn(method, domain, images, profile, device, choice=choice)
     begin = time.perf_counter()
-    network = served(found.network) if method.mergeable else found.network
+    network = inference_module(found.network) if method.mergeable else found.network
     shown = drawn(domain, tested, profile, device, profile.adapt.batch, choice.memory_format)
     evaluate(network, shown, profile.precision)
     return found.walls[0] + (profile.adapt.epochs - 1) * found.walls[1] + time.perf_counter() - begin

@@ -13,13 +13,13 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.perf.rounds import Variant
 from visual_decathlon.methods.layers.arc import ARCConv
 from visual_decathlon.methods.layers.low_rank import FactoredConv
-from visual_decathlon.methods.layers.network import Network, merged
+from visual_decathlon.methods.layers.network import Network, merge_for_inference
 from visual_decathlon.methods.layers.parallel import ParallelPointwise
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.method import Method
 
 BATCH, SIZE, CLASSES = 64, 64, 100
-_FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "beside", ARCConv: "behind"}
+_FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "factored_path", ARCConv: "mixed_path"}
 
 
 def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
@@ -98,9 +98,9 @@ def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> 
     return Variant(name, work)
 
 
-def served(network: Network) -> Network:
+def inference_module(network: Network) -> Network:
     """Merged, folded, in channels_last, as a run evaluates it; tensors of its own."""
-    return copy.deepcopy(merged(network)).to(memory_format=torch.channels_last)
+    return copy.deepcopy(merge_for_inference(network)).to(memory_format=torch.channels_last)
 
 
 def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:

@@ -153,8 +153,8 @@ def _predict_again(run: Run, results: Path, device: str, report: Report) -> None
         network = _restored(run, method, source, results)
     else:
         network = together.networks[run.domain.name]
-    bare, _ = _bare(network, method, images)
-    served = _served(bare, run, method, together)
+    bare, _ = _merge_for_inference(network, method, images)
+    served = _inference_module(bare, run, method, together)
     result = evaluate(served, Watched(images, report), run.profile.precision)
     _write_predictions(run, images, result.logits, results)
 
@@ -177,12 +177,12 @@ def _restored(run: Run, method: Method, source: Network, results: Path) -> Netwo
     return network
 
 
-def _bare(network: Network, method: Method, images: Batches) -> tuple[Network, float | None]:
+def _merge_for_inference(network: Network, method: Method, images: Batches) -> tuple[Network, float | None]:
     """The network with its adapters merged where they merge, and by how much that changes its logits."""
     return merge_checked(network, images, method.spec) if method.mergeable else (network, None)
 
 
-def _served(bare: Network, run: Run, method: Method, together: nn.Module | None) -> nn.Module:
+def _inference_module(bare: Network, run: Run, method: Method, together: nn.Module | None) -> nn.Module:
     """What is evaluated: the network, behind the judge of a joint training where the method has one."""
     if together is None:
         return bare
@@ -271,8 +271,8 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     earlier = joint if together is not None and method.trains_per_domain else []  # trained for all domains before it
     if earlier:
         measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in earlier)}
-    bare, difference = _bare(network, method, test_images)
-    served = _served(bare, run, method, together)
+    bare, difference = _merge_for_inference(network, method, test_images)
+    served = _inference_module(bare, run, method, together)
     inference = conv_macs(served, test_images.crop)
     result = evaluate(served, Watched(test_images, report), profile.precision)
     floats = bits = 0

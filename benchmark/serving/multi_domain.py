@@ -25,7 +25,7 @@ from visual_decathlon.benchmark.serving.predict import Prediction, predictions
 from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.user_images import UserImage, list_images
-from visual_decathlon.methods.layers.network import Network, merged, own_tensors, restore
+from visual_decathlon.methods.layers.network import Network, merge_for_inference, own_tensors, restore
 from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
@@ -144,7 +144,7 @@ class MultiDomain:
             network.aids = nn.ModuleDict()
             network.eval()  # no more: torch.matmul takes another path, to other bits, where nothing requires gradients
             if merge:
-                network = merged(network)
+                network = merge_for_inference(network)
             else:
                 hold_stored(network, tensors)
         return LoadedDomain(head, network, source)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Network, merged
+from visual_decathlon.methods.layers.network import Network, merge_for_inference
 
 TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 sums, not the network
 
@@ -51,11 +51,11 @@ def _finite(logits: Tensor) -> None:
 def merge_checked(network: Network, batches, method: str) -> tuple[Network, float]:
     """The merged network and its largest deviation on one batch, relative to the largest logit."""
     network.eval()
-    out = merged(network)
+    out = merge_for_inference(network)
     x, _ = next(iter(batches.evaluate()))
     plain, folded = network(x), out(x)
     _finite(plain)
     difference = float((plain - folded).abs().max() / plain.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
-        raise InputError(f"{method}: merging its adapters changes the logits by {difference:.1e}; mend `folded`")
+        raise InputError(f"{method}: merging its adapters changes the logits by {difference:.1e}; fix `merge`")
     return out, difference

@@ -1,4 +1,4 @@
-"""W' = W + λ P diag(Λ) Q, and the choice of the triplets that stay."""
+"""AdaLoRA: W' = W + λ P diag(Λ) Q, and the choice of the triplets that are kept."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,20 @@ from visual_decathlon.methods.layers.low_rank import FactoredConv
 FACTORS = ("left", "values", "right")  # P (cout, rank), Λ (rank,), Q (rank, n)
 
 
+def scaled_rows(values: Tensor, right: Tensor, scale: float) -> Tensor:
+    """R (rank, n) = λ diag(Λ) Q of Λ (rank,) and Q (rank, n)."""
+    return scale * values[:, None] * right
+
+
+def orthogonality_error(left: Tensor, right: Tensor) -> Tensor:
+    """Scalar ‖PᵀP - I‖² + ‖QQᵀ - I‖² of P (cout, rank) and Q (rank, n)."""
+    one = torch.eye(len(right), dtype=right.dtype, device=right.device)
+    return (left.t() @ left - one).square().sum() + (right @ right.t() - one).square().sum()
+
+
 class SVDConv(FactoredConv):
+    """W + λ P diag(Λ) Q. P and Q start orthonormal, Λ starts at zero: the identity."""
+
     def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
         super().__init__(conv, rank)
         self.scale = scale
@@ -19,17 +32,15 @@ class SVDConv(FactoredConv):
         self.right = nn.Parameter(nn.init.orthogonal_(self.empty(rank, conv.weight[0].numel())))
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        return self.left, self.scale * self.values[:, None] * self.right
-
-    def unorthogonal(self) -> Tensor:
-        """‖PᵀP − I‖² + ‖QQᵀ − I‖²."""
-        one = torch.eye(len(self.values), dtype=self.values.dtype, device=self.values.device)
-        return (self.left.t() @ self.left - one).square().sum() + (self.right @ self.right.t() - one).square().sum()
+        """U = P (cout, rank) and R = λ diag(Λ) Q (rank, n)."""
+        return self.left, scaled_rows(self.values, self.right, self.scale)
 
 
 class Importance(nn.Module):
-    """Of one SVDConv's factors the running means of |value * gradient|, `<factor>_size`, and of how far it strays
-    from that, `<factor>_unrest`."""
+    """Running means of importance for the factors of one SVDConv.
+
+    `<factor>_size` is the mean of |value * gradient|, `<factor>_unrest` the mean distance from it.
+    """
 
     def __init__(self, conv: SVDConv):
         super().__init__()
@@ -39,7 +50,7 @@ class Importance(nn.Module):
 
     @torch.no_grad()
     def observe(self, conv: SVDConv, beta: float) -> None:
-        """Take the last step's gradients into the running means; of a step that fp16 skipped they are not finite."""
+        """Update the running means with the last step's gradients; those of a step that fp16 skipped are not finite."""
         for name in FACTORS:
             value, size, unrest = getattr(conv, name), getattr(self, f"{name}_size"), getattr(self, f"{name}_unrest")
             good = value.grad.isfinite().all()
@@ -48,24 +59,25 @@ class Importance(nn.Module):
             unrest.lerp_((now - size).abs().where(good, unrest), 1 - beta)
 
     def of_triplets(self) -> Tensor:
-        """(rank,)"""
+        """(rank,): the importance of each triplet, that of its Λ plus the means over its P column and its Q row."""
         left, values, right = (getattr(self, f"{name}_size") * getattr(self, f"{name}_unrest") for name in FACTORS)
         return values + left.mean(0) + right.mean(1)
 
 
 def svd_convs(network: nn.Module) -> list[SVDConv]:
+    """Every SVDConv of a network, in order."""
     return [m for m in network.modules() if isinstance(m, SVDConv)]
 
 
 def penalty(convs: list[SVDConv]) -> Tensor:
-    """In full precision: bfloat16 could not tell PᵀP from I."""
+    """Sum of the layers' orthogonality errors, in full precision: bfloat16 cannot tell PᵀP from I."""
     with torch.autocast(convs[0].values.device.type, enabled=False):
-        return torch.stack([conv.unorthogonal() for conv in convs]).sum()
+        return torch.stack([orthogonality_error(conv.left, conv.right) for conv in convs]).sum()
 
 
 @torch.no_grad()
 def keep(convs: list[SVDConv], importance: Iterable[Importance], count: int) -> None:
-    """Zero the Λ of all but the `count` most important triplets."""
+    """Set Λ to zero for all but the `count` most important triplets of all layers."""
     scores = torch.cat([means.of_triplets() for means in importance])
     dropped = torch.ones_like(scores, dtype=torch.bool)
     dropped[scores.topk(count).indices] = False

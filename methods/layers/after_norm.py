@@ -1,4 +1,4 @@
-"""A scale and a shift behind a batch norm."""
+"""A trained scale and shift after a batch norm (SSF, (IA)³)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,9 @@ from visual_decathlon.methods.layers.network import Adapter, Network, names_of, 
 
 
 class ScaledNorm(Adapter):
-    """(N, C, H, W) -> the same: scale * norm(x) + shift, computed as the one batch norm that it is.
+    """(N, C, H, W) -> the same shape: scale * norm(x) + shift, computed as one batch norm.
 
-    The norm's statistics and affine are the source's, in training too.
+    The norm keeps the source's statistics and affine values, in training too.
     """
 
     def __init__(self, norm: _BatchNorm, shifts: bool):
@@ -21,18 +21,21 @@ class ScaledNorm(Adapter):
         self.shift = nn.Parameter(torch.zeros_like(norm.bias)) if shifts else None
 
     def affine(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias (C,) of the batch norm that computes both."""
         shift = self.scale * self.norm.bias
         return self.scale * self.norm.weight, shift if self.shift is None else shift + self.shift
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         norm = self.norm
         return F.batch_norm(x, norm.running_mean, norm.running_var, *self.affine(), False, 0.0, norm.eps)
 
-    def folded(self) -> _BatchNorm:
+    def merge(self) -> _BatchNorm:
+        """A frozen batch norm with scale and shift in its affine values."""
         return norm_like(self.norm, *self.affine())
 
 
-def put_behind(network: Network, shifts: bool) -> None:
-    """Put a scale, and with `shifts` a shift, behind every batch norm."""
+def put_scaled_norms(network: Network, shifts: bool) -> None:
+    """Put a scale, and with `shifts` a shift, after every batch norm of the backbone."""
     for name in names_of(network, _BatchNorm):
         network.set_submodule(name, ScaledNorm(network.get_submodule(name), shifts))

@@ -1,4 +1,4 @@
-"""Conv-Adapter's branch."""
+"""Conv-Adapter: a depthwise and a pointwise convolution parallel to the frozen one."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ class ConvAdapterConv(Adapter):
         super().__init__()
         self.conv = conv
         width, like = conv.in_channels // reduction, {"device": conv.weight.device, "dtype": conv.weight.dtype}
-        # A strided 1x1 is the 1x1 of a sliced input; in channels_last on some CPUs only that is safe.
+        # A strided 1x1 equals the 1x1 of a sliced input; in channels_last only the latter is safe on some CPUs.
         self.slices = all(k == 1 for k in conv.kernel_size) and conv.padding == (0, 0)
         self.down = nn.Conv2d(
             conv.in_channels,
@@ -32,5 +32,6 @@ class ConvAdapterConv(Adapter):
         nn.init.kaiming_normal_(self.up.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x[:, :, :: self.conv.stride[0], :: self.conv.stride[1]] if self.slices else x
-        return self.conv(x) + self.scale * self.up(F.relu(self.down(seen), inplace=True))
+        """(N, cin, H, W) -> (N, cout, H', W')."""
+        sliced = x[:, :, :: self.conv.stride[0], :: self.conv.stride[1]] if self.slices else x
+        return self.conv(x) + self.scale * self.up(F.relu(self.down(sliced), inplace=True))

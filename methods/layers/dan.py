@@ -1,4 +1,4 @@
-"""A convolution whose filters are linear combinations of the frozen one's."""
+"""DAN: a convolution whose filters are linear combinations of the frozen one's."""
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +7,16 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.delta import DeltaConv
 
 
+def combine_filters(weight: Tensor, change: Tensor) -> Tensor:
+    """(I + change) M in the shape of the kernel: `weight` (cout, cin, k, l), M its matrix, `change` (cout, cout)."""
+    return weight + (change @ weight.flatten(1)).view_as(weight)
+
+
 class CombinedConv(DeltaConv):
     """M' = (I + change) M, `change` (cout, cout) from zero, M the weight as (cout, n).
 
-    Without groups the outputs are combined instead, by a 1x1 behind the frozen convolution: the same
-    sums, and no gradient of a whole kernel (1.28 times as fast a step at width 1).
+    A convolution without groups combines its outputs instead, by a 1x1 after the frozen convolution: the same sums,
+    without the gradient of a whole kernel (a step is 1.28 times as fast at width 1).
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -19,10 +24,11 @@ class CombinedConv(DeltaConv):
         self.change = self.zeros(conv.out_channels, conv.out_channels)
 
     def weight(self) -> Tensor:
-        shared = self.conv.weight
-        return shared + (self.change @ shared.flatten(1)).view_as(shared)
+        """W' of the matrix (I + change) M."""
+        return combine_filters(self.conv.weight, self.change)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H', W')."""
         if self.conv.groups != 1:
             return super().forward(x)
         y = self.conv._conv_forward(x, self.conv.weight, None)

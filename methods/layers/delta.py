@@ -1,7 +1,8 @@
-"""A convolution whose weight is a function of the frozen one and a few trained tensors.
+"""A convolution whose weight is a function of the frozen weight and a few trained tensors.
 
-The function is evaluated in weight space, `conv(x; W')`: right for every stride, dilation, group, kernel
-and padding mode by construction, and merging is the same expression.
+The function is evaluated in weight space, `conv(x; W')`. It is therefore right for every stride, dilation, group,
+kernel and padding mode, and merging evaluates the same expression. Each family writes it as a pure function of
+tensors in its own module, and the layer calls that function.
 """
 
 import torch
@@ -18,24 +19,27 @@ class DeltaConv(Adapter):
         self.conv = conv
 
     def weight(self) -> Tensor:
-        """(cout, cin / groups, k, l), differentiable in the domain's tensors."""
+        """W' (cout, cin / groups, k, l), differentiable in the domain's tensors."""
         raise NotImplementedError
 
     def bias(self) -> Tensor | None:
-        """(cout,), or None where the convolution has none."""
+        """(cout,), or None where the convolution has no bias."""
         return self.conv.bias
 
     def empty(self, *shape: int) -> nn.Parameter:
-        """A trained tensor of this shape where and as the convolution's weight is; not yet started."""
+        """A trained tensor of this shape, uninitialised, on the device and in the type of the convolution's weight."""
         return nn.Parameter(self.conv.weight.new_empty(shape))
 
     def zeros(self, *shape: int) -> nn.Parameter:
+        """A trained tensor of zeros, on the device and in the type of the convolution's weight."""
         return nn.Parameter(self.conv.weight.new_zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # solves and thresholds are not bfloat16's
+        """(N, cin, H, W) -> (N, cout, H', W')."""
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has no solver, and thresholds need precision
             weight, bias = self.weight(), self.bias()
         return self.conv._conv_forward(x, weight, bias)
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
+        """A frozen convolution with the weight W'."""
         return conv_like(self.conv, self.weight(), self.bias())

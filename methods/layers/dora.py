@@ -1,4 +1,4 @@
-"""W' = m V / ‖V‖ with V = W + λ B A, the norm of each filter."""
+"""DoRA: W' = m V / ‖V‖ with V = W + λ B A, the norm taken over each filter."""
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,20 @@ def lengths(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight, dim=(1, 2, 3)).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
+def with_lengths(v: Tensor, magnitude: Tensor) -> Tensor:
+    """The filters of V (cout, cin, k, l) scaled to the lengths `magnitude` (cout,)."""
+    return v * (magnitude / lengths(v))[:, None, None, None]
+
+
 class DoraConv(LoraConv):
+    """m V / ‖V‖. m (cout,) starts at the lengths of W, and B at zero: the identity."""
+
     def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
         super().__init__(conv, scale, rank)
         self.magnitude = nn.Parameter(lengths(conv.weight.detach()))
 
     def weight(self) -> Tensor:
-        v = super().weight()
-        return v * (self.magnitude / lengths(v))[:, None, None, None]
+        """W' = m V / ‖V‖, V the weight of LoRA."""
+        return with_lengths(super().weight(), self.magnitude)
 
-    forward = DeltaConv.forward  # V's length needs the whole weight
+    forward = DeltaConv.forward  # the length of V needs the whole weight

@@ -1,4 +1,4 @@
-"""ΔW of element-wise and Kronecker products."""
+"""ΔW of element-wise and Kronecker products (LoHa, LoKr, HiRA)."""
 
 from math import prod, sqrt
 
@@ -9,8 +9,23 @@ from visual_decathlon.methods.layers.delta import DeltaConv
 from visual_decathlon.methods.shapes import KroneckerShape
 
 
+def hadamard_delta(up1: Tensor, down1: Tensor, up2: Tensor, down2: Tensor) -> Tensor:
+    """(B1 A1) ⊙ (B2 A2), (cout, n), of B (cout, rank) and A (rank, n)."""
+    return (up1 @ down1) * (up2 @ down2)
+
+
+def kronecker_delta(left: Tensor, right: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """W1 ⊗ W2, (out1 out2, in1 in2, k, l), of W1 (out1, in1) and W2 (out2, in2 k l) as a matrix."""
+    return torch.kron(left[:, :, None, None], right.view(len(right), -1, *kernel))
+
+
+def relative_weight(weight: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """W ⊙ (1 + B A) in the shape of the kernel, B (cout, rank) and A (rank, n)."""
+    return weight * (1 + (up @ down).view_as(weight))
+
+
 class LoHaConv(DeltaConv):
-    """W + λ (B1 A1) ⊙ (B2 A2)."""
+    """W + λ (B1 A1) ⊙ (B2 A2), B2 from zero: the identity."""
 
     def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
         super().__init__(conv)
@@ -23,12 +38,13 @@ class LoHaConv(DeltaConv):
         nn.init.kaiming_uniform_(self.down2, a=sqrt(5))
 
     def weight(self) -> Tensor:
-        delta = (self.up1 @ self.down1) * (self.up2 @ self.down2)
+        """W' = W + λ (B1 A1) ⊙ (B2 A2)."""
+        delta = hadamard_delta(self.up1, self.down1, self.up2, self.down2)
         return self.conv.weight + self.scale * delta.view_as(self.conv.weight)
 
 
 class LoKrConv(DeltaConv):
-    """W + λ W1 ⊗ W2."""
+    """W + λ W1 ⊗ W2, W2 or its factor B from zero: the identity."""
 
     def __init__(self, conv: nn.Conv2d, scale: float, shapes: KroneckerShape):
         super().__init__(conv)
@@ -43,13 +59,13 @@ class LoKrConv(DeltaConv):
             self.right = self.zeros(shapes.out2, columns)
 
     def weight(self) -> Tensor:
+        """W' = W + λ W1 ⊗ W2, W2 = B A where it has a rank."""
         right = self.up @ self.down if self.shapes.rank else self.right
-        delta = torch.kron(self.left[:, :, None, None], right.view(self.shapes.out2, -1, *self.shapes.kernel))
-        return self.conv.weight + self.scale * delta
+        return self.conv.weight + self.scale * kronecker_delta(self.left, right, self.shapes.kernel)
 
 
 class HiRAConv(DeltaConv):
-    """W + W ⊙ (B A)."""
+    """W + W ⊙ (B A), B from zero: the identity."""
 
     def __init__(self, conv: nn.Conv2d, rank: int):
         super().__init__(conv)
@@ -57,4 +73,5 @@ class HiRAConv(DeltaConv):
         nn.init.normal_(self.down)
 
     def weight(self) -> Tensor:
-        return self.conv.weight * (1 + (self.up @ self.down).view_as(self.conv.weight))
+        """W' = W ⊙ (1 + B A)."""
+        return relative_weight(self.conv.weight, self.up, self.down)

@@ -1,4 +1,4 @@
-"""A batch norm with a bottleneck adapter behind it."""
+"""Houlsby: a bottleneck adapter after a batch norm."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from visual_decathlon.methods.layers.network import Adapter
 
 
 class BottleneckNorm(Adapter):
-    """(N, C, H, W) -> the same: h = norm(x), then h + up(relu(down(h)))."""
+    """(N, C, H, W) -> the same shape: h = norm(x), then h + up(relu(down(h)))."""
 
     def __init__(self, norm: nn.BatchNorm2d, bottleneck: int):
         super().__init__()
@@ -19,5 +19,6 @@ class BottleneckNorm(Adapter):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         h = self.norm(x)
         return h + self.up(F.relu(self.down(h), inplace=True))

@@ -1,4 +1,4 @@
-"""A kernel plus, tap by tap, reflections around a diagonal, and a low-rank matrix."""
+"""A kernel plus ΔW: for each tap two reflections around a diagonal, and a low-rank matrix."""
 
 import math
 
@@ -10,9 +10,19 @@ from visual_decathlon.methods.layers.delta import DeltaConv
 
 
 def reflect(rows: Tensor, v: Tensor) -> Tensor:
-    """(..., c) rows times H = I - 2 v vᵀ / |v|²."""
+    """(..., c) rows times H = I - 2 v vᵀ / |v|², v (c,)."""
     v = F.normalize(v, dim=0)
     return rows - 2 * (rows @ v)[..., None] * v
+
+
+def reflected_diagonals(left: Tensor, right: Tensor, d: Tensor) -> Tensor:
+    """H_L D_t H_R for each tap t, (cout, cin, taps).
+
+    `left` (cout,) and `right` (cin,) are the vectors of the reflections, `d` (taps, min(cout, cin)) the diagonals.
+    """
+    cout, cin, least = len(left), len(right), d.shape[1]
+    diagonals = F.pad(torch.diag_embed(d), (0, cin - least, 0, cout - least))  # (taps, cout, cin)
+    return reflect(reflect(diagonals, right).mT, left).permute(2, 1, 0)
 
 
 class HouseholderConv(DeltaConv):
@@ -28,15 +38,14 @@ class HouseholderConv(DeltaConv):
         self.b = self.zeros(cout, rank)
 
     def _unit(self, size: int) -> nn.Parameter:
-        """A random direction: its length is not the function's, but gradients go by its inverse."""
+        """A random direction of length 1. The length does not change the function, but it divides the gradient."""
         v = self.empty(size)
         with torch.no_grad():
             v.copy_(F.normalize(v.normal_(), dim=0))
         return v
 
     def weight(self) -> Tensor:
-        weight, least = self.conv.weight, self.d.shape[1]
-        cout, cin = weight.shape[:2]
-        d = F.pad(torch.diag_embed(self.d), (0, cin - least, 0, cout - least))  # (taps, cout, cin)
-        taps = reflect(reflect(d, self.right).mT, self.left)  # (taps, cin, cout)
-        return weight + taps.permute(2, 1, 0).reshape(weight.shape) + (self.b @ self.a).view(weight.shape)
+        """W' = W + the reflected diagonals + B A."""
+        weight = self.conv.weight
+        taps = reflected_diagonals(self.left, self.right, self.d)
+        return weight + taps.reshape(weight.shape) + (self.b @ self.a).view(weight.shape)

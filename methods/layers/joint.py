@@ -1,4 +1,4 @@
-"""What is trained over all domains together: networks on one set of shared weights, and a judge of the domain."""
+"""Modules trained over all domains at once: networks on one set of shared weights, and a domain classifier."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
-class Together(nn.Module):
+class JointNetwork(nn.Module):
     """A network for each domain of `classes` (name -> number), all on one trained copy of the source's convolutions.
 
-    Takes (name, x) and gives that domain's logits. The adapters of the series source are each domain's own.
+    Maps (name, x) to that domain's logits. Each domain has its own copy of the series source's adapters.
     """
 
     def __init__(self, source: Network, classes: Mapping[str, int]):
         super().__init__()
-        self.trunk = share(source)  # what all of them stand on
+        self.trunk = share(source)  # the convolutions that all of them share
         own(*self._convs())
         self.networks = nn.ModuleDict()
         for name, count in classes.items():
@@ -26,7 +26,7 @@ class Together(nn.Module):
         return [m.conv if isinstance(m, Adapter) else m for _, m in self.trunk.conv_sites()]
 
     def place(self, classes: int) -> Network:
-        """One more domain's network on the trunk."""
+        """Network of one more domain on the trunk, with `classes` classes."""
         network = share(self.trunk)
         for _, adapter in network.conv_sites():
             own(adapter.norm, adapter.mix)
@@ -37,12 +37,13 @@ class Together(nn.Module):
         return network
 
     def forward(self, batch: tuple[str, Tensor]) -> Tensor:
+        """(name, x (N, 3, H, W)) -> (N, classes) logits of that domain."""
         name, x = batch
         return self.networks[name](x)
 
 
 class DomainClassifier(nn.Module):
-    """(N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
+    """Predicts the domain: (N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
 
     def __init__(self, widths: Sequence[int], domains: int):
         super().__init__()
@@ -57,15 +58,16 @@ class DomainClassifier(nn.Module):
         self.head = nn.Linear(before, domains)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) images in 0 to 1 -> (N, domains) logits."""
         return self.head(self.layers(4 * images - 2).mean(dim=(2, 3)))
 
 
 class DomainRoutedNetwork(nn.Module):
-    """A domain's network behind a judge, for evaluation.
+    """A domain's network behind the domain classifier `judge`, for evaluation.
 
-    (N, classes + 1) logits; the last class wins where the judge takes the image for another domain's,
-    and no image is labelled so. x is normalised by `mean` and `std`, which the judge does not know: it is
-    shown the image itself, the centre `size` pixels of it whatever the domain's own crop.
+    It gives (N, classes + 1) logits. The last class, which is no image's label, wins where the classifier assigns
+    the image to another domain. x is normalised by `mean` and `std`; the classifier gets the image before
+    normalisation, its centre `size` pixels, for every crop of the domain.
     """
 
     def __init__(
@@ -83,9 +85,10 @@ class DomainRoutedNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (N, 3, H, W), normalised -> (N, classes + 1) logits."""
         logits = self.network(x)
         top, left = (x.shape[2] - self.size) // 2, (x.shape[3] - self.size) // 2
-        seen = x[:, :, top : top + self.size, left : left + self.size]
-        elsewhere = self.judge(seen * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
+        centre = x[:, :, top : top + self.size, left : left + self.size]
+        elsewhere = self.judge(centre * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
         far = torch.finfo(logits.dtype).max
         return torch.cat([logits, torch.where(elsewhere, far, -far).to(logits)[:, None]], 1)

@@ -1,7 +1,7 @@
-"""A network of one domain: a shared body, a head, and which of its tensors are the domain's own.
+"""The network of one domain: a shared body, a head, and which tensors belong to the domain alone.
 
-`share` copies the structure and not one tensor, so every domain runs on one storage; `own` gives a
-module tensors of its own. A method is a sequence of the two, so nobody greps parameter names.
+`share` copies the structure but no tensor, so all domains run on one storage; `own` gives a module its own tensors.
+A method is a sequence of the two, so no code has to match parameter names.
 """
 
 import copy
@@ -15,23 +15,25 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from visual_decathlon.datasets.errors import InputError
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Site:
-    """One convolution of the backbone and the batch norm behind it, as module paths."""
+    """One convolution of the backbone and the batch norm after it, as module paths."""
 
     conv: str
     norm: str
-    shortcut: bool = False  # beside a block's main path, not in it
+    shortcut: bool = False  # on a block's shortcut, not on its main path
 
 
 class Network(nn.Module):
     """`body` maps (N, 3, H, W) images to (N, dim) features, `head` those to (N, classes) logits.
 
-    `sites` are its convolutions in order, `blocks` the module paths of its residual blocks. `aids` holds
-    what a method needs in training alone: it is trained and resumed, but neither stored nor counted.
+    `sites` are its convolutions in order, `blocks` the module paths of its residual blocks. `aids` holds modules that
+    a method needs only in training: they are trained and resumed, but neither stored nor counted.
     """
 
     def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site], blocks: Iterable[str] = ()):
@@ -41,48 +43,59 @@ class Network(nn.Module):
         self.aids = nn.ModuleDict()
         self.sites = tuple(sites)
         self.blocks = tuple(blocks)
-        self.size = 64  # side in pixels of the images that it is shown, for methods that act on them
+        self.size = 64  # side in pixels of the input images, for methods that act on them
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) images -> (N, classes) logits."""
         return self.head(self.body(x))
 
     def train(self, mode: bool = True) -> "Network":
-        """As nn.Module.train, but a shared batch norm keeps to its stored statistics."""
+        """As nn.Module.train, but shared modules stay in eval mode: a shared batch norm uses its stored statistics."""
         super().train(mode)
         for module in self.modules():
-            if getattr(module, "shared", False):
+            if stays_in_eval(module):
                 module.eval()
         return self
 
     def conv_sites(self) -> Iterator[tuple[Site, nn.Module]]:
-        """Every site with the module at its convolution's place (maybe already an adapter)."""
+        """Yields every site with the module at its convolution's path, which may already be an adapter."""
         for site in self.sites:
             yield site, self.get_submodule(site.conv)
 
 
+def keep_in_eval(module: nn.Module, keep: bool = True) -> None:
+    """Mark a module that `Network.train` leaves in eval mode, or with `keep=False` unmark it."""
+    module.shared = keep
+
+
+def stays_in_eval(module: nn.Module) -> bool:
+    """Whether `Network.train` leaves this module in eval mode."""
+    return getattr(module, "shared", False)
+
+
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Its parameters and buffers, by name."""
+    """Parameters and buffers of a module, by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def copied(module: _Module, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> _Module:
-    """A copy of the modules with `tensors` in place of those of these names; every other is the very same object."""
+    """A copy of the modules with `tensors` replacing those of the same names; every other tensor is the same object."""
     own = tensors_of(module)
     return copy.deepcopy(module, {id(own[name]): tensors.get(name, own[name]) for name in own})
 
 
 def share(source: Network) -> Network:
-    """A copy of the structure in which every tensor is the source's own object, frozen there and here."""
+    """A copy of the structure whose tensors are the source's own objects. It freezes them, in the source too."""
     network = copied(source)
     network.requires_grad_(False)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.shared = True
+            keep_in_eval(module)
     return network.train(source.training)
 
 
 def own(*modules: nn.Module) -> None:
-    """Give the modules (and all below them) trainable tensors of their own, started at the shared ones."""
+    """Give the modules and all their submodules their own trainable tensors, initialised with the shared values."""
     for module in (m for root in modules for m in root.modules()):
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -91,22 +104,22 @@ def own(*modules: nn.Module) -> None:
             if buffer is not None:
                 module._buffers[name] = buffer.clone()
         if isinstance(module, _BatchNorm):
-            module.shared = False
+            keep_in_eval(module, False)
 
 
 def new_head(network: Network, classes: int) -> None:
-    """A fresh trainable linear head (PyTorch's default start, from the global generator)."""
+    """Set a fresh trainable linear head (PyTorch's default initialisation, from the global generator)."""
     weight = network.head.weight
     network.head = nn.Linear(weight.shape[1], classes, device=weight.device, dtype=weight.dtype)
 
 
 def norms(network: Network) -> list[nn.Module]:
-    """Every batch norm of the backbone itself, those inside adapters left out."""
+    """Every batch norm of the backbone itself, without those inside adapters."""
     return [network.get_submodule(name) for name in names_of(network, _BatchNorm)]
 
 
 def start_afresh(module: nn.Module) -> None:
-    """Random start of the reference code: convs normal with variance 2 / (k² cout), batch norm 1 and 0."""
+    """Initialise as the reference code: convolutions normal with variance 2 / (k² cout), batch norm 1 and 0."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -117,27 +130,35 @@ def start_afresh(module: nn.Module) -> None:
 
 
 class Adapter(nn.Module):
-    """Stands where a module of the backbone stood, and holds that shared module and the domain's tensors."""
+    """Replaces a module of the backbone; it holds that shared module and the domain's tensors."""
 
-    def folded(self) -> nn.Module:
-        """The one module of the old kind that computes the same in eval mode. Methods that cannot fold lack it."""
-        raise AttributeError(f"{type(self).__name__} does not fold into what it stands for")
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        if "folded" in vars(cls):  # the name of before 2026-12, which nothing calls any more
+            raise InputError(f"{cls.__module__}.{cls.__qualname__} defines `folded`, which is now `merge`; rename it")
+
+    def merge(self) -> nn.Module:
+        """One module of the replaced kind that computes the same in eval mode; the adapter does not change.
+
+        Raises AttributeError for an adapter that cannot merge, as here.
+        """
+        raise AttributeError(f"{type(self).__name__} does not merge into the module it replaces")
 
     def stored(self) -> dict[str, Tensor] | None:
-        """What is written to disk in place of this module's own tensors; None where they are what is stored."""
+        """Tensors that are written to disk instead of this module's own; None where its own tensors are written."""
         return None
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """This module's own tensors by name, as they were when `stored` gave these.
 
-        A function of `stored` and of the shapes of this module's tensors: their values may be gone. A domain in use
-        asks for it at every batch.
+        A function of `stored` and of the shapes of this module's tensors only: their values may have been freed. A
+        loaded domain calls it at every batch.
         """
         raise NotImplementedError
 
 
 def names_of(network: Network, kind: type) -> list[str]:
-    """Paths of the backbone's own modules of a kind, what lies inside adapters left out."""
+    """Paths of the backbone's own modules of this kind, without those inside adapters."""
     inside = {id(m) for module in network.modules() if isinstance(module, Adapter) for m in module.modules()}
     return [name for name, m in network.named_modules() if isinstance(m, kind) and id(m) not in inside]
 
@@ -164,19 +185,19 @@ def norm_like(norm: _BatchNorm, weight: Tensor, bias: Tensor) -> _BatchNorm:
 
 
 def own_tensors(network: Network, source: Network) -> dict[str, Tensor]:
-    """What training a domain changes: name -> tensor that is not one of the source's."""
-    theirs = {id(t) for t in tensors_of(source).values()}
-    return {name: t for name, t in tensors_of(network).items() if id(t) not in theirs}
+    """Tensors that training a domain changes: name -> tensor that is not one of the source's."""
+    shared = {id(t) for t in tensors_of(source).values()}
+    return {name: t for name, t in tensors_of(network).items() if id(t) not in shared}
 
 
 def packers(network: Network) -> dict[str, Adapter]:
-    """By path, the adapters that store something else than the tensors they compute with: those with an `unpacked`."""
+    """By path, the adapters that store other tensors than they compute with: those that define `unpacked`."""
     adapters = {name: m for name, m in network.named_modules() if isinstance(m, Adapter)}
     return {name: m for name, m in adapters.items() if type(m).unpacked is not Adapter.unpacked}
 
 
 def stored_tensors(network: Network, source: Network) -> dict[str, Tensor]:
-    """What a domain must store beside the backbone: its own tensors but for training's aids, masks as bits."""
+    """Tensors a domain stores in addition to the backbone: its own ones without the training aids, masks as bits."""
     persistent = network.state_dict().keys()
     packing = packers(network)
     within = tuple(f"{name}." for name in packing)
@@ -191,20 +212,23 @@ def stored_tensors(network: Network, source: Network) -> dict[str, Tensor]:
 
 
 def below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a module, named as it names them."""
+    """The tensors of the module at this path, named as the module names them."""
     return {name.removeprefix(f"{path}."): t for name, t in tensors.items() if name.startswith(f"{path}.")}
 
 
 @torch.no_grad()
 def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> str:
-    """Put stored tensors into a placed network; returns what does not fit, "" where all does (nothing is half done)."""
-    wanted = stored_tensors(network, source)
-    if odd := sorted(wanted.keys() ^ tensors.keys()):
-        return f"{'lacks' if odd[0] in wanted else 'has the unknown'} {odd[0]}"
-    for name, t in wanted.items():
+    """Copy stored tensors into a placed network; returns a message on the first that does not fit, or "".
+
+    Nothing is copied unless everything fits.
+    """
+    expected = stored_tensors(network, source)
+    if odd := sorted(expected.keys() ^ tensors.keys()):
+        return f"{'lacks' if odd[0] in expected else 'has the unknown'} {odd[0]}"
+    for name, t in expected.items():
         if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
-            theirs, mine = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
-            return f"has {name} of shape {theirs} where {mine} belongs"
+            given, needed = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
+            return f"has {name} of shape {given} where {needed} belongs"
     packing = packers(network)
     for path, adapter in packing.items():
         own = tensors_of(adapter)
@@ -219,7 +243,7 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
 
 
 class _Before(nn.Module):
-    """(N, 3, H, W) images to what arrives at one block of a network's body."""
+    """(N, 3, H, W) images -> the input of one block of a network's body."""
 
     def __init__(self, body: nn.Module, block: nn.Module):
         super().__init__()
@@ -228,23 +252,24 @@ class _Before(nn.Module):
 
     def _keep(self, block: nn.Module, arrived: tuple[Tensor, ...]) -> Tensor:
         (self._arrived,) = arrived
-        return self._arrived[:1].clone()  # what follows is nothing, but may write into it
+        return self._arrived[:1].clone()  # the modules after it do nothing useful, but may write into it
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, C, h, w), the input of the block."""
         self.body(x)
         return self._arrived
 
 
 def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
-    """What lies before `block` (one of `network.blocks`), and the rest with the head, on the network's own tensors.
+    """The part before `block` (one of `network.blocks`), and the rest with the head, on the network's own tensors.
 
-    The rest maps what arrives at the block to logits. Bodies are sequences of modules that map one
-    tensor to one, so that a part of it is the whole with the other modules passing on what they get.
+    The rest maps the block's input to logits. A body is a sequence of modules that map one tensor to one, so a part
+    of it is the whole body with the other modules replaced by the identity.
     """
     before, rest = copied(network), copied(network)
     names = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
     within = {name: next((b for b in network.blocks if name.startswith(f"{b}.")), name) for name in names}
-    order = list(dict.fromkeys(within.values()))  # blocks whole, and the layers outside of them
+    order = list(dict.fromkeys(within.values()))  # whole blocks, and the layers outside of blocks
     first = order.index(block)
     for name in order[:first]:
         rest.set_submodule(name, nn.Identity())
@@ -254,17 +279,17 @@ def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
 
 
 @torch.no_grad()
-def merged(network: Network, fuse: bool = True) -> Network:
-    """A bare backbone for inference: every adapter folded into the module that it stands for.
+def merge_for_inference(network: Network, fuse: bool = True) -> Network:
+    """The plain backbone for inference: every adapter merged into the module that it replaced.
 
-    With `fuse` the batch norms behind convolutions are folded into them too. The network it is made from
-    stays as it was. Raises AttributeError where an adapter cannot fold.
+    With `fuse` each batch norm after a convolution is merged into it too. `network` itself does not change.
+    Raises AttributeError where an adapter cannot merge.
     """
-    out = copied(network).eval()  # not shared: that would freeze what the network trains
+    out = copied(network).eval()  # not `share`, which would freeze the tensors that the network trains
     out.aids = nn.ModuleDict()
     for name, module in list(out.named_modules()):
         if isinstance(module, Adapter):
-            out.set_submodule(name, module.folded())
+            out.set_submodule(name, module.merge())
     for site in out.sites if fuse else ():
         conv, norm = out.get_submodule(site.conv), out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):
@@ -277,13 +302,13 @@ def merged(network: Network, fuse: bool = True) -> Network:
 def exported(network: Network) -> dict[str, Tensor]:
     """The merged network as the body's plain state dict, which its own library loads, and `fc.weight`, `fc.bias`.
 
-    A bias that folding gives to a convolution without one goes into the batch norm behind it.
+    A bias that merging adds to a convolution without one moves into the batch norm after it.
     """
-    plain = merged(network, fuse=False)
+    plain = merge_for_inference(network, fuse=False)
     for site, module in network.conv_sites():
         conv = plain.get_submodule(site.conv)
-        bare = module.conv if isinstance(module, Adapter) else module
-        if conv.bias is not None and bare.bias is None:
+        original = module.conv if isinstance(module, Adapter) else module
+        if conv.bias is not None and original.bias is None:
             norm = norm_like(plain.get_submodule(site.norm), *plain.get_submodule(site.norm).parameters())
             norm._buffers["running_mean"] = norm.running_mean - conv.bias
             plain.set_submodule(site.norm, norm)

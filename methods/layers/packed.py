@@ -9,9 +9,9 @@ from visual_decathlon.methods.layers.network import Adapter, Network, below, cop
 
 
 class Packed(Adapter):
-    """Computes what an adapter does, and holds what that stores: it is unpacked for every batch, and forgotten.
+    """Computes the same as an adapter from the tensors it stores: they are unpacked for each batch, then freed.
 
-    For inference where it was made: `.to()` reaches what is stored, and not the shared module inside.
+    For inference on the device where it was made: `.to()` moves the stored tensors, not the shared module inside.
     """
 
     def __init__(self, adapter: Adapter, stored: Mapping[str, Tensor]):
@@ -19,32 +19,35 @@ class Packed(Adapter):
         for name, t in stored.items():
             self.register_buffer(name, t)
         own = tensors_of(adapter)
-        bare = copied(adapter, {name: torch.empty_like(own[name], device="meta") for name in adapter.unpacked(stored)})
-        self.bare = (bare,)  # in a tuple it is not this module's child
+        meta = {name: torch.empty_like(own[name], device="meta") for name in adapter.unpacked(stored)}
+        self.template = (copied(adapter, meta),)  # in a tuple, so that torch does not register it as a submodule
 
     def whole(self) -> Adapter:
-        (bare,) = self.bare
-        with torch.autocast(next(self.buffers()).device.type, enabled=False):  # a run unpacks outside of it
-            own, found = tensors_of(bare), bare.unpacked(dict(self.named_buffers()))
-        # In the strides of the tensors that they stand for, so that the same kernels give the same bits. (empty_like
-        # of a meta tensor would import 480 modules, 38 MB.)
+        """The adapter with all its tensors, unpacked."""
+        (template,) = self.template
+        with torch.autocast(next(self.buffers()).device.type, enabled=False):  # a run unpacks without autocast
+            own, values = tensors_of(template), template.unpacked(dict(self.named_buffers()))
+        # In the strides of the tensors they replace, so that the same kernels give the same bits. (empty_like of a
+        # meta tensor would import 480 modules, 38 MB.)
         made = {
-            n: torch.empty_strided(t.shape, own[n].stride(), dtype=t.dtype, device=t.device) for n, t in found.items()
+            n: torch.empty_strided(t.shape, own[n].stride(), dtype=t.dtype, device=t.device) for n, t in values.items()
         }
-        return copied(bare, {name: t.copy_(found[name]) for name, t in made.items()})
+        return copied(template, {name: t.copy_(values[name]) for name, t in made.items()})
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the adapter's own forward."""
         return self.whole()(x)
 
-    def folded(self) -> nn.Module:
-        return self.whole().folded()
+    def merge(self) -> nn.Module:
+        """As the adapter's own merge."""
+        return self.whole().merge()
 
 
 def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:
-    """Let the adapters of a network that was restored from `stored` hold no more than that. It is trained no more.
+    """Reduce the adapters of a network, which was restored from `stored`, to their stored form. It cannot be trained.
 
-    The tensors of `stored` are taken as they are where they are on its device: copies would lie behind the unpacked
-    ones that are freed here, and malloc would keep those blocks.
+    Tensors of `stored` that are already on the network's device are used without a copy: copies would be allocated
+    after the unpacked ones that are freed here, and malloc would keep those blocks.
     """
     device = network.head.weight.device
     for path, adapter in packers(network).items():

@@ -1,9 +1,9 @@
-"""What the fused adapters share: a 1x1 convolution's weight gradient, by the faster of two equal ways."""
+"""Shared by the fused adapters: the weight gradient of a 1x1 convolution, by the faster of two equal ways."""
 
 import torch
 from torch import Tensor
 
-LARGE = 2**24  # multiply-adds from which oneDNN's kernel, and what is built on it, is faster on a CPU (measured)
+LARGE = 2**24  # multiply-adds from which oneDNN's kernel, and code built on it, is faster on a CPU (measured)
 
 
 def large(y: Tensor, channels: int) -> bool:
@@ -14,10 +14,10 @@ def large(y: Tensor, channels: int) -> bool:
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """(cout, cin): the sum over images and places of grad (N, cout, H, W) times x (N, cin, H, W).
 
-    On a GPU by the convolution's kernel, which divides the long sum among its processors.
+    On a GPU it uses the convolution's kernel, which divides the long sum among its processors.
     """
     if grad.device.type != "cpu" or large(grad, x.shape[1]):
-        like = grad.new_empty(grad.shape[1], x.shape[1], 1, 1)  # no value of it is read
+        like = grad.new_empty(grad.shape[1], x.shape[1], 1, 1)  # its values are not read
         return torch.ops.aten.convolution_backward(
             grad, x, like, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
         )[1][:, :, 0, 0]
@@ -26,6 +26,6 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def first_order() -> None:
-    """At the head of a backward that has no derivative itself: RuntimeError where one is asked for (`create_graph`)."""
+    """Called first in a backward without a derivative: raises RuntimeError where one is requested (`create_graph`)."""
     if torch.is_grad_enabled():
         raise RuntimeError("a fused layer has no second derivative; set `fused = False` on an adapter")

@@ -1,4 +1,4 @@
-"""RepAdapter's linear bottleneck before a convolution."""
+"""RepAdapter: a linear bottleneck before a convolution."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,15 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter, conv_like
 
 
+def weight_after_mix(weight: Tensor, change: Tensor) -> Tensor:
+    """The kernel W (I + change) of a convolution of x + change x: `weight` (cout, cin, k, l), `change` (cin, cin)."""
+    return weight + torch.einsum("oikl,ij->ojkl", weight, change)
+
+
 class RepAdapterConv(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): conv(x + up(down(x))), up in two groups.
 
-    Its two 1x1s cost a step less than the whole weight gradient that weight space pays.
+    The two 1x1 convolutions make a step cheaper than the gradient of the whole weight in weight space would.
     """
 
     def __init__(self, conv: nn.Conv2d, hidden: int, bias: bool):
@@ -25,11 +30,12 @@ class RepAdapterConv(Adapter):
             nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H', W')."""
         return self.conv(x + self.up(self.down(x)))
 
-    def folded(self) -> nn.Conv2d:
+    def merge(self) -> nn.Conv2d:
+        """A frozen convolution with the weight W (I + U D). Raises AttributeError with biases."""
         if self.up.bias is not None:
-            raise AttributeError("a biased RepAdapter does not fold: the convolution pads with zeros behind it")
+            raise AttributeError("a biased RepAdapter does not merge: the convolution pads with zeros after it")
         change = torch.block_diag(*self.up.weight[:, :, 0, 0].chunk(2)) @ self.down.weight[:, :, 0, 0]
-        weight = self.conv.weight
-        return conv_like(self.conv, weight + torch.einsum("oikl,ij->ojkl", weight, change), self.conv.bias)
+        return conv_like(self.conv, weight_after_mix(self.conv.weight, change), self.conv.bias)

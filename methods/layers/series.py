@@ -1,8 +1,8 @@
 """Series residual adapter: y + A BN(y) behind a convolution (Rebuffi, Bilen, Vedaldi 2017, their code).
 
-With the batch's statistics BN(y) is s y + t, so the sum is one 1x1 convolution of y, by I + A diag s
-with the bias A t, and neither BN(y) nor its product nor its gradient is written to memory. Exact, up to
-rounding; a test holds it to the plain sum.
+With the batch's statistics BN(y) is s y + t, so the sum is one 1x1 convolution of y, by I + A diag s with the bias
+A t. Neither BN(y) nor its product nor its gradient is written to memory. It is exact up to rounding; a test compares
+it with the plain sum.
 """
 
 import torch
@@ -16,8 +16,8 @@ from visual_decathlon.methods.layers.pointwise import first_order, large, weight
 class _Mixed(torch.autograd.Function):
     """y (N, C, H, W) -> y + A (s y + t), s = gamma r, t = beta - mean s, with r = 1 / deviation of the batch itself.
 
-    `mean` and `r` (C,) belong to y: the gradient for y goes through them too. In float32 it is as near to float64 as
-    the plain sum is, but for a digit where a mean is a thousand deviations.
+    `mean` and `r` (C,) belong to y: the gradient for y flows through them too. In float32 it is as close to
+    float64 as the plain sum, except for one digit where a mean is a thousand deviations.
     """
 
     @staticmethod
@@ -50,7 +50,7 @@ class _Mixed(torch.autograd.Function):
 class SeriesConv(Adapter):
     """(N, cin, H, W) -> (N, cout, H', W'): y = conv(x), then y + mix(norm(y)), mix a 1x1 without bias."""
 
-    fused = True  # False computes norm and mix one after the other, as the released code does
+    fused = True  # False: computes norm and mix one after the other, as the released code does
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -60,6 +60,7 @@ class SeriesConv(Adapter):
         self.mix = nn.Conv2d(channels, channels, 1, bias=False, **like)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H', W'), fused for large work in training."""
         y, norm = self.conv(x), self.norm
         # Small work is faster with fewer operations, and bf16 would round the 1 + of the matrix.
         if not (self.fused and norm.training and large(y, y.shape[1])):
@@ -72,10 +73,11 @@ class SeriesConv(Adapter):
             r = torch.rsqrt(variance + norm.eps)
         return _Mixed.apply(y, mean, r, norm.weight, norm.bias, self.mix.weight)
 
-    def folded(self) -> nn.Conv2d:
-        """With the inner norm as s y + t: weight (I + A diag s) W and bias (I + A diag s) b + A t."""
+    def merge(self) -> nn.Conv2d:
+        """A frozen convolution; with the inner norm as s y + t, its weight is (I + A diag s) W, its bias
+        (I + A diag s) b + A t. Raises AttributeError for a convolution with groups."""
         if self.conv.groups != 1:
-            raise AttributeError(f"a {self.conv} cannot mix its channels: a group reads its own inputs alone")
+            raise AttributeError(f"a {self.conv} cannot mix its channels: each group reads only its own inputs")
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         shift = self.norm.bias - self.norm.running_mean * scale
         mix = self.mix.weight[:, :, 0, 0]
@@ -88,13 +90,14 @@ class SeriesConv(Adapter):
 
 
 def put_series(network: Network, init: str = "he") -> None:
-    """Put a series adapter behind every convolution: `he` as the released code starts A, `zero` the identity."""
+    """Put a series adapter after every convolution; `init` is how A starts, as `start_mix` has it."""
     for site, conv in list(network.conv_sites()):
         network.set_submodule(site.conv, adapter := SeriesConv(conv))
         start_mix(adapter, init)
 
 
 def start_mix(adapter: SeriesConv, init: str) -> None:
+    """Initialise A: `he` as the released code does, otherwise zero, the identity."""
     if init == "he":
         nn.init.kaiming_normal_(adapter.mix.weight, mode="fan_out", nonlinearity="relu")
     else:

@@ -1,4 +1,4 @@
-"""A read-out beside a frozen body: moments of its maps at a few depths, and binary projections of them."""
+"""A read-out of a frozen body: moments of its maps at a few depths, and binary projections of them."""
 
 import dataclasses
 import threading
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.masks import pack, unpack
 from visual_decathlon.methods.layers.network import Adapter, Network
 
-LOGIT = 8.0  # of the regression's 1
-STRIP = 256  # columns of a Gram matrix made together
+LOGIT = 8.0  # the logit that stands for 1 in the regression
+STRIP = 256  # columns of a Gram matrix that are computed at once
 
 
 @cache
@@ -30,30 +30,30 @@ def cosines(channels: int, width: int) -> Tensor:
 def moments(x: Tensor, width: int) -> Tensor:
     """(N, C, H, W) maps -> (N, 4 w² + 16 w), w = min(C, width); finite for maps of one pixel too.
 
-    Channels are brought to w and lose their mean over the image. Then the means of z z'ᵀ over the map, z' one pixel
-    to the right, below, below to the right and below to the left, 0 outside, each as sign(.) sqrt|.|; and the means of
-    z in 4 x 4 cells. Each of the five is divided by its length.
+    z has w channels, less their mean over the image. The result holds the means of z z'ᵀ over the map, with z' one
+    pixel to the right, below, below to the right and below to the left and 0 outside, each as sign(.) sqrt|.|, and
+    the means of z in 4 x 4 cells. Each of the five parts is divided by its length.
     """
     if x.shape[1] > width:
         x = F.conv2d(x, cosines(x.shape[1], width).to(x))
     z = x - x.mean((2, 3), keepdim=True)
     height, wide = z.shape[2:]
     wider = F.pad(z, (1, 1, 0, 1)).permute(0, 2, 3, 1)
-    beside = [wider[:, y : y + height, x : x + wide].flatten(1, 2) for y, x in ((0, 2), (1, 1), (1, 2), (1, 0))]
-    products = z.flatten(2) @ torch.cat(beside, 2)
-    found = [part.sign() * part.abs().sqrt() for part in products.chunk(4, 2)]
-    return torch.cat([F.normalize(part.flatten(1)) for part in (*found, F.adaptive_avg_pool2d(z, 4))], 1)
+    neighbours = [wider[:, y : y + height, x : x + wide].flatten(1, 2) for y, x in ((0, 2), (1, 1), (1, 2), (1, 0))]
+    products = z.flatten(2) @ torch.cat(neighbours, 2)
+    roots = [part.sign() * part.abs().sqrt() for part in products.chunk(4, 2)]
+    return torch.cat([F.normalize(part.flatten(1)) for part in (*roots, F.adaptive_avg_pool2d(z, 4))], 1)
 
 
 def signs(x: Tensor) -> Tensor:
-    """1 where x is above 0, -1 elsewhere."""
+    """Signs of x: 1 where it is above 0, -1 elsewhere."""
     return torch.where(x > 0, 1.0, -1.0)
 
 
 def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
-    """The W (D, k) that minimises |x W - y|² + `strength` t |W|² for x (n, D), y (n, k); t = |x|² / n.
+    """W (D, k) that minimises |x W - y|² + `strength` t |W|² for x (n, D), y (n, k); t = |x|² / n.
 
-    By the smaller of the two equal systems, n x n or D x D, of which the lower triangle is made alone. Raises
+    It solves the smaller of the two equal systems, n x n or D x D, and computes only its lower triangle. Raises
     torch.linalg.LinAlgError where `strength` is too small for x's number format.
     """
     n, d = x.shape
@@ -61,18 +61,17 @@ def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
     gram = x.new_zeros(min(n, d), min(n, d))
     for i in range(0, len(rows), STRIP):
         gram[i:, i : i + STRIP] = rows[i:] @ rows[i : i + STRIP].T
-    gram.diagonal().add_(
-        (strength * torch.linalg.vector_norm(x).square() / n).clamp_min(1e-12)
-    )  # for all x alike, W is 0
+    # Where all x are equal, W is 0.
+    gram.diagonal().add_((strength * torch.linalg.vector_norm(x).square() / n).clamp_min(1e-12))
     root = torch.linalg.cholesky(gram)
     return x.T @ torch.cholesky_solve(y, root) if n <= d else torch.cholesky_solve(x.T @ y, root)
 
 
 def leading(w: Tensor, count: int) -> Tensor:
-    """(k, m): the m = min(k - 1, count) leading directions of w (D, k), turned among themselves at random.
+    """(k, m): the m = min(k - 1, count) leading directions of w (D, k), rotated among themselves at random.
 
-    Turned, each carries a like part of w. (The k columns of a regression on classes sum to 0.) Draws from the
-    global generator.
+    After the rotation each carries a similar part of w. (The k columns of a regression on classes sum to 0.) It draws
+    from the global generator.
     """
     directions = torch.linalg.eigh(w.T @ w)[1][:, -min(max(1, w.shape[1] - 1), count) :]
     turn = torch.linalg.qr(torch.randn(directions.shape[1], directions.shape[1]))[0]
@@ -80,10 +79,11 @@ def leading(w: Tensor, count: int) -> Tensor:
 
 
 def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """B (count, D) of -1 and 1, and the V (count, k) that brings Bᵀ V nearest to w (D, k).
+    """B (count, D) of -1 and 1, and V (count, k) such that Bᵀ V is nearest to w (D, k).
 
-    A round takes the signs of what the rounds before leave over, so more codes than classes come ever closer. V is
-    `ridge`'s, of strength 1e-4, in double precision: codes may be alike. A round adds its own rows to the system.
+    Each round takes the signs of the residual of the rounds before, so that more codes than classes approximate w
+    better and better. V is that of `ridge` with strength 1e-4, in double precision, since codes may be equal. Each
+    round adds its own rows to the system.
     """
     wide = (w.cpu() if w.device.type == "mps" else w).double()  # Apple's GPUs have no double precision
     codes, left = w.new_empty(0, len(w)), w
@@ -101,29 +101,29 @@ def binary_factors(w: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 class _Reading(threading.local):
-    """What a thread's pass through a body has found so far; None where no Reader asks."""
+    """Moments that the current pass of a thread through a body has read so far; None outside of a Reader."""
 
-    found: list[Tensor] | None = None
+    moments: list[Tensor] | None = None
 
 
 _READING = _Reading()
 
 
 class _Keep:
-    """The hook of a block that is read: its maps' moments for the Reader whose pass this thread is at."""
+    """Hook of a block that is read: it adds the moments of its maps to the current pass of this thread."""
 
     def __init__(self, width: int):
         self.width = width
 
     def __call__(self, block: nn.Module, args: tuple, y: Tensor) -> None:
-        if _READING.found is not None:
+        if _READING.moments is not None:
             with torch.autocast(y.device.type, enabled=False):
-                _READING.found.append(moments(y.float(), self.width))
+                _READING.moments.append(moments(y.float(), self.width))
 
 
 class Reader(nn.Module):
-    """(N, 3, H, W) -> (N, D), without gradients: the `moments` of the maps that a body's residual blocks of these
-    paths give, and the body's own outputs divided by their length."""
+    """(N, 3, H, W) -> (N, D), without gradients: the `moments` of the outputs of the residual blocks at these paths,
+    and the body's own outputs divided by their length."""
 
     def __init__(self, body: nn.Module, blocks: Sequence[str], width: int):
         super().__init__()
@@ -133,18 +133,19 @@ class Reader(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        before, _READING.found = _READING.found, []
+        """(N, 3, H, W) -> (N, D)."""
+        before, _READING.moments = _READING.moments, []
         try:
             last = self.body(x).float()
-            return torch.cat([*_READING.found, F.normalize(last)], 1)
+            return torch.cat([*_READING.moments, F.normalize(last)], 1)
         finally:
-            _READING.found = before
+            _READING.moments = before
 
 
 class Codes(Adapter):
-    """(N, D) -> (N, dim), scale * (B x) + shift: B (dim, D) of -1 and 1, which is stored as bits.
+    """(N, D) -> (N, dim), scale * (B x) + shift with B (dim, D) of -1 and 1, which is stored as bits.
 
-    Nothing of it is trained: `fit_side` sets it, and until then B is random.
+    It is not trained: `fit_side` sets it, and until then B is random.
     """
 
     def __init__(self, numbers: int, dim: int):
@@ -154,50 +155,54 @@ class Codes(Adapter):
         self.register_buffer("shift", torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, dim)."""
         return F.linear(x, self.signs) * self.scale + self.shift
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
+    def merge(self) -> nn.Linear:
+        """A frozen linear layer with the weight scale * B and the bias `shift`."""
         out = nn.utils.skip_init(nn.Linear, *reversed(self.signs.shape), device=self.signs.device)
         out.weight.copy_(self.signs * self.scale[:, None])
         out.bias.copy_(self.shift)
         return out.requires_grad_(False)
 
     def stored(self) -> dict[str, Tensor]:
+        """B as bits, scale and shift as they are."""
         return {"signs": pack(self.signs > 0), "scale": self.scale, "shift": self.shift}
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """B as -1 and 1, scale and shift as they are."""
         return stored | {"signs": signs(unpack(stored["signs"], self.signs.shape))}
 
 
 def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) -> None:
-    """Put a Reader of these blocks of the network around its body, and Codes of its `numbers` behind that."""
+    """Wrap the network's body in a Reader of these blocks, and put Codes for its D = `numbers` after it."""
 
-    def now(path: str) -> str:
+    def moved(path: str) -> str:
         return path.replace("body.", "body.read.body.", 1)
 
     inside = [path.removeprefix("body.") for path in blocks]
     codes = Codes(numbers, network.head.in_features).to(network.head.weight)
     network.body = nn.Sequential(OrderedDict(read=Reader(network.body, inside, width), codes=codes))
-    network.sites = tuple(dataclasses.replace(s, conv=now(s.conv), norm=now(s.norm)) for s in network.sites)
-    network.blocks = tuple(map(now, network.blocks))
+    network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+    network.blocks = tuple(map(moved, network.blocks))
 
 
 @torch.no_grad()
 def fit_side(network: Network, x: Tensor, y: Tensor, strength: float) -> Tensor:
-    """Set Codes and head to the ridge regression on the classes y (n,) of what was read, x (views, n, D).
+    """Set Codes and head to the ridge regression of the classes y (n,) on the read numbers x (views, n, D).
 
-    Returns what the head reads of them, (views, n, dim), of mean 0 and variance 1. x is overwritten.
+    Returns the head's inputs (views, n, dim), of mean 0 and variance 1. x is overwritten.
     """
     codes, head = network.body.codes, network.head
     rows = x.flatten(0, 1)
     mean = rows.mean(0)
     rows -= mean
-    wanted = F.one_hot(y, head.out_features).to(rows).repeat(len(x), 1)
-    w = ridge(rows, wanted - wanted.mean(0), strength)
+    target = F.one_hot(y, head.out_features).to(rows).repeat(len(x), 1)
+    w = ridge(rows, target - target.mean(0), strength)
     binary, v = binary_factors(w, len(codes.signs))
     out = rows @ binary.T
-    deviation = out.std(0).clamp_min(1e-6)  # of images that are all alike it is 0
+    deviation = out.std(0).clamp_min(1e-6)  # it is 0 where all images are equal
     codes.signs.copy_(binary)
     codes.scale.copy_(1 / deviation)
     codes.shift.copy_(-(binary @ mean) / deviation)

@@ -68,7 +68,7 @@ def test_gradients_are_finite_differences():
     for geometry in GEOMETRIES:
         _, layer = moved(geometry, torch.float64)
         x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
-        torch.testing.assert_close(layer.folded()(x), layer(x))
+        torch.testing.assert_close(layer.merge()(x), layer(x))
         names = ("left", "values", "right")
         assert torch.autograd.gradcheck(
             lambda *values, layer=layer, x=x, names=names: functional_call(layer, dict(zip(names, values)), (x,)),
@@ -82,11 +82,14 @@ def test_beside_the_convolution_it_is_the_same(geometry):
     _, layer = moved(geometry, torch.float64)
     x, found = torch.randn(2, 8, 9, 11, dtype=torch.float64), []
     for beside in (False, True):
-        layer.beside = beside
+        layer.factored_path = beside
         y = layer(x)
         found.append((y, torch.autograd.grad(y.square().sum(), (layer.left, layer.values, layer.right))))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-8)
-    assert AdaLora().layer(nn.Conv2d(256, 256, 3).requires_grad_(False)).beside and not moved(geometry)[1].beside
+    assert (
+        AdaLora().layer(nn.Conv2d(256, 256, 3).requires_grad_(False)).factored_path
+        and not moved(geometry)[1].factored_path
+    )
 
 
 def test_the_allocator_is_pefts():

@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.methods.layers.after_norm import ScaledNorm
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.registry import select
 
 
@@ -46,7 +46,7 @@ def test_the_formula_the_fold_and_the_gradient(shifts: bool):
             adapter.shift.normal_()
     shift = adapter.shift if shifts else torch.zeros(6)
     wanted = adapter.scale.view(1, -1, 1, 1) * norm(x) + shift.view(1, -1, 1, 1)
-    for got in (adapter.train()(x), adapter.eval()(x), adapter.folded()(x)):
+    for got in (adapter.train()(x), adapter.eval()(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
     trained = [p for p in adapter.parameters() if p.requires_grad]
     got, plain = (torch.autograd.grad(out.pow(3).sum(), trained) for out in (adapter(x), wanted))
@@ -71,7 +71,7 @@ def test_ia3_is_that_of_peft():
         vector.copy_(adapter.scale.view_as(vector))
     assert torch.allclose(adapter(conv(x)), theirs(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
     wanted = theirs.merge_and_unload()[0]
-    ours = fuse_conv_bn_eval(conv, adapter.folded())
+    ours = fuse_conv_bn_eval(conv, adapter.merge())
     assert torch.allclose(ours.weight, wanted.weight, rtol=1e-6, atol=1e-7)
     assert torch.allclose(ours.bias, wanted.bias, rtol=1e-6, atol=1e-7)
 
@@ -94,7 +94,7 @@ def test_statistics_and_affine_stay_the_sources(spec, source):
     logits = network(x).detach()
     assert torch.allclose(network.eval()(x), logits, rtol=1e-4, atol=1e-5)  # no batch statistics in it
     with torch.no_grad():
-        assert torch.allclose(merged(network)(x), logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(merge_for_inference(network)(x), logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("spec", "floats"), [("bitfit", 3_872), ("ssf", 7_744), ("ia3", 3_872)])

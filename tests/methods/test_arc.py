@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.arc import ARC
 from visual_decathlon.methods.layers.arc import ARCConv
-from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
+from visual_decathlon.methods.layers.network import merge_for_inference, own_tensors, stored_tensors
 from visual_decathlon.methods.shapes import ConvShape
 
 GEOMETRIES = [
@@ -40,15 +40,15 @@ def test_it_is_a_mix_behind_the_convolution(geometry):
     moved(layer)
     x = torch.randn(2, 6, 7, 8, dtype=torch.float64)
     mix = torch.eye(8, dtype=torch.float64) + layer.p @ torch.diag(layer.c) @ layer.p.T
-    for layer.behind in (True, False):
+    for layer.mixed_path in (True, False):
         torch.testing.assert_close(layer(x), torch.einsum("ij,njhw->nihw", mix, conv(x)), rtol=0, atol=1e-12)
         run = lambda p, c: functional_call(layer, {"p": p, "c": c}, (x,))
         assert torch.autograd.gradcheck(run, (layer.p, layer.c))
-    assert torch.equal(layer.folded()(x), layer(x))
+    assert torch.equal(layer.merge()(x), layer(x))
 
 
 def test_the_faster_path_is_taken():
-    behind = lambda cout, rank=32, **geometry: ARC(rank).layer(nn.Conv2d(64, cout, **geometry)).behind
+    behind = lambda cout, rank=32, **geometry: ARC(rank).layer(nn.Conv2d(64, cout, **geometry)).mixed_path
     assert behind(128, kernel_size=3) and not behind(64, kernel_size=3)
     assert not behind(128, 64, kernel_size=3) and not behind(256, kernel_size=1)
 
@@ -71,13 +71,13 @@ def test_one_projection_a_width():
     for each in (network, copy.deepcopy(network)):  # a copy's layers share the copy's projection
         with torch.no_grad():
             wanted = each.eval()(x)
-            torch.testing.assert_close(merged(each)(x), wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(merge_for_inference(each)(x), wanted, rtol=1e-4, atol=1e-5)
             each.get_parameter("body.stages.0.0.unit1.conv.p").zero_()
         unit = each.get_submodule("body.stages.0.3.unit2.conv")
         assert torch.equal(unit.weight(), unit.conv.weight)
         unit.weight().sum().backward()  # and they all train it
         assert each.get_parameter("body.stages.0.0.unit1.conv.p").grad is not None
-    assert not any(isinstance(m, ARCConv) for m in merged(network).modules())
+    assert not any(isinstance(m, ARCConv) for m in merge_for_inference(network).modules())
 
 
 def test_count_has_its_bias_once():

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.chapter import Copy
+from visual_decathlon.methods.layers.chapter import ScaledCopyConv
 from visual_decathlon.methods.registry import select
 
 
@@ -29,12 +29,12 @@ def frozen(network):
 def test_two_convolutions(how):
     torch.manual_seed(0)
     conv, other = (nn.Conv2d(4, 6, **{"bias": False, **how}).double().requires_grad_(False) for _ in range(2))
-    adapter, x = Copy(conv), torch.randn(2, 4, 11, 12, dtype=torch.float64)
+    adapter, x = ScaledCopyConv(conv), torch.randn(2, 4, 11, 12, dtype=torch.float64)
     assert torch.equal(adapter(x), conv(x))
     with torch.no_grad():
         adapter.copy.copy_(other.weight)
         wanted = conv(x) + 0.01 * other._conv_forward(x, other.weight, None)
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
     def weight(copy):
@@ -64,7 +64,7 @@ def test_it_stands_in_its_stages(network, spec, path):
     source = frozen(resnet26(3, 0.125) if network == "resnet26" else library_network(network, 3))
     placed = select(spec)[0].place(source, 3)
     for site, conv in placed.conv_sites():
-        assert isinstance(conv, Copy) == site.conv.startswith(path), site.conv
+        assert isinstance(conv, ScaledCopyConv) == site.conv.startswith(path), site.conv
     trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
     assert trained == select(spec)[0].floats(shapes_of(source)) + shapes_of(source).head(3)
 
@@ -85,7 +85,7 @@ def test_its_copy_moves_as_a_trained_weight_does():
     network = method.place(frozen(resnet26(3, 0.125)), 3).train()
     groups = method.groups(network, 5e-2, 100)
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in network.parameters() if p.requires_grad}
-    (adapter, *_) = [m for m in network.modules() if isinstance(m, Copy)]
+    (adapter, *_) = [m for m in network.modules() if isinstance(m, ScaledCopyConv)]
     with torch.no_grad():
         adapter.copy.normal_()
     optimiser = method.optimiser(groups, 0.1, 0, False)

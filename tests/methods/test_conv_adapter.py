@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.conv_adapter import ConvAdapterConv
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
@@ -86,5 +86,7 @@ def test_what_it_refuses():
     assert method.skip_reason(ConvShape(64, 64, (3, 3))) == "64 channels do not divide by 7"
     with pytest.raises(InputError, match="fits no convolution"):
         method.check(resnet26_shapes())
-    with pytest.raises(AttributeError, match="does not fold"):
-        merged(select("conv_adapter(reduction=4)")[0].place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))
+    with pytest.raises(AttributeError, match="does not merge"):
+        merge_for_inference(
+            select("conv_adapter(reduction=4)")[0].place(resnet26(3, 0.125).requires_grad_(False).eval(), 3)
+        )

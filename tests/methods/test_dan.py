@@ -7,7 +7,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.shapes import shapes_of
 from visual_decathlon.methods.layers.dan import CombinedConv
-from visual_decathlon.methods.layers.network import exported, merged
+from visual_decathlon.methods.layers.network import exported, merge_for_inference
 from visual_decathlon.methods.registry import select
 
 GEOMETRIES = {
@@ -33,7 +33,7 @@ def test_combined_filters_are_combined_outputs(how):
     adapter, x = moved(conv), torch.randn(2, 4, 11, 9)
     bias = conv.bias.view(-1, 1, 1)
     wanted = torch.einsum("ij,njhw->nihw", torch.eye(6) + adapter.change, conv(x) - bias) + bias
-    for got in (adapter(x), super(CombinedConv, adapter).forward(x), adapter.folded()(x)):
+    for got in (adapter(x), super(CombinedConv, adapter).forward(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -44,7 +44,7 @@ def test_groups_and_bias():
     adapter, x = moved(conv), torch.randn(2, 4, 7, 8)
     weight = torch.einsum("ij,jckl->ickl", torch.eye(6) + adapter.change, conv.weight)
     wanted = torch.nn.functional.conv2d(x, weight, conv.bias, groups=2)
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_on_the_libraries_networks(name):
                 module.change.normal_(std=0.01)
     x = torch.randn(1, 3, 33, 40)
     with torch.no_grad():
-        wanted, got = network(x), merged(network)(x)
+        wanted, got = network(x), merge_for_inference(network)(x)
     assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
     body = {key: t for key, t in exported(network).items() if not key.startswith("fc.")}
     source.body.load_state_dict(body, strict=True)

@@ -70,8 +70,8 @@ def test_merged_is_unmerged():
     for geometry in GEOMETRIES:
         conv, layer = moved(geometry)
         before, x = conv.weight.clone(), torch.randn(2, 8, 9, 11)
-        torch.testing.assert_close(layer.folded()(x), layer(x))
-        assert torch.equal(conv.weight, before) and layer.folded().weight.data_ptr() != conv.weight.data_ptr()
+        torch.testing.assert_close(layer.merge()(x), layer(x))
+        assert torch.equal(conv.weight, before) and layer.merge().weight.data_ptr() != conv.weight.data_ptr()
 
 
 def test_the_start_is_the_identity_also_of_a_filter_of_zeros():

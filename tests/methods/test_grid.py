@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
@@ -59,7 +59,7 @@ def test_both_paths_and_the_fold(method, how):
     adapter, x = stirred(method.layer(conv)), torch.randn(2, 4, 9, 11, dtype=torch.float64)
     wanted = written_out(method, conv, adapter.mix, x)
     assert (wanted - conv(x)).abs().max() > 0.1
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-10, atol=1e-10)
     adapter.fused = False
     assert torch.allclose(adapter(x), wanted, rtol=1e-10, atol=1e-10)
@@ -111,7 +111,7 @@ def test_every_tensor_has_a_gradient_in_three_steps(method):
         assert largest[n] > 1e-9 * max(largest.values()) and not torch.equal(p, before[n]), n
     with torch.no_grad():
         wanted = network.eval()(x)
-        assert (merged(network)(x) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+        assert (merge_for_inference(network)(x) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 def test_counts_at_width_one():

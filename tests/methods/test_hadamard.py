@@ -97,7 +97,7 @@ def test_gradients_are_finite_differences(method):
 def test_merged_is_unmerged_and_the_start_is_the_identity(method, geometry):
     conv, layer, _ = moved(method, geometry)
     before, x = conv.weight.clone(), torch.randn(2, 16, 9, 11)
-    torch.testing.assert_close(layer.folded()(x), layer(x))
+    torch.testing.assert_close(layer.merge()(x), layer(x))
     assert torch.equal(method.layer(conv).weight(), before) and torch.equal(conv.weight, before)
 
 

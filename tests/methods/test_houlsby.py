@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.houlsby import BottleneckNorm
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import Shapes
 
@@ -59,8 +59,8 @@ def test_count_and_merging():
     channels = 4 * (64 + 128 + 256)
     assert method.floats(resnet26_shapes()) == 7_744 + 2 * 8 * channels
     assert f"{method.multiplier(resnet26_shapes()):.2f}" == "1.06"
-    with pytest.raises(AttributeError, match="BottleneckNorm does not fold"):
-        merged(method.place(frozen(resnet26(3, 0.125)), 3))
+    with pytest.raises(AttributeError, match="BottleneckNorm does not merge"):
+        merge_for_inference(method.place(frozen(resnet26(3, 0.125)), 3))
 
 
 def test_bad_input():

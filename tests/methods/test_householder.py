@@ -49,7 +49,7 @@ def test_it_is_the_sum_written_out(geometry, channels):
     torch.testing.assert_close(layer.weight(), wanted, rtol=0, atol=1e-12)
     x = torch.randn(2, channels[0], 9, 8, dtype=torch.float64)
     torch.testing.assert_close(layer(x), conv._conv_forward(x, wanted, conv.bias), rtol=0, atol=1e-10)
-    assert torch.equal(layer.folded()(x), layer(x))
+    assert torch.equal(layer.merge()(x), layer(x))
 
 
 def test_gradients_are_finite_differences():

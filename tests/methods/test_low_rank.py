@@ -85,7 +85,7 @@ def test_gradients_are_finite_differences(method):
         x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
         names, values = zip(*((n, p) for n, p in layer.named_parameters() if p.requires_grad), strict=True)
         for beside in {False, layer.conv.groups == 1}:
-            layer.beside = beside
+            layer.factored_path = beside
             assert torch.autograd.gradcheck(
                 lambda *values, layer=layer, x=x, names=names: functional_call(layer, dict(zip(names, values)), (x,)),
                 values,
@@ -102,19 +102,19 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
     delta = F.conv2d(plain, layer.weight() - conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
     results = []
     for beside in [False, True] if conv.groups == 1 else [False]:
-        layer.beside = beside
+        layer.factored_path = beside
         y = layer(x)
         layer.zero_grad()
         y.square().sum().backward()
         results.append((y, [p.grad for p in layer.parameters() if p.requires_grad]))
         torch.testing.assert_close(y, conv(x) + delta, rtol=1e-12, atol=1e-10)
-        torch.testing.assert_close(layer.folded()(x), y, rtol=1e-12, atol=1e-10)
+        torch.testing.assert_close(layer.merge()(x), y, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(results[0], results[-1], rtol=1e-10, atol=1e-8)
     assert conv.weight.grad is None
 
 
 def test_the_faster_path_is_taken():
-    beside = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).beside
+    beside = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).factored_path
     assert beside(128, 256, kernel_size=3) and beside(64, 64, 4, kernel_size=3)
     assert not beside(64, 128, kernel_size=3) and not beside(32, 32, 1, kernel_size=3)
     assert not beside(256, 256, kernel_size=1) and not beside(256, 256, kernel_size=3, groups=2)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import exported, merged, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.layers.network import exported, merge_for_inference, own_tensors, restore, stored_tensors
 from visual_decathlon.methods.registry import select
 
 
@@ -113,7 +113,7 @@ def test_aids_are_resumed_and_not_stored(source):
 def test_merged_it_is_a_bare_network(source):
     _, network = placed("lwf", source)
     network.eval()
-    out = merged(network)
+    out = merge_for_inference(network)
     assert not len(out.aids) and len(network.aids) == 2
     with torch.no_grad():
         assert torch.allclose(out(X), network(X), rtol=1e-4, atol=1e-5)

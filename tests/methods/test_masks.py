@@ -15,8 +15,8 @@ from visual_decathlon.methods.layers.masks import (
     InputSwitch,
     WeightMask,
     masks_of,
+    mean_on,
     pack,
-    part_on,
     switched,
     unpack,
 )
@@ -58,7 +58,7 @@ def test_a_masked_weight_is_the_weight_times_the_mask(how):
     plain = conv_of(how)
     plain.weight.mul_(torch.from_numpy(kept))
     wanted = plain(x)
-    assert torch.equal(adapter(x), wanted) and torch.equal(adapter.folded()(x), wanted)
+    assert torch.equal(adapter(x), wanted) and torch.equal(adapter.merge()(x), wanted)
 
 
 @geometry
@@ -68,7 +68,7 @@ def test_a_switch_is_on_the_input(how):
     with torch.no_grad():
         adapter.mask.copy_(torch.tensor([1e-2, 0.0, 4.9e-3, 5.1e-3]))
     wanted = conv(x * torch.tensor([1.0, 0, 0, 1]).view(1, 4, 1, 1))
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -170,7 +170,7 @@ def test_the_budget():
     with torch.no_grad():
         for mask in masks:
             mask[: -(-len(mask) // 2) + 1] = 0
-    assert part_on(network) < 0.5
+    assert mean_on(network) < 0.5
     plain = F.cross_entropy(network(x), y)
     assert torch.equal(method.loss(network, x, y, F.cross_entropy)[0], plain)
 
@@ -186,7 +186,7 @@ def test_the_budget_is_met():
         optimiser.zero_grad()
         method.loss(network, x, y, F.cross_entropy)[0].backward()
         optimiser.step()
-    assert 0.4 < part_on(network) < 0.7
+    assert 0.4 < mean_on(network) < 0.7
 
 
 def test_a_switch_that_batch_norm_takes_out_is_not_placed():

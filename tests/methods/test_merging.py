@@ -8,7 +8,7 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.methods.layers.network import Network, exported, merged
+from visual_decathlon.methods.layers.network import Network, exported, merge_for_inference
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import entries
@@ -86,7 +86,7 @@ def test_merged_is_unmerged_and_leaves_every_bit(method, slim):
     with torch.no_grad():
         wanted = network(x)
         for fuse in (True, False):
-            out = merged(network, fuse)
+            out = merge_for_inference(network, fuse)
             assert off(out(x), wanted) < 1e-5, fuse
             kinds = {type(m) for m in out.modules()}
             assert kinds <= {type(m) for m in slim.modules()} | {nn.Identity}, kinds  # nothing of the method is left
@@ -109,7 +109,7 @@ def test_a_layer_folds_on_every_geometry(method, geometry):
     with torch.no_grad():
         wanted, plain = layer(x), conv(x)
         assert off(plain, wanted) > 1e-6  # the stirred layer does something
-        assert off(layer.folded()(x), wanted) < 1e-10
+        assert off(layer.merge()(x), wanted) < 1e-10
     assert torch.equal(conv.weight, weight)
 
 

@@ -68,7 +68,7 @@ def test_it_is_the_matrix_written_out(method, geometry):
         wanted = conv._conv_forward(x, (conv.weight.flatten(1) @ q.T).view_as(conv.weight), conv.bias)
     torch.testing.assert_close(layer(x), wanted, rtol=0, atol=1e-12)
     assert (layer(x) - conv(x)).abs().max() > 0.05
-    assert torch.equal(layer.folded()(x), layer(x))
+    assert torch.equal(layer.merge()(x), layer(x))
 
 
 @families

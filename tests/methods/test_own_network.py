@@ -5,7 +5,7 @@ import torch
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.layers.series import SeriesConv
 from visual_decathlon.methods.registry import select
 
@@ -51,4 +51,4 @@ def test_scratch_plus_merges(source):
     network.eval()
     with torch.no_grad():
         wanted = network(x)
-        assert torch.allclose(merged(network)(x), wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
+        assert torch.allclose(merge_for_inference(network)(x), wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())

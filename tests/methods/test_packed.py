@@ -5,7 +5,14 @@ import torch
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.methods.layers.network import Network, merged, own_tensors, packers, restore, stored_tensors
+from visual_decathlon.methods.layers.network import (
+    Network,
+    merge_for_inference,
+    own_tensors,
+    packers,
+    restore,
+    stored_tensors,
+)
 from visual_decathlon.methods.layers.packed import Packed, hold_stored
 from visual_decathlon.methods.registry import select
 
@@ -44,7 +51,7 @@ def test_the_same_bits_of_what_is_stored(spec, name, layout):
     wanted = network(x)
     with torch.autocast("cpu", torch.bfloat16):
         half = network(x)
-    whole = merged(network)(x) if spec != "side" else None
+    whole = merge_for_inference(network)(x) if spec != "side" else None
     paths = packers(network).keys()
     hold_stored(network, stored)
     assert paths and all(isinstance(network.get_submodule(path), Packed) for path in paths)
@@ -52,7 +59,7 @@ def test_the_same_bits_of_what_is_stored(spec, name, layout):
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(network(x), half)
     if whole is not None:
-        assert torch.equal(merged(network)(x), whole)
+        assert torch.equal(merge_for_inference(network)(x), whole)
     own = own_tensors(network, source)
     assert own.keys() == stored.keys() and all(torch.equal(own[n], t) for n, t in stored.items())
     inside = {id(t) for path in paths for t in network.get_submodule(path).whole().parameters()}

@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged, own_tensors
+from visual_decathlon.methods.layers.network import merge_for_inference, own_tensors
 from visual_decathlon.methods.registry import select
 
 
@@ -72,8 +72,8 @@ def test_its_border_fits_where_the_image_does():
 def test_it_does_not_merge():
     (method,) = select("pad_prompt")
     assert not method.mergeable and method.start == "other"
-    with pytest.raises(AttributeError, match="does not fold"):
-        merged(method.place(source_of(16), 3))
+    with pytest.raises(AttributeError, match="does not merge"):
+        merge_for_inference(method.place(source_of(16), 3))
 
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.layers.rep_adapter import RepAdapterConv
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
@@ -43,7 +43,7 @@ def test_the_formula_and_the_fold(how):
     up = adapter.up.weight[:, :, 0, 0]
     halves = [torch.einsum("ndhw,cd->nchw", h[:, 2 * g : 2 * g + 2], up[3 * g : 3 * g + 3]) for g in (0, 1)]
     wanted = conv(x + torch.cat(halves, dim=1))
-    for got in (adapter(x), adapter.folded()(x)):
+    for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
     def loss(x, down, up):
@@ -62,10 +62,10 @@ def test_biases_do_not_fold():
     conv = nn.Conv2d(6, 5, 3, padding=1, bias=False).double().requires_grad_(False)
     adapter, x = stirred(RepAdapterConv(conv, 4, bias=True)), torch.randn(1, 6, 7, 7, dtype=torch.float64)
     with pytest.raises(AttributeError, match="pads with zeros"):
-        adapter.folded()
+        adapter.merge()
     wanted, constant = adapter(x), adapter.up(adapter.down.bias.view(1, -1, 1, 1))
     adapter.down.bias = adapter.up.bias = None
-    off = (adapter.folded()(x) + F.conv2d(constant, conv.weight.sum((2, 3), keepdim=True)) - wanted).abs()
+    off = (adapter.merge()(x) + F.conv2d(constant, conv.weight.sum((2, 3), keepdim=True)) - wanted).abs()
     assert off[..., 1:-1, 1:-1].max() < 1e-10 and off[..., 0, :].min() > 1e-3
 
 
@@ -109,8 +109,8 @@ def test_what_it_refuses():
     plain, biased = select("rep_adapter,rep_adapter(bias=True)")
     assert plain.mergeable is True and biased.mergeable is False
     assert "2 groups" in plain.skip_reason(ConvShape(4, 4, (3, 3), groups=2))
-    with pytest.raises(AttributeError, match="does not fold"):
-        merged(biased.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))
+    with pytest.raises(AttributeError, match="does not merge"):
+        merge_for_inference(biased.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3))
     for hidden in (0, 7, -2):
         with pytest.raises(InputError, match="give an even number"):
             select(f"rep_adapter(hidden={hidden})")

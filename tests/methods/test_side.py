@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.layers.side import binary_factors, cosines, leading, moments, ridge
 from visual_decathlon.methods.registry import select
 
@@ -108,7 +108,7 @@ def test_a_fit_is_the_regression_and_what_the_network_computes():
     with torch.no_grad():
         torch.testing.assert_close(network.body.read(x), read[0], rtol=1e-3, atol=1e-4)  # batch norm folded, or not
         torch.testing.assert_close(network.body(x), out[0], rtol=1e-2, atol=1e-2)
-        torch.testing.assert_close(merged(network)(x), network(x), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(merge_for_inference(network)(x), network(x), rtol=1e-2, atol=1e-2)
         logits = network.head(out).flatten(0, 1)
     rows, wanted = read.flatten(0, 1), F.one_hot(y, 5).float().repeat(2, 1)
     rows = rows - rows.mean(0)

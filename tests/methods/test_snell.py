@@ -51,7 +51,7 @@ def test_it_is_the_largest_differences_of_distances(geometry):
     x = torch.randn(2, 6, 9, 8, dtype=torch.float64)
     plain = conv._conv_forward(x, conv.weight + wanted.view_as(conv.weight), conv.bias)
     torch.testing.assert_close(layer(x), plain)
-    assert torch.equal(layer.folded()(x), layer(x))
+    assert torch.equal(layer.merge()(x), layer(x))
 
 
 @geometries

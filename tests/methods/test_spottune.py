@@ -10,8 +10,8 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import merged, own_tensors, stored_tensors
-from visual_decathlon.methods.layers.spottune import Policy, Spot, choose
+from visual_decathlon.methods.layers.network import merge_for_inference, own_tensors, stored_tensors
+from visual_decathlon.methods.layers.spottune import GATES, Policy, Spot, choose
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.spottune import POLICY
 
@@ -42,11 +42,12 @@ def policy_of(network) -> Policy:
 def test_a_block_computes_what_each_image_chose():
     frozen, tuned = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
     spot, x = Spot(frozen, tuned), torch.randn(4, 3, 5, 6)
-    spot.gate = torch.tensor([1.0, 0, 0, 1])
+    GATES.put(spot, torch.tensor([1.0, 0, 0, 1]))
     got = spot(x)
     for i, chosen in enumerate((tuned, frozen, frozen, tuned)):
         assert torch.equal(got[i], chosen(x)[i])
-    assert spot.gate is None
+    with pytest.raises(KeyError):
+        GATES.take(spot)  # the pass has taken it
 
 
 def test_at_test_the_policy_takes_the_larger_logit(source):
@@ -156,8 +157,8 @@ def test_sites_name_what_is_trained(source):
         conv = getattr(module, "conv", module)
         assert conv.weight.shape == source.get_submodule(theirs.conv).weight.shape and conv.weight.requires_grad
         assert network.get_submodule(site.norm).weight.requires_grad
-    with pytest.raises(AttributeError, match="does not fold"):
-        merged(network)
+    with pytest.raises(AttributeError, match="does not merge"):
+        merge_for_inference(network)
 
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])

@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Adapter, merged, new_head, share
+from visual_decathlon.methods.layers.network import Adapter, merge_for_inference, new_head, share
 from visual_decathlon.methods.layers.parallel import ParallelConv, _CentreTap, centred
 from visual_decathlon.methods.layers.pointwise import large, weight_gradient
 from visual_decathlon.methods.layers.series import SeriesConv, _Mixed, put_series
@@ -93,7 +93,7 @@ def test_multiply_adds_of_the_reference():
     # To the unit: 64² stem outputs, then a quarter of the outputs and twice the channels a stage.
     assert at_64 == 4096 * 9 * 3 * 32 + 3 * 1024 * 9 * (32 * 64 + 7 * 64**2)
     assert conv_macs(series, 64) - at_64 == 4096 * 32**2 + 3 * 1024 * 8 * 64**2
-    assert conv_macs(merged(parallel), 64) == at_64  # merged costs what the bare backbone does
+    assert conv_macs(merge_for_inference(parallel), 64) == at_64  # merged costs what the bare backbone does
 
 
 def test_random_start():
@@ -160,7 +160,7 @@ def test_centre_tap_is_the_plain_pair(layout, bias, monkeypatch):
             grads.append((y, *torch.autograd.grad((y * weights).sum(), (x, adapter.side.weight))))
         for plain, fast in zip(*grads, strict=True):
             assert off(fast, plain) < 1e-13, geometry
-        assert off(adapter.folded()(x), y) < 1e-13, geometry
+        assert off(adapter.merge()(x), y) < 1e-13, geometry
     assert len(taken) == len(GEOMETRIES)
 
 
@@ -185,10 +185,10 @@ def test_no_centre_tap_falls_back(geometry, monkeypatch):
     wanted = conv(x) + torch.einsum("oi,nihw->nohw", adapter.side.weight[:, :, 0, 0], x[:, :, ::s, ::s])
     assert off(adapter(x), wanted) < 1e-13
     if centred(conv):  # the padding mode is the only hindrance, and a fold is still exact
-        assert off(adapter.folded()(x), wanted) < 1e-13
+        assert off(adapter.merge()(x), wanted) < 1e-13
     else:
         with pytest.raises(AttributeError, match="no centre tap"):
-            adapter.folded()
+            adapter.merge()
 
 
 def test_a_convolution_that_is_trained_keeps_its_gradient():
@@ -288,7 +288,7 @@ def test_weight_gradient_of_a_pointwise_convolution(n):
 
 def test_series_refuses_groups():
     with pytest.raises(AttributeError, match="group"):
-        SeriesConv(nn.Conv2d(4, 4, 3, groups=2)).folded()
+        SeriesConv(nn.Conv2d(4, 4, 3, groups=2)).merge()
 
 
 @pytest.mark.parametrize("spec", ["bn_adapt", "par_adapter", "res_adapter"])
@@ -326,7 +326,7 @@ def check_merged(method, source, size: int, single: bool = True) -> None:
     network = stirred(method.place(source, 3), seed=1).eval()
     state = {n: t.clone() for n, t in network.state_dict().items()}
     trained = [n for n, p in network.named_parameters() if p.requires_grad]
-    out = merged(network)
+    out = merge_for_inference(network)
     with torch.no_grad():
         x = image(size)
         wanted = network(x)
@@ -335,7 +335,8 @@ def check_merged(method, source, size: int, single: bool = True) -> None:
         for site in out.sites:
             assert isinstance(out.get_submodule(site.norm), nn.Identity)
         if single:
-            assert off(merged(copy.deepcopy(network).float())(x.float()).double(), wanted) < 1e-5, method.spec
+            single_merged = merge_for_inference(copy.deepcopy(network).float())
+            assert off(single_merged(x.float()).double(), wanted) < 1e-5, method.spec
     # the network that was merged stays as it was: values, modules, and what it trains
     assert trained == [n for n, p in network.named_parameters() if p.requires_grad]
     assert state.keys() == network.state_dict().keys()

@@ -18,7 +18,7 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
-from visual_decathlon.methods.layers.network import merged
+from visual_decathlon.methods.layers.network import merge_for_inference
 
 NAMES = ("dtd", "svhn")
 METHODS = ("lora(rank=2)", "par_adapter", "res_adapter", "feature")
@@ -86,7 +86,7 @@ def summed(own, other, source, method: str):
 
         return forward
 
-    network = merged(own, fuse=False)  # a copy; its convolutions are replaced
+    network = merge_for_inference(own, fuse=False)  # a copy; its convolutions are replaced
     sites = zip(own.conv_sites(), other.conv_sites(), source.conv_sites(), strict=True)
     for (site, mine), (_, theirs), (_, first) in sites:
         network.get_submodule(site.conv).forward = beside(mine, theirs, first)
@@ -95,7 +95,7 @@ def summed(own, other, source, method: str):
 
 def frozen(own, source):
     """The own network with the backbone's convolutions, its own adapters at them."""
-    network = merged(own, fuse=False)
+    network = merge_for_inference(own, fuse=False)
     for site, module in source.conv_sites():
         network.set_submodule(site.conv, module)
     return network
@@ -141,7 +141,8 @@ def test_the_sum_is_both_adapters_beside_each_other(
 @pytest.mark.parametrize("method", METHODS[:3])
 def test_nothing_added_is_the_domain_alone_to_the_bit(method: str, planned, trained: Path):
     _, networks, net = held(planned, trained, method)
-    own, shared = _weights(bare := merged(networks["dtd"], fuse=False)), _weights(merged(net.source, fuse=False))
+    bare = merge_for_inference(networks["dtd"], fuse=False)
+    own, shared = _weights(bare), _weights(merge_for_inference(net.source, fuse=False))
     added = _added(own, shared, shared)
     for path, (weight, bias) in added.items():
         assert torch.equal(weight, own[path][0]), path

@@ -177,7 +177,7 @@ def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monke
 
     monkeypatch.setattr(decathlon, "train_drawn", trained)
     monkeypatch.setattr(decathlon, "drawn", drawn)
-    monkeypatch.setattr(decathlon, "served", lambda of: of)
+    monkeypatch.setattr(decathlon, "inference_module", lambda of: of)
     monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: asked.update(evaluated=of))
     monkeypatch.setattr(decathlon.time, "perf_counter", lambda: next(ticks))
     (method,), choice = select("par_adapter"), KernelChoice("contiguous", "plain")

@@ -20,8 +20,8 @@ from visual_decathlon.benchmark.runs.joint import (
 )
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
-from visual_decathlon.methods.joint import DomPred, FinetuneAll, judge_widths
-from visual_decathlon.methods.layers.joint import DomainClassifier, DomainRoutedNetwork, Together
+from visual_decathlon.methods.joint import DomPred, FinetuneAll, classifier_widths
+from visual_decathlon.methods.layers.joint import DomainClassifier, DomainRoutedNetwork, JointNetwork
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 from visual_decathlon.methods.layers.series import put_series
 
@@ -81,7 +81,7 @@ def _series():
 def test_together_shares_the_convolutions_and_nothing_else():
     source = _series()
     before = {n: t.clone() for n, t in source.state_dict().items()}
-    module = Together(source, {"a": 4, "b": 6}).train()
+    module = JointNetwork(source, {"a": 4, "b": 6}).train()
     x, y = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
     first, second = module.networks["a"], module.networks["b"]
     moved = {n: t.clone() for n, t in module.state_dict().items()}
@@ -108,7 +108,7 @@ def test_together_shares_the_convolutions_and_nothing_else():
 
 def test_judged_counts_its_mistakes():
     torch.manual_seed(0)
-    judge, network = DomainClassifier(judge_widths(4), 3).train(), resnet26(5, 0.125).eval()
+    judge, network = DomainClassifier(classifier_widths(4), 3).train(), resnet26(5, 0.125).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     images = torch.rand(64, 3, 40, 40)
     with torch.no_grad():
@@ -124,7 +124,9 @@ def test_judged_counts_its_mistakes():
 
 def test_the_judges_count_is_its_closed_form():
     shapes = resnet26_shapes(0.25)
-    assert DomPred().shared_params(shapes) == sum(p.numel() for p in DomainClassifier(judge_widths(8), 10).parameters())
+    assert DomPred().shared_params(shapes) == sum(
+        p.numel() for p in DomainClassifier(classifier_widths(8), 10).parameters()
+    )
     assert DomPred().multiplier(resnet26_shapes()) == pytest.approx(2.49, abs=0.005)
 
 
