@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
-from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.config.specs import Run, recorded_profile
 from visual_decathlon.benchmark.records.files import RERUNS, Fault, tell_left_out
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
@@ -146,7 +146,7 @@ def _needed(record: dict, args: Namespace, own: list[str]) -> None:
 
 def _profile(record: dict) -> Profile:
     try:
-        return fitting(msgspec.json.decode(record["settings"], type=Profile))
+        return fitting(recorded_profile(record["settings"]))
     except (msgspec.DecodeError, TypeError) as error:
         raise InputError(
             f"the run {record['hash']} has settings that this suite does not know ({error}); "

@@ -19,6 +19,17 @@ from visual_decathlon.datasets.errors import InputError
 
 LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
 
+RECORDED_NAMES = {
+    "weight_decay": "decay",
+    "label_smoothing": "smoothing",
+    "warmup_fraction": "warm",
+    "milestones": "drops",
+    "resize": "shorter",
+    "uncropped_size": "whole",
+}
+"""Fields that were renamed, and their name in records and hashes, which keep the old one. SET= takes both."""
+_CURRENT_NAMES = {recorded: field for field, recorded in RECORDED_NAMES.items()}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,30 +37,30 @@ class Recipe:
 
     epochs: int
     batch: int
-    decay: float
+    weight_decay: float
     schedule: typing.Literal["one-cycle", "steps"]
     follows: str
     lr: float = 0.0  # peak; 0 takes the method's own
     momentum: float = 0.9
     nesterov: bool = False
-    smoothing: float = 0.0  # of the labels
-    warm: float = 0.2  # part of the steps in which one-cycle's rate rises
-    drops: tuple[float, ...] = ()  # parts of the epochs after which steps divides the rate by 10
+    label_smoothing: float = 0.0  # of the labels
+    warmup_fraction: float = 0.2  # part of the steps in which one-cycle's rate rises
+    milestones: tuple[float, ...] = ()  # parts of the epochs after which steps divides the rate by 10
 
 
 @dataclass(frozen=True)
 class Profile:
-    """`shorter` is the side that images are resized to, `crop` the square shown of it, both in pixels.
+    """`resize` is the side that images are resized to, `crop` the square shown of it, both in pixels.
 
-    `whole` is the square shown of the domains that are never cropped; 0 crops them like the others.
+    `uncropped_size` is the square shown of the domains that are never cropped; 0 crops them like the others.
     """
 
     name: str
     network: str
     width: float
-    shorter: int
+    resize: int
     crop: int
-    whole: int
+    uncropped_size: int
     precision: typing.Literal["fp32", "tf32", "bf16", "fp16"]
     adapt: Recipe
     pretrain: Recipe
@@ -61,9 +72,9 @@ class Profile:
 _PAPER = Recipe(
     epochs=120,
     batch=128,
-    decay=1e-4,
+    weight_decay=1e-4,
     schedule="steps",
-    drops=(2 / 3, 5 / 6),
+    milestones=(2 / 3, 5 / 6),
     lr=0.1,
     follows="paper, and released code in effect",
 )
@@ -73,26 +84,28 @@ PROFILES = {
         name="standin",
         network="resnet26",
         width=0.25,
-        shorter=36,
+        resize=36,
         crop=32,
-        whole=0,
+        uncropped_size=0,
         precision="fp32",
-        adapt=Recipe(epochs=20, batch=16, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
-        pretrain=Recipe(epochs=20, batch=64, decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"),
+        adapt=Recipe(epochs=20, batch=16, weight_decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
+        pretrain=Recipe(
+            epochs=20, batch=64, weight_decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"
+        ),
     ),
     "decathlon": Profile(
         name="decathlon",
         network="resnet26",
         width=1.0,
-        shorter=72,
+        resize=72,
         crop=64,
-        whole=72,
+        uncropped_size=72,
         precision="fp32",
         adapt=_PAPER,
         pretrain=_PAPER,
     ),
 }
-_MEANT = dataclasses.replace(_PAPER, decay=5e-4, follows="2018 commands, as they were meant")
+_MEANT = dataclasses.replace(_PAPER, weight_decay=5e-4, follows="2018 commands, as they were meant")
 PROFILES["decathlon-2018"] = dataclasses.replace(PROFILES["decathlon"], name="decathlon-2018", adapt=_MEANT)
 
 
@@ -118,29 +131,52 @@ def fitting(chosen: Profile) -> Profile:
             raise InputError(
                 f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
             )
-        for name in ("crop", "whole"):
+        for name in ("crop", "uncropped_size"):
             if (side := getattr(chosen, name)) % 8:
                 raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
-    if chosen.shorter > LARGEST:
-        raise InputError(f"SET=shorter={chosen.shorter}: images are shown at up to {LARGEST} pixels; lower it")
-    if max(chosen.crop, chosen.whole) > chosen.shorter:
+    if chosen.resize > LARGEST:
+        raise InputError(f"SET=resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it")
+    if max(chosen.crop, chosen.uncropped_size) > chosen.resize:
         raise InputError(
-            f"SET=shorter={chosen.shorter}: images of that size have no crop of {max(chosen.crop, chosen.whole)} "
-            "pixels; raise shorter, or lower crop and whole"
+            f"SET=resize={chosen.resize}: images of that size have no crop of "
+            f"{max(chosen.crop, chosen.uncropped_size)} pixels; raise resize, or lower crop and uncropped_size"
         )
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
-        if recipe.smoothing > 1:
-            raise InputError(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
+        if recipe.label_smoothing > 1:
+            raise InputError(
+                f"SET={part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1"
+            )
         if recipe.momentum >= 1:
             raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
-        if recipe.warm > 1:
-            raise InputError(f"SET={part}warm={recipe.warm:g}: warm is a part of the steps and must be from 0 to 1")
-        if not all(0 <= drop <= 1 for drop in recipe.drops):
-            drops = "/".join(f"{drop:g}" for drop in recipe.drops)
-            raise InputError(f"SET={part}drops={drops}: drops are parts of the epochs and must be from 0 to 1")
+        if recipe.warmup_fraction > 1:
+            raise InputError(
+                f"SET={part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a part of the steps and "
+                "must be from 0 to 1"
+            )
+        if not all(0 <= milestone <= 1 for milestone in recipe.milestones):
+            typed = "/".join(f"{milestone:g}" for milestone in recipe.milestones)
+            raise InputError(
+                f"SET={part}milestones={typed}: milestones are parts of the epochs and must be from 0 to 1"
+            )
         if recipe.batch < 2:
             raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
     return chosen
+
+
+def current_name(name: str) -> str:
+    """Returns today's name of a setting: `weight_decay` of `decay`, `pretrain.weight_decay` of `pretrain.decay`."""
+    part, dot, field = name.rpartition(".")
+    return part + dot + _CURRENT_NAMES.get(field, field)
+
+
+def spelling_notes(settings: typing.Iterable[str]) -> list[str]:
+    """Returns one sentence for each old name among `setting=value` strings, which says the new name."""
+    names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
+    return [
+        f"SET={name}= is now called {current_name(name)}; the old name still works"
+        for name in names
+        if current_name(name) != name
+    ]
 
 
 def whole_channels(width: float) -> bool:
@@ -154,9 +190,10 @@ def _nearest(name: str, known: typing.Collection[str]) -> str:
 
 
 def _override(chosen: Profile, setting: str) -> Profile:
-    key, equals, text = setting.partition("=")
+    typed, equals, text = setting.partition("=")
     if not equals:
         raise InputError(f"SET={setting} is not of the form setting=value")
+    key = current_name(typed)
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
     recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it acts on nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
@@ -191,7 +228,7 @@ def _value(setting: str, field: str, text: str, wanted):
         raise InputError(f"SET={setting}: {field} must be a number from 0 up")
     if wanted is int and value >= 2**31:
         raise InputError(f"SET={setting}: {field} must be a whole number below {2**31}")
-    if field in ("epochs", "batch", "crop", "shorter", "width", "lr") and value == 0:
+    if field in ("epochs", "batch", "crop", "resize", "width", "lr") and value == 0:
         hint = "; leave lr out to take the profile's or the method's own" if field == "lr" else ""
         raise InputError(f"SET={setting}: {field} must be above 0{hint}")
     return value

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, digest
 from visual_decathlon.benchmark.config.kernels import KernelChoice
-from visual_decathlon.benchmark.config.profiles import Profile, Recipe
+from visual_decathlon.benchmark.config.profiles import RECORDED_NAMES, Profile, Recipe, current_name
 from visual_decathlon.datasets.catalogue import Domain
 
 HOLDOUT_FOLDS = 5  # a holdout keeps one in five images of each class back
@@ -20,13 +21,28 @@ NEWER = {"compile": False, "deterministic": True}
 
 def profile_dict(profile: Profile) -> dict:
     """The whole profile, as records and hashes have it."""
-    kept = dataclasses.asdict(profile)
+    kept = _recorded(dataclasses.asdict(profile))
     return {name: value for name, value in kept.items() if name not in NEWER or value != NEWER[name]}
+
+
+def recorded_profile(settings: str) -> Profile:
+    """Reads the profile from the `settings` of a record. Raises msgspec.DecodeError where they are none."""
+    import msgspec
+
+    return msgspec.convert(_renamed(msgspec.json.decode(settings, type=dict), current_name), Profile)
+
+
+def _recorded(settings: dict) -> dict:
+    return _renamed(settings, lambda name: RECORDED_NAMES.get(name, name))
+
+
+def _renamed(settings: dict, name: Callable[[str], str]) -> dict:
+    return {name(k): _renamed(v, name) if isinstance(v, dict) else v for k, v in settings.items()}
 
 
 def network_settings(profile: Profile) -> dict:
     """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
-    names = ("network", "width", "shorter", "crop", "whole", "precision", *NEWER)
+    names = _recorded(dict.fromkeys(("network", "width", "resize", "crop", "uncropped_size", "precision", *NEWER)))
     found = {name: value for name, value in profile_dict(profile).items() if name in names}
     if profile.compile:
         found["compile"] = "body"  # once it was the head, too: other rounding
@@ -37,7 +53,7 @@ def network_settings(profile: Profile) -> dict:
 
 def recipe_settings(recipe: Recipe) -> dict:
     """What of a recipe decides them beside the rate, which a method may set; `follows` is only said."""
-    return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")}
+    return _recorded({k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")})
 
 
 @dataclass(frozen=True)

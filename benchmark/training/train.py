@@ -54,7 +54,7 @@ def train(
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    groups = method.groups(network, recipe.decay, len(batches))
+    groups = method.groups(network, recipe.weight_decay, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
     saved = Checkpoint(checkpoint, state, trained, optimiser, aside=device.type != "cpu")
     history = saved.load()
@@ -62,7 +62,7 @@ def train(
     scaling = Scaling(device) if precision == "fp16" else None
     if scaling and history:
         scaling.load(history[-1]["loss_scale"])
-    criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
+    criterion = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     network.train()
     with saved, _computing(network, device, precision, compile):
         step = Step(network, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)

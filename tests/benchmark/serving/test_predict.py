@@ -28,7 +28,7 @@ from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.methods.registry import select
 
 CLASSES = ("b c", "Ärger\t=1", "ç")
-SMALL = "width=0.125 epochs=1 batch=8 shorter=40 crop=24 whole=40"
+SMALL = "width=0.125 epochs=1 batch=8 resize=40 crop=24 uncropped_size=40"
 
 
 @pytest.fixture(scope="module")
