@@ -13,6 +13,7 @@ import pyarrow.csv
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, write_table
 from visual_decathlon.benchmark.report import files
+from visual_decathlon.benchmark.runtime.memory import peak_resident
 from visual_decathlon.benchmark.tables import table1
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.io import write_all
@@ -70,8 +71,7 @@ def main(folder: Path) -> None:
     start = time.process_time()
     write_all(files.contents(table1.tables(read_frame([folder / "records"])), folder / "out"))
     seconds = time.process_time() - start
-    (peak,) = (t.split()[1] for t in Path("/proc/self/status").read_text().splitlines() if t.startswith("VmHWM"))
-    print(seconds, int(peak) / 1e3)
+    print(seconds, peak_resident() / 1024 / 1e3)
 
 
 if __name__ == "__main__":
