@@ -16,6 +16,7 @@ from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, fitting
 from visual_decathlon.benchmark.config.specs import Run, recorded_profile
+from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import RERUNS, Fault, tell_left_out
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
@@ -23,7 +24,6 @@ from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.runtime.devices import device_of

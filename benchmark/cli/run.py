@@ -13,6 +13,7 @@ from visual_decathlon.benchmark.cli.request import able, requested
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import Fault, told
 from visual_decathlon.benchmark.records.predictions import predicted, predictions_path
 from visual_decathlon.benchmark.records.provenance import Provenance
@@ -23,7 +24,6 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.finished import make_way, shown_last, sound_records
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.worker_count import default_workers
 from visual_decathlon.benchmark.runtime.devices import device_of, on_cpu

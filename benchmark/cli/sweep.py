@@ -14,6 +14,7 @@ from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.cli.request import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.report.screen import Screen
@@ -21,7 +22,6 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.finished import make_way, sound_records
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError

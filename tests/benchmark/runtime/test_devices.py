@@ -8,7 +8,7 @@ import torch
 
 from visual_decathlon.benchmark.cli.main import parser
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.runs import known
+from visual_decathlon.benchmark.records import build
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.device_sharing import _known_as, sharing
 from visual_decathlon.benchmark.runtime.numerics import configure_torch, repeat
@@ -210,7 +210,7 @@ def test_a_record_says_what_computed(device: str, wanted: tuple[str, str], monke
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.version, "xpu", "2026", raising=False)
     monkeypatch.setattr("platform.mac_ver", lambda: ("26.1", (), ""))
-    record = known.on_device({"versions": "{}"}, device)
+    record = build.on_device({"versions": "{}"}, device)
     assert record["device"] == wanted[0] and f'"{wanted[1]}": ' in record["versions"]
 
 
