@@ -15,7 +15,8 @@ from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import Fault, told
-from visual_decathlon.benchmark.records.predictions import predicted, predictions_path
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import predicted
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report import files
@@ -62,7 +63,7 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         helping, lent = _baseline(request, data, asked, at_hand, screen)
         todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
-            install_bundled_backbones((run.backbone for run in todo), SHIPPED / "backbones", screen.say)
+            install_bundled_backbones((run.backbone for run in todo), ResultsFolder(SHIPPED).backbones, screen.say)
             pool.count = args.workers or default_workers(device, todo)
             provenance = Provenance.here(data, pool.count, command())
             check_known(todo, provenance)
@@ -80,8 +81,8 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         if table.group in [other.group for other in mine]:
             for sentence in superseded.note(table):
                 screen.console.print(sentence, style="dim")
-    if any(predictions_path(results, run.hash).is_file() for run in asked if run.predictions):
-        paths.append(results / "predictions")
+    if any(ResultsFolder(results).predictions(run.hash).is_file() for run in asked if run.predictions):
+        paths.append(ResultsFolder(results).predictions_folder)
     if paths:
         screen.files(paths)
     if kept_back := dict.fromkeys(run.domain.name for run in asked if not run.evaluate.labelled):

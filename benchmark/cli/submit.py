@@ -9,7 +9,8 @@ from rich.table import Table
 
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.records.files import Fault, tell_left_out
-from visual_decathlon.benchmark.records.predictions import predictions_path, read_predictions
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import read_predictions
 from visual_decathlon.benchmark.records.store import existing, read_records, when
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.report.sheets import described
@@ -33,7 +34,7 @@ def run(args: Namespace) -> int:
     runs = _runs(source, methods[0], args.profile, args.seed, names)
     entries = _entries(source, methods[0], runs)
     archive.check(entries, expected)
-    out = args.out or args.results / "results.zip"
+    out = args.out or ResultsFolder(args.results).submission
     archive.write(entries, out)
     screen = Screen()
     first = next(iter(runs.values()))
@@ -53,7 +54,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
     faults: list[Fault] = []
     records = [
         r
-        for r in read_records([source / "records"], faults)
+        for r in read_records([ResultsFolder(source).records], faults)
         if r["split"] == "test" and r["limit"] is None and r["domain"] in names
     ]
     tell_left_out(faults)
@@ -80,7 +81,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
             f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
             f"{there}); run {bench} with the DATA= and settings that are wanted"
         )
-    if lacking := [n for n in names if not predictions_path(source, runs[n]["hash"]).is_file()]:
+    if lacking := [n for n in names if not ResultsFolder(source).predictions(runs[n]["hash"]).is_file()]:
         raise InputError(
             f"{source} has test runs of {method.spec} without their predictions ({', '.join(lacking)}); run {bench} as "
             "before: what is trained is only evaluated"
@@ -89,7 +90,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
 
 
 def _entries(source: Path, method: Method, runs: dict[str, dict]) -> Submission:
-    pairs = [read_predictions(predictions_path(source, r["hash"])) for r in runs.values()]
+    pairs = [read_predictions(ResultsFolder(source).predictions(r["hash"])) for r in runs.values()]
     images, categories = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return Submission(f"the submission of {method.spec} from {source}", images, categories)
 

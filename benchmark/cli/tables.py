@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.records.files import Fault, tell_left_out
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA
 from visual_decathlon.benchmark.records.store import existing, read_frame, read_histories, read_records, write_table
 from visual_decathlon.benchmark.report import figures, files
@@ -52,7 +53,7 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
         )
     with screen.busy("making the tables"):
         found = table1.tables(frame, shipped)
-    folder = args.results / "figures"
+    folder = ResultsFolder(args.results).figures
     broken: list[Fault] = []  # histories, which are read for curves alone
     histories = lambda hashes: read_histories([source], hashes, broken)
     told = partial(screen.doing, "figures")
@@ -61,7 +62,7 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
     tell_left_out([fault for fault in broken if fault not in faults])
     with screen.busy("writing the tables and the page"):
         made = files.contents(found, args.results) | published.contents(args.results)
-        made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
+        made |= {ResultsFolder(args.results).leaderboard: page(found, published.published()).encode()}
         paths = write_all(made | drawn)
     for table in found:
         screen.table(table)

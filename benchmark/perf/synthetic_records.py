@@ -10,6 +10,7 @@ import pandas  # noqa: F401  # imports are not what is timed
 import pyarrow as pa
 import pyarrow.csv
 
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, write_table
 from visual_decathlon.benchmark.report import files
@@ -69,7 +70,7 @@ def write_many(folder: Path, n: int) -> Path:
 def main(folder: Path) -> None:
     """Print processor seconds of all tables of the records in `folder`/records, and the process's peak in MB."""
     start = time.process_time()
-    write_all(files.contents(table1.tables(read_frame([folder / "records"])), folder / "out"))
+    write_all(files.contents(table1.tables(read_frame([ResultsFolder(folder).records])), folder / "out"))
     seconds = time.process_time() - start
     print(seconds, peak_resident() / 1024 / 1e3)
 

@@ -1,18 +1,15 @@
 """Files of records below a folder, and what becomes of those that cannot be read: named, and set aside, never lost."""
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visual_decathlon.benchmark.records.folder import DAMAGED, RERUNS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
-
-RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
-DAMAGED = "damaged"  # the folder beside records that could not be read: likewise
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,6 @@ def _new(folder: Path, seen: set[tuple[int, int]]) -> bool:
         return True  # walking into it tells why
     key = (about.st_dev, about.st_ino)
     return key not in seen and not seen.add(key)
-
-
-def of_a_run(path: Path) -> bool:
-    """Whether a file stands where a run's own record stands: `records/<hash>.parquet`."""
-    return path.parent.name == "records" and re.fullmatch("[0-9a-f]{16}", path.stem) is not None
 
 
 def set_aside(paths: Iterable[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.store import write_table
 from visual_decathlon.datasets.catalogue import Domain, category_id
@@ -35,10 +36,6 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
 
-def predictions_path(results: Path, hash: str) -> Path:
-    return results / "predictions" / f"{hash}.parquet"
-
-
 def likeliest(logits: "Tensor") -> "Tensor":
     """(N, classes) -> (N, 5), fewer where there are fewer classes: their indices, the likeliest first.
 
@@ -51,7 +48,7 @@ def likeliest(logits: "Tensor") -> "Tensor":
 
 def predicted(results: Path, hash: str, images: int) -> bool:
     """Whether the run's predictions are there, of so many images."""
-    path = predictions_path(results, hash)
+    path = ResultsFolder(results).predictions(hash)
     try:
         if not path.is_file():
             return False
@@ -87,7 +84,7 @@ def write_predictions(
         pa.array(of_class[top].tolist(), SCHEMA.field("top5_names").type),
         pa.array([as_text(file) for file in files]),
     ]
-    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), predictions_path(results, hash))
+    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), ResultsFolder(results).predictions(hash))
 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:

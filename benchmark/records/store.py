@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from visual_decathlon.benchmark.records.files import Fault, of_a_run, record_files, told
+from visual_decathlon.benchmark.records.files import Fault, record_files, told
+from visual_decathlon.benchmark.records.folder import ResultsFolder, is_record_path, record_name
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, phrase, wrong
 from visual_decathlon.datasets.errors import InputError, reason
@@ -30,7 +31,7 @@ _ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official n
 
 def write_record(record: dict, folder: Path) -> Path:
     """Write one record to `folder`/<hash>.parquet. InputError where that fails, or none could read it."""
-    return write_table(check([record]), folder / f"{record['hash']}.parquet")
+    return write_table(check([record]), folder / record_name(record["hash"]))
 
 
 def parquet(table: pa.Table) -> pa.Buffer:
@@ -47,8 +48,7 @@ def write_table(table: pa.Table, path: Path) -> Path:
 
 def sweep(results: Path, cache: Path) -> None:
     """Remove what killed commands left half-written in a results folder and in the cache."""
-    below = ("records", "adapters", "unfinished", "predictions", "figures", "figures/curves")
-    clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
+    clear(*ResultsFolder(results).written_folders, cache, cache / "backbones", cache / "packs")
 
 
 def existing(source: Path | None) -> None:
@@ -206,7 +206,7 @@ def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None 
         with open_parquet(path, CATEGORIES if columns else ()) as file:
             there = file.schema_arrow.names
             if not {"schema", "hash", "method"} <= set(there):
-                if of_a_run(path):
+                if is_record_path(path):
                     fault(Fault(path, " holds no record"))
                 return None
             table = file.read([name for name in names if name in there])

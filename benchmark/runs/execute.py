@@ -17,11 +17,12 @@ from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest, trunk_digest
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records import build
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.predictions import predicted, write_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import write_record
-from visual_decathlon.benchmark.runs.finished import adapters_path, finished_record, own_record, record_path
+from visual_decathlon.benchmark.runs.finished import finished_record, own_record
 from visual_decathlon.benchmark.runs.joint import load_together
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
@@ -107,7 +108,7 @@ def _alone(
         hearing(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
         prepared, processor = time.perf_counter() - begin, counter.seconds()
-    checkpoint = _checkpoint(run, results)
+    checkpoint = ResultsFolder(results).checkpoint(run.hash)
     resumed = checkpoint.is_file()
     if run.profile.compile:
         hearing(report)("compiling the training step", 0, 0)
@@ -158,8 +159,8 @@ def _predict_again(run: Run, results: Path, device: str, report: Report) -> None
 
 
 def _restored(run: Run, method: Method, source: Network, results: Path) -> Network:
-    path = adapters_path(results, run.hash)
-    mend = f"remove {record_path(results, run.hash)}, and the run is trained again"
+    path = ResultsFolder(results).adapters(run.hash)
+    mend = f"remove {ResultsFolder(results).record(run.hash)}, and the run is trained again"
     try:
         tensors, about = read_weights(path)
         head = AdapterMetadata.of(about, path)
@@ -196,10 +197,6 @@ def _computed(run: Run, device: str) -> dict[str, str | None]:
     return dataclasses.asdict(pretrain.choice_of(run.backbone, device))
 
 
-def _checkpoint(run: Run, results: Path) -> Path:
-    return results / "unfinished" / f"{run.hash}.safetensors"
-
-
 def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
     """Write what a domain stores beside the backbone `source`; returns its size in bytes.
 
@@ -220,7 +217,7 @@ def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor],
         weights=network_digest(source.state_dict()),
         joint_weights=None if method.trains_per_domain else trunk_digest(read_weights(run.joint.path)[0]),
     )
-    return write_safetensors(adapters_path(results, run.hash), stored, head.metadata())
+    return write_safetensors(ResultsFolder(results).adapters(run.hash), stored, head.metadata())
 
 
 def _write_predictions(run: Run, images: Batches, logits: Tensor, results: Path) -> None:
@@ -271,7 +268,7 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
         record = done  # another command was faster: its measurements stand
     else:
         record = plausible(record)
-        write_record(record, results / "records")
+        write_record(record, ResultsFolder(results).records)
     if not run.source_cell:
-        _checkpoint(run, results).unlink(missing_ok=True)
+        ResultsFolder(results).checkpoint(run.hash).unlink(missing_ok=True)
     return record
