@@ -14,10 +14,10 @@ from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.kernels import KernelChoice
-from visual_decathlon.benchmark.config.profiles import Profile, fitting
+from visual_decathlon.benchmark.config.profiles import Profile, checked
 from visual_decathlon.benchmark.config.specs import Run, recorded_profile
 from visual_decathlon.benchmark.records.build import check_known
-from visual_decathlon.benchmark.records.files import Fault, tell_left_out
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
@@ -76,7 +76,7 @@ def recorded(start: str, results: Path) -> dict:
     faults: list[Fault] = []
     read = (r for folder in reversed(places) for r in read_records([folder], faults))
     found = {r["hash"]: r for r in read if r["hash"].startswith(start)}
-    tell_left_out(faults)
+    report_left_out(faults)
     if not found or not start:
         raise InputError(
             f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "
@@ -147,7 +147,7 @@ def _needed(record: dict, args: Namespace, own: list[str]) -> None:
 
 def _profile(record: dict) -> Profile:
     try:
-        return fitting(recorded_profile(record["settings"]))
+        return checked(recorded_profile(record["settings"]))
     except (msgspec.DecodeError, TypeError) as error:
         raise InputError(
             f"the run {record['hash']} has settings that this suite does not know ({error}); "

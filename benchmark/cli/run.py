@@ -14,9 +14,9 @@ from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
-from visual_decathlon.benchmark.records.files import Fault, told
+from visual_decathlon.benchmark.records.files import Fault, describe_faults
 from visual_decathlon.benchmark.records.folder import ResultsFolder
-from visual_decathlon.benchmark.records.predictions import predicted
+from visual_decathlon.benchmark.records.predictions import has_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report import files
@@ -110,7 +110,7 @@ def shipped(say: Callable[[str], None]) -> pd.DataFrame:
     faults: list[Fault] = []
     frame = read_frame([SHIPPED], faults=faults)
     if faults:
-        say(f"left out: {told(faults, ' (`git checkout` brings it back)')}")
+        say(f"left out: {describe_faults(faults, ' (`git checkout` brings it back)')}")
     return frame
 
 
@@ -129,7 +129,7 @@ def _unfinished(asked: list[Run], runs: list[Run], finished: pd.DataFrame, resul
     lacking = {
         run.hash: dataclasses.replace(run, finished=True)
         for run in asked
-        if run.predictions and run.hash in done.keys() - lost and not predicted(results, run.hash, done[run.hash])
+        if run.predictions and run.hash in done.keys() - lost and not has_predictions(results, run.hash, done[run.hash])
     }
     if lacking:
         screen.say(f"{len(lacking)} of them: evaluated again for their predictions, not trained")

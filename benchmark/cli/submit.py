@@ -8,10 +8,10 @@ import pandas as pd
 from rich.table import Table
 
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
-from visual_decathlon.benchmark.records.files import Fault, tell_left_out
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.predictions import read_predictions
-from visual_decathlon.benchmark.records.store import existing, read_records, when
+from visual_decathlon.benchmark.records.store import check_source, last_requested, read_records
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.report.sheets import described
 from visual_decathlon.benchmark.submission import archive
@@ -28,7 +28,7 @@ def run(args: Namespace) -> int:
     if len(methods) != 1:
         raise InputError(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results
-    existing(args.source)
+    check_source(args.source)
     expected = archive.official() if args.data is None else archive.of_release(args.data)
     names = [one.domain.name for one in expected]
     runs = _runs(source, methods[0], args.profile, args.seed, names)
@@ -57,7 +57,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
         for r in read_records([ResultsFolder(source).records], faults)
         if r["split"] == "test" and r["limit"] is None and r["domain"] in names
     ]
-    tell_left_out(faults)
+    report_left_out(faults)
     counts = set(current(pd.DataFrame(records))[0]["hash"]) if records else set()
     records = [r for r in records if r["hash"] in counts]
     found = [r for r in records if r["method_full"] == method.full_spec and profile in (None, r["profile"])]
@@ -73,7 +73,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
                 f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
                 f"is of one kind; {mend}"
             )
-    runs = {r["domain"]: r for r in sorted(found, key=when)}
+    runs = {r["domain"]: r for r in sorted(found, key=last_requested)}
     bench = f'`make bench METHOD="{method.spec}" SPLIT=test PREDICTIONS=1`'
     if lacking := [name for name in names if name not in runs]:
         there = ", ".join(sorted({r["method"] for r in records})) or "none"

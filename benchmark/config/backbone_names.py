@@ -14,7 +14,7 @@ def _model(name: str) -> str:
     return name.lower().rpartition("/")[2].replace("-", "").replace("_", "").replace(" ", "")
 
 
-def explained(name: str) -> str | None:
+def backbone_as_method(name: str) -> str | None:
     """The sentence on a backbone's name where a method's is wanted; None where it is no backbone's."""
     model = _model(name)
     if alike := [known for known in ALL if _model(known) == model]:
@@ -27,7 +27,7 @@ def explained(name: str) -> str | None:
     return None
 
 
-def unknown(name: str) -> str:
+def unknown_backbone(name: str) -> str:
     """The sentence on the name of a backbone that is not here: which are, or which was meant."""
     there = f"there are {', '.join(ALL)}"
     model = _model(name)

@@ -14,7 +14,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 
-from visual_decathlon.benchmark.config.backbone_names import ALL, unknown
+from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
 from visual_decathlon.datasets.errors import InputError
 
 LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
@@ -119,13 +119,13 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
     chosen = PROFILES[name]
     for setting in settings:
         chosen = _override(chosen, setting)
-    return fitting(chosen)
+    return checked(chosen)
 
 
-def fitting(chosen: Profile) -> Profile:
+def checked(chosen: Profile) -> Profile:
     """The profile as it is. Raises InputError where its settings do not fit each other or the network."""
     if chosen.network not in ALL:
-        raise InputError(f"SET=network={chosen.network}: {unknown(chosen.network)}")
+        raise InputError(f"SET=network={chosen.network}: {unknown_backbone(chosen.network)}")
     if chosen.network == "resnet26":
         if not whole_channels(chosen.width):
             raise InputError(

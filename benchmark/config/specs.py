@@ -169,7 +169,7 @@ def preprocessing_key(domain: Domain) -> tuple:
     return domain.mean, domain.std, domain.flip, domain.crop
 
 
-def presentation(domain: Domain) -> str:
+def preprocessing_json(domain: Domain) -> str:
     """The same as JSON, for a record."""
     return json.dumps(dict(zip(("mean", "std", "flip", "crop"), preprocessing_key(domain), strict=True)))
 
@@ -207,7 +207,7 @@ class Run:
     @property
     def presentation(self) -> str:
         """How the domain's images are shown, as JSON."""
-        return presentation(self.domain)
+        return preprocessing_json(self.domain)
 
     @cached_property
     def hash(self) -> str:

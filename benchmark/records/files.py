@@ -25,7 +25,7 @@ class Fault:
         return f"{self.path}{self.what}"
 
 
-def told(faults: Sequence[Fault], then: str = " and run again") -> str:
+def describe_faults(faults: Sequence[Fault], then: str = " and run again") -> str:
     """All of them in one sentence with its remedy; `then` is what follows that."""
     texts = list(dict.fromkeys(map(str, faults)))
     remedies = list(dict.fromkeys(fault.remedy for fault in faults))
@@ -35,11 +35,11 @@ def told(faults: Sequence[Fault], then: str = " and run again") -> str:
     return f"{', '.join(texts)}; {' or '.join(remedies)}{then}"
 
 
-def tell_left_out(faults: Sequence[Fault]) -> None:
+def report_left_out(faults: Sequence[Fault]) -> None:
     """Say on stderr, in one sentence, that these are in nothing of what is shown."""
     if faults:
         again = "; the same `make bench` as then trains what is gone again"
-        print(f"left out, the rest counts: {printable(told(faults, again))}", file=sys.stderr)
+        print(f"left out, the rest counts: {printable(describe_faults(faults, again))}", file=sys.stderr)
 
 
 def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:

@@ -46,7 +46,7 @@ def likeliest(logits: "Tensor") -> "Tensor":
     return torch.cat([part.argsort(dim=1, descending=True, stable=True)[:, :5] for part in logits.split(4096)])
 
 
-def predicted(results: Path, hash: str, images: int) -> bool:
+def has_predictions(results: Path, hash: str, images: int) -> bool:
     """Whether the run's predictions are there, of so many images."""
     path = ResultsFolder(results).predictions(hash)
     try:

@@ -189,9 +189,11 @@ def _text(value: str) -> str:
 def check(records: Sequence[Mapping], fields: Iterable[str] | None = None) -> pa.Table:
     """Records as a table. InputError for the first that a reader would refuse, of these fields where some are named."""
     table = as_table(records)
-    for row, field, what in wrong(table.select(list(fields)) if fields is not None else table):
+    for row, field, what in violations(table.select(list(fields)) if fields is not None else table):
         run = records[row].get("hash")
-        raise InputError(f"the record of the run {run} could not be read again, as it has {phrase(field, what)}")
+        raise InputError(
+            f"the record of the run {run} could not be read again, as it has {describe_violation(field, what)}"
+        )
     return table
 
 
@@ -205,13 +207,13 @@ def plausible(record: Mapping) -> dict:
     return {**record, **dict.fromkeys(none)}
 
 
-def phrase(field: str, what: str) -> str:
+def describe_violation(field: str, what: str) -> str:
     """What `wrong` says of a field: "a top1 that is no number", "versions that are no list of versions"."""
     article = "" if what.startswith("are ") else "an " if field[0] in "aeiou" else "a "
     return f"{article}{field} that {what}"
 
 
-def wrong(table: pa.Table) -> list[tuple[int, str, str]]:
+def violations(table: pa.Table) -> list[tuple[int, str, str]]:
     """(row, field, "is no number") of every record that lacks what is always there or says what cannot be.
 
     Held to the fields that `table` has. A record that breaks several rules is told by the first.

@@ -16,10 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from visual_decathlon.benchmark.records.files import Fault, record_files, told
+from visual_decathlon.benchmark.records.files import Fault, describe_faults, record_files
 from visual_decathlon.benchmark.records.folder import ResultsFolder, is_record_path, record_name
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
-from visual_decathlon.benchmark.records.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, phrase, wrong
+from visual_decathlon.benchmark.records.schema import (
+    CATEGORIES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SINCE,
+    check,
+    describe_violation,
+    violations,
+)
 from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.io import clear, write_bytes
 
@@ -46,12 +54,12 @@ def write_table(table: pa.Table, path: Path) -> Path:
     return write_bytes(parquet(table), path)
 
 
-def sweep(results: Path, cache: Path) -> None:
+def remove_half_written(results: Path, cache: Path) -> None:
     """Remove what killed commands left half-written in a results folder and in the cache."""
     clear(*ResultsFolder(results).written_folders, cache, cache / "backbones", cache / "packs")
 
 
-def existing(source: Path | None) -> None:
+def check_source(source: Path | None) -> None:
     """InputError where FROM= names something and that is no folder."""
     if source is not None and not source.is_dir():
         what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
@@ -74,7 +82,7 @@ def read_record(path: Path) -> dict:
     faults: list[Fault] = []
     table = _read(path, faults.append)
     if faults or table is None or len(table) != 1:
-        raise InputError(told(faults or [Fault(path, " is not the record of one run")]))
+        raise InputError(describe_faults(faults or [Fault(path, " is not the record of one run")]))
     return table.to_pylist()[0]
 
 
@@ -90,7 +98,7 @@ def read_records(folders: Iterable[Path], faults: list[Fault] | None = None) -> 
             records += table.to_pylist()
             places += [path] * len(table)
         found = (
-            _Found(r["hash"], (r["correct"], r["top1"]), when(r), path, at)
+            _Found(r["hash"], (r["correct"], r["top1"]), last_requested(r), path, at)
             for at, (r, path) in enumerate(zip(records, places, strict=True))
         )
         kept = [records[at] for at in _one_each(found, fault)]
@@ -128,7 +136,7 @@ def _rows(frame: "pd.DataFrame", places: list[tuple[Path, int]]) -> Iterator[_Fo
     rows = columns.where(columns.notna(), None).to_dict("records")
     for at, (r, path) in enumerate(zip(rows, paths, strict=True)):
         right = None if r["correct"] is None else int(r["correct"])
-        yield _Found(r["hash"], (right, r["top1"]), when(r), path, at)
+        yield _Found(r["hash"], (right, r["top1"]), last_requested(r), path, at)
 
 
 def read_histories(
@@ -151,7 +159,7 @@ def _collected(faults: list[Fault] | None) -> Iterator[Callable[[Fault], None]]:
     own: list[Fault] = []
     yield (own if faults is None else faults).append
     if own:
-        raise InputError(told(own))
+        raise InputError(describe_faults(own))
 
 
 def _one_each(found: Iterable[_Found], fault: Callable[[Fault], None]) -> list[int]:
@@ -178,7 +186,7 @@ def _one_each(found: Iterable[_Found], fault: Callable[[Fault], None]) -> list[i
     return [one.at for one in kept.values()]
 
 
-def when(record: Mapping) -> str:
+def last_requested(record: Mapping) -> str:
     """When a run was made, or asked for again: what orders runs of one kind."""
     return max(record["created"], record["asked"] or "")
 
@@ -222,7 +230,7 @@ def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None 
         table = _of_this_schema(table, names, columns is not None)
     except _Foreign as error:
         return fault(Fault(path, *error.args))
-    rows = {row: _told(table["hash"][row], *what) for row, *what in wrong(table)}
+    rows = {row: _told(table["hash"][row], *what) for row, *what in violations(table)}
     for what in rows.values():
         fault(Fault(path, what, whole=len(rows) == len(table)))
     return table.filter(pa.array([row not in rows for row in range(len(table))])) if rows else table
@@ -254,4 +262,4 @@ def _of_this_schema(table: pa.Table, names: list[str], categories: bool) -> pa.T
 def _told(run: pa.Scalar, field: str, what: str) -> str:
     if what == "is empty":
         return f" holds a record whose {field} is empty"
-    return f": the run {run} has {phrase(field, what)}"
+    return f": the run {run} has {describe_violation(field, what)}"

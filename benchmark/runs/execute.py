@@ -18,14 +18,14 @@ from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records import build
 from visual_decathlon.benchmark.records.folder import ResultsFolder
-from visual_decathlon.benchmark.records.predictions import predicted, write_predictions
+from visual_decathlon.benchmark.records.predictions import has_predictions, write_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import write_record
 from visual_decathlon.benchmark.runs.finished import finished_record, own_record
 from visual_decathlon.benchmark.runs.joint import load_together
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
-from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
+from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.applied import applied
@@ -51,7 +51,7 @@ def execute_run(run: Run, results: Path, provenance: Provenance, device: str, re
     """
     try:
         if (record := finished_record(results, run.hash)) is not None:
-            if run.predictions and not predicted(results, run.hash, record["eval_images"]):
+            if run.predictions and not has_predictions(results, run.hash, record["eval_images"]):
                 _predict_again(run, results, device, report)
             return record
         with sharing(device) as shared:
@@ -104,14 +104,14 @@ def _alone(
     if method.cached_views:
         begin, counter = time.perf_counter(), Processor(torch.device(device))
         frozen, trained = method.split(network)
-        batches = FeatureBatches(frozen, images, method.cached_views, run.seed, hearing(report))
-        hearing(report)("fitting", 0, 0)
+        batches = FeatureBatches(frozen, images, method.cached_views, run.seed, progress_of(report))
+        progress_of(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
         prepared, processor = time.perf_counter() - begin, counter.seconds()
     checkpoint = ResultsFolder(results).checkpoint(run.hash)
     resumed = checkpoint.is_file()
     if run.profile.compile:
-        hearing(report)("compiling the training step", 0, 0)
+        progress_of(report)("compiling the training step", 0, 0)
     with applied(pretrain.choice_of(run.backbone, device), trained):
         history, clock = train(
             trained,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import safetensors
 
 from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.files import Fault, set_aside, told
+from visual_decathlon.benchmark.records.files import Fault, describe_faults, set_aside
 from visual_decathlon.benchmark.records.folder import DAMAGED, ResultsFolder
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
 from visual_decathlon.benchmark.tables.grouping import current
@@ -60,12 +60,12 @@ def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
     folder, faults = ResultsFolder(results).records, []
     frame = read_frame([folder], history=True, faults=faults, unlabelled=True).drop(columns="history")
     if closed := [fault for fault in faults if fault.path.is_dir()]:
-        raise InputError(told(closed, ""))
+        raise InputError(describe_faults(closed, ""))
     if gone := [fault for fault in faults if fault.whole]:
         set_aside(dict.fromkeys(fault.path for fault in gone))
         say(_aside(gone, folder))
     if others := [fault for fault in faults if not fault.whole]:
-        say(f"left out: {told(others, '')}")
+        say(f"left out: {describe_faults(others, '')}")
     columns = (frame[name].tolist() for name in ("hash", "source_cell"))
     return frame.assign(stored=[stored(results, *row) for row in zip(*columns, strict=True)])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.config.identity import digest, network_digest
-from visual_decathlon.benchmark.config.profiles import Profile, current_name, fitting
+from visual_decathlon.benchmark.config.profiles import Profile, checked, current_name
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
@@ -125,7 +125,7 @@ def _adapted(profile: Profile, settings: tuple[str, ...], about: dict, file: Pat
         k: v for k, v in about.items() if k not in {current_name(setting.partition("=")[0]) for setting in settings}
     }
     try:
-        return fitting(dataclasses.replace(profile, **said))
+        return checked(dataclasses.replace(profile, **said))
     except InputError as error:
         words = " ".join(f"{name}={value:g}" for name, value in said.items())
         raise InputError(f"BACKBONE={file} says {words}: {error}") from None

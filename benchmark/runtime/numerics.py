@@ -39,10 +39,10 @@ def configure_torch(profile: "Profile", device: str) -> None:
 
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = profile.precision == "tf32"
-    repeat(profile.deterministic and not on_cpu(device))
+    set_deterministic(profile.deterministic and not on_cpu(device))
 
 
-def repeat(on: bool) -> None:
+def set_deterministic(on: bool) -> None:
     """Whether every kernel must give the same bits each time; what has none that does then raises RuntimeError."""
     import torch
 
@@ -56,7 +56,7 @@ def repeat(on: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # it is a help in debugging, at a pass over memory
 
 
-def offender(error: RuntimeError) -> str | None:
+def nondeterministic_operation(error: RuntimeError) -> str | None:
     """The operation that has no deterministic kernel, as torch names it; None where the error is another."""
     found = _OFFENDER.search(str(error))
     return found and (found["op"] or found["blas"])

@@ -19,12 +19,12 @@ ProgressCallback = Callable[[str, float, int], None]
 """told(what, done, of); `of` is 0 where nobody knows here how much there is"""
 
 
-def hearing(report: Report) -> ProgressCallback:
+def progress_of(report: Report) -> ProgressCallback:
     """Where progress is told to: the report's `doing`, or nowhere."""
     return getattr(report, "doing", silent)
 
 
-def noting(report: Report) -> Callable[[str], None]:
+def notes_of(report: Report) -> Callable[[str], None]:
     """Where a sentence that the user should read is told to, once: the report's `note`, or nowhere."""
     return getattr(report, "note", lambda sentence: None)
 
@@ -49,7 +49,7 @@ class Watched:
     """Batches as they are; what they show in training epochs and evaluations is told to `report`."""
 
     def __init__(self, batches, report: Callable):
-        self._batches, self._told = batches, hearing(report)
+        self._batches, self._told = batches, progress_of(report)
 
     def __getattr__(self, name: str):
         return getattr(self._batches, name)

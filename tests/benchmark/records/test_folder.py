@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.records.folder import ResultsFolder, is_record_path
-from visual_decathlon.benchmark.records.store import sweep
+from visual_decathlon.benchmark.records.store import remove_half_written
 from visual_decathlon.datasets.io import temporary_name
 
 ROOT = Path(__file__).parents[3]
@@ -64,7 +64,7 @@ def test_half_written_files_are_removed_from_every_folder_that_is_written(tmp_pa
         path.mkdir(parents=True, exist_ok=True)
         (path / "kept.parquet").touch()
         temporary_name(path / "half").touch()
-    sweep(folder.path, tmp_path / "cache")
+    remove_half_written(folder.path, tmp_path / "cache")
     assert sorted(path for path in folder.path.rglob("*") if path.is_file()) == sorted(
         p / "kept.parquet" for p in written
     )
