@@ -1,12 +1,12 @@
-"""Profiles: named sets of a backbone and its recipes, and how one setting of them is overridden.
+"""Profiles: named settings of a backbone and of its recipes, and overrides of single settings.
 
-`standin`: a slim ResNet-26 on 32-pixel crops, minutes on two cores; ours.
-`decathlon`: the paper's protocol: 64-pixel crops, 120 epochs, the rate divided by 10 at 80 and 100,
-batch 128, weight decay 1e-4. Paper and released code differ in one thing that acts: the released
-optimiser leaks one convolution's decay into the next batch norm, so that the `--wd 5` (5e-4) that its
-2018 commands ask for acts on nothing, and 1e-4 is in effect. Here that acts on every trained tensor.
-`decathlon-2018`: the same with the decay that those commands mean, 5e-4 on what a domain trains.
-`follows` records which of the three a recipe is.
+`standin`: a slim ResNet-26 on 32-pixel crops, which takes minutes on two cores. It is this project's own.
+`decathlon`: the protocol of the paper: 64-pixel crops, 120 epochs, batch 128, weight decay 1e-4, and a learning rate
+divided by 10 after epochs 80 and 100. Paper and released code differ in one effective setting. The commands of 2018 ask
+for weight decay 5e-4 (`--wd 5`), but the released optimiser applies the decay of one convolution to the next batch
+norm, so that 1e-4 is in effect. Here weight decay acts on every trained tensor.
+`decathlon-2018`: the same with the weight decay that those commands meant, 5e-4, on the parameters of a domain.
+The field `follows` records which of the three a recipe is.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
 from visual_decathlon.datasets.errors import InputError
 
-LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
+LARGEST = 1024  # pixels of the shorter side: it bounds the memory of a chunk of decoded images
 
 RECORDED_NAMES = {
     "weight_decay": "decay",
@@ -27,32 +27,33 @@ RECORDED_NAMES = {
     "resize": "shorter",
     "uncropped_size": "whole",
 }
-"""Fields that were renamed, and their name in records and hashes, which keep the old one. SET= takes both."""
+"""Renamed fields, and their old names, which records and hashes keep. SET= takes both."""
 _CURRENT_NAMES = {recorded: field for field, recorded in RECORDED_NAMES.items()}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained. SGD with momentum, decay on every trained tensor."""
+    """How a network is trained: by SGD with momentum, with weight decay on every trained tensor."""
 
     epochs: int
     batch: int
     weight_decay: float
     schedule: typing.Literal["one-cycle", "steps"]
     follows: str
-    lr: float = 0.0  # peak; 0 takes the method's own
+    lr: float = 0.0  # peak; 0 is the method's own
     momentum: float = 0.9
     nesterov: bool = False
-    label_smoothing: float = 0.0  # of the labels
-    warmup_fraction: float = 0.2  # part of the steps in which one-cycle's rate rises
-    milestones: tuple[float, ...] = ()  # parts of the epochs after which steps divides the rate by 10
+    label_smoothing: float = 0.0
+    warmup_fraction: float = 0.2  # fraction of the steps in which the rate of one-cycle rises
+    milestones: tuple[float, ...] = ()  # fractions of the epochs after which the schedule steps divides the rate by 10
 
 
 @dataclass(frozen=True)
 class Profile:
-    """`resize` is the side that images are resized to, `crop` the square shown of it, both in pixels.
+    """A backbone, the size of its images, and the recipes of a domain and of the backbone.
 
-    `uncropped_size` is the square shown of the domains that are never cropped; 0 crops them like the others.
+    The shorter side of an image is resized to `resize` pixels, and a square of `crop` pixels is cut out of it. Domains
+    that are never cropped (`Domain.crop`) are shown as a square of `uncropped_size` pixels; 0 crops them like others.
     """
 
     name: str
@@ -65,8 +66,8 @@ class Profile:
     adapt: Recipe
     pretrain: Recipe
     backbone_seed: int = 0
-    compile: bool = False  # the training step by torch.compile
-    deterministic: bool = True  # on a GPU by kernels that give the same bits each time; a CPU's do
+    compile: bool = False  # whether torch.compile compiles the training step
+    deterministic: bool = True  # whether a GPU uses only kernels that repeat their bits, as those of a CPU do
 
 
 _PAPER = Recipe(
@@ -110,9 +111,10 @@ PROFILES["decathlon-2018"] = dataclasses.replace(PROFILES["decathlon"], name="de
 
 
 def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
-    """The named profile with `setting=value` overrides: `width=0.5`, `epochs=10` (of adapt), `pretrain.epochs=3`.
+    """Returns the named profile with `setting=value` overrides: `width=0.5`, `epochs=10`, `pretrain.epochs=3`.
 
-    Raises InputError for an unknown profile or setting, or a value of the wrong type.
+    A setting of a recipe is that of `adapt` without a prefix. Old names of settings are understood. Raises InputError
+    for an unknown profile or setting, or a value of the wrong type.
     """
     if name not in PROFILES:
         raise InputError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
@@ -123,54 +125,65 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
 
 
 def checked(chosen: Profile) -> Profile:
-    """The profile as it is. Raises InputError where its settings do not fit each other or the network."""
-    if chosen.network not in ALL:
-        raise InputError(f"SET=network={chosen.network}: {unknown_backbone(chosen.network)}")
-    if chosen.network == "resnet26":
-        if not whole_channels(chosen.width):
-            raise InputError(
-                f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
-            )
-        for name in ("crop", "uncropped_size"):
-            if (side := getattr(chosen, name)) % 8:
-                raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
-    if chosen.resize > LARGEST:
-        raise InputError(f"SET=resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it")
-    if max(chosen.crop, chosen.uncropped_size) > chosen.resize:
-        raise InputError(
-            f"SET=resize={chosen.resize}: images of that size have no crop of "
-            f"{max(chosen.crop, chosen.uncropped_size)} pixels; raise resize, or lower crop and uncropped_size"
-        )
+    """Returns the profile unchanged. Raises InputError where its settings contradict each other or the network."""
+    _check_network(chosen)
+    _check_image_size(chosen)
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
-        if recipe.label_smoothing > 1:
-            raise InputError(
-                f"SET={part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1"
-            )
-        if recipe.momentum >= 1:
-            raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
-        if recipe.warmup_fraction > 1:
-            raise InputError(
-                f"SET={part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a part of the steps and "
-                "must be from 0 to 1"
-            )
-        if not all(0 <= milestone <= 1 for milestone in recipe.milestones):
-            typed = "/".join(f"{milestone:g}" for milestone in recipe.milestones)
-            raise InputError(
-                f"SET={part}milestones={typed}: milestones are parts of the epochs and must be from 0 to 1"
-            )
-        if recipe.batch < 2:
-            raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+        _check_recipe(part, recipe)
     return chosen
 
 
+def _check_network(chosen: Profile) -> None:
+    if chosen.network not in ALL:
+        raise InputError(f"SET=network={chosen.network}: {unknown_backbone(chosen.network)}")
+    if chosen.network != "resnet26":
+        return
+    if not whole_channels(chosen.width):
+        raise InputError(
+            f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
+        )
+    for name in ("crop", "uncropped_size"):
+        if (side := getattr(chosen, name)) % 8:
+            raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+
+
+def _check_image_size(chosen: Profile) -> None:
+    if chosen.resize > LARGEST:
+        raise InputError(f"SET=resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it")
+    if (largest := max(chosen.crop, chosen.uncropped_size)) > chosen.resize:
+        raise InputError(
+            f"SET=resize={chosen.resize}: images of that size have no crop of {largest} pixels; raise resize, or lower "
+            "crop and uncropped_size"
+        )
+
+
+def _check_recipe(part: str, recipe: Recipe) -> None:
+    if recipe.label_smoothing > 1:
+        raise InputError(f"SET={part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1")
+    if recipe.momentum >= 1:
+        raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
+    if recipe.warmup_fraction > 1:
+        raise InputError(
+            f"SET={part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a fraction of the steps and "
+            "must be from 0 to 1"
+        )
+    if not all(0 <= milestone <= 1 for milestone in recipe.milestones):
+        typed = "/".join(f"{milestone:g}" for milestone in recipe.milestones)
+        raise InputError(
+            f"SET={part}milestones={typed}: milestones are fractions of the epochs and must be from 0 to 1"
+        )
+    if recipe.batch < 2:
+        raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+
+
 def current_name(name: str) -> str:
-    """Returns today's name of a setting: `weight_decay` of `decay`, `pretrain.weight_decay` of `pretrain.decay`."""
+    """Returns the present name of a setting: `weight_decay` for `decay`, `pretrain.resize` for `pretrain.shorter`."""
     part, dot, field = name.rpartition(".")
     return part + dot + _CURRENT_NAMES.get(field, field)
 
 
 def spelling_notes(settings: typing.Iterable[str]) -> list[str]:
-    """Returns one sentence for each old name among `setting=value` strings, which says the new name."""
+    """Returns one message for each old name among `setting=value` strings; it gives the new name."""
     names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
     return [
         f"SET={name}= is now called {current_name(name)}; the old name still works"
@@ -180,13 +193,13 @@ def spelling_notes(settings: typing.Iterable[str]) -> list[str]:
 
 
 def whole_channels(width: float) -> bool:
-    """Whether every layer of the ResNet-26 has a whole number of channels: 32 * width is one."""
+    """Whether every layer of the ResNet-26 has an integer number of channels: 32 * width must be an integer."""
     return 0 < width <= 32 and (32 * width).is_integer()
 
 
 def _nearest(name: str, known: typing.Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    similar = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(known)}"
 
 
 def _override(chosen: Profile, setting: str) -> Profile:
@@ -195,7 +208,7 @@ def _override(chosen: Profile, setting: str) -> Profile:
         raise InputError(f"SET={setting} is not of the form setting=value")
     key = current_name(typed)
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
-    recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it acts on nothing
+    recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it changes nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
     if key not in known:
         raise InputError(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
