@@ -32,7 +32,7 @@ def known_fields(run: Run, provenance: Provenance) -> dict:
 
 
 def check_known(runs: Iterable[Run], provenance: Provenance) -> None:
-    """Raises InputError where the record of one of these runs could not be read again, whatever its results are."""
+    """Raises InputError where the record of one of these runs could not be read again."""
     if records := [known_fields(run, provenance) for run in runs]:
         check(records, records[0])
 

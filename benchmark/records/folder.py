@@ -27,7 +27,7 @@ class ResultsFolder:
         return self.records / record_name(hash)
 
     def adapters(self, hash: str) -> Path:
-        """What the run stores for its domain: adapters, head, statistics."""
+        """Tensors that the run stores for its domain: adapters, head, statistics."""
         return self.path / "adapters" / f"{hash}.safetensors"
 
     @property
