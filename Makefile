@@ -43,11 +43,12 @@ targets = bench sum test lint methods data results compare submit score sweep pe
 switches = PREDICTIONS SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
-settings = network width shorter crop whole precision backbone_seed compile deterministic $(recipe)
-recipe = epochs batch decay schedule lr momentum nesterov smoothing warm drops
+settings = network width resize crop uncropped_size precision backbone_seed compile deterministic $(recipe)
+recipe = epochs batch weight_decay schedule lr momentum nesterov label_smoothing warmup_fraction milestones
 # Other names of variables and settings here, as `other:here`.
-others = batch_size:batch learning_rate:lr weight_decay:decay label_smoothing:smoothing amp:precision dtype:precision \
-  gpu:DEVICE cuda:DEVICE settings:SET num_workers:WORKERS datasets:DOMAINS
+others = batch_size:batch learning_rate:lr decay:weight_decay smoothing:label_smoothing warm:warmup_fraction \
+  drops:milestones shorter:resize whole:uncropped_size amp:precision dtype:precision gpu:DEVICE \
+  cuda:DEVICE settings:SET num_workers:WORKERS datasets:DOMAINS
 
 wanted = $(or $(MAKECMDGOALS),bench)
 reads = $(sort $(foreach target,$(wanted),$(reads_$(target))))

@@ -35,8 +35,8 @@ class Partial(Method):
     mergeable = True
     lr = 0.05
 
-    last: int = 1
     views: int = 0
+    last: int = 1
 
     @property
     def cached_views(self):

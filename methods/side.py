@@ -40,10 +40,10 @@ class Side(Method):
     mergeable = False
     lr = 0.1
 
+    views: int = 3
     width: int = 16
     depths: int = 4
     ridge: float = 0.3
-    views: int = 3
 
     @property
     def cached_views(self):

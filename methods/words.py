@@ -49,13 +49,14 @@ _WORDS = {
     ),
     "float32": "is a setting, not a method: SET=precision=fp32",
     "learning rate": "is a setting, not a method: SET=lr=",
-    "weight decay, l2": "is a setting, not a method: SET=decay=",
+    "weight decay, l2": "is a setting, not a method: SET=weight_decay=",
     "batch size": "is a setting, not a method: SET=batch=",
-    "label smoothing": "is a setting, not a method: SET=smoothing=",
+    "label smoothing": "is a setting, not a method: SET=label_smoothing=",
     "sgd": "is no method but how every run trains: SET=momentum= and SET=lr= are its settings",
     "adam, adamw, optimizer, optimiser, lion, rmsprop": "is not here: every run trains by SGD with momentum",
     "scheduler, cosine, warmup": "is no method: SET=schedule= takes one-cycle, which warms up, or steps",
-    "dropout, drop path, stochastic depth": "is not here: no recipe has it; SET=decay= and SET=smoothing= are settings",
+    "dropout, drop path, stochastic depth": "is not here: no recipe has it; SET=weight_decay= and SET=label_smoothing= "
+    "are settings",
     "mixup, cutmix, augmentation, augment, randaugment, autoaugment": (
         "is not here: images are resized, cropped and flipped as the domain's rule says"
     ),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from visual_decathlon.benchmark.cli.main import program
-from visual_decathlon.benchmark.records.store import sweep
+from visual_decathlon.benchmark.records.store import remove_half_written
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import temporary_name
 from visual_decathlon.datasets.text import printable
@@ -17,7 +17,7 @@ def ready(results: Path, cache: Path) -> None:
     """Both folders can be written, and nothing lies in them that a killed command left half-written."""
     probe(results)
     probe(cache)
-    sweep(results, cache)
+    remove_half_written(results, cache)
 
 
 def probe(folder: Path) -> None:

@@ -7,8 +7,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
-from visual_decathlon.benchmark.records.files import tell_left_out
-from visual_decathlon.benchmark.records.store import existing, read_frame
+from visual_decathlon.benchmark.records.files import report_left_out
+from visual_decathlon.benchmark.records.store import check_source, read_frame
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.report.sheets import described
 from visual_decathlon.benchmark.tables.compare import Difference, compare
@@ -30,11 +30,11 @@ def run(args: Namespace) -> int:
         names.append(chosen[0].spec)
     if names[0] == names[1]:
         raise InputError(f"A and B are both {names[0]}; give two methods")
-    existing(args.source)
+    check_source(args.source)
     screen, faults = Screen(), []
     with screen, screen.busy("reading the records"):
         frame = read_frame([source], faults=faults)
-    tell_left_out(faults)
+    report_left_out(faults)
     if lacking := [name for name in names if name not in set(frame["method"])]:
         raise InputError(f'{source} holds no record of {lacking[0]}; run `make bench METHOD="{lacking[0]}"` first')
     found = compare(frame, *names)

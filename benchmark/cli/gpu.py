@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from visual_decathlon.benchmark.perf.gpu.plan import BUDGET, PLAN, Step
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.datasets.errors import InputError
 
 # What the suite and its tests import; fvcore is tried, since it imports more, which may be missing.
@@ -65,7 +66,8 @@ def _run(args: Namespace, steps: list[Step], end_by: float) -> int:
 
     probe(args.results)  # before eight minutes of measuring
     probe(args.cache)
-    console, record = PlainConsole(wide=200), Record(args.results / "gpu.parquet", facts.ask("cuda:0"))
+    console = PlainConsole(wide=200)
+    record = Record(ResultsFolder(args.results).table("gpu"), facts.ask("cuda:0"))
     failed, left = False, end_by - time.monotonic()
     for step, end in run_plan(steps, child("cuda:0"), record.keep, budget=left, cache=args.cache):
         if not end:

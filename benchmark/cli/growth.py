@@ -10,6 +10,7 @@ from rich.table import Table
 
 from visual_decathlon.benchmark.cli.common import probe
 from visual_decathlon.benchmark.perf.store import COMMON, before, now
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.screen import Screen
@@ -33,7 +34,7 @@ def run(args: Namespace) -> int:
     if unknown := [name for name in names if name not in GROWTHS]:
         raise InputError(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     probe(args.results)
-    path = args.results / "growth.parquet"
+    path = ResultsFolder(args.results).table("growth")
     columns = get_type_hints(Point) | COMMON | {"cores": int}
     found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from visual_decathlon.benchmark.config.backbone_names import ALL, unknown
+from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
 from visual_decathlon.benchmark.config.folders import WORK
 from visual_decathlon.benchmark.runtime.devices import NAMES
 from visual_decathlon.benchmark.runtime.stop import Stopped, show_cursor, stoppable
@@ -90,7 +90,7 @@ def _width(text: str) -> float:
 
 def _network(name: str) -> str:
     if name not in ALL:
-        raise argparse.ArgumentTypeError(unknown(name))
+        raise argparse.ArgumentTypeError(unknown_backbone(name))
     return name
 
 

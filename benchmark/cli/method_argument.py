@@ -30,4 +30,4 @@ def _explained(word: str) -> str | None:
             for value in typing.get_args(hints[field.name]) if choice else ():
                 if letters(word) == letters(value):
                     return f"{word} is a setting, not a method: SET={field.name}={value}"
-    return backbone_names.explained(word)
+    return backbone_names.backbone_as_method(word)

@@ -12,6 +12,7 @@ from rich.text import Text
 from visual_decathlon.benchmark.cli.common import probe
 from visual_decathlon.benchmark.perf.part_process import measured
 from visual_decathlon.benchmark.perf.store import COMMON, before, now
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.screen import Screen
@@ -49,7 +50,7 @@ def run(args: Namespace) -> int:
     if unknown := [name for name in names if name not in PARTS]:
         raise InputError(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     probe(args.results)  # before ten minutes of measuring
-    path = args.results / "perf.parquet"
+    path = ResultsFolder(args.results).table("perf")
     columns = get_type_hints(Comparison)
     kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}

@@ -14,16 +14,17 @@ from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.kernels import KernelChoice
-from visual_decathlon.benchmark.config.profiles import Profile, fitting
-from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.files import RERUNS, Fault, tell_left_out
+from visual_decathlon.benchmark.config.profiles import Profile, checked
+from visual_decathlon.benchmark.config.specs import Run, recorded_profile
+from visual_decathlon.benchmark.records.build import check_known
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.runtime.devices import device_of
@@ -36,7 +37,7 @@ def run(args: Namespace) -> int:
     """0: the numbers are the same; 1: they differ, and by how much is said; 2: its sentence says why it was not run."""
     device = device_of(args.device)
     record = recorded(args.hash, args.results)
-    place = args.results / RERUNS
+    place = ResultsFolder(args.results).reruns
     with told_at_the_end() as faults, Screen() as screen:
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
@@ -46,7 +47,7 @@ def run(args: Namespace) -> int:
         ready(place, args.cache)
         data = plan.open_data(request, screen.preparing, screen.say)
         run = as_computed(_anew(planned(record, request, data), place), record)
-        new = place / "records" / f"{run.hash}.parquet"
+        new = ResultsFolder(place).record(run.hash)
         new.unlink(missing_ok=True)  # of a rerun before
         if request.given is None and not run.source_cell and run.backbone.path.is_file():
             screen.say(f"on the backbone {run.backbone.path}, as it is there; remove it to have it pretrained too")
@@ -75,7 +76,7 @@ def recorded(start: str, results: Path) -> dict:
     faults: list[Fault] = []
     read = (r for folder in reversed(places) for r in read_records([folder], faults))
     found = {r["hash"]: r for r in read if r["hash"].startswith(start)}
-    tell_left_out(faults)
+    report_left_out(faults)
     if not found or not start:
         raise InputError(
             f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "
@@ -146,7 +147,7 @@ def _needed(record: dict, args: Namespace, own: list[str]) -> None:
 
 def _profile(record: dict) -> Profile:
     try:
-        return fitting(msgspec.json.decode(record["settings"], type=Profile))
+        return checked(recorded_profile(record["settings"]))
     except (msgspec.DecodeError, TypeError) as error:
         raise InputError(
             f"the run {record['hash']} has settings that this suite does not know ({error}); "
@@ -191,7 +192,7 @@ def planned(record: dict, request: plan.Request, data: plan.Data) -> Run:
 
 def _anew(run: Run, place: Path) -> Run:
     """The run with what was trained for its numbers alone in a place of its own, not taken from the cache."""
-    folder = place / "unfinished"
+    folder = ResultsFolder(place).unfinished
     if run.source_cell:  # its numbers are the pretraining's
         return replace(run, backbone=replace(run.backbone, cache=folder))
     return replace(run, joint=run.joint and replace(run.joint, folder=folder))

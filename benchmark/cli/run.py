@@ -11,9 +11,12 @@ from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbon
 from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.cli.request import able, requested
 from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.files import Fault, told
-from visual_decathlon.benchmark.records.predictions import predicted, predictions_path
+from visual_decathlon.benchmark.records.build import check_known
+from visual_decathlon.benchmark.records.files import Fault, describe_faults
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import has_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report import files
@@ -22,7 +25,6 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.finished import make_way, shown_last, sound_records
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.worker_count import default_workers
 from visual_decathlon.benchmark.runtime.devices import device_of, on_cpu
@@ -46,6 +48,8 @@ def run(args: Namespace) -> int:
 def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
     with Screen() as screen, Workers(args.workers or cores(), device) as pool:
+        for note in spelling_notes(args.set):
+            screen.say(note)
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
         if args.data is not None and request.profile.name == "standin":
@@ -59,7 +63,7 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         helping, lent = _baseline(request, data, asked, at_hand, screen)
         todo = _unfinished(asked, asked + helping, finished, results, screen)
         if todo:
-            install_bundled_backbones((run.backbone for run in todo), SHIPPED / "backbones", screen.say)
+            install_bundled_backbones((run.backbone for run in todo), ResultsFolder(SHIPPED).backbones, screen.say)
             pool.count = args.workers or default_workers(device, todo)
             provenance = Provenance.here(data, pool.count, command())
             check_known(todo, provenance)
@@ -77,8 +81,8 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         if table.group in [other.group for other in mine]:
             for sentence in superseded.note(table):
                 screen.console.print(sentence, style="dim")
-    if any(predictions_path(results, run.hash).is_file() for run in asked if run.predictions):
-        paths.append(results / "predictions")
+    if any(ResultsFolder(results).predictions(run.hash).is_file() for run in asked if run.predictions):
+        paths.append(ResultsFolder(results).predictions_folder)
     if paths:
         screen.files(paths)
     if kept_back := dict.fromkeys(run.domain.name for run in asked if not run.evaluate.labelled):
@@ -106,7 +110,7 @@ def shipped(say: Callable[[str], None]) -> pd.DataFrame:
     faults: list[Fault] = []
     frame = read_frame([SHIPPED], faults=faults)
     if faults:
-        say(f"left out: {told(faults, ' (`git checkout` brings it back)')}")
+        say(f"left out: {describe_faults(faults, ' (`git checkout` brings it back)')}")
     return frame
 
 
@@ -125,7 +129,7 @@ def _unfinished(asked: list[Run], runs: list[Run], finished: pd.DataFrame, resul
     lacking = {
         run.hash: dataclasses.replace(run, finished=True)
         for run in asked
-        if run.predictions and run.hash in done.keys() - lost and not predicted(results, run.hash, done[run.hash])
+        if run.predictions and run.hash in done.keys() - lost and not has_predictions(results, run.hash, done[run.hash])
     }
     if lacking:
         screen.say(f"{len(lacking)} of them: evaluated again for their predictions, not trained")

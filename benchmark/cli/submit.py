@@ -8,9 +8,10 @@ import pandas as pd
 from rich.table import Table
 
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
-from visual_decathlon.benchmark.records.files import Fault, tell_left_out
-from visual_decathlon.benchmark.records.predictions import predictions_path, read_predictions
-from visual_decathlon.benchmark.records.store import existing, read_records, when
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import read_predictions
+from visual_decathlon.benchmark.records.store import check_source, last_requested, read_records
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.report.sheets import described
 from visual_decathlon.benchmark.submission import archive
@@ -27,13 +28,13 @@ def run(args: Namespace) -> int:
     if len(methods) != 1:
         raise InputError(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results
-    existing(args.source)
+    check_source(args.source)
     expected = archive.official() if args.data is None else archive.of_release(args.data)
     names = [one.domain.name for one in expected]
     runs = _runs(source, methods[0], args.profile, args.seed, names)
     entries = _entries(source, methods[0], runs)
     archive.check(entries, expected)
-    out = args.out or args.results / "results.zip"
+    out = args.out or ResultsFolder(args.results).submission
     archive.write(entries, out)
     screen = Screen()
     first = next(iter(runs.values()))
@@ -53,10 +54,10 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
     faults: list[Fault] = []
     records = [
         r
-        for r in read_records([source / "records"], faults)
+        for r in read_records([ResultsFolder(source).records], faults)
         if r["split"] == "test" and r["limit"] is None and r["domain"] in names
     ]
-    tell_left_out(faults)
+    report_left_out(faults)
     counts = set(current(pd.DataFrame(records))[0]["hash"]) if records else set()
     records = [r for r in records if r["hash"] in counts]
     found = [r for r in records if r["method_full"] == method.full_spec and profile in (None, r["profile"])]
@@ -72,7 +73,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
                 f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
                 f"is of one kind; {mend}"
             )
-    runs = {r["domain"]: r for r in sorted(found, key=when)}
+    runs = {r["domain"]: r for r in sorted(found, key=last_requested)}
     bench = f'`make bench METHOD="{method.spec}" SPLIT=test PREDICTIONS=1`'
     if lacking := [name for name in names if name not in runs]:
         there = ", ".join(sorted({r["method"] for r in records})) or "none"
@@ -80,7 +81,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
             f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
             f"{there}); run {bench} with the DATA= and settings that are wanted"
         )
-    if lacking := [n for n in names if not predictions_path(source, runs[n]["hash"]).is_file()]:
+    if lacking := [n for n in names if not ResultsFolder(source).predictions(runs[n]["hash"]).is_file()]:
         raise InputError(
             f"{source} has test runs of {method.spec} without their predictions ({', '.join(lacking)}); run {bench} as "
             "before: what is trained is only evaluated"
@@ -89,7 +90,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
 
 
 def _entries(source: Path, method: Method, runs: dict[str, dict]) -> Submission:
-    pairs = [read_predictions(predictions_path(source, r["hash"])) for r in runs.values()]
+    pairs = [read_predictions(ResultsFolder(source).predictions(r["hash"])) for r in runs.values()]
     images, categories = (np.concatenate(column) for column in zip(*pairs, strict=True))
     return Submission(f"the submission of {method.spec} from {source}", images, categories)
 

@@ -15,13 +15,15 @@ from torch import Tensor
 from visual_decathlon.benchmark.cli.common import command
 from visual_decathlon.benchmark.cli.request import requested
 from visual_decathlon.benchmark.config.identity import digest
+from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import commit, machine, versions
 from visual_decathlon.benchmark.records.schema import SCHEMA
 from visual_decathlon.benchmark.records.store import read_record, write_table
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.finished import adapters_path, finished_record, record_path
+from visual_decathlon.benchmark.runs.finished import finished_record
 from visual_decathlon.benchmark.runtime.devices import device_of
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.precision import warning
@@ -72,6 +74,8 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     screen = Screen()
     with screen:
+        for note in spelling_notes(args.set):
+            screen.say(note)
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
         data = plan.open_data(request, screen.preparing, screen.say)
@@ -128,7 +132,7 @@ def _sum(pair: list[Run], results: Path, device: str) -> list[dict]:
     """One row a domain."""
     configure_torch(pair[0].profile, device)
     served = MultiDomain(pair[0].backbone.path, device)
-    held = [served.held[served.load(adapters_path(results, run.hash))] for run in pair]
+    held = [served.held[served.load(ResultsFolder(results).adapters(run.hash))] for run in pair]
     bare = [merge_for_inference(domain.network, fuse=False) for domain in held]
     weights = [_weights(network) for network in bare]
     shared = _weights(merge_for_inference(held[0].source, fuse=False))
@@ -140,7 +144,7 @@ def _sum(pair: list[Run], results: Path, device: str) -> list[dict]:
     for i, run in enumerate(pair):
         own, other = weights[i], weights[1 - i]
         batches = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, served.layout)
-        record = read_record(record_path(results, run.hash))
+        record = read_record(ResultsFolder(results).record(run.hash))
         row = {name: value for name, value in record.items() if name in _OF_THE_RUN}
         row |= {"other": pair[1 - i].domain.name, "run": run.hash, "other_run": pair[1 - i].hash}
         for name, wanted in (("alone", own), ("added", _added(own, other, shared)), ("frozen", shared)):

@@ -14,6 +14,8 @@ from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.cli.request import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.records.build import check_known
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.report.screen import Screen
@@ -21,7 +23,6 @@ from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runs.engines.local import Workers
 from visual_decathlon.benchmark.runs.faults import told_at_the_end
 from visual_decathlon.benchmark.runs.finished import make_way, sound_records
-from visual_decathlon.benchmark.runs.known import check_known
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
@@ -88,7 +89,8 @@ def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[di
         if todo:
             with Workers(cores(), "cpu") as pool:
                 run_jobs(todo, args.results, where, pool, screen, faults)
-    found = {record["hash"]: record["top1"] for record in read_records([args.results / "records"], faults=[])}
+    results = ResultsFolder(args.results)
+    found = {record["hash"]: record["top1"] for record in read_records([results.records], faults=[])}
     rows = []
     for (method, rate), some in runs.items():
         top1 = statistics.fmean(found[run.hash] for run in some) if all(run.hash in found for run in some) else None
@@ -96,8 +98,8 @@ def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[di
     rows = [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
     about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
     paths = [
-        write_table(pa.Table.from_pylist([about | row for row in rows], SCHEMA), args.results / "sweep.parquet"),
-        write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), args.results / "sweep.md"),
+        write_table(pa.Table.from_pylist([about | row for row in rows], SCHEMA), results.table("sweep")),
+        write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), results.table("sweep", "md")),
     ]
     screen.files(paths)
     return rows

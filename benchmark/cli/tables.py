@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from visual_decathlon.benchmark.config.folders import SHIPPED
-from visual_decathlon.benchmark.records.files import Fault, tell_left_out
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA
-from visual_decathlon.benchmark.records.store import existing, read_frame, read_histories, read_records, write_table
+from visual_decathlon.benchmark.records.store import check_source, read_frame, read_histories, read_records, write_table
 from visual_decathlon.benchmark.report import figures, files
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.report.screen import Screen
@@ -23,11 +24,11 @@ def run(args: Namespace) -> int:
     """Read the records below --from (default: --results), write tables and figures to --results; or --collect them."""
     source = args.source or args.results
     figures.check(args.only)
-    existing(args.source)
+    check_source(args.source)
     if args.collect is not None:
         faults: list[Fault] = []
         records = read_records([source], faults)
-        tell_left_out(faults)
+        report_left_out(faults)
         _some(records, source)
         path = write_table(pa.Table.from_pylist(records, SCHEMA), args.collect)
         Screen().say(f"{len(records)} records in {path}")
@@ -41,7 +42,7 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
     with screen.busy("reading the records"):
         frame = read_frame([source], faults=faults)
         shipped = read_frame([SHIPPED], faults=faults)
-    tell_left_out(list(dict.fromkeys(faults)))
+    report_left_out(list(dict.fromkeys(faults)))
     _some(frame, source)
     if not args.limited:
         frame = frame[frame["limit"].isna()]
@@ -52,16 +53,16 @@ def _made(args: Namespace, source: Path, screen: Screen) -> int:
         )
     with screen.busy("making the tables"):
         found = table1.tables(frame, shipped)
-    folder = args.results / "figures"
+    folder = ResultsFolder(args.results).figures
     broken: list[Fault] = []  # histories, which are read for curves alone
     histories = lambda hashes: read_histories([source], hashes, broken)
     told = partial(screen.doing, "figures")
     drawn = figures.contents(found, histories, folder, args.only, screen.say, told)
     screen.done("figures")
-    tell_left_out([fault for fault in broken if fault not in faults])
+    report_left_out([fault for fault in broken if fault not in faults])
     with screen.busy("writing the tables and the page"):
         made = files.contents(found, args.results) | published.contents(args.results)
-        made |= {args.results / "leaderboard.html": page(found, published.published()).encode()}
+        made |= {ResultsFolder(args.results).leaderboard: page(found, published.published()).encode()}
         paths = write_all(made | drawn)
     for table in found:
         screen.table(table)

@@ -1,1 +1,1 @@
-"""What is asked for, as plain values: profiles and recipes, specs of runs, their hashes, names, folders."""
+"""Requests as plain values: profiles and recipes, specs of runs, their hashes, backbone names, folders."""

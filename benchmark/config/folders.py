@@ -1,17 +1,17 @@
-"""Where the suite lies, where it works, and what comes with it."""
+"""Folders: of the suite itself, of its output by default, and of the results that are shipped with it."""
 
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]
-"""The folder of benchmark, datasets, methods and results: a checkout, or the installed package."""
+"""The folder that has benchmark, datasets, methods and results in it: a checkout, or the installed package."""
 
 IN_CHECKOUT = (HOME / "pyproject.toml").is_file()
 
 WORK = HOME if IN_CHECKOUT else Path.cwd()
-"""The folder below which results and caches go by default: the checkout, or where an installed command is typed."""
+"""The folder for results and caches by default: the checkout, or the working directory of an installed command."""
 
 SHIPPED = HOME / "results" / "standin"
-"""Records, adapters' backbones and tables of the stand-ins, as they come with the suite."""
+"""Records, backbones and tables of the stand-ins, which are shipped with the suite."""
 
 PUBLISHED = HOME / "results" / "published"
-"""Figures read in papers, as CSV files."""
+"""Numbers published in papers, as CSV files."""

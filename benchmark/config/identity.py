@@ -1,4 +1,4 @@
-"""Hashes: the identity of a run is that of what decides its numbers, and of nothing else."""
+"""Hashes. The hash of a run covers everything that decides its numbers, and nothing else."""
 
 import hashlib
 import json
@@ -9,32 +9,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRAINING_VERSION = 2
-"""Raise by hand whenever the same settings give other numbers: records of before then fit no more."""
+"""Raise this by hand whenever the same settings give other numbers: older records then no longer match."""
 
 
 def digest(**parts) -> str:
-    """16 hex digits of the sha256 of the parts as JSON with sorted keys."""
+    """Returns the first 16 hex digits of the SHA-256 of the parts, as JSON with sorted keys."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def tensors_digest(tensors: Mapping[str, "Tensor"]) -> str:
-    """16 hex digits of the sha256 of tensors by name: of names, types, shapes and numbers, however they were saved."""
+    """Returns 16 hex digits of the SHA-256 of tensors: of their names, types, shapes and values, in whatever file."""
     import torch
 
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()[:16]
 
 
 def network_digest(tensors: Mapping[str, "Tensor"]) -> str:
-    """That of a network's weights. Counters of batches decide nothing, and are not always there: they are left out."""
+    """Hashes the weights of a network, without the batch counters of batch norm: they do not change any output."""
     return tensors_digest({name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")})
 
 
 def trunk_digest(tensors: Mapping[str, "Tensor"]) -> str:
-    """Of what a joint training's file holds, that of the weights that all domains share."""
+    """Hashes the weights that all domains share, from the tensors in the file of a joint training."""
     return network_digest({name: t for name, t in tensors.items() if name.startswith("trunk.")})

@@ -1,12 +1,12 @@
-"""Profiles: named sets of a backbone and its recipes, and how one setting of them is overridden.
+"""Profiles: named settings of a backbone and of its recipes, and overrides of single settings.
 
-`standin`: a slim ResNet-26 on 32-pixel crops, minutes on two cores; ours.
-`decathlon`: the paper's protocol: 64-pixel crops, 120 epochs, the rate divided by 10 at 80 and 100,
-batch 128, weight decay 1e-4. Paper and released code differ in one thing that acts: the released
-optimiser leaks one convolution's decay into the next batch norm, so that the `--wd 5` (5e-4) that its
-2018 commands ask for acts on nothing, and 1e-4 is in effect. Here that acts on every trained tensor.
-`decathlon-2018`: the same with the decay that those commands mean, 5e-4 on what a domain trains.
-`follows` records which of the three a recipe is.
+`standin`: a slim ResNet-26 on 32-pixel crops, which takes minutes on two cores. It is this project's own.
+`decathlon`: the protocol of the paper: 64-pixel crops, 120 epochs, batch 128, weight decay 1e-4, and a learning rate
+divided by 10 after epochs 80 and 100. Paper and released code differ in one effective setting. The commands of 2018 ask
+for weight decay 5e-4 (`--wd 5`), but the released optimiser applies the decay of one convolution to the next batch
+norm, so that 1e-4 is in effect. Here weight decay acts on every trained tensor.
+`decathlon-2018`: the same with the weight decay that those commands meant, 5e-4, on the parameters of a domain.
+The field `follows` records which of the three a recipe is.
 """
 
 import dataclasses
@@ -14,56 +14,68 @@ import difflib
 import typing
 from dataclasses import dataclass
 
-from visual_decathlon.benchmark.config.backbone_names import ALL, unknown
+from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
 from visual_decathlon.datasets.errors import InputError
 
-LARGEST = 1024  # pixels of the shorter side: above it a chunk of decoded images is no bounded memory
+LARGEST = 1024  # pixels of the shorter side: it bounds the memory of a chunk of decoded images
+
+RECORDED_NAMES = {
+    "weight_decay": "decay",
+    "label_smoothing": "smoothing",
+    "warmup_fraction": "warm",
+    "milestones": "drops",
+    "resize": "shorter",
+    "uncropped_size": "whole",
+}
+"""Renamed fields, and their old names, which records and hashes keep. SET= takes both."""
+_CURRENT_NAMES = {recorded: field for field, recorded in RECORDED_NAMES.items()}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained. SGD with momentum, decay on every trained tensor."""
+    """How a network is trained: by SGD with momentum, with weight decay on every trained tensor."""
 
     epochs: int
     batch: int
-    decay: float
+    weight_decay: float
     schedule: typing.Literal["one-cycle", "steps"]
     follows: str
-    lr: float = 0.0  # peak; 0 takes the method's own
+    lr: float = 0.0  # peak; 0 is the method's own
     momentum: float = 0.9
     nesterov: bool = False
-    smoothing: float = 0.0  # of the labels
-    warm: float = 0.2  # part of the steps in which one-cycle's rate rises
-    drops: tuple[float, ...] = ()  # parts of the epochs after which steps divides the rate by 10
+    label_smoothing: float = 0.0
+    warmup_fraction: float = 0.2  # fraction of the steps in which the rate of one-cycle rises
+    milestones: tuple[float, ...] = ()  # fractions of the epochs after which the schedule steps divides the rate by 10
 
 
 @dataclass(frozen=True)
 class Profile:
-    """`shorter` is the side that images are resized to, `crop` the square shown of it, both in pixels.
+    """A backbone, the size of its images, and the recipes of a domain and of the backbone.
 
-    `whole` is the square shown of the domains that are never cropped; 0 crops them like the others.
+    The shorter side of an image is resized to `resize` pixels, and a square of `crop` pixels is cut out of it. Domains
+    that are never cropped (`Domain.crop`) are shown as a square of `uncropped_size` pixels; 0 crops them like others.
     """
 
     name: str
     network: str
     width: float
-    shorter: int
+    resize: int
     crop: int
-    whole: int
+    uncropped_size: int
     precision: typing.Literal["fp32", "tf32", "bf16", "fp16"]
     adapt: Recipe
     pretrain: Recipe
     backbone_seed: int = 0
-    compile: bool = False  # the training step by torch.compile
-    deterministic: bool = True  # on a GPU by kernels that give the same bits each time; a CPU's do
+    compile: bool = False  # whether torch.compile compiles the training step
+    deterministic: bool = True  # whether a GPU uses only kernels that repeat their bits, as those of a CPU do
 
 
 _PAPER = Recipe(
     epochs=120,
     batch=128,
-    decay=1e-4,
+    weight_decay=1e-4,
     schedule="steps",
-    drops=(2 / 3, 5 / 6),
+    milestones=(2 / 3, 5 / 6),
     lr=0.1,
     follows="paper, and released code in effect",
 )
@@ -73,92 +85,130 @@ PROFILES = {
         name="standin",
         network="resnet26",
         width=0.25,
-        shorter=36,
+        resize=36,
         crop=32,
-        whole=0,
+        uncropped_size=0,
         precision="fp32",
-        adapt=Recipe(epochs=20, batch=16, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
-        pretrain=Recipe(epochs=20, batch=64, decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"),
+        adapt=Recipe(epochs=20, batch=16, weight_decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours"),
+        pretrain=Recipe(
+            epochs=20, batch=64, weight_decay=5e-4, schedule="one-cycle", nesterov=True, lr=0.2, follows="ours"
+        ),
     ),
     "decathlon": Profile(
         name="decathlon",
         network="resnet26",
         width=1.0,
-        shorter=72,
+        resize=72,
         crop=64,
-        whole=72,
+        uncropped_size=72,
         precision="fp32",
         adapt=_PAPER,
         pretrain=_PAPER,
     ),
 }
-_MEANT = dataclasses.replace(_PAPER, decay=5e-4, follows="2018 commands, as they were meant")
+_MEANT = dataclasses.replace(_PAPER, weight_decay=5e-4, follows="2018 commands, as they were meant")
 PROFILES["decathlon-2018"] = dataclasses.replace(PROFILES["decathlon"], name="decathlon-2018", adapt=_MEANT)
 
 
 def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
-    """The named profile with `setting=value` overrides: `width=0.5`, `epochs=10` (of adapt), `pretrain.epochs=3`.
+    """Returns the named profile with `setting=value` overrides: `width=0.5`, `epochs=10`, `pretrain.epochs=3`.
 
-    Raises InputError for an unknown profile or setting, or a value of the wrong type.
+    A setting of a recipe is that of `adapt` without a prefix. Old names of settings are understood. Raises InputError
+    for an unknown profile or setting, or a value of the wrong type.
     """
     if name not in PROFILES:
         raise InputError(f"no profile is called {name!r}; choose {', '.join(PROFILES)}")
     chosen = PROFILES[name]
     for setting in settings:
         chosen = _override(chosen, setting)
-    return fitting(chosen)
+    return checked(chosen)
 
 
-def fitting(chosen: Profile) -> Profile:
-    """The profile as it is. Raises InputError where its settings do not fit each other or the network."""
-    if chosen.network not in ALL:
-        raise InputError(f"SET=network={chosen.network}: {unknown(chosen.network)}")
-    if chosen.network == "resnet26":
-        if not whole_channels(chosen.width):
-            raise InputError(
-                f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
-            )
-        for name in ("crop", "whole"):
-            if (side := getattr(chosen, name)) % 8:
-                raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
-    if chosen.shorter > LARGEST:
-        raise InputError(f"SET=shorter={chosen.shorter}: images are shown at up to {LARGEST} pixels; lower it")
-    if max(chosen.crop, chosen.whole) > chosen.shorter:
-        raise InputError(
-            f"SET=shorter={chosen.shorter}: images of that size have no crop of {max(chosen.crop, chosen.whole)} "
-            "pixels; raise shorter, or lower crop and whole"
-        )
+def checked(chosen: Profile) -> Profile:
+    """Returns the profile unchanged. Raises InputError where its settings contradict each other or the network."""
+    _check_network(chosen)
+    _check_image_size(chosen)
     for part, recipe in (("", chosen.adapt), ("pretrain.", chosen.pretrain)):
-        if recipe.smoothing > 1:
-            raise InputError(f"SET={part}smoothing={recipe.smoothing:g}: smoothing must be from 0 to 1")
-        if recipe.momentum >= 1:
-            raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
-        if recipe.warm > 1:
-            raise InputError(f"SET={part}warm={recipe.warm:g}: warm is a part of the steps and must be from 0 to 1")
-        if not all(0 <= drop <= 1 for drop in recipe.drops):
-            drops = "/".join(f"{drop:g}" for drop in recipe.drops)
-            raise InputError(f"SET={part}drops={drops}: drops are parts of the epochs and must be from 0 to 1")
-        if recipe.batch < 2:
-            raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+        _check_recipe(part, recipe)
     return chosen
 
 
+def _check_network(chosen: Profile) -> None:
+    if chosen.network not in ALL:
+        raise InputError(f"SET=network={chosen.network}: {unknown_backbone(chosen.network)}")
+    if chosen.network != "resnet26":
+        return
+    if not whole_channels(chosen.width):
+        raise InputError(
+            f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
+        )
+    for name in ("crop", "uncropped_size"):
+        if (side := getattr(chosen, name)) % 8:
+            raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+
+
+def _check_image_size(chosen: Profile) -> None:
+    if chosen.resize > LARGEST:
+        raise InputError(f"SET=resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it")
+    if (largest := max(chosen.crop, chosen.uncropped_size)) > chosen.resize:
+        raise InputError(
+            f"SET=resize={chosen.resize}: images of that size have no crop of {largest} pixels; raise resize, or lower "
+            "crop and uncropped_size"
+        )
+
+
+def _check_recipe(part: str, recipe: Recipe) -> None:
+    if recipe.label_smoothing > 1:
+        raise InputError(f"SET={part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1")
+    if recipe.momentum >= 1:
+        raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
+    if recipe.warmup_fraction > 1:
+        raise InputError(
+            f"SET={part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a fraction of the steps and "
+            "must be from 0 to 1"
+        )
+    if not all(0 <= milestone <= 1 for milestone in recipe.milestones):
+        typed = "/".join(f"{milestone:g}" for milestone in recipe.milestones)
+        raise InputError(
+            f"SET={part}milestones={typed}: milestones are fractions of the epochs and must be from 0 to 1"
+        )
+    if recipe.batch < 2:
+        raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+
+
+def current_name(name: str) -> str:
+    """Returns the present name of a setting: `weight_decay` for `decay`, `pretrain.resize` for `pretrain.shorter`."""
+    part, dot, field = name.rpartition(".")
+    return part + dot + _CURRENT_NAMES.get(field, field)
+
+
+def spelling_notes(settings: typing.Iterable[str]) -> list[str]:
+    """Returns one message for each old name among `setting=value` strings; it gives the new name."""
+    names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
+    return [
+        f"SET={name}= is now called {current_name(name)}; the old name still works"
+        for name in names
+        if current_name(name) != name
+    ]
+
+
 def whole_channels(width: float) -> bool:
-    """Whether every layer of the ResNet-26 has a whole number of channels: 32 * width is one."""
+    """Whether every layer of the ResNet-26 has an integer number of channels: 32 * width must be an integer."""
     return 0 < width <= 32 and (32 * width).is_integer()
 
 
 def _nearest(name: str, known: typing.Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    similar = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(known)}"
 
 
 def _override(chosen: Profile, setting: str) -> Profile:
-    key, equals, text = setting.partition("=")
+    typed, equals, text = setting.partition("=")
     if not equals:
         raise InputError(f"SET={setting} is not of the form setting=value")
+    key = current_name(typed)
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
-    recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it acts on nothing
+    recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it changes nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
     if key not in known:
         raise InputError(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
@@ -191,7 +241,7 @@ def _value(setting: str, field: str, text: str, wanted):
         raise InputError(f"SET={setting}: {field} must be a number from 0 up")
     if wanted is int and value >= 2**31:
         raise InputError(f"SET={setting}: {field} must be a whole number below {2**31}")
-    if field in ("epochs", "batch", "crop", "shorter", "width", "lr") and value == 0:
+    if field in ("epochs", "batch", "crop", "resize", "width", "lr") and value == 0:
         hint = "; leave lr out to take the profile's or the method's own" if field == "lr" else ""
         raise InputError(f"SET={setting}: {field} must be above 0{hint}")
     return value

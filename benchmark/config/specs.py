@@ -1,48 +1,63 @@
-"""What is to be run, as plain values that travel to worker processes: backbones and runs."""
+"""Specifications of runs, joint trainings and backbones: plain values that are sent to worker processes."""
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, digest
 from visual_decathlon.benchmark.config.kernels import KernelChoice
-from visual_decathlon.benchmark.config.profiles import Profile, Recipe
+from visual_decathlon.benchmark.config.profiles import RECORDED_NAMES, Profile, Recipe, current_name
 from visual_decathlon.datasets.catalogue import Domain
 
-HOLDOUT_FOLDS = 5  # a holdout keeps one in five images of each class back
-
+HOLDOUT_FOLDS = 5  # a holdout keeps back one of five images of each class
 
 NEWER = {"compile": False, "deterministic": True}
-"""Settings that are newer than records and hashes are, and what those of before had: there where they differ."""
+"""Settings that older records and hashes lack, with the value that those runs had: kept only where it differs."""
 
 
 def profile_dict(profile: Profile) -> dict:
-    """The whole profile, as records and hashes have it."""
-    kept = dataclasses.asdict(profile)
+    """Returns the whole profile under the names of records and hashes."""
+    kept = _recorded(dataclasses.asdict(profile))
     return {name: value for name, value in kept.items() if name not in NEWER or value != NEWER[name]}
 
 
+def recorded_profile(settings: str) -> Profile:
+    """Reads a profile from the `settings` of a record. Raises msgspec.DecodeError where they are not a profile."""
+    import msgspec
+
+    return msgspec.convert(_renamed(msgspec.json.decode(settings, type=dict), current_name), Profile)
+
+
+def _recorded(settings: dict) -> dict:
+    return _renamed(settings, lambda name: RECORDED_NAMES.get(name, name))
+
+
+def _renamed(settings: dict, name: Callable[[str], str]) -> dict:
+    return {name(k): _renamed(v, name) if isinstance(v, dict) else v for k, v in settings.items()}
+
+
 def network_settings(profile: Profile) -> dict:
-    """What of a profile decides a run's numbers beside its recipe: the network and how images are shown to it."""
-    names = ("network", "width", "shorter", "crop", "whole", "precision", *NEWER)
-    found = {name: value for name, value in profile_dict(profile).items() if name in names}
+    """Returns the settings besides the recipe that decide the numbers of a run: the network and its image sizes."""
+    names = _recorded(dict.fromkeys(("network", "width", "resize", "crop", "uncropped_size", "precision", *NEWER)))
+    settings = {name: value for name, value in profile_dict(profile).items() if name in names}
     if profile.compile:
-        found["compile"] = "body"  # once it was the head, too: other rounding
+        settings["compile"] = "body"  # the head was compiled too once, with other rounding
     if profile.network != "resnet26":
-        found["layout"] = "contiguous"  # once a CPU's batches were channels_last, and with them all it computed
-    return found
+        settings["layout"] = "contiguous"  # a CPU computed in channels_last once, with other rounding
+    return settings
 
 
 def recipe_settings(recipe: Recipe) -> dict:
-    """What of a recipe decides them beside the rate, which a method may set; `follows` is only said."""
-    return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")}
+    """Returns the settings of a recipe that decide numbers, without the learning rate, which a method may set."""
+    return _recorded({k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")})
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Some images of one domain: packs and the part taken of each ('all', or 'fit' and 'held' of a holdout)."""
+    """Images of one domain: packs, and the part of each ('all', or 'fit' and 'held' of a holdout)."""
 
     domain: Domain
     packs: tuple[Path, ...]
@@ -50,25 +65,26 @@ class ImageSet:
     manifest: str
     classes: int
     limit: int | None
-    count: int  # images, about: what orders the runs and foretells their time
+    count: int  # approximate number of images: it orders the runs and estimates their time
     labelled: bool = True
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A shared network: pretrained on `images` by the profile's recipe, or given in a file (`images` None)."""
+    """A shared network: pretrained on `images` by the profile's recipe, or read from a file (`images` is None)."""
 
     profile: Profile
     structure: str  # plain or series
-    source: str  # "pretrained", or the name of what BACKBONE= gave
+    source: str  # "pretrained", or the name of the file of BACKBONE=
     cache: Path
-    width_multiplier: float = 1.0  # times the profile's width
+    width_multiplier: float = 1.0  # multiplies the profile's width
     images: ImageSet | None = None
-    content: str | None = None  # hash of the given weights
-    choice: KernelChoice | None = None  # of the run that is repeated: its layout and batch norm
+    content: str | None = None  # hash of the weights in the file
+    choice: KernelChoice | None = None  # that of a run that is repeated; None lets the device choose
 
     @cached_property
     def hash(self) -> str:
+        """Hash of the pretraining, or of the weights in the file."""
         if self.images is None:
             return digest(structure=self.structure, file=self.content)
         return digest(
@@ -84,38 +100,37 @@ class Backbone:
 
     @property
     def manifest(self) -> str | None:
-        """Of the images it is pretrained on; None for a given one."""
+        """Manifest of the images of its pretraining; None for a file."""
         return self.images and self.images.manifest
 
     @property
     def network_profile(self) -> Profile:
-        """The profile with the width that this network has."""
+        """The profile with the width of this network."""
         return dataclasses.replace(self.profile, width=self.profile.width * self.width_multiplier)
 
     @property
     def estimated_cost(self) -> int:
-        """Images shown in training, about, each as much work as its network is wider."""
-        return (
-            0
-            if self.images is None
-            else round(self.profile.pretrain.epochs * self.images.count * self.width_multiplier**2)
-        )
+        """Approximate number of images in its pretraining, weighted by the square of the width."""
+        if self.images is None:
+            return 0
+        return round(self.profile.pretrain.epochs * self.images.count * self.width_multiplier**2)
 
     @property
     def path(self) -> Path:
+        """File of its weights."""
         return self.cache / f"{self.hash}.safetensors"
 
 
 @dataclass(frozen=True)
 class JointTraining:
-    """One training over all domains of a run, from which the runs of a joint method take their part."""
+    """One training on several domains at once; each run of a joint method takes its domain's part of it."""
 
     method: str  # full string
     backbone: Backbone
     images: tuple[ImageSet, ...]
     seed: int
     lr: float
-    folder: Path | None = None  # where it is left, if not beside its backbone
+    folder: Path | None = None  # of its file; None: the folder of its backbone
 
     @property
     def _images(self) -> list[tuple]:
@@ -123,6 +138,7 @@ class JointTraining:
 
     @cached_property
     def hash(self) -> str:
+        """Hash of everything that decides its numbers."""
         return digest(
             method=self.method,
             images=self._images,
@@ -136,31 +152,33 @@ class JointTraining:
 
     @property
     def manifest(self) -> str:
-        """Hash of the images that it is over, whatever the seed."""
+        """Hash of its images, whatever the seed."""
         return digest(images=self._images)
 
     @property
     def estimated_cost(self) -> int:
+        """Approximate number of images shown in the training."""
         return self.backbone.profile.adapt.epochs * sum(i.count for i in self.images)
 
     @property
     def path(self) -> Path:
+        """File of its weights."""
         return (self.folder or self.backbone.cache) / f"{self.hash}.safetensors"
 
 
 def preprocessing_key(domain: Domain) -> tuple:
-    """What of a domain's record decides how its images are shown."""
+    """Returns how images of the domain are preprocessed: mean, standard deviation, flip, crop."""
     return domain.mean, domain.std, domain.flip, domain.crop
 
 
-def presentation(domain: Domain) -> str:
-    """The same as JSON, for a record."""
+def preprocessing_json(domain: Domain) -> str:
+    """Returns the same as JSON, for the field `presentation` of a record."""
     return json.dumps(dict(zip(("mean", "std", "flip", "crop"), preprocessing_key(domain), strict=True)))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a method on one domain with one seed. `source_cell` only evaluates the backbone itself."""
+    """One run: a method on one domain with one seed. A `source_cell` evaluates the backbone itself, untrained."""
 
     method: str  # full string
     backbone: Backbone
@@ -171,30 +189,33 @@ class Run:
     lr: float
     source_cell: bool
     joint: JointTraining | None = None
-    trains_per_domain: bool = True  # False: trained in the joint training alone
-    predictions: bool = False  # are kept beside its record
-    finished: bool = False  # it has its record: it is only evaluated again, for its predictions
+    trains_per_domain: bool = True  # False: only the joint training trains it
+    predictions: bool = False  # whether its predictions are written
+    finished: bool = False  # whether it has its record, and is only evaluated again for its predictions
 
     @property
     def domain(self) -> Domain:
+        """The domain of its images."""
         return self.train.domain
 
     @property
     def profile(self) -> Profile:
+        """The profile of its backbone."""
         return self.backbone.profile
 
     @property
     def settings(self) -> str:
-        """The profile as JSON: rows of one table share it."""
+        """The profile as JSON. The rows of one table have the same."""
         return json.dumps(profile_dict(self.profile), sort_keys=True)
 
     @property
     def presentation(self) -> str:
-        """How the domain's images are shown, as JSON."""
-        return presentation(self.domain)
+        """The preprocessing of the domain's images as JSON."""
+        return preprocessing_json(self.domain)
 
     @cached_property
     def hash(self) -> str:
+        """Hash of everything that decides the numbers of the run: its identity."""
         together = {"joint": self.joint.hash} if self.joint else {}
         return digest(
             **together,
@@ -215,6 +236,6 @@ class Run:
 
     @property
     def estimated_cost(self) -> int:
-        """Images shown in training, about: orders the runs, the longest first, and foretells the time."""
+        """Approximate number of images shown in training: it orders the runs, longest first, and estimates the time."""
         idle = self.finished or self.source_cell or (self.joint is not None and not self.trains_per_domain)
         return 0 if idle else round(self.profile.adapt.epochs * self.train.count * self.backbone.width_multiplier**2)

@@ -80,9 +80,9 @@ def drawn(
     layout: torch.memory_format = torch.channels_last,
 ) -> Batches:
     """So many drawn images of a domain as the profile shows them."""
-    uncropped = profile.whole > 0 and not domain.crop
-    pack = DrawnPack(images, domain.classes, profile.shorter)
-    crop = profile.whole if uncropped else profile.crop
+    uncropped = profile.uncropped_size > 0 and not domain.crop
+    pack = DrawnPack(images, domain.classes, profile.resize)
+    crop = profile.uncropped_size if uncropped else profile.crop
     return Batches([whole_pack(pack)], domain, crop, batch, random=not uncropped, device=device, layout=layout)
 
 

@@ -14,6 +14,7 @@ from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf import pixels
 from visual_decathlon.benchmark.perf.rounds import Comparison, Rounds, Variant, run_interleaved
 from visual_decathlon.benchmark.perf.synthetic_records import write_many
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
 from visual_decathlon.benchmark.runtime.precision import SLOWER, times_slower
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
@@ -197,7 +198,7 @@ def tables(cache: Path, told: ProgressCallback = silent) -> Iterator[Comparison]
     """All tables of 100,000 synthetic records: seconds and peak memory, imports not counted."""
     with tempfile.TemporaryDirectory() as folder:
         told("writing the records", 0, 1 + FEWER)
-        write_many(Path(folder, "records"), 100_000)
+        write_many(ResultsFolder(Path(folder)).records, 100_000)
         found = []
         for i in range(FEWER):
             told(f"tables of 100,000 records, round {i + 1} of {FEWER}", 1 + i, 1 + FEWER)

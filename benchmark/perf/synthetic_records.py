@@ -10,9 +10,11 @@ import pandas  # noqa: F401  # imports are not what is timed
 import pyarrow as pa
 import pyarrow.csv
 
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, write_table
 from visual_decathlon.benchmark.report import files
+from visual_decathlon.benchmark.runtime.memory import peak_resident
 from visual_decathlon.benchmark.tables import table1
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.io import write_all
@@ -68,10 +70,9 @@ def write_many(folder: Path, n: int) -> Path:
 def main(folder: Path) -> None:
     """Print processor seconds of all tables of the records in `folder`/records, and the process's peak in MB."""
     start = time.process_time()
-    write_all(files.contents(table1.tables(read_frame([folder / "records"])), folder / "out"))
+    write_all(files.contents(table1.tables(read_frame([ResultsFolder(folder).records])), folder / "out"))
     seconds = time.process_time() - start
-    (peak,) = (t.split()[1] for t in Path("/proc/self/status").read_text().splitlines() if t.startswith("VmHWM"))
-    print(seconds, int(peak) / 1e3)
+    print(seconds, peak_resident() / 1024 / 1e3)
 
 
 if __name__ == "__main__":

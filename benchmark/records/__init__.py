@@ -1,1 +1,1 @@
-"""What a run left behind: the schema of a record, files of records, provenance, predictions."""
+"""Records of runs: their schema, how they are built, their files and folders, provenance, predictions."""

@@ -1,35 +1,32 @@
-"""Files of records below a folder, and what becomes of those that cannot be read: named, and set aside, never lost."""
+"""Files of records below a folder. Those that cannot be read are reported and moved aside, never deleted."""
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visual_decathlon.benchmark.records.folder import DAMAGED, RERUNS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
-
-RERUNS = "reruns"  # the folder of runs made again: read where it is named itself, not from above
-DAMAGED = "damaged"  # the folder beside records that could not be read: likewise
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a file, or a record in it, cannot be read."""
+    """The reason why a file, or a record in it, cannot be read."""
 
     path: Path
-    what: str  # after the path: " is no readable Parquet file (...)"
+    what: str  # follows the path: " is no readable Parquet file (...)"
     remedy: str = "remove it"
-    whole: bool = True  # nothing else in the file can be read; False: other records of it count
+    whole: bool = True  # whether nothing in the file can be read; False: its other records count
 
     def __str__(self) -> str:
         return f"{self.path}{self.what}"
 
 
-def told(faults: Sequence[Fault], then: str = " and run again") -> str:
-    """All of them in one sentence with its remedy; `then` is what follows that."""
+def describe_faults(faults: Sequence[Fault], then: str = " and run again") -> str:
+    """Returns one sentence on all faults with their remedy, which `then` follows."""
     texts = list(dict.fromkeys(map(str, faults)))
     remedies = list(dict.fromkeys(fault.remedy for fault in faults))
     if len(texts) > 1:
@@ -38,17 +35,18 @@ def told(faults: Sequence[Fault], then: str = " and run again") -> str:
     return f"{', '.join(texts)}; {' or '.join(remedies)}{then}"
 
 
-def tell_left_out(faults: Sequence[Fault]) -> None:
-    """Say on stderr, in one sentence, that these are in nothing of what is shown."""
+def report_left_out(faults: Sequence[Fault]) -> None:
+    """Prints one sentence on stderr: these files are left out of everything that is shown."""
     if faults:
         again = "; the same `make bench` as then trains what is gone again"
-        print(f"left out, the rest counts: {printable(told(faults, again))}", file=sys.stderr)
+        print(f"left out, the rest counts: {printable(describe_faults(faults, again))}", file=sys.stderr)
 
 
 def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:
-    """The Parquet files below a folder that are not being written, in the order of their paths.
+    """Returns the complete Parquet files below a folder, in the order of their paths.
 
-    Links to folders and files are followed, each folder and file is taken once. What is no plain file is a fault.
+    Links to folders and files are followed; each folder and file is taken once. `fault` is called for what is not a
+    regular file or cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -56,7 +54,7 @@ def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:
             why = error.strerror or str(error)
             fault(Fault(Path(error.filename), f" cannot be read ({why})", "see its rights"))
 
-    found: dict[tuple[int, int], Path] = {}
+    files: dict[tuple[int, int], Path] = {}
     folders: set[tuple[int, int]] = set()
     for base, below, names in os.walk(folder, onerror=refuse, followlinks=True):
         below[:] = sorted(n for n in below if n not in (RERUNS, DAMAGED) and _new(Path(base, n), folders))
@@ -64,35 +62,30 @@ def record_files(folder: Path, fault: Callable[[Fault], None]) -> list[Path]:
             try:
                 seen = path.stat()
             except OSError as error:
-                if path.is_symlink():  # a plain file that is gone by now was another command's
+                if path.is_symlink():  # a regular file that is gone by now was moved by another command
                     fault(Fault(path, f" is a link that leads nowhere ({error.strerror})"))
                 continue
             if not stat.S_ISREG(seen.st_mode):
                 fault(Fault(path, " is no plain file"))
             else:
-                found.setdefault((seen.st_dev, seen.st_ino), path)
-    return sorted(found.values())
+                files.setdefault((seen.st_dev, seen.st_ino), path)
+    return sorted(files.values())
 
 
 def _new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether the folder was not walked into before, by this name or another."""
+    """Whether the folder was not visited before, by this name or another; adds it to `seen`."""
     try:
         about = folder.stat()
     except OSError:
-        return True  # walking into it tells why
+        return True  # visiting it reports the reason
     key = (about.st_dev, about.st_ino)
     return key not in seen and not seen.add(key)
 
 
-def of_a_run(path: Path) -> bool:
-    """Whether a file stands where a run's own record stands: `records/<hash>.parquet`."""
-    return path.parent.name == "records" and re.fullmatch("[0-9a-f]{16}", path.stem) is not None
-
-
 def set_aside(paths: Iterable[Path]) -> list[Path]:
-    """Move files into a folder `damaged` beside them, none over another; returns where they are now.
+    """Moves files into a folder `damaged` next to them without overwriting any; returns their new paths.
 
-    InputError where one cannot be moved.
+    Raises InputError where one cannot be moved.
     """
     moved = []
     for path in paths:
@@ -103,7 +96,7 @@ def set_aside(paths: Iterable[Path]) -> list[Path]:
             while os.path.lexists(to):
                 more += 1
                 to = place / f"{path.stem}.{more}{path.suffix}"
-            if path.is_symlink():  # a relative one leads elsewhere from another folder
+            if path.is_symlink():  # a relative link would point elsewhere from another folder
                 to.symlink_to(path.resolve())
                 path.unlink()
             else:

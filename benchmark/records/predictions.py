@@ -1,4 +1,4 @@
-"""What a run predicted, image by image: `predictions/<hash>.parquet` beside its record, on request."""
+"""The predictions of a run for each image, written on request to `predictions/<hash>.parquet`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.store import write_table
 from visual_decathlon.datasets.catalogue import Domain, category_id
@@ -16,7 +17,7 @@ from visual_decathlon.datasets.text import as_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-# (name, type, what it says)
+# (name, type, comment). The comments are in the files: do not reword them.
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("image_id", pa.int64(), "official image id; of an own domain its image's running number, see `file`"),
     (
@@ -27,7 +28,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ),
     ("domain", pa.string(), "domain name"),
     ("top5", pa.list_(pa.int64()), "category ids, the likeliest first; fewer where the domain has fewer classes"),
-    # What follows is newer than files are that stay readable.
+    # Older files, which stay readable, lack the fields below.
     ("class_name", pa.string(), 'name of the predicted class, "" where the release gives none; null as category_id'),
     ("top5_names", pa.list_(pa.string()), "their names"),
     ("file", pa.string(), "the image's file, a POSIX path below the release or the own folder"),
@@ -35,23 +36,19 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
 
-def predictions_path(results: Path, hash: str) -> Path:
-    return results / "predictions" / f"{hash}.parquet"
-
-
 def likeliest(logits: "Tensor") -> "Tensor":
-    """(N, classes) -> (N, 5), fewer where there are fewer classes: their indices, the likeliest first.
+    """Returns the indices of the five likeliest classes, likeliest first: (N, classes) -> (N, 5), or all of fewer.
 
-    Of equal logits the first class comes first, as argmax takes it.
+    Of equal logits the first class comes first, as with argmax.
     """
     import torch
 
     return torch.cat([part.argsort(dim=1, descending=True, stable=True)[:, :5] for part in logits.split(4096)])
 
 
-def predicted(results: Path, hash: str, images: int) -> bool:
-    """Whether the run's predictions are there, of so many images."""
-    path = predictions_path(results, hash)
+def has_predictions(results: Path, hash: str, images: int) -> bool:
+    """Whether the file of the run's predictions is complete: a row for each of `images`, and every field."""
+    path = ResultsFolder(results).predictions(hash)
     try:
         if not path.is_file():
             return False
@@ -70,14 +67,14 @@ def write_predictions(
     ids: np.ndarray,
     logits: "Tensor",
 ) -> Path:
-    """One row an image, in the split's order. Raises InputError as `write_table`.
+    """Writes one row for each image, in the order of the split. Raises InputError as `write_table` does.
 
-    `names` are the classes', `files` and `ids` (N,) int64 the images'; `logits` (N, classes), or one column more, which
-    wins where a judge takes the image for another domain's.
+    `names` are those of the classes, `files` and `ids` (N,) int64 those of the images. `logits` is (N, classes), or
+    has one more column, which is largest where a domain classifier assigns the image to another domain.
     """
     first, classes = category_id(domain.k, 0), len(names)
     top, chosen = likeliest(logits[:, :classes]).numpy(), logits.argmax(1).numpy()
-    of_class = np.array([*names, None], object)  # a judge's None behind them
+    of_class = np.array([*names, None], object)  # None for another domain
     columns = [
         pa.array(ids),
         pa.array(first + chosen, mask=chosen >= classes),
@@ -87,13 +84,13 @@ def write_predictions(
         pa.array(of_class[top].tolist(), SCHEMA.field("top5_names").type),
         pa.array([as_text(file) for file in files]),
     ]
-    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), predictions_path(results, hash))
+    return write_table(pa.Table.from_arrays(columns, schema=SCHEMA), ResultsFolder(results).predictions(hash))
 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(image ids, category ids), each (N,) int64.
+    """Returns (image ids, category ids), each (N,) int64.
 
-    Raises InputError for a file that `write_predictions` did not make, and for an image without a category.
+    Raises InputError for a file that is not from `write_predictions`, and for an image without a category.
     """
     try:
         with open_parquet(path) as file:

@@ -1,4 +1,4 @@
-"""Where a record comes from: commit, versions, machine, command."""
+"""The origin of records: commit, versions, machine, command."""
 
 import contextlib
 import importlib.metadata
@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.runtime.devices import on_cpu
 
 
 class Opened(Protocol):
-    """What of opened data stands in a record."""
+    """The attributes of opened data that a record keeps."""
 
     name: str
     id: str
@@ -24,7 +24,7 @@ class Opened(Protocol):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is the same for all records of one command."""
+    """The fields that all records of one command share."""
 
     data: str
     data_id: str
@@ -37,11 +37,12 @@ class Provenance:
 
     @classmethod
     def here(cls, data: Opened, workers: int, command: str) -> "Provenance":
+        """Returns the provenance of this process and checkout."""
         return cls(data.name, data.id, data.standin, workers, command, commit(), versions(), machine())
 
 
 def commit() -> str:
-    """The checkout's commit, `+` behind it where tracked files differ; empty outside git."""
+    """Returns the checkout's commit, followed by `+` where tracked files differ; "" outside git."""
     try:
         run = lambda *words: subprocess.run(("git", "-C", str(HOME), *words), capture_output=True, check=True).stdout
         changed = run("status", "--porcelain", "--untracked-files=no").strip()
@@ -51,7 +52,7 @@ def commit() -> str:
 
 
 def versions() -> str:
-    """Python, what computes and decodes, and packages outside that register methods: name -> version, JSON."""
+    """Returns JSON, name -> version: of Python, of the libraries, and of packages that register methods."""
     packages = dict.fromkeys(("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow"))
     points = importlib.metadata.entry_points(group="visual_decathlon.methods")
     packages |= dict.fromkeys(sorted(point.dist.name for point in points if point.dist and point.dist.name))
@@ -59,16 +60,16 @@ def versions() -> str:
 
 
 def _version(package: str) -> str:
-    """Of an installed package; one without metadata, as built from source, says it itself where it is loaded."""
+    """Returns a package's version: from its metadata, or, as of one built from source, from the loaded module."""
     try:
-        found = importlib.metadata.version(package)
+        version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        found = None
-    return str(found or getattr(sys.modules.get(package), "__version__", None) or "unknown")
+        version = None
+    return str(version or getattr(sys.modules.get(package), "__version__", None) or "unknown")
 
 
 def machine() -> str:
-    """Processor and system, no host name."""
+    """Returns processor and system, without the name of the host."""
     model = platform.processor() or platform.machine() or "unknown processor"
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
@@ -79,11 +80,10 @@ def machine() -> str:
 
 
 def kernels(device: str) -> dict[str, str]:
-    """Which of torch's kernels compute: the version of CUDA or ROCm and of cuDNN, of Intel's compiler or of macOS, or
-    the CPU's instruction set.
+    """Returns the versions that decide torch's kernels on the device: name -> version.
 
-    cuDNN's is a number (91002 is 9.10.2), and None in a build without it; as all versions it is a text here, or not
-    there.
+    They are those of CUDA or ROCm and cuDNN, of Intel's compiler or of macOS, or the instruction set of the CPU. That
+    of cuDNN is a number in torch (91002 is 9.10.2), and None in a build without it: here it is a string, or absent.
     """
     import torch
 
@@ -93,7 +93,7 @@ def kernels(device: str) -> dict[str, str]:
         return {"macos": platform.mac_ver()[0]}
     if device.startswith("xpu"):
         return {"xpu": str(torch.version.xpu)}
-    said = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None)}
+    known = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None)}
     with contextlib.suppress(RuntimeError):  # a cuDNN that this torch does not fit
-        said["cudnn"] = torch.backends.cudnn.version()
-    return {name: str(version) for name, version in said.items() if version is not None}
+        known["cudnn"] = torch.backends.cudnn.version()
+    return {name: str(version) for name, version in known.items() if version is not None}

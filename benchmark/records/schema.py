@@ -1,7 +1,7 @@
-"""The schema of a record of a run: every field with its type, unit and meaning, and what a whole record must hold.
+"""The schema of a run's record: every field with type, unit and meaning, and the rules for a valid record.
 
-Writer and reader hold records to the same rules: `wrong` says which break them. What was not measured is
-null, never zero. Units stand in the comments.
+Writers and readers apply the same rules; `violations` finds the records that break them. A value that was not measured
+is null, never zero. Units are in the comments.
 """
 
 import json
@@ -22,15 +22,15 @@ SINCE = {
     **dict.fromkeys(("runs_on_device", "cpu_seconds"), 3),
     **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps"), 4),
 }
-"""Fields that older records lack, and the version that brought them: read as null."""
+"""Fields that older records lack, with the version that introduced them. They are read as null."""
 
 _EPOCH = pa.struct(
     [("epoch", pa.int32()), ("loss", pa.float64()), ("train_top1", pa.float64()), ("seconds", pa.float64())]
 )
 EPOCH = tuple(field.name for field in _EPOCH)
-"""What a record's history says of an epoch."""
+"""Fields of an epoch in a record's history."""
 
-# (name, type, what it says). Those marked hashed decide the numbers.
+# (name, type, comment). Fields marked `hashed` decide the numbers. The comments are in the files: do not reword them.
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("schema", pa.int32(), "version of this schema"),
     ("hash", pa.string(), "identity of the run: sha256 of what decides its numbers, 16 hex digits"),
@@ -154,7 +154,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
 
 SCHEMA = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in FIELDS])
 
-# What may be null: not every run has it, or it was not measured.
+# Fields that may be null: not every run has them, or they were not measured.
 NULLABLE = {
     *("limit", "correct", "top1", "history", "merge_difference", "bytes", "macs_train", "macs_inference"),
     *("train_seconds", "prepare_seconds", "step_ms", "step_ms_p10", "step_ms_p90", "train_img_s", "eval_img_s"),
@@ -163,7 +163,7 @@ NULLABLE = {
 RANGES = {
     **{name: (0, 2**53) for name, kind, _ in FIELDS if pa.types.is_integer(kind) or pa.types.is_floating(kind)},
     **dict.fromkeys(("eval_images", "train_images", "base_floats", "classes", "runs_on_device"), (1, 2**53)),
-    "lr": (0, 1.8e308),  # whatever number was asked for: such a run ends at its first loss that is none
+    "lr": (0, 1.8e308),  # any number: a run with too large a rate ends at its first loss that is not finite
     "top1": (0, 100),
     "multiplier": (1e-9, 1e9),
 }
@@ -174,9 +174,9 @@ CATEGORIES = [name for name, kind, _ in FIELDS if kind == pa.string() and name !
 
 
 def as_table(records: Sequence[Mapping]) -> pa.Table:
-    """Records as a table of this schema; fields they lack are null.
+    """Returns records as a table of this schema, with null for fields that they lack.
 
-    A byte of a path or a command that is no UTF-8 (Python holds it as half a surrogate pair) is written as `\\udcff`.
+    A byte that is not UTF-8, in a path or a command, is a lone surrogate in Python and is written as `\\udcff`.
     """
     plain = [{n: _text(v) if isinstance(v, str) else v for n, v in record.items()} for record in records]
     return pa.Table.from_pylist(plain, SCHEMA)
@@ -187,70 +187,75 @@ def _text(value: str) -> str:
 
 
 def check(records: Sequence[Mapping], fields: Iterable[str] | None = None) -> pa.Table:
-    """Records as a table. InputError for the first that a reader would refuse, of these fields where some are named."""
+    """Returns records as a table. Raises InputError for the first that a reader would refuse.
+
+    `fields` are the fields to check; None checks all.
+    """
     table = as_table(records)
-    for row, field, what in wrong(table.select(list(fields)) if fields is not None else table):
+    for row, field, what in violations(table.select(list(fields)) if fields is not None else table):
         run = records[row].get("hash")
-        raise InputError(f"the record of the run {run} could not be read again, as it has {phrase(field, what)}")
+        raise InputError(
+            f"the record of the run {run} could not be read again, as it has {describe_violation(field, what)}"
+        )
     return table
 
 
 def plausible(record: Mapping) -> dict:
-    """The record with null for a time, a memory or an energy that is none.
+    """Returns the record with null for a time, memory or energy that is impossible.
 
-    An energy counter that was reset falls, steps shorter than the clock's tick give an infinite throughput: no
-    training is lost for that.
+    An energy counter that was reset gives a negative energy, and steps shorter than the clock's tick an infinite
+    throughput: no training may be lost for that.
     """
-    none = [n for n in MEASURED if (value := record.get(n)) is not None and not 0 <= value < 2**53]
-    return {**record, **dict.fromkeys(none)}
+    impossible = [n for n in MEASURED if (value := record.get(n)) is not None and not 0 <= value < 2**53]
+    return {**record, **dict.fromkeys(impossible)}
 
 
-def phrase(field: str, what: str) -> str:
-    """What `wrong` says of a field: "a top1 that is no number", "versions that are no list of versions"."""
+def describe_violation(field: str, what: str) -> str:
+    """Puts a violation into words: "a top1 that is no number", "versions that are no list of versions"."""
     article = "" if what.startswith("are ") else "an " if field[0] in "aeiou" else "a "
     return f"{article}{field} that {what}"
 
 
-def wrong(table: pa.Table) -> list[tuple[int, str, str]]:
-    """(row, field, "is no number") of every record that lacks what is always there or says what cannot be.
+def violations(table: pa.Table) -> list[tuple[int, str, str]]:
+    """Returns (row, field, "is no number") for every record with an empty field or an impossible value.
 
-    Held to the fields that `table` has. A record that breaks several rules is told by the first.
+    Only the fields that `table` has are checked. Of a record that breaks several rules, the first is returned.
     """
-    found: dict[int, tuple[str, str]] = {}
+    broken: dict[int, tuple[str, str]] = {}
 
-    def hold(fits: pa.ChunkedArray | pa.Array, field: str, what: str) -> None:
-        """Null fits."""
+    def require(fits: pa.ChunkedArray | pa.Array, field: str, what: str) -> None:
+        """Notes the rows that do not fit; null fits."""
         if not pc.all(fits, min_count=0).as_py():
             for row in pc.indices_nonzero(pc.invert(pc.fill_null(fits, True))).to_pylist():
-                found.setdefault(row, (field, what))
+                broken.setdefault(row, (field, what))
 
     names = table.column_names
     for name in names:
         column = table[name]
         if name not in NULLABLE and column.null_count:
-            hold(pc.is_valid(column), name, "is empty")
+            require(pc.is_valid(column), name, "is empty")
         if column.type == pa.float64():
-            hold(pc.is_finite(column), name, "is no number")
+            require(pc.is_finite(column), name, "is no number")
         if name in RANGES:
             least, most = RANGES[name]
-            hold(pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most)), name, "cannot be")
+            require(pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most)), name, "cannot be")
         if name in CATEGORIES and name != "command":
-            hold(_fit(column, lambda text: len(text) <= _LONGEST), name, f"has more than {_LONGEST:,} characters")
+            require(_fit(column, lambda text: len(text) <= _LONGEST), name, f"has more than {_LONGEST:,} characters")
         if name in _TEXTS:
-            hold(_fit(column, _TEXTS[name][0]), name, _TEXTS[name][1])
+            require(_fit(column, _TEXTS[name][0]), name, _TEXTS[name][1])
     if {"correct", "eval_images", "top1"} <= set(names):
         share = pc.multiply(pc.divide(pc.cast(table["correct"], pa.float64()), table["eval_images"]), 100.0)
-        hold(pc.less(pc.abs(pc.subtract(share, table["top1"])), 1e-6), "top1", "its correct contradicts")
+        require(pc.less(pc.abs(pc.subtract(share, table["top1"])), 1e-6), "top1", "its correct contradicts")
         alike = pc.equal(pc.is_valid(table["correct"]), pc.is_valid(table["top1"]))
-        hold(alike, "top1", "has no correct beside it, or the other way round")
+        require(alike, "top1", "has no correct next to it, or the other way round")
     if "history" in names and len(table):
         for row in _no_history(table["history"].combine_chunks()):
-            found.setdefault(row, ("history", "holds what is no number"))
-    return [(row, *what) for row, what in sorted(found.items())]
+            broken.setdefault(row, ("history", "holds what is no number"))
+    return [(row, *what) for row, what in sorted(broken.items())]
 
 
 def _fit(column: pa.ChunkedArray, fits) -> pa.ChunkedArray:
-    """Whether each text fits; each different one is looked at once."""
+    """Returns whether each text fits; each distinct text is tested once."""
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, pa.string())
     texts = pc.unique(column).drop_null()
@@ -260,7 +265,7 @@ def _fit(column: pa.ChunkedArray, fits) -> pa.ChunkedArray:
 
 
 def _no_history(column: pa.ListArray) -> set[int]:
-    """Rows with an epoch that lacks a number."""
+    """Returns the rows with an epoch in which a number is missing or not finite."""
     epochs, of = pc.list_flatten(column), pc.list_parent_indices(column)
     whole = pa.array([True] * len(epochs), pa.bool_())
     for i in range(epochs.type.num_fields):
@@ -273,16 +278,16 @@ TAKEN = frozenset(
     ("mean", "method", "family", "fidelity", "seeds", "domains", "data", "data_id", "standin", "split", "limit")
     + ("profile", "settings", "backbone_source", "training", "baseline", "records")
 )
-"""Columns of the tables whose names an own domain cannot have."""
+"""Columns of the tables: names that a user's own domain cannot have."""
 
 
 def names_a_domain(name: str) -> bool:
-    """Whether it is an official domain, or an own one of which a table can have a column."""
+    """Whether it names an official domain, or an own one that can be a column of a table."""
     return name in DOMAINS or (is_valid_name(name) and name not in TAKEN)
 
 
 def is_profile(text: str) -> bool:
-    """Whether it is the JSON of a profile, as far as tables need it."""
+    """Whether it is the JSON of a profile, with the settings that tables need."""
     settings = _json(text) or {}
     network = settings.get("network")
     return (
@@ -293,10 +298,10 @@ def is_profile(text: str) -> bool:
 
 
 def is_versions(text: str) -> bool:
-    """Whether it is the JSON of names and versions: texts; numbers and nulls, too, as once written on a GPU."""
-    found = _json(text)
-    return found is not None and all(
-        isinstance(value, str | int | None) and not isinstance(value, bool) for value in found.values()
+    """Whether it is JSON of names and versions: strings; also integers and nulls, which were written on a GPU once."""
+    versions = _json(text)
+    return versions is not None and all(
+        isinstance(value, str | int | None) and not isinstance(value, bool) for value in versions.values()
     )
 
 
@@ -306,14 +311,14 @@ def _is_presentation(text: str) -> bool:
 
 def _json(text: str) -> dict | None:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 STEPS = ("eager", "graph", "compiled", "compiled graph")
-_LONGEST, _LONGEST_NAME = 20_000, 200  # characters that a figure or a page can still show
+_LONGEST, _LONGEST_NAME = 20_000, 200  # characters that a figure or a page can show
 _TEXTS = {
     "domain": (names_a_domain, "names no domain and no column of a table"),
     "settings": (is_profile, "are no profile"),

@@ -1,8 +1,8 @@
-"""How records of runs are written and read: one row of the schema in one Parquet file, or many in one.
+"""Writes and reads records of runs: Parquet files with one row of the schema each, or with many.
 
-A file is written whole or not at all (datasets/io.py), so a reader never sees half of one. A record is held to
-the same rules when it is written and when it is read. Where a reader is given a list for faults, what cannot be
-read goes there and the rest is read; else it is a InputError that names them all.
+Files are written atomically (datasets/io.py), so that a reader never sees half of one. Records are checked by the same
+rules when they are written and when they are read. A reader with a list of faults appends what cannot be read, and
+reads the rest; without a list it raises an InputError that names all of them.
 """
 
 import contextlib
@@ -16,94 +16,103 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from visual_decathlon.benchmark.records.files import Fault, of_a_run, record_files, told
+from visual_decathlon.benchmark.records.files import Fault, describe_faults, record_files
+from visual_decathlon.benchmark.records.folder import ResultsFolder, is_record_path, record_name
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
-from visual_decathlon.benchmark.records.schema import CATEGORIES, SCHEMA, SCHEMA_VERSION, SINCE, check, phrase, wrong
+from visual_decathlon.benchmark.records.schema import (
+    CATEGORIES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SINCE,
+    check,
+    describe_violation,
+    violations,
+)
 from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.io import clear, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ORDER = ("method", "k", "domain", "seed", "hash")  # of records; the official number falls
+_ORDER = ("method", "k", "domain", "seed", "hash")  # of records; k, the official number, in descending order
 
 
 def write_record(record: dict, folder: Path) -> Path:
-    """Write one record to `folder`/<hash>.parquet. InputError where that fails, or none could read it."""
-    return write_table(check([record]), folder / f"{record['hash']}.parquet")
+    """Writes one record to `folder`/<hash>.parquet. Raises InputError where that fails or no reader would accept it."""
+    return write_table(check([record]), folder / record_name(record["hash"]))
 
 
 def parquet(table: pa.Table) -> pa.Buffer:
-    """The table as the bytes of a Parquet file."""
+    """Returns the table as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return sink.getvalue()
 
 
 def write_table(table: pa.Table, path: Path) -> Path:
-    """Write Parquet whole or not at all. Raises InputError where it cannot be written."""
+    """Writes a table as Parquet, atomically. Raises InputError where it cannot be written."""
     return write_bytes(parquet(table), path)
 
 
-def sweep(results: Path, cache: Path) -> None:
-    """Remove what killed commands left half-written in a results folder and in the cache."""
-    below = ("records", "adapters", "unfinished", "predictions", "figures", "figures/curves")
-    clear(results, *(results / name for name in below), cache, cache / "backbones", cache / "packs")
+def remove_half_written(results: Path, cache: Path) -> None:
+    """Removes the temporary files of killed commands from a results folder and from the cache."""
+    clear(*ResultsFolder(results).written_folders, cache, cache / "backbones", cache / "packs")
 
 
-def existing(source: Path | None) -> None:
-    """InputError where FROM= names something and that is no folder."""
+def check_source(source: Path | None) -> None:
+    """Raises InputError where FROM= names something that is not a folder."""
     if source is not None and not source.is_dir():
         what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
         raise InputError(f"FROM={source} {what}")
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One record among others: what came out of its run, when that was, and where it is read."""
+class _Located:
+    """One record among others: the result of its run, its time, its file and its row number in all that was read."""
 
     hash: str
-    numbers: tuple[int | None, float | None]  # right, and top-1 in %
+    numbers: tuple[int | None, float | None]  # correct images, and top-1 in %
     when: str
     path: Path
     at: int
 
 
 def read_record(path: Path) -> dict:
-    """The one record of a file that `write_record` made. Raises as `read_records`."""
+    """Reads the only record of a file from `write_record`. Raises InputError as `read_records` does."""
     faults: list[Fault] = []
     table = _read(path, faults.append)
     if faults or table is None or len(table) != 1:
-        raise InputError(told(faults or [Fault(path, " is not the record of one run")]))
+        raise InputError(describe_faults(faults or [Fault(path, " is not the record of one run")]))
     return table.to_pylist()[0]
 
 
 def read_records(folders: Iterable[Path], faults: list[Fault] | None = None) -> list[dict]:
-    """Every record below the folders, one of each hash, in the order of method, domain, seed.
+    """Reads every record below the folders, one for each hash, in the order of method, domain, seed.
 
-    A fault is a file that cannot be read, is no Parquet or not of this schema, a record that breaks a rule of
-    `schema.wrong`, and one whose numbers differ from a newer one's of its hash. InputError where `faults` is None.
+    Faults are: a file that cannot be read, is not Parquet or not of this schema; a record that breaks a rule of
+    `schema.violations`; a record whose numbers differ from those of a newer one with its hash. They are appended to
+    `faults`; InputError is raised where that is None.
     """
     with _collected(faults) as fault:
         records, places = [], []
         for path, table in _tables(folders, fault):
             records += table.to_pylist()
             places += [path] * len(table)
-        found = (
-            _Found(r["hash"], (r["correct"], r["top1"]), when(r), path, at)
+        located = (
+            _Located(r["hash"], (r["correct"], r["top1"]), last_requested(r), path, at)
             for at, (r, path) in enumerate(zip(records, places, strict=True))
         )
-        kept = [records[at] for at in _one_each(found, fault)]
+        kept = [records[at] for at in _one_each(located, fault)]
         return sorted(kept, key=lambda r: tuple(-r[n] if n == "k" else r[n] for n in _ORDER))
 
 
 def read_frame(
     folders: Iterable[Path], history: bool = False, faults: list[Fault] | None = None, unlabelled: bool = False
 ) -> "pd.DataFrame":
-    """The same records as columns, a row each, `history` only where it is asked for; for many at once.
+    """Reads the same records as a data frame, which is fast for many; with `history` only where asked.
 
-    Texts but for the hash are categories in their own order, whole numbers with nulls are floats with NaN.
-    Runs without a top-1 are left out unless `unlabelled`: on a test split without labels there is nothing to compare.
+    Strings other than the hash are categories in alphabetical order, integers with nulls are floats with NaN. Runs
+    without a top-1 are left out unless `unlabelled`: a test split without labels has nothing to compare.
     """
     kept = [name for name in SCHEMA.names if history or name != "history"]
     with _collected(faults) as fault:
@@ -122,45 +131,45 @@ def read_frame(
         return frame.sort_values(list(_ORDER), ascending=[n != "k" for n in _ORDER], ignore_index=True)
 
 
-def _rows(frame: "pd.DataFrame", places: list[tuple[Path, int]]) -> Iterator[_Found]:
+def _rows(frame: "pd.DataFrame", places: list[tuple[Path, int]]) -> Iterator[_Located]:
     paths = (path for path, rows in places for _ in range(rows))
     columns = frame[["hash", "correct", "top1", "created", "asked"]].astype(object)
     rows = columns.where(columns.notna(), None).to_dict("records")
     for at, (r, path) in enumerate(zip(rows, paths, strict=True)):
         right = None if r["correct"] is None else int(r["correct"])
-        yield _Found(r["hash"], (right, r["top1"]), when(r), path, at)
+        yield _Located(r["hash"], (right, r["top1"]), last_requested(r), path, at)
 
 
 def read_histories(
     folders: Iterable[Path], hashes: Collection[str], faults: list[Fault] | None = None
 ) -> dict[str, list[dict]]:
-    """The history of each of these runs by its hash; runs without one are left out. Raises as `read_records`."""
+    """Reads the histories of these runs, hash -> epochs, without runs that have none. Faults as in `read_records`."""
     wanted = pa.array(sorted(hashes), pa.string())
-    found: dict[str, list[dict]] = {}
+    histories: dict[str, list[dict]] = {}
     with _collected(faults) as fault:
         for _, table in _tables(folders, fault, ["schema", "hash", "history"]):
             for row in table.filter(pc.is_in(table["hash"], wanted)).to_pylist():
                 if row["history"]:
-                    found.setdefault(row["hash"], row["history"])
-        return found
+                    histories.setdefault(row["hash"], row["history"])
+        return histories
 
 
 @contextlib.contextmanager
 def _collected(faults: list[Fault] | None) -> Iterator[Callable[[Fault], None]]:
-    """Where faults go: into the list, or, where there is none, into one InputError at the end."""
+    """Yields a function to call with faults: it appends to the list; without one, InputError is raised at the end."""
     own: list[Fault] = []
     yield (own if faults is None else faults).append
     if own:
-        raise InputError(told(own))
+        raise InputError(describe_faults(own))
 
 
-def _one_each(found: Iterable[_Found], fault: Callable[[Fault], None]) -> list[int]:
-    """Places of one record of each hash: that which was made or asked for last, the first where that is alike.
+def _one_each(records: Iterable[_Located], fault: Callable[[Fault], None]) -> list[int]:
+    """Returns the row numbers of one record for each hash: the last one made or requested, the first of equal times.
 
-    A fault where two differ in what came out: they are of two runs, and one is wrong.
+    It is a fault where two differ in their result: then they are of two different runs, and one is wrong.
     """
-    kept: dict[str, _Found] = {}
-    for one in found:
+    kept: dict[str, _Located] = {}
+    for one in records:
         first = kept.setdefault(one.hash, one)
         if first is one:
             continue
@@ -178,15 +187,15 @@ def _one_each(found: Iterable[_Found], fault: Callable[[Fault], None]) -> list[i
     return [one.at for one in kept.values()]
 
 
-def when(record: Mapping) -> str:
-    """When a run was made, or asked for again: what orders runs of one kind."""
+def last_requested(record: Mapping) -> str:
+    """Returns when a run was made or last requested again: the order of runs of one kind."""
     return max(record["created"], record["asked"] or "")
 
 
 def _tables(
     folders: Iterable[Path], fault: Callable[[Fault], None], columns: list[str] | None = None
 ) -> Iterator[tuple[Path, pa.Table]]:
-    """Every file of records below the folders; of some columns, where they are named, with texts as categories."""
+    """Yields every file of records below the folders. With `columns`, only those, and strings as categories."""
     for folder in folders:
         for path in record_files(folder, fault):
             if (table := _read(path, fault, columns)) is not None:
@@ -194,26 +203,26 @@ def _tables(
 
 
 def _as_categories(table: pa.Table) -> pa.Table:
-    """As `read_dictionary` reads it."""
+    """Returns the table with categories where `open_parquet` reads them."""
     kinds = {f.name: pa.dictionary(pa.int32(), f.type) if f.name in CATEGORIES else f.type for f in table.schema}
     return table.cast(pa.schema(list(kinds.items())))
 
 
 def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None = None) -> pa.Table | None:
-    """The whole records of a file, of this schema; None where there are none, or it is a table made from records."""
+    """Reads the valid records of a file; None where it has none, or is a table that was made from records."""
     names = columns or SCHEMA.names
     try:
         with open_parquet(path, CATEGORIES if columns else ()) as file:
             there = file.schema_arrow.names
             if not {"schema", "hash", "method"} <= set(there):
-                if of_a_run(path):
+                if is_record_path(path):
                     fault(Fault(path, " holds no record"))
                 return None
             table = file.read([name for name in names if name in there])
     except PermissionError:
         return fault(Fault(path, " cannot be read (Permission denied)", "see its rights"))
     except FileNotFoundError:
-        return None  # another command was faster
+        return None  # another command moved it
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         return fault(Fault(path, f" is no readable Parquet file ({reason(error)})"))
     if not len(table):
@@ -222,14 +231,14 @@ def _read(path: Path, fault: Callable[[Fault], None], columns: list[str] | None 
         table = _of_this_schema(table, names, columns is not None)
     except _Foreign as error:
         return fault(Fault(path, *error.args))
-    rows = {row: _told(table["hash"][row], *what) for row, *what in wrong(table)}
+    rows = {row: _violation(table["hash"][row], *what) for row, *what in violations(table)}
     for what in rows.values():
         fault(Fault(path, what, whole=len(rows) == len(table)))
     return table.filter(pa.array([row not in rows for row in range(len(table))])) if rows else table
 
 
 class _Foreign(Exception):
-    """What a table of records is, that it is none of this schema; and the remedy, where it is not to remove it."""
+    """A table of records is not of this schema. The arguments are those of Fault: reason, and remedy where special."""
 
 
 def _of_this_schema(table: pa.Table, names: list[str], categories: bool) -> pa.Table:
@@ -251,7 +260,7 @@ def _of_this_schema(table: pa.Table, names: list[str], categories: bool) -> pa.T
         raise _Foreign(f" holds records with a field of another type ({reason(error)})") from None
 
 
-def _told(run: pa.Scalar, field: str, what: str) -> str:
+def _violation(run: pa.Scalar, field: str, what: str) -> str:
     if what == "is empty":
         return f" holds a record whose {field} is empty"
-    return f": the run {run} has {phrase(field, what)}"
+    return f": the run {run} has {describe_violation(field, what)}"

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report import sheets
 from visual_decathlon.benchmark.report.latex import latex
@@ -51,7 +52,9 @@ def contents(found: list[Table], folder: Path) -> dict[Path, bytes | pa.Buffer |
         if name in made_of:
             forms |= {"md": partial(_text, sheets.markdown, found, made_of[name])}
             forms |= {"tex": partial(_text, latex, found, made_of[name])}
-        made |= {folder / f"{name}.{suffix}": form() if len(table) else None for suffix, form in forms.items()}
+        made |= {
+            ResultsFolder(folder).table(name, suffix): form() if len(table) else None for suffix, form in forms.items()
+        }
     return made
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from visual_decathlon.benchmark.config.profiles import current_name
 from visual_decathlon.benchmark.tables import superseded
 from visual_decathlon.benchmark.tables.costs import PLACE, parted
 from visual_decathlon.benchmark.tables.published import Published, published
@@ -231,7 +232,7 @@ def _settings(mine: dict, theirs: dict, prefix: str = "") -> list[str]:
         if isinstance(value, dict) and isinstance(other, dict):
             out += _settings(value, other, f"{name}.".replace("adapt.", ""))
         elif value is not None and value != other and name != "name":
-            out.append(f"{prefix}{name}={value}")
+            out.append(f"{prefix}{current_name(name)}={value}")
     return out
 
 

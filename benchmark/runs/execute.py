@@ -1,11 +1,9 @@
 """Runs one run: place, train, merge, evaluate, and the record of it."""
 
 import dataclasses
-import datetime
 import json
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,15 +16,16 @@ from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest, trunk_digest
 from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.predictions import predicted, write_predictions
+from visual_decathlon.benchmark.records import build
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import has_predictions, write_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
-from visual_decathlon.benchmark.records.schema import EPOCH, check, plausible
+from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import write_record
-from visual_decathlon.benchmark.runs.finished import adapters_path, finished_record, own_record, record_path
+from visual_decathlon.benchmark.runs.finished import finished_record, own_record
 from visual_decathlon.benchmark.runs.joint import load_together
-from visual_decathlon.benchmark.runs.known import known, on_device
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
-from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
+from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.applied import applied
@@ -52,7 +51,7 @@ def execute_run(run: Run, results: Path, provenance: Provenance, device: str, re
     """
     try:
         if (record := finished_record(results, run.hash)) is not None:
-            if run.predictions and not predicted(results, run.hash, record["eval_images"]):
+            if run.predictions and not has_predictions(results, run.hash, record["eval_images"]):
                 _predict_again(run, results, device, report)
             return record
         with sharing(device) as shared:
@@ -105,14 +104,14 @@ def _alone(
     if method.cached_views:
         begin, counter = time.perf_counter(), Processor(torch.device(device))
         frozen, trained = method.split(network)
-        batches = FeatureBatches(frozen, images, method.cached_views, run.seed, hearing(report))
-        hearing(report)("fitting", 0, 0)
+        batches = FeatureBatches(frozen, images, method.cached_views, run.seed, progress_of(report))
+        progress_of(report)("fitting", 0, 0)
         batches.x = method.fit(network, batches.x, batches.y)
         prepared, processor = time.perf_counter() - begin, counter.seconds()
-    checkpoint = _checkpoint(run, results)
+    checkpoint = ResultsFolder(results).checkpoint(run.hash)
     resumed = checkpoint.is_file()
     if run.profile.compile:
-        hearing(report)("compiling the training step", 0, 0)
+        progress_of(report)("compiling the training step", 0, 0)
     with applied(pretrain.choice_of(run.backbone, device), trained):
         history, clock = train(
             trained,
@@ -160,8 +159,8 @@ def _predict_again(run: Run, results: Path, device: str, report: Report) -> None
 
 
 def _restored(run: Run, method: Method, source: Network, results: Path) -> Network:
-    path = adapters_path(results, run.hash)
-    mend = f"remove {record_path(results, run.hash)}, and the run is trained again"
+    path = ResultsFolder(results).adapters(run.hash)
+    mend = f"remove {ResultsFolder(results).record(run.hash)}, and the run is trained again"
     try:
         tensors, about = read_weights(path)
         head = AdapterMetadata.of(about, path)
@@ -198,22 +197,6 @@ def _computed(run: Run, device: str) -> dict[str, str | None]:
     return dataclasses.asdict(pretrain.choice_of(run.backbone, device))
 
 
-def total(parts: Iterable[float | None]) -> float | None:
-    """Their sum, null where one is not known."""
-    parts = list(parts)
-    return None if None in parts else math.fsum(parts)
-
-
-def most(counts: Iterable[int | None]) -> int | None:
-    """The largest, null where one is not known or there is none."""
-    counts = list(counts)
-    return None if None in counts else max(counts, default=None)
-
-
-def _checkpoint(run: Run, results: Path) -> Path:
-    return results / "unfinished" / f"{run.hash}.safetensors"
-
-
 def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
     """Write what a domain stores beside the backbone `source`; returns its size in bytes.
 
@@ -227,14 +210,14 @@ def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor],
         mean=run.domain.mean,
         std=run.domain.std,
         crop=source.size,
-        shorter=run.profile.shorter,
+        shorter=run.profile.resize,
         training=TRAINING_VERSION,
         joint=run.joint.hash if run.joint else None,
         names=_class_names(run),
         weights=network_digest(source.state_dict()),
         joint_weights=None if method.trains_per_domain else trunk_digest(read_weights(run.joint.path)[0]),
     )
-    return write_safetensors(adapters_path(results, run.hash), stored, head.metadata())
+    return write_safetensors(ResultsFolder(results).adapters(run.hash), stored, head.metadata())
 
 
 def _write_predictions(run: Run, images: Batches, logits: Tensor, results: Path) -> None:
@@ -250,7 +233,7 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     (method,) = select(run.method)
     profile = run.profile
     before = own_record(results, run.hash)  # of a run whose adapters are gone
-    foretold = on_device(known(run, provenance), device)
+    foretold = build.on_device(build.known_fields(run, provenance), device)
     check([foretold], foretold)
     source, about = pretrain.load(run.backbone, device)
     layout = pretrain.choice_of(run.backbone, device).memory_format
@@ -275,40 +258,17 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     served = _inference_module(bare, run, method, together)
     inference = conv_macs(served, test_images.crop)
     result = evaluate(served, Watched(test_images, report), profile.precision)
-    floats = bits = 0
-    if not run.source_cell:
-        floats, bits = method.floats(shapes), method.bits(shapes)
-    record = foretold | {
-        "train_images": len(train_images),
-        "eval_images": len(test_images),
-        "correct": result.correct,
-        "top1": None if result.correct is None else 100 * result.correct / len(test_images),
-        "history": [{name: row[name] for name in EPOCH} for row in history],
-        "merge_difference": difference,
-        "floats": floats,
-        "bits": bits,
-        "head_floats": shapes.head(run.train.classes),
-        "bytes": size,
-        "base_floats": base.base,
-        "multiplier": method.multiplier(shapes, base.base),
-        "macs_train": conv_macs(network, test_images.crop),
-        "macs_inference": inference,
-        "train_seconds": math.fsum(row["seconds"] for row in history),
-        "cpu_seconds": total([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
-        "runs_on_device": most(row.get("runs_on_device") for row in history),
-        **_computed(run, device),
-        **dict.fromkeys(("step", "first_step_seconds", "skipped_steps")),  # where the training does not tell them
-        **measured,
-        "eval_img_s": result.img_s,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-    }
+    record = foretold | build.accuracy(len(train_images), len(test_images), result.correct, history, difference)
+    record |= build.size(run, method, shapes, base.base, size)
+    record |= build.multiply_adds(conv_macs(network, test_images.crop), inference)
+    record |= build.times(history, earlier, prepared, _computed(run, device), measured, result.img_s)
     if run.predictions:  # before the record: with it the run is finished
         _write_predictions(run, test_images, result.logits, results)
     if (done := own_record(results, run.hash)) not in (None, before):
         record = done  # another command was faster: its measurements stand
     else:
         record = plausible(record)
-        write_record(record, results / "records")
+        write_record(record, ResultsFolder(results).records)
     if not run.source_cell:
-        _checkpoint(run, results).unlink(missing_ok=True)
+        ResultsFolder(results).checkpoint(run.hash).unlink(missing_ok=True)
     return record

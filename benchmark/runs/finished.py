@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import safetensors
 
 from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.files import DAMAGED, Fault, set_aside, told
+from visual_decathlon.benchmark.records.files import Fault, describe_faults, set_aside
+from visual_decathlon.benchmark.records.folder import DAMAGED, ResultsFolder
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
 from visual_decathlon.benchmark.tables.grouping import current
 from visual_decathlon.datasets.errors import InputError
@@ -18,17 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def record_path(results: Path, hash: str) -> Path:
-    return results / "records" / f"{hash}.parquet"
-
-
-def adapters_path(results: Path, hash: str) -> Path:
-    return results / "adapters" / f"{hash}.safetensors"
-
-
 def own_record(results: Path, hash: str) -> dict | None:
     """The run's record; None where there is none, it cannot be read, or it is another run's."""
-    path = record_path(results, hash)
+    path = ResultsFolder(results).record(hash)
     try:
         record = read_record(path) if path.is_file() else None
     except InputError:
@@ -44,7 +37,7 @@ def finished_record(results: Path, hash: str) -> dict | None:
 
 def stored(results: Path, hash: str, source_cell: bool) -> bool:
     """Whether the run's adapters are there, and not cut off; the backbone's own run has none."""
-    return source_cell or _whole(adapters_path(results, hash))
+    return source_cell or _whole(ResultsFolder(results).adapters(hash))
 
 
 def _whole(path: Path) -> bool:
@@ -64,15 +57,15 @@ def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
     What cannot be read is set aside, in one sentence with all of them, so its run is trained again. InputError where
     it cannot be moved, or the folder itself cannot be read.
     """
-    folder, faults = results / "records", []
+    folder, faults = ResultsFolder(results).records, []
     frame = read_frame([folder], history=True, faults=faults, unlabelled=True).drop(columns="history")
     if closed := [fault for fault in faults if fault.path.is_dir()]:
-        raise InputError(told(closed, ""))
+        raise InputError(describe_faults(closed, ""))
     if gone := [fault for fault in faults if fault.whole]:
         set_aside(dict.fromkeys(fault.path for fault in gone))
         say(_aside(gone, folder))
     if others := [fault for fault in faults if not fault.whole]:
-        say(f"left out: {told(others, '')}")
+        say(f"left out: {describe_faults(others, '')}")
     columns = (frame[name].tolist() for name in ("hash", "source_cell"))
     return frame.assign(stored=[stored(results, *row) for row in zip(*columns, strict=True)])
 
@@ -93,7 +86,7 @@ def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
     Where data, a default or a backbone is what it once was, finished runs are shown again that newer ones supersede;
     their records then say when they were asked for. What cannot be read was told before.
     """
-    folder = results / "records"
+    folder = ResultsFolder(results).records
     frame = read_frame([folder], faults=[])
     _, older = current(frame)
     again = [name for name in older["hash"] if name in set(shown)]
@@ -112,15 +105,15 @@ def make_way(runs: Iterable[Run], results: Path) -> list[str]:
     """
     said = []
     for run in runs:
-        path, adapters = record_path(results, run.hash), adapters_path(results, run.hash)
+        path, adapters = ResultsFolder(results).record(run.hash), ResultsFolder(results).adapters(run.hash)
         if os.path.lexists(adapters) and not adapters.is_file():
             (place,) = set_aside([adapters])
             said.append(f"{adapters} is no file; it is now {place}")
         if not os.path.lexists(path) or own_record(results, run.hash) is not None:
             continue
         own = _of_another(path)
-        if own is not None and not os.path.lexists(record_path(results, own)):
-            place = record_path(results, own)
+        if own is not None and not os.path.lexists(ResultsFolder(results).record(own)):
+            place = ResultsFolder(results).record(own)
             path.rename(place)
         else:
             (place,) = set_aside([path])

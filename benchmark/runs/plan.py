@@ -165,7 +165,7 @@ def _packs(
             before, domain = done, split.domain.name
             checking = partial(Slowly(told, "looking for images that changed"), domain)
             try:
-                made = pack(split, request.cache / "packs", request.profile.shorter, partial(count, domain), checking)
+                made = pack(split, request.cache / "packs", request.profile.resize, partial(count, domain), checking)
                 packs[domain][split.name] = made
             except ImageErrors as error:
                 bad.append((split, error))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import Provenance
-from visual_decathlon.benchmark.records.store import sweep
+from visual_decathlon.benchmark.records.store import remove_half_written
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs.engines.local import Ended, Workers
 from visual_decathlon.benchmark.runs.job import Job, jobs_for
@@ -36,7 +36,7 @@ def run_jobs(
     except BaseException:
         pool.end(now=True)
         for cache in {run.backbone.cache.parent for run in todo}:  # of processes that were killed while they wrote
-            sweep(results, cache)
+            remove_half_written(results, cache)
         sweep_notes(pool.device)
         raise
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.config.identity import digest, network_digest
-from visual_decathlon.benchmark.config.profiles import Profile, fitting
+from visual_decathlon.benchmark.config.profiles import Profile, checked, current_name
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import printable
 
@@ -121,9 +121,11 @@ def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "I
 
 def _adapted(profile: Profile, settings: tuple[str, ...], about: dict, file: Path) -> Profile:
     """The profile with what the file says of itself, where SET= does not say it."""
-    said = {k: v for k, v in about.items() if k not in {setting.partition("=")[0] for setting in settings}}
+    said = {
+        k: v for k, v in about.items() if k not in {current_name(setting.partition("=")[0]) for setting in settings}
+    }
     try:
-        return fitting(dataclasses.replace(profile, **said))
+        return checked(dataclasses.replace(profile, **said))
     except InputError as error:
         words = " ".join(f"{name}={value:g}" for name, value in said.items())
         raise InputError(f"BACKBONE={file} says {words}: {error}") from None
@@ -189,9 +191,9 @@ def _said(about: dict[str, str], width: float | None, profile: Profile, file: Pa
             )
         crop = int(size.group())
         shorter = crop * 9 // 8  # 64 of 72 as the paper's, 32 of 36
-        said |= {"crop": crop, "shorter": shorter}
-        if profile.whole:
-            said["whole"] = shorter // 8 * 8
+        said |= {"crop": crop, "resize": shorter}
+        if profile.uncropped_size:
+            said["uncropped_size"] = shorter // 8 * 8
     return said
 
 

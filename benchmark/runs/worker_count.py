@@ -34,8 +34,8 @@ def default_workers(device: str, todo: Collection[Run]) -> int:
 def run_bytes(run: Run, free: int) -> int:
     """What a run takes of a GPU's memory, about: a step, and its pixels where half of what is `free` holds them."""
     profile = run.backbone.network_profile
-    shapes = shapes_named(profile.network, profile.width, max(profile.crop, profile.whole))
-    pixels = 3 * profile.shorter**2 * (run.train.count + run.evaluate.count)
+    shapes = shapes_named(profile.network, profile.width, max(profile.crop, profile.uncropped_size))
+    pixels = 3 * profile.resize**2 * (run.train.count + run.evaluate.count)
     return FIXED + step_bytes(shapes, profile.adapt.batch, profile.precision) + (pixels if pixels <= free // 2 else 0)
 
 

@@ -1,1 +1,1 @@
-"""The process and its device: devices, precision, threads, memory, signals, progress."""
+"""The process and its device: kinds of devices, precision, threads, memory, signals, progress."""

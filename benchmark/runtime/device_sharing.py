@@ -1,8 +1,8 @@
-"""How many runs share a device: those of this user by files they lock, other programs on a GPU by NVML.
+"""Counts the runs that share a device: those of this user by locked files, other programs on a GPU by NVML.
 
-Each run holds the lock of a file of its own below the system's folder for temporary files. One that begins counts
-those that are locked, itself too, and notes the count in each of them: so every run knows the most there were at
-once in its time, though none looks twice.
+Each run locks a file of its own below the system's folder for temporary files. A run that begins counts the locked
+files, including its own, and appends the count to each of them. So every run knows the largest number of runs during
+its own time, although each run counts only once.
 """
 
 import fcntl
@@ -26,14 +26,14 @@ class Shared:
         self.look()
 
     def look(self) -> None:
-        """See which other programs compute on a GPU now: now and then, since they leave no note."""
+        """Counts the other programs that compute on a GPU now. Called now and then, since they write no count."""
         if self._notes is not None:
             noted = {int(path.name.partition("-")[0]) for path in self._notes.parent.glob("[!.]*")}
             others = _others(computing(self._device), noted)
             self._others = None if None in (others, self._others) else max(self._others, others)
 
     def most(self) -> int | None:
-        """Runs at once on the device so far, this one too, at the most; null where nobody could tell."""
+        """Returns the largest number of runs at once on the device so far, with this one; None where it is unknown."""
         self.look()
         try:
             counts = [int(line) for line in self._notes.read_text().split()]
@@ -43,10 +43,11 @@ class Shared:
 
 
 def _others(computing: set[int], noted: set[int]) -> int | None:
-    """Processes that compute and are of no command whose runs are noted; its idle workers have a context, too.
+    """Counts the processes on the GPU that belong to no command of `noted` runs.
 
-    None where the numbers are of another namespace, as in a container, and more compute than are noted: they may be
-    idle workers, or others.
+    The idle workers of such a command have a context on the GPU too, and are not counted. None where the process
+    numbers are those of another namespace, as in a container, and there are more processes than `noted` ones: the
+    others may be idle workers or other programs.
     """
     if computing and not computing & noted:
         return None if len(computing) > len(noted) else 0
@@ -66,14 +67,14 @@ def _folder(device: str) -> Path:
 
 
 def sweep_notes(device: str) -> None:
-    """Remove the notes of runs that were killed."""
+    """Removes the files of runs that were killed."""
     for path in _folder(device).glob("[!.]*"):
         _running(path)
 
 
 @contextmanager
 def sharing(device: str) -> Iterator[Shared]:
-    """Within, a run is on the device ("cpu", "cuda:0")."""
+    """Counts a run on the device ("cpu", "cuda:0") until the end of the context."""
     folder = _folder(device)
     mine, notes = None, folder / f"{os.getpid()}-{uuid.uuid4().hex}"
     try:
@@ -86,7 +87,7 @@ def sharing(device: str) -> Iterator[Shared]:
             for path in running:
                 with open(path, "a") as file:
                     file.write(f"{len(running)}\n")
-    except OSError:  # a full disk, another's folder: then nobody can tell
+    except OSError:  # a full disk, a folder of another user: then the count is unknown
         notes.unlink(missing_ok=True) if mine else None
     try:
         yield Shared(device, notes if mine else None)
@@ -98,7 +99,7 @@ def sharing(device: str) -> Iterator[Shared]:
 
 
 def _running(path: Path) -> bool:
-    """Whether the run of these notes is still at it; those of one that was killed are removed."""
+    """Whether the run of this file is still running; the file of a run that was killed is removed."""
     try:
         with open(path, "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,5 +112,5 @@ def _running(path: Path) -> bool:
 
 
 def _known_as(device: str) -> str:
-    """One name for a device in all processes, whatever they number it."""
+    """Returns one name for a device in all processes, although they may number devices differently."""
     return device if on_cpu(device) else str(getattr(properties(device), "uuid", device))

@@ -1,7 +1,8 @@
-"""How numbers are computed, set once a job: threads, the precision of float32, and the same bits every time.
+"""Settings of torch for one job: threads, the precision of float32, and deterministic kernels.
 
-A CPU's kernels give the same bits each time as they are. A GPU's do where torch is told so, cuBLAS has a workspace
-of its own a stream, and no kernel adds by atomics: an operation that has no such kernel raises there.
+A CPU's kernels repeat their bits without further settings. Those of a GPU do in torch's deterministic mode, where
+cuBLAS has a workspace for each stream and no kernel adds by atomic operations; an operation without such a kernel
+raises an error.
 """
 
 import os
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from visual_decathlon.benchmark.config.profiles import Profile
 
 THREADS = 1
-"""On a CPU each job runs in a process with one thread: its numbers do not depend on a machine's number of cores."""
+"""Threads of each job on a CPU: with one, its numbers do not depend on the number of cores."""
 
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8"))
-"""cuBLAS reads it when CUDA starts, and these are the values with which it repeats its bits."""
+"""The variable that cuBLAS reads when CUDA starts, and the values with which it repeats its bits."""
 
-_OFFENDER = re.compile(
+_NONDETERMINISTIC = re.compile(
     r"^(?P<op>\S+) does not have a deterministic (?:implementation|CUDA implementation)"
     r"|^Deterministic behavior was enabled.*(?P<blas>CuBLAS)",
     re.MULTILINE | re.DOTALL,
@@ -27,23 +28,23 @@ _OFFENDER = re.compile(
 
 
 def set_workspace() -> None:
-    """Into the environment of this process and those it starts, unless the user chose one that repeats too."""
+    """Sets WORKSPACE for this process and its children, unless the user chose a value that repeats bits too."""
     name, values = WORKSPACE
     if os.environ.get(name) not in values:
         os.environ[name] = values[0]
 
 
 def configure_torch(profile: "Profile", device: str) -> None:
-    """One thread, the precision asked for (float32 is float32 on a GPU too, unless that is tf32), the same bits."""
+    """Sets one thread, the profile's precision (TF32 only where it is asked for) and deterministic kernels."""
     import torch
 
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = profile.precision == "tf32"
-    repeat(profile.deterministic and not on_cpu(device))
+    set_deterministic(profile.deterministic and not on_cpu(device))
 
 
-def repeat(on: bool) -> None:
-    """Whether every kernel must give the same bits each time; what has none that does then raises RuntimeError."""
+def set_deterministic(on: bool) -> None:
+    """Switches deterministic kernels on or off. With them, an operation that has none raises RuntimeError."""
     import torch
 
     if on:
@@ -52,11 +53,11 @@ def repeat(on: bool) -> None:
     # benchmark/training/compile.py does where there is something to compile.
     torch.set_deterministic_debug_mode("error" if on else "default")
     torch.backends.cudnn.deterministic = on
-    torch.backends.cudnn.benchmark = False  # which kernel is fastest differs from start to start
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it is a help in debugging, at a pass over memory
+    torch.backends.cudnn.benchmark = False  # the fastest kernel may differ from one start to the next
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in debugging that costs a pass over memory
 
 
-def offender(error: RuntimeError) -> str | None:
-    """The operation that has no deterministic kernel, as torch names it; None where the error is another."""
-    found = _OFFENDER.search(str(error))
-    return found and (found["op"] or found["blas"])
+def nondeterministic_operation(error: RuntimeError) -> str | None:
+    """Returns torch's name of the operation without a deterministic kernel; None for any other error."""
+    match = _NONDETERMINISTIC.search(str(error))
+    return match and (match["op"] or match["blas"])

@@ -1,8 +1,8 @@
-"""Whether a precision gains on this device: one convolution in it against the same in fp32, in a moment.
+"""Finds out within a moment whether a precision is faster than fp32 on this device, by timing a convolution in both.
 
 bf16 is fast on a CPU with AVX-512 BF16 or AMX and on a GPU from compute capability 8.0 on, fp16 on a CPU with AVX-512
-FP16 or AMX-FP16 and on a GPU from 7.0 on. Elsewhere they are emulated, and a run that should take seconds takes
-minutes. torch tells of none of it.
+FP16 or AMX-FP16 and on a GPU from 7.0 on. Elsewhere they are emulated, and a run of seconds takes minutes, without any
+warning of torch.
 """
 
 import time
@@ -19,24 +19,24 @@ GAINS = {
     "bf16": "a CPU gains from it with AVX-512 BF16 or AMX, a GPU from compute capability 8.0 on",
     "fp16": "a CPU gains from it with AVX-512 FP16 or AMX-FP16, a GPU from compute capability 7.0 on",
 }
-_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (7, 0)}  # of Nvidia's GPUs that compute it in hardware
-SLOWER = 1.25  # times fp32's: below that it may be noise
+_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (7, 0)}  # from which Nvidia's GPUs have it in hardware
+SLOWER = 1.25  # ratio to fp32 from which it is reported; a smaller one may be noise
 _NEVER = float("inf")
-LONG = 0.1  # s of one convolution and its gradients, after which no larger one is tried
+LONG = 0.1  # s: after a convolution with its gradients that takes longer, no larger one is tried
 
-# Channels, side, batch: the slower one is, the sooner it is seen; the last are of the kind that training has.
+# Channels, side, batch, small ones first, so that a slow precision is seen early; the last is as in training.
 _SIZES = {"cpu": ((8, 8, 1), (16, 16, 2), (32, 16, 8), (64, 16, 16)), "gpu": ((16, 16, 8), (64, 32, 64))}
 
 
 def half_of(precision: str) -> "torch.dtype | None":
-    """The type that autocast computes in; None where all is float32."""
+    """Returns the type that autocast computes in; None where everything is float32."""
     import torch
 
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
 def autocast(device: "torch.device", precision: str) -> "AbstractContextManager":
-    """The context of a forward pass in this precision: half precision where torch knows it to be safe, or nothing."""
+    """Returns the context of a forward pass in this precision: torch's autocast, which does nothing in fp32."""
     import torch
 
     half = half_of(precision)
@@ -44,10 +44,11 @@ def autocast(device: "torch.device", precision: str) -> "AbstractContextManager"
 
 
 def times_slower(device: str, precision: str = "bf16") -> float:
-    """Seconds of a convolution with its gradients in bf16 or fp16 over those in fp32: below 1 where it gains.
+    """Returns the time of a convolution with its gradients in bf16 or fp16, divided by that in fp32.
 
-    Takes a fifth of a second where it gains. Small ones come first, and none after one that took LONG, so that it
-    ends soon where it is a hundred times slower, too. inf where the precision is not to be had at all.
+    Below 1 the precision is faster; inf: the device does not have it. This takes a fifth of a second where the
+    precision is fast. It ends soon, too, where it is a hundred times slower: small convolutions come first, and none
+    follows one that took LONG.
     """
     ratio = 1.0
     for fp32, half in _pairs(device, precision):
@@ -58,7 +59,7 @@ def times_slower(device: str, precision: str = "bf16") -> float:
 
 
 def _pairs(device: str, precision: str) -> Iterator[tuple[float, float]]:
-    """Seconds in fp32 and in the precision, of ever larger convolutions, one thread each, as a CPU's runs have it."""
+    """Yields the seconds in fp32 and in the precision, of growing convolutions, with one thread as in a run."""
     import torch
 
     threads = torch.get_num_threads()
@@ -75,11 +76,11 @@ def _pairs(device: str, precision: str) -> Iterator[tuple[float, float]]:
 
 
 def _seconds(device: str, size: tuple[int, int, int], precision: str) -> float:
-    """The fastest of three, after one for warmth; of what takes LONG the first counts."""
+    """Returns the fastest of three after a warm-up, or the first where that takes LONG."""
     import torch
 
     channels, side, batch = size
-    with torch.random.fork_rng(devices=[]):  # no run's numbers depend on whether this was asked
+    with torch.random.fork_rng(devices=[]):  # the numbers of a run must not depend on this test
         x = torch.randn(batch, channels, side, side)
         conv = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     x, conv = x.to(device, memory_format=torch.channels_last), conv.to(device, memory_format=torch.channels_last)
@@ -99,14 +100,14 @@ def _seconds(device: str, size: tuple[int, int, int], precision: str) -> float:
 
 
 def warning(precision: str, device: str) -> str:
-    """What to know of a run in this precision on this device before it begins; "" where there is nothing."""
+    """Returns a warning about this precision on this device for the start of a run; "" where there is none."""
     if precision == "tf32" and not _computes(precision, device):
         return (
             "SET=precision=tf32 changes nothing here: it computes in fp32 and is recorded as tf32; GPUs have it from "
             "compute capability 8.0 on; leave it out to share tables with fp32"
         )
     if precision in GAINS:
-        # A GPU is asked, not tried: the command itself would hold a context there, and count as one more program.
+        # No test on a GPU: the command would keep a context there, and would count as one more program.
         ratio = times_slower(device, precision) if on_cpu(device) else 1.0 if _computes(precision, device) else _NEVER
         if ratio > SLOWER:
             there = "not in the hardware" if ratio == _NEVER else f"{ratio:.1f} times as slow as in fp32"
@@ -118,13 +119,11 @@ def warning(precision: str, device: str) -> str:
 
 
 def _computes(precision: str, device: str) -> bool:
-    """Whether the device has the precision in hardware. Only Nvidia's GPUs tell; tf32 is theirs alone."""
+    """Whether the device has the precision in hardware. It is known for Nvidia's GPUs only, which alone have tf32."""
     if on_cpu(device):
         return False
     import torch
 
-    if (
-        not device.startswith("cuda") or torch.version.hip
-    ):  # half precision is taken for granted on AMD's, Apple's and Intel's
+    if not device.startswith("cuda") or torch.version.hip:  # half precision is assumed on AMD's, Apple's and Intel's
         return precision != "tf32"
     return torch.cuda.get_device_capability(device) >= _CAPABILITY[precision]

@@ -1,4 +1,4 @@
-"""How a command is stopped from outside: Ctrl-C, a time limit's SIGTERM, a closed terminal's SIGHUP, all alike."""
+"""Ends a command in order on Ctrl-C, on the SIGTERM of a time limit and on the SIGHUP of a closed terminal."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from visual_decathlon.datasets.child_processes import STOP_SIGNALS
 
-PATIENCE = 20  # s for tidying up; job schedulers send SIGKILL after 30
+PATIENCE = 20  # s to clean up in; job schedulers send SIGKILL after 30
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -17,21 +17,22 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__()
-        self.code = 128 + number  # of the exit, as shells have it
+        self.code = 128 + number  # exit code, as shells define it
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within, the first of STOP_SIGNALS raises Stopped in the main thread; what was ignored before (nohup) stays so.
+    """Within, the first of STOP_SIGNALS raises Stopped in the main thread; ignored signals (nohup) stay ignored.
 
-    Later ones change nothing: `timeout` and make pass on what the group has heard already, and tidying up must not be
-    torn. If that takes longer than PATIENCE, or a library swallowed the exception, SIGALRM ends the process.
+    Later signals change nothing: `timeout` and make send a second one to a group that already got the first, and
+    cleaning up must not be interrupted. If it takes longer than PATIENCE, or a library swallowed the exception,
+    SIGALRM ends the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    ours = [n for n, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    handled = [n for n, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
     stopped = False
 
     def stop(number: int, frame) -> None:
@@ -42,17 +43,17 @@ def stoppable() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
             raise Stopped(number)
 
-    for number in ours:
+    for number in handled:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_IGN if stopped else before[number])  # on its way out nothing stops it
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN if stopped else before[number])  # nothing interrupts the exit
 
 
 def show_cursor() -> None:
-    """Progress bars hide it, and may have been stopped before they could show it again."""
+    """Shows the cursor, which a progress bar hides: the bar may have been stopped before it could show it again."""
     if sys.stdout.isatty():
         sys.stdout.write(_SHOW_CURSOR)
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from visual_decathlon.benchmark.config.specs import presentation
+from visual_decathlon.benchmark.config.specs import preprocessing_json
 from visual_decathlon.datasets.catalogue import DOMAINS
 
 GROUP = ("data", "data_id", "standin", "split", "limit", "profile", "settings", "backbone_source", "training")
@@ -117,7 +117,7 @@ def _filled(frame: pd.DataFrame) -> dict[str, Sequence]:
     if "together" in frame and frame["together"].notna().any():
         found["together"] = [None if names is None else " ".join(names) for names in frame["together"]]
     if "presentation" in frame and (null := frame["presentation"].isna()).any():
-        official = {name: presentation(domain) for name, domain in DOMAINS.items()}
+        official = {name: preprocessing_json(domain) for name, domain in DOMAINS.items()}
         known = frame["domain"].astype(object).map(official).where(frame["backbone_source"] == "pretrained")
         found["presentation"] = frame["presentation"].astype(object).where(~null, known)
     if "backbone_manifest" in frame and (null := frame["backbone_manifest"].isna()).any():

@@ -34,12 +34,12 @@ def open_images(
 ) -> Batches:
     """Batches of them on the device; `layout` is that of the network, which computes in its input's."""
     domain = images.domain
-    uncropped = profile.whole > 0 and not domain.crop
+    uncropped = profile.uncropped_size > 0 and not domain.crop
     packs = [Pack(folder) for folder in images.packs]
     return Batches(
         [(pack, chosen(pack, images.part, images.limit)) for pack in packs],
         domain,
-        profile.whole if uncropped else profile.crop,
+        profile.uncropped_size if uncropped else profile.crop,
         batch,
         random=not uncropped,
         device=device,

@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.backbones.safetensors_file import read_safetenso
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
-from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
+from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.training.applied import applied
 from visual_decathlon.benchmark.training.choice import chosen
 from visual_decathlon.benchmark.training.loader import open_images
@@ -41,7 +41,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     network.to(device=device, memory_format=choice.memory_format)
     checkpoint = backbone.path.with_suffix(".part")
     if profile.compile:
-        hearing(report)("compiling the training step", 0, 0)
+        progress_of(report)("compiling the training step", 0, 0)
     with applied(choice, network):
         history, clock = train(
             network,

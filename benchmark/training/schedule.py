@@ -13,8 +13,8 @@ def learning_rate(recipe: Recipe, peak: float, step: int, steps: int) -> float:
     """
     at = step / steps
     if recipe.schedule == "steps":
-        return peak / 10 ** sum(at >= drop for drop in recipe.drops)
-    if at < recipe.warm:
+        return peak / 10 ** sum(at >= drop for drop in recipe.milestones)
+    if at < recipe.warmup_fraction:
         low = peak / 25
-        return low + (peak - low) * (1 - cos(pi * at / recipe.warm)) / 2
-    return peak * (1 + cos(pi * (at - recipe.warm) / (1 - recipe.warm))) / 2
+        return low + (peak - low) * (1 - cos(pi * at / recipe.warmup_fraction)) / 2
+    return peak * (1 + cos(pi * (at - recipe.warmup_fraction) / (1 - recipe.warmup_fraction))) / 2

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from visual_decathlon.benchmark.runtime import devices
-from visual_decathlon.benchmark.runtime.memory import give_back
+from visual_decathlon.benchmark.runtime.memory import give_back, peak_resident, reset_peak_resident
 from visual_decathlon.benchmark.runtime.nvml import millijoules
 
 WARM_UP = 3  # steps whose times are not counted: allocation, kernel choice
@@ -91,22 +91,14 @@ class Peak:
             devices.reset_peak(device)
             return
         give_back()
-        try:
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")
-            self.resettable = True
-        except OSError:
-            self.resettable = False
+        self.resettable = reset_peak_resident()
 
     def mb(self) -> float | None:
         if not devices.on_cpu(self._device):
             most = devices.peak(self._device)
-            return None if most is None else most / 2**20
-        if not self.resettable:
-            return None
-        with open("/proc/self/status") as file:
-            line = next((line for line in file if line.startswith("VmHWM")), None)  # not every kernel tells it
-        return None if line is None else int(line.split()[1]) / 1024
+        else:
+            most = peak_resident() if self.resettable else None
+        return None if most is None else most / 2**20
 
 
 class Energy:

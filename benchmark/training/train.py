@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from visual_decathlon.benchmark.config.profiles import Recipe
 from visual_decathlon.benchmark.runtime.device_sharing import Shared
 from visual_decathlon.benchmark.runtime.precision import autocast, half_of
-from visual_decathlon.benchmark.runtime.progress import Report, noting
+from visual_decathlon.benchmark.runtime.progress import Report, notes_of
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.benchmark.training.compile import compiled
 from visual_decathlon.benchmark.training.frozen_casts import cast_once
@@ -54,7 +54,7 @@ def train(
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    groups = method.groups(network, recipe.decay, len(batches))
+    groups = method.groups(network, recipe.weight_decay, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
     saved = Checkpoint(checkpoint, state, trained, optimiser, aside=device.type != "cpu")
     history = saved.load()
@@ -62,11 +62,11 @@ def train(
     scaling = Scaling(device) if precision == "fp16" else None
     if scaling and history:
         scaling.load(history[-1]["loss_scale"])
-    criterion = partial(F.cross_entropy, label_smoothing=recipe.smoothing)
+    criterion = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     network.train()
     with saved, _computing(network, device, precision, compile):
         step = Step(network, method, optimiser, criterion, device, partial(autocast, device, precision), scaling)
-        way = _way(step, batches, device, graphs, noting(report))
+        way = _way(step, batches, device, graphs, notes_of(report))
         for epoch in range(len(history), recipe.epochs):
             rates = _rates(recipe, lr, optimiser, epoch, batches.steps)
             seconds, processor = _epoch(way, network, method, rates, seed, epoch, recipe.epochs, clock)

@@ -97,7 +97,7 @@ class _Step:
         self._network = self._method.place(source, CLASSES).to(**to).train()
         stack.enter_context(applied(choice, self._network))
         recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
-        groups = self._method.groups(self._network, recipe.decay, recipe.batch)
+        groups = self._method.groups(self._network, recipe.weight_decay, recipe.batch)
         self._optimiser = self._method.optimiser(groups, 0.0, recipe.momentum, recipe.nesterov)
         self._x = torch.randn(shape).to(**to)
         self._y = torch.randint(CLASSES, shape[:1]).to(device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.runtime.numerics import repeat
+from visual_decathlon.benchmark.runtime.numerics import set_deterministic
 from visual_decathlon.benchmark.training import macs
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.method import Method
@@ -46,9 +46,9 @@ class Operations(TorchDispatchMode):
 
 @pytest.fixture
 def repeating():
-    repeat(True)
+    set_deterministic(True)
     yield
-    repeat(False)
+    set_deterministic(False)
 
 
 def placed(method: Method, classes: int = 3):

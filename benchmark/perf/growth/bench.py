@@ -8,6 +8,7 @@ from pathlib import Path
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.tables.costs import spent
@@ -31,7 +32,7 @@ def measured(
         with tempfile.TemporaryDirectory() as results:
             folders = ("--results", results, "--cache", str(cache.resolve()))
             printed(["benchmark", "run", "--method", ",".join(METHODS[:count]), *words, *folders])
-            runs = read_frame([Path(results, "records")])
+            runs = read_frame([ResultsFolder(Path(results)).records])
         training[count].append(spent(runs).sum() / runs["workers"].max())
         return 1
 

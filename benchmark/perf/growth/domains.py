@@ -14,8 +14,7 @@ from visual_decathlon.benchmark.backbones.safetensors_file import write_safetens
 from visual_decathlon.benchmark.perf import network as net
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.growth.resident import resident
-from visual_decathlon.benchmark.runtime.memory import give_back
+from visual_decathlon.benchmark.runtime.memory import give_back, resident
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
@@ -99,7 +98,8 @@ def held(backbone: Path, file: Path, counts: Sequence[int]) -> Iterator[tuple[fl
 def needed() -> float | None:
     """MB of resident memory, without the freed blocks that malloc keeps."""
     give_back()
-    return resident()
+    now = resident()
+    return now and now / 1e6
 
 
 def alive() -> int:

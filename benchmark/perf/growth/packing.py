@@ -11,8 +11,8 @@ import numpy as np
 
 from visual_decathlon.benchmark.perf.growth.child import printed
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.growth.resident import peak
 from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
+from visual_decathlon.benchmark.runtime.memory import peak_resident
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -63,4 +63,5 @@ def packed(folder: Path, count: int) -> int:
 
 if __name__ == "__main__":
     packed(Path(sys.argv[1]), int(sys.argv[2]))
-    print(json.dumps(peak()))
+    most = peak_resident()
+    print(json.dumps(most and most / 1e6))

@@ -18,7 +18,7 @@ from multiprocessing import connection
 from typing import Any, NamedTuple
 
 from visual_decathlon.benchmark.runs.job import Job
-from visual_decathlon.benchmark.runtime.numerics import offender
+from visual_decathlon.benchmark.runtime.numerics import nondeterministic_operation
 from visual_decathlon.benchmark.runtime.progress import Report
 from visual_decathlon.datasets.child_processes import block_stop_signals, end_with_parent
 from visual_decathlon.datasets.errors import InputError, Unwritable
@@ -81,7 +81,7 @@ def outcome(job: Job, device: str, report: Report) -> Ended:
     except Exception as error:
         if memory_is_out(error):
             return Ended(job, death="memory ran out")
-        if isinstance(error, RuntimeError) and (operation := offender(error)):
+        if isinstance(error, RuntimeError) and (operation := nondeterministic_operation(error)):
             sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
             return Ended(job, fault=InputError(f"{job.describe()}: {sentence}"))
         trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))

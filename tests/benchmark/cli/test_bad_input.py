@@ -239,21 +239,21 @@ def test_wrong_method(method: str, told: str, refused):
         ("nesterov=maybe", "nesterov must be true or false"),
         ("schedule=cosine", "schedule must be one-cycle or steps"),
         ("precision=fp8", "precision must be fp32 or tf32 or bf16 or fp16"),
-        ("drops=a/b", "of the form 0.5/0.8"),
+        ("milestones=a/b", "of the form 0.5/0.8"),
         ("width=0.1", "multiple of 1/32"),
         ("width=0.01", "multiple of 1/32"),
         ("crop=30", "multiple of 8"),
         ("crop=40", "no crop of 40"),
-        ("whole=40", "no crop of 40"),
-        ("shorter=1000000", "up to 1024 pixels"),
+        ("uncropped_size=40", "no crop of 40"),
+        ("resize=1000000", "up to 1024 pixels"),
         ("width=999", "multiple of 1/32, at most 32"),
-        ("smoothing=2", "from 0 to 1"),
+        ("label_smoothing=2", "from 0 to 1"),
         ("momentum=1", "from 0 to below 1"),
         ("pretrain.momentum=1.5", "from 0 to below 1"),
-        ("warm=2", "from 0 to 1"),
-        ("drops=nan", "from 0 to 1"),
-        ("drops=0.5/-0.1", "from 0 to 1"),
-        ("pretrain.drops=0.5/inf", "from 0 to 1"),
+        ("warmup_fraction=2", "from 0 to 1"),
+        ("milestones=nan", "from 0 to 1"),
+        ("milestones=0.5/-0.1", "from 0 to 1"),
+        ("pretrain.milestones=0.5/inf", "from 0 to 1"),
         ("batch=1", "batch must be above 1"),
         ("pretrain.batch=1", "batch must be above 1"),
         ("backbone_seed=2147483648", "below 2147483648"),
@@ -268,15 +268,15 @@ def test_wrong_method(method: str, told: str, refused):
 )
 def test_wrong_setting(setting: str, told: str, refused, tmp_path: Path):
     sentence = refused(settings=setting)
-    assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=shorter" in sentence
+    assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=resize" in sentence
     assert told in sentence
     assert not (tmp_path / "cache" / "packs").exists(), "found before anything is packed"
 
 
 def test_settings_at_their_bounds():
-    bounds = ["momentum=0.999", "warm=1", "pretrain.warm=0", "drops=0/0.5/1"]
-    assert profile("standin", bounds).adapt.drops == (0.0, 0.5, 1.0)
-    chosen = profile("standin", ["crop=8", "shorter=9", "batch=2", "backbone_seed=2147483647", "network=timm/resnet50"])
+    bounds = ["momentum=0.999", "warmup_fraction=1", "pretrain.warmup_fraction=0", "milestones=0/0.5/1"]
+    assert profile("standin", bounds).adapt.milestones == (0.0, 0.5, 1.0)
+    chosen = profile("standin", ["crop=8", "resize=9", "batch=2", "backbone_seed=2147483647", "network=timm/resnet50"])
     assert (chosen.crop, chosen.adapt.batch, chosen.backbone_seed) == (8, 2, 2**31 - 1)
     assert chosen.adapt.lr == 0.0  # the method's own
 

@@ -6,7 +6,7 @@ import pytest
 
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
-from visual_decathlon.benchmark.config.backbone_names import ALL, explained
+from visual_decathlon.benchmark.config.backbone_names import ALL, backbone_as_method
 from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries
@@ -42,7 +42,7 @@ def test_what_is_no_method_but_something_else(word: str, told: str):
 
 def test_no_entry_is_taken_for_something_else():
     assert [method.spec for method in asked_methods("all")] == [entry.name for entry in entries()]
-    assert not [name for name in (*GROUPS, *(entry.name for entry in entries())) if explained(name)]
+    assert not [name for name in (*GROUPS, *(entry.name for entry in entries())) if backbone_as_method(name)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from visual_decathlon.benchmark.config.profiles import PROFILES, Recipe
+from visual_decathlon.benchmark.config.profiles import PROFILES, RECORDED_NAMES, Recipe
 from visual_decathlon.benchmark.tables import published
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.registry import entries
@@ -78,25 +78,25 @@ def test_figures_of_other_benchmarks():
 PAPER = {
     "epochs": 120,
     "batch": 128,
-    "decay": 1e-4,
+    "weight_decay": 1e-4,
     "schedule": "steps",
-    "drops": (80 / 120, 100 / 120),
+    "milestones": (80 / 120, 100 / 120),
     "lr": 0.1,
     "momentum": 0.9,
     "nesterov": False,
-    "smoothing": 0.0,
+    "label_smoothing": 0.0,
 }
 OURS = {
     "epochs": 20,
     "batch": 16,
-    "decay": 5e-4,
+    "weight_decay": 5e-4,
     "schedule": "one-cycle",
-    "drops": (),
+    "milestones": (),
     "lr": 0.0,
     "momentum": 0.9,
     "nesterov": True,
-    "smoothing": 0.0,
-    "warm": 0.2,
+    "label_smoothing": 0.0,
+    "warmup_fraction": 0.2,
 }
 SHAPES = {  # width, shorter side, crop, side of what is never cropped
     "standin": (0.25, 36, 32, 0),
@@ -106,7 +106,7 @@ SHAPES = {  # width, shorter side, crop, side of what is never cropped
 RECIPES = {  # of a domain, of the backbone
     "standin": (OURS, OURS | {"batch": 64, "lr": 0.2}),
     "decathlon": (PAPER, PAPER),
-    "decathlon-2018": (PAPER | {"decay": 5e-4}, PAPER),
+    "decathlon-2018": (PAPER | {"weight_decay": 5e-4}, PAPER),
 }
 
 
@@ -114,7 +114,7 @@ def test_profiles_are_the_papers_and_the_recorded_ones():
     assert set(PROFILES) == set(SHAPES)
     for name, profile in PROFILES.items():
         assert (profile.name, profile.network, profile.precision) == (name, "resnet26", "fp32")
-        assert (profile.width, profile.shorter, profile.crop, profile.whole) == SHAPES[name]
+        assert (profile.width, profile.resize, profile.crop, profile.uncropped_size) == SHAPES[name]
         assert (profile.backbone_seed, profile.compile) == (0, False)
         for recipe, wanted in zip((profile.adapt, profile.pretrain), RECIPES[name], strict=True):
             assert {key: getattr(recipe, key) for key in wanted} == wanted, name
@@ -124,14 +124,14 @@ def test_profiles_are_the_papers_and_the_recorded_ones():
 def test_the_shipped_records_were_made_with_these_settings():
     """Of the profile as it is: a default that changes would leave them behind."""
     shipped = pq.read_table(ROOT / "results" / "standin" / "records.parquet", columns=["profile", "settings"])
-    width, shorter, crop, whole = SHAPES["standin"]
+    width, resize, crop, uncropped = SHAPES["standin"]
     for text in shipped["settings"].unique().to_pylist():
         settings = json.loads(text)
-        assert [settings[name] for name in ("width", "shorter", "crop", "whole")] == [width, shorter, crop, whole]
+        assert [settings[name] for name in ("width", "shorter", "crop", "whole")] == [width, resize, crop, uncropped]
         assert (settings["network"], settings["precision"]) == ("resnet26", "fp32")
         for part, wanted in zip(("adapt", "pretrain"), RECIPES["standin"], strict=True):
-            kept = {key: tuple(v) if isinstance(v := settings[part][key], list) else v for key in wanted}
-            assert kept == wanted
+            kept = {key: settings[part][RECORDED_NAMES.get(key, key)] for key in wanted}
+            assert {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()} == wanted
 
 
 METHODS = """
@@ -186,7 +186,7 @@ ssf           0.1  ssf
 
 def test_rates_and_default_options_of_every_method():
     """They are in every run's hash: another default is another run."""
-    own = [entry() for entry in entries() if entry.__module__.startswith("methods.")]
+    own = [entry() for entry in entries() if entry.__module__.startswith("visual_decathlon.methods.")]
     found = {method.name: (method.lr, method.full_spec) for method in own}
     wanted = {}
     for line in METHODS.strip().splitlines():

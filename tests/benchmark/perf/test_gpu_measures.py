@@ -24,8 +24,8 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-TINY = ("width=0.125", "shorter=16", "crop=16", "batch=4", "pretrain.batch=8")
-PAPER, STANDIN = Size("decathlon", (*TINY, "whole=16")), Size("standin", TINY)
+TINY = ("width=0.125", "resize=16", "crop=16", "batch=4", "pretrain.batch=8")
+PAPER, STANDIN = Size("decathlon", (*TINY, "uncropped_size=16")), Size("standin", TINY)
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import torch
 from test_records import full, plant
 
 from visual_decathlon.benchmark.perf import store
-from visual_decathlon.benchmark.records import provenance
+from visual_decathlon.benchmark.records import build, provenance
 from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
-from visual_decathlon.benchmark.runs import known
 from visual_decathlon.benchmark.tables.table1 import tables
 from visual_decathlon.datasets.errors import InputError
 
@@ -34,7 +33,7 @@ def test_versions_of_a_gpu_are_read_again(says, wanted: dict, tmp_path: Path, mo
     monkeypatch.setattr(torch.version, "hip", hip, raising=False)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
-    record = known.on_device(full() | {"versions": provenance.versions()}, "cuda:0")
+    record = build.on_device(full() | {"versions": provenance.versions()}, "cuda:0")
     again = read_record(write_record(record, tmp_path))
     assert again == record and again["device"] == "NVIDIA H100 80GB HBM3"
     assert wanted.items() <= json.loads(again["versions"]).items()
@@ -136,9 +135,9 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path):
 def test_it_is_told_before_anything_is_trained(planned, monkeypatch):
     _, data, runs = planned("feature", domains=["svhn"])
     who = provenance.Provenance.here(data, 1, "test")
-    known.check_known(runs, who)
-    fields = set(known.on_device(known.known(runs[0], who), "cpu"))
+    build.check_known(runs, who)
+    fields = set(build.on_device(build.known_fields(runs[0], who), "cpu"))
     assert {"versions", "machine", "settings", "presentation", "device", "command"} <= fields
     broken = provenance.Provenance(**{**vars(who), "versions": "no list"})
     with pytest.raises(InputError, match="versions that are no list of versions"):
-        known.check_known(runs, broken)
+        build.check_known(runs, broken)

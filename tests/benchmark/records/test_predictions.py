@@ -13,13 +13,8 @@ import torch
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.cli.run import _baseline
-from visual_decathlon.benchmark.records.predictions import (
-    FIELDS,
-    SCHEMA,
-    predictions_path,
-    read_predictions,
-    write_predictions,
-)
+from visual_decathlon.benchmark.records.folder import ResultsFolder
+from visual_decathlon.benchmark.records.predictions import FIELDS, SCHEMA, read_predictions, write_predictions
 from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.runs import execute as cell_module
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
@@ -59,7 +54,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table_of(results: Path, record: dict):
-    return pq.read_table(predictions_path(results, record["hash"]))
+    return pq.read_table(ResultsFolder(results).predictions(record["hash"]))
 
 
 def test_every_field_says_what_it_is(predicted: Path):
@@ -146,7 +141,7 @@ def test_a_run_whose_adapters_are_gone_or_cut_is_trained_again(spoil, here, plai
     done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
     assert done.code == 0, done.err
     assert "1 have a record, but the file of their adapters is gone or cut off: trained again" in done.out
-    assert len(path.read_bytes()) == len(before) and predictions_path(plain, record["hash"]).is_file()
+    assert len(path.read_bytes()) == len(before) and ResultsFolder(plain).predictions(record["hash"]).is_file()
     (again,) = (r for r in read_records([plain / "records"]) if r["hash"] == record["hash"])
     assert again["created"] > record["created"] and again["correct"] == record["correct"]
 
@@ -156,7 +151,7 @@ def test_predictions_that_are_none_are_made_again(content: bytes | None, here, p
     """An empty file, a damaged one and the predictions of another run under the name of the run's."""
     results = Path(shutil.copytree(predicted, tmp_path / "r"))
     record = next(r for r in read_records([results / "records"]) if (r["method"], r["domain"]) == ("feature", "dtd"))
-    path = predictions_path(results, record["hash"])
+    path = ResultsFolder(results).predictions(record["hash"])
     before = pq.read_table(path)
     if content is None:
         pq.write_table(before.slice(1), path)
@@ -174,7 +169,7 @@ def test_adapters_that_are_damaged_within_are_told(here, plain: Path, untrained)
     path.write_bytes(path.read_bytes()[:-4] + b"\xff" * 4)  # no number
     done = here("--domains", "dtd", "--predictions", method="chapter", results=plain)
     assert "dtd" in done.err and str(path) in done.err and "; remove" in done.err and "is trained again" in done.err
-    assert done.code == 2 and not predictions_path(plain, record["hash"]).exists()
+    assert done.code == 2 and not ResultsFolder(plain).predictions(record["hash"]).exists()
 
 
 def test_adapters_of_other_weights_than_the_backbone_has_now_are_told(here, plain: Path, untrained):

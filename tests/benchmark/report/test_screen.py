@@ -11,7 +11,7 @@ from rich.console import Console
 
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runtime import progress
-from visual_decathlon.benchmark.runtime.progress import Counter, Watched, hearing
+from visual_decathlon.benchmark.runtime.progress import Counter, Watched, progress_of
 from visual_decathlon.benchmark.training.features import FeatureBatches
 
 
@@ -172,7 +172,7 @@ def test_batches_that_are_watched_are_the_same_and_tell_their_steps(told):
 
 
 def test_features_tell_how_many_are_read_of_all_views(told):
-    FeatureBatches(torch.nn.Identity(), Few(), 3, 0, hearing(Report(told)))
+    FeatureBatches(torch.nn.Identity(), Few(), 3, 0, progress_of(Report(told)))
     assert told == [("reading features", 10 * view, 30) for view in (1, 2, 3)]
 
 

@@ -106,9 +106,9 @@ def test_image_size_that_is_none(size: str, refused):
 
 
 def test_image_size_that_does_not_fit_is_the_files_own(refused, given):
-    assert "says width=0.125 crop=30 shorter=33: SET=crop=30" in refused(weights(), {"image_size": "30"})
+    assert "says width=0.125 crop=30 resize=33: SET=crop=30" in refused(weights(), {"image_size": "30"})
     by_hand = given(weights(), {"image_size": "30"}, "standin", "crop=32")
-    assert (by_hand.profile.crop, by_hand.profile.shorter) == (32, 33)
+    assert (by_hand.profile.crop, by_hand.profile.resize) == (32, 33)
 
 
 @pytest.mark.parametrize(
@@ -138,19 +138,19 @@ def test_colours_that_are_none(change: dict, refused):
 def test_what_the_file_says_is_taken(given):
     read = given(weights(), {"image_size": "64"} | COLOURS)
     chosen = read.profile
-    assert (chosen.width, chosen.crop, chosen.shorter, chosen.whole) == (0.125, 64, 72, 0)
+    assert (chosen.width, chosen.crop, chosen.resize, chosen.uncropped_size) == (0.125, 64, 72, 0)
     assert read.colours == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
     assert given(weights()).colours is None
-    by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "shorter=50").profile
+    by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "resize=50").profile
     assert (by_hand.crop, by_hand.shorter) == (48, 50)
 
 
 @pytest.mark.parametrize(("size", "shorter", "whole"), [(64, 72, 72), (32, 36, 32), (72, 81, 80), (8, 9, 8)])
 def test_uncropped_domains_are_shown_at_the_files_size(size: int, shorter: int, whole: int, given):
     chosen = given(weights(), {"image_size": f"{size}x{size}"}, "decathlon").profile
-    assert (chosen.crop, chosen.shorter, chosen.whole) == (size, shorter, whole)
-    assert given(weights(), {"image_size": f"{size}"}, "decathlon", "whole=0").profile.whole == 0
-    assert given(weights(), {"image_size": f"{size}"}, "decathlon", "whole=8").profile.whole == 8
+    assert (chosen.crop, chosen.resize, chosen.uncropped_size) == (size, shorter, whole)
+    assert given(weights(), {"image_size": f"{size}"}, "decathlon", "uncropped_size=0").profile.uncropped_size == 0
+    assert given(weights(), {"image_size": f"{size}"}, "decathlon", "uncropped_size=8").profile.uncropped_size == 8
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------

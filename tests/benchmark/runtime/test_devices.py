@@ -8,10 +8,10 @@ import torch
 
 from visual_decathlon.benchmark.cli.main import parser
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.runs import known
+from visual_decathlon.benchmark.records import build
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.device_sharing import _known_as, sharing
-from visual_decathlon.benchmark.runtime.numerics import configure_torch, repeat
+from visual_decathlon.benchmark.runtime.numerics import configure_torch, set_deterministic
 from visual_decathlon.benchmark.serving import inputs
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.features import _memory
@@ -210,7 +210,7 @@ def test_a_record_says_what_computed(device: str, wanted: tuple[str, str], monke
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.version, "xpu", "2026", raising=False)
     monkeypatch.setattr("platform.mac_ver", lambda: ("26.1", (), ""))
-    record = known.on_device({"versions": "{}"}, device)
+    record = build.on_device({"versions": "{}"}, device)
     assert record["device"] == wanted[0] and f'"{wanted[1]}": ' in record["versions"]
 
 
@@ -238,7 +238,7 @@ def test_deterministic_on_whatever_is_no_cpu(kind: str):
         configure_torch(profile("standin"), "cpu")
         assert not torch.are_deterministic_algorithms_enabled()
     finally:
-        repeat(False)
+        set_deterministic(False)
 
 
 @pytest.mark.parametrize(("wanted", "told"), [("mps", "Apple GPU"), ("xpu", "Intel GPU"), ("cuda", "CUDA device")])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf.growth.domains import write
-from visual_decathlon.benchmark.records.predictions import predictions_path
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
@@ -28,7 +28,7 @@ from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.methods.registry import select
 
 CLASSES = ("b c", "Ärger\t=1", "ç")
-SMALL = "width=0.125 epochs=1 batch=8 shorter=40 crop=24 whole=40"
+SMALL = "width=0.125 epochs=1 batch=8 resize=40 crop=24 uncropped_size=40"
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
         name = net.load(tmp_path / "adapters" / f"{record['hash']}.safetensors", merge=True)
         head, root = net.held[name].head, birds if name == "birds" else bench.data
         told[name] = head.crop, head.mean, net.classes(name)
-        rows = pq.read_table(predictions_path(tmp_path, record["hash"])).to_pylist()
+        rows = pq.read_table(ResultsFolder(tmp_path).predictions(record["hash"])).to_pylist()
         files[name] = [row["file"] for row in rows]
         paths = [root / file for file in files[name]]
         (folder,) = (bench.cache / "packs").glob(f"{name}-val-40-*")

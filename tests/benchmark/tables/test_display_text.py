@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tests.benchmark.drawn_records import ten
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.records.files import Fault, tell_left_out
+from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.report import figures, files
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.leaderboard.page import page
@@ -155,7 +155,7 @@ def test_the_command_line(words: list[str], capsys):
 
 
 def test_records_that_are_left_out(capsys):
-    tell_left_out([Fault(Path("a\x1b[2J\n.parquet"), " is no record")])
+    report_left_out([Fault(Path("a\x1b[2J\n.parquet"), " is no record")])
     told = capsys.readouterr().err
     assert r"a\x1b[2J\n.parquet is no record" in told and told.count("\n") == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmark.drawn_records import record, ten
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.config.specs import presentation
+from visual_decathlon.benchmark.config.specs import preprocessing_json
 from visual_decathlon.benchmark.report import files, sheets
 from visual_decathlon.benchmark.report.latex import latex
 from visual_decathlon.benchmark.tables.compare import compare
@@ -50,7 +50,7 @@ CHANGES = {
     "images of train": {"train_manifest": "x"},
     "images of val": {"eval_manifest": "y"},
     "class list": {"classes": 4},
-    "colours": {"presentation": presentation(DOMAINS["svhn"])},
+    "colours": {"presentation": preprocessing_json(DOMAINS["svhn"])},
     "rate": {"lr": 0.2},
     "a default": {"method_full": "full(rank=8)"},
     "backbone": {"backbone": "plain 2"},
@@ -64,7 +64,11 @@ CHANGES = {
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_cell_is_no_mean_over_two_kinds(changed: dict, order: int):
     """Seeds 0, 1 and 2 of before, seed 0 of now: 85.0 of one seed, not 59.2 of three."""
-    known = {"presentation": presentation(DOMAINS["dtd"]), "together": ["mine", "svhn"], "together_manifest": "two"}
+    known = {
+        "presentation": preprocessing_json(DOMAINS["dtd"]),
+        "together": ["mine", "svhn"],
+        "together_manifest": "two",
+    }
     old = [run(top1=46.3, seed=seed, **known) for seed in range(3)]
     new = run(top1=85.0, created=NEW, **known | changed)
     table = one((old + [new])[::order])
@@ -125,10 +129,10 @@ def test_what_was_asked_for_last_is_current():
 
 
 def test_records_of_older_schemas_are_of_the_catalogues_colours():
-    own = presentation(DOMAINS["dtd"])
+    own = preprocessing_json(DOMAINS["dtd"])
     new = run(domain="dtd", seed=1, presentation=own, created=NEW)
     assert one([run(domain="dtd"), new]).rows[0].seeds == 2
-    other = presentation(DOMAINS["svhn"])
+    other = preprocessing_json(DOMAINS["svhn"])
     assert one([run(domain="dtd"), new | {"presentation": other}]).rows[0].seeds == 1
     given = {"backbone_source": "w.pth 0123"}  # in whose colours, its record does not say
     assert one([run(domain="dtd", **given), new | given | {"presentation": other}]).rows[0].seeds == 2

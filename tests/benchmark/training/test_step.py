@@ -29,7 +29,7 @@ from visual_decathlon.methods.layers.sgd import SGD
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import entries, select
 
-RECIPE = Recipe(epochs=3, batch=8, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours")
+RECIPE = Recipe(epochs=3, batch=8, weight_decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours")
 CROP, WIDTH, CLASSES = 16, 0.125, 3
 
 

@@ -28,7 +28,7 @@ from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.registry import select
 
-RECIPE = Recipe(epochs=3, batch=8, decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours")
+RECIPE = Recipe(epochs=3, batch=8, weight_decay=5e-4, schedule="one-cycle", nesterov=True, follows="ours")
 WIDTH, CROP = 0.05, 16
 
 
@@ -85,7 +85,7 @@ def run(spec, batches, checkpoint, recipe=RECIPE, lr=0.05, **how):
 
 
 def test_one_cycle():
-    recipe = replace(RECIPE, warm=0.25)
+    recipe = replace(RECIPE, warmup_fraction=0.25)
     rate = [learning_rate(recipe, 0.4, step, 1000) for step in range(1000)]
     assert rate[0] == 0.4 / 25
     assert rate[250] == 0.4 == max(rate)
@@ -93,7 +93,7 @@ def test_one_cycle():
     assert rate[625] == pytest.approx(0.2, rel=1e-12)
     assert rate[-1] == pytest.approx(0.4 * (1 + cos(pi * 749 / 750)) / 2, rel=1e-12) and 0 < rate[-1] < 1e-5
     assert rate[:251] == sorted(rate[:251]) and rate[250:] == sorted(rate[250:], reverse=True)
-    assert learning_rate(replace(recipe, warm=0.0), 0.4, 0, 1000) == 0.4
+    assert learning_rate(replace(recipe, warmup_fraction=0.0), 0.4, 0, 1000) == 0.4
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7, 15, 26, 37, 313, 9626])
@@ -117,7 +117,7 @@ def test_the_papers_steps(steps):
 @pytest.mark.parametrize("spec", ["par_adapter", "finetune"])
 def test_against_a_plain_loop(spec, batches, tmp_path):
     """Momentum, decay, rates, order and what is trained: PyTorch's unfused SGD, written out."""
-    recipe = replace(RECIPE, smoothing=0.1)
+    recipe = replace(RECIPE, label_smoothing=0.1)
     network, _, history, _ = run(spec, batches, tmp_path / "c", recipe)
     _, plain, _ = placed(spec)
     trained = [p for p in plain.parameters() if p.requires_grad]
@@ -292,7 +292,7 @@ def test_smoothing_acts(batches, tmp_path):
     """The first loss of the frozen start, by the definition: (1 - ε) · nll + ε · mean over classes."""
     one = replace(RECIPE, epochs=1)
     _, _, plain, _ = run("feature", batches, tmp_path / "a", one, lr=0.0)
-    _, _, smooth, _ = run("feature", batches, tmp_path / "b", replace(one, smoothing=0.3), lr=0.0)
+    _, _, smooth, _ = run("feature", batches, tmp_path / "b", replace(one, label_smoothing=0.3), lr=0.0)
     _, network, _ = placed("feature")
     with torch.no_grad():
         rows, labels = zip(*((network.train()(x), y) for x, y in batches.train(5, 0)), strict=True)
