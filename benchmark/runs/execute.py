@@ -23,7 +23,7 @@ from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.schema import EPOCH, check, plausible
 from visual_decathlon.benchmark.records.store import write_record
 from visual_decathlon.benchmark.runs.finished import adapters_path, finished_record, own_record, record_path
-from visual_decathlon.benchmark.runs.joint import load_together
+from visual_decathlon.benchmark.runs.joint import load_joint
 from visual_decathlon.benchmark.runs.known import known, on_device
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, hearing
@@ -84,7 +84,7 @@ def _part(
     """The domain's network out of the joint training; its times are an equal share of that."""
     network = together.networks[run.domain.name]
     stored = stored_tensors(network, together.trunk)
-    return Ready(network, history, clock, _write(run, method, source, stored, results))
+    return Ready(network, history, clock, write_adapters(run, method, source, stored, results))
 
 
 def _alone(
@@ -136,7 +136,7 @@ def _alone(
     }
     stored = stored_tensors(network, source)
     restore(network, source, stored)  # what is evaluated is what the file holds
-    return Ready(network, history, measured, _write(run, method, source, stored, results), processor)
+    return Ready(network, history, measured, write_adapters(run, method, source, stored, results), processor)
 
 
 def _predict_again(run: Run, results: Path, device: str, report: Report) -> None:
@@ -146,7 +146,7 @@ def _predict_again(run: Run, results: Path, device: str, report: Report) -> None
     layout = pretrain.choice_of(run.backbone, device).memory_format
     images = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, layout)
     source.size = images.crop
-    together = load_together(run.joint, device)[0] if run.joint else None
+    together = load_joint(run.joint, device)[0] if run.joint else None
     if run.source_cell:
         network = source
     elif method.trains_per_domain:
@@ -164,7 +164,7 @@ def _restored(run: Run, method: Method, source: Network, results: Path) -> Netwo
     mend = f"remove {record_path(results, run.hash)}, and the run is trained again"
     try:
         tensors, about = read_weights(path)
-        head = AdapterMetadata.of(about, path)
+        head = AdapterMetadata.parse(about, path)
     except InputError:
         raise InputError(
             f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}"
@@ -191,20 +191,20 @@ def _served(bare: Network, run: Run, method: Method, together: nn.Module | None)
     return method.inference_module(bare, together, names.index(domain.name), domain.mean, domain.std, run.profile.crop)
 
 
-def _computed(run: Run, device: str) -> dict[str, str | None]:
+def _layout_and_norm(run: Run, device: str) -> dict[str, str | None]:
     """Layout and batch norm; the backbone's own run has its pretraining's, where that told them."""
     if run.source_cell:
         return dict.fromkeys(("layout", "norm"))
     return dataclasses.asdict(pretrain.choice_of(run.backbone, device))
 
 
-def total(parts: Iterable[float | None]) -> float | None:
+def sum_or_none(parts: Iterable[float | None]) -> float | None:
     """Their sum, null where one is not known."""
     parts = list(parts)
     return None if None in parts else math.fsum(parts)
 
 
-def most(counts: Iterable[int | None]) -> int | None:
+def max_or_none(counts: Iterable[int | None]) -> int | None:
     """The largest, null where one is not known or there is none."""
     counts = list(counts)
     return None if None in counts else max(counts, default=None)
@@ -214,7 +214,7 @@ def _checkpoint(run: Run, results: Path) -> Path:
     return results / "unfinished" / f"{run.hash}.safetensors"
 
 
-def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
+def write_adapters(run: Run, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
     """Write what a domain stores beside the backbone `source`; returns its size in bytes.
 
     The backbone's hash names how its weights were made, and they differ between processors: their own is written, too.
@@ -260,7 +260,7 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     source.size = test_images.crop
     base = shapes_named(profile.network, profile.width, source.size)
     shapes = shapes_named(profile.network, run.backbone.network_profile.width, source.size)
-    together, joint, clock = load_together(run.joint, device) if run.joint else (None, [], {})
+    together, joint, clock = load_joint(run.joint, device) if run.joint else (None, [], {})
     if run.source_cell:
         ready = _source(source, about)
     elif method.trains_per_domain:
@@ -294,9 +294,9 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
         "macs_train": conv_macs(network, test_images.crop),
         "macs_inference": inference,
         "train_seconds": math.fsum(row["seconds"] for row in history),
-        "cpu_seconds": total([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
-        "runs_on_device": most(row.get("runs_on_device") for row in history),
-        **_computed(run, device),
+        "cpu_seconds": sum_or_none([prepared, *(row.get("cpu_seconds") for row in (*earlier, *history))]),
+        "runs_on_device": max_or_none(row.get("runs_on_device") for row in history),
+        **_layout_and_norm(run, device),
         **dict.fromkeys(("step", "first_step_seconds", "skipped_steps")),  # where the training does not tell them
         **measured,
         "eval_img_s": result.img_s,

@@ -58,7 +58,7 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
+def readable_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
     """The records of a results folder that is written to, with a column `stored`.
 
     What cannot be read is set aside, in one sentence with all of them, so its run is trained again. InputError where
@@ -87,7 +87,7 @@ def _aside(faults: list[Fault], folder: Path) -> str:
     )
 
 
-def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
+def make_current(results: Path, shown: Collection[str]) -> "pd.DataFrame":
     """The records in the end, those of the runs `shown` current among their kind, as what was asked for last.
 
     Where data, a default or a backbone is what it once was, finished runs are shown again that newer ones supersede;
@@ -104,7 +104,7 @@ def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
     return read_frame([folder], faults=[]) if again else frame
 
 
-def make_way(runs: Iterable[Run], results: Path) -> list[str]:
+def move_conflicting_files(runs: Iterable[Run], results: Path) -> list[str]:
     """Move what stands under the names of runs that are to be trained and is not theirs; returns what was done.
 
     A record of another run goes under that run's own name where that is free, all else aside. A run's own whole record

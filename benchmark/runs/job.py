@@ -16,7 +16,7 @@ from visual_decathlon.datasets.errors import InputError
 
 class Job(Protocol):
     key: str
-    needs: frozenset[str]  # keys of the jobs that come before it, where they are to be done at all
+    dependencies: frozenset[str]  # keys of the jobs that come before it, where they are to be done at all
     epochs: int
     estimated_cost: int  # images shown, about: orders jobs and foretells their time
 
@@ -38,7 +38,7 @@ class PretrainingJob:
     def key(self) -> str:
         return self.backbone.hash
 
-    needs: frozenset[str] = field(default=frozenset(), init=False)
+    dependencies: frozenset[str] = field(default=frozenset(), init=False)
 
     @property
     def epochs(self) -> int:
@@ -78,7 +78,7 @@ class JointTrainingJob:
         return self.joint.hash
 
     @property
-    def needs(self) -> frozenset[str]:
+    def dependencies(self) -> frozenset[str]:
         return frozenset({self.joint.backbone.hash})
 
     @property
@@ -99,11 +99,11 @@ class JointTrainingJob:
         return self.joint.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> None:
-        from visual_decathlon.benchmark.runs.joint import train_together
+        from visual_decathlon.benchmark.runs.joint import train_joint
 
         configure_torch(self.joint.backbone.profile, device)
         try:
-            train_together(self.joint, device, report)
+            train_joint(self.joint, device, report)
         except InputError as error:
             raise type(error)(f"{self._name()}, over all domains: {error}") from None
 
@@ -119,7 +119,7 @@ class RunJob:
         return self.run.hash
 
     @property
-    def needs(self) -> frozenset[str]:
+    def dependencies(self) -> frozenset[str]:
         joint = {self.run.joint.hash} if self.run.joint is not None else set()
         return frozenset({self.run.backbone.hash} | joint)
 

@@ -105,7 +105,7 @@ class DomainLabelledBatches:
         return Copied(self.device, self.train)
 
 
-def train_together(joint: JointTraining, device: str, report: Report) -> None:
+def train_joint(joint: JointTraining, device: str, report: Report) -> None:
     """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
     with sharing(device) as shared:
         _train(joint, device, shared, report)
@@ -142,7 +142,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
     checkpoint.unlink(missing_ok=True)
 
 
-def load_together(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict], dict]:
+def load_joint(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict], dict]:
     """(the trained module, its history and step times as each domain's equal share). InputError where it is damaged."""
     source, module = _build(joint, device, joint.seed)
     try:

@@ -6,7 +6,7 @@ from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import sweep
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.engines.local import Ended, Workers
+from visual_decathlon.benchmark.runs.engines import Engine, JobEnded
 from visual_decathlon.benchmark.runs.job import Job, jobs_for
 from visual_decathlon.benchmark.runtime.device_sharing import sweep_notes
 from visual_decathlon.benchmark.runtime.precision import warning
@@ -17,7 +17,7 @@ def run_jobs(
     todo: list[Run],
     results: Path,
     provenance: Provenance,
-    pool: Workers,
+    pool: Engine,
     screen: Screen,
     faults: list[str],
 ) -> None:
@@ -42,7 +42,7 @@ def run_jobs(
 
 
 class _Schedule:
-    def __init__(self, jobs: list[Job], pool: Workers, screen: Screen, faults: list[str]):
+    def __init__(self, jobs: list[Job], pool: Engine, screen: Screen, faults: list[str]):
         self.waiting = {job.key: job for job in jobs}
         self.undone = set(self.waiting)
         self.pool, self.screen, self.faults = pool, screen, faults
@@ -54,7 +54,7 @@ class _Schedule:
         self._begin_ready()
         while True:
             for event in self.pool.events():
-                if isinstance(event, Ended):
+                if isinstance(event, JobEnded):
                     self._end(event)
                 else:
                     self._tell(*event)
@@ -64,7 +64,7 @@ class _Schedule:
 
     def _begin_ready(self) -> None:
         for key, job in list(self.waiting.items()):
-            if not job.needs & self.undone:
+            if not job.dependencies & self.undone:
                 del self.waiting[key]
                 self._begin(job)
 
@@ -82,7 +82,7 @@ class _Schedule:
         else:
             self.screen.epoch(job.key, row, job.estimated_cost / job.epochs)
 
-    def _end(self, end: Ended) -> None:
+    def _end(self, end: JobEnded) -> None:
         job = end.job
         if isinstance(end.fault, Unwritable):
             raise Unwritable(f"{end.fault}; then the same command goes on where it was")

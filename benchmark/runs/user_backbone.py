@@ -25,14 +25,14 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".t7", ".ckpt", ".bin", ".tar")  # in
 
 @dataclass(frozen=True)
 class UserBackbone:
-    """`contents`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
+    """`weight_hashes`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
 
     name: str
-    contents: dict[str, str]
+    weight_hashes: dict[str, str]
     profile: Profile
-    colours: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean and std of its training images
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean and std of its training images
     headless: bool = False  # some file has no head: rows of zeros are in its place
-    sentences: tuple[str, ...] = ()  # what was chosen, taken off and left out
+    notes: tuple[str, ...] = ()  # what was chosen, taken off and left out
 
 
 def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> UserBackbone:

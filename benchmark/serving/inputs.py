@@ -7,7 +7,7 @@ from visual_decathlon.benchmark.runtime.devices import NAMES, accelerator
 from visual_decathlon.datasets.errors import InputError, reason
 
 
-def device_of(wanted: "str | torch.device") -> torch.device:
+def parse_device(wanted: "str | torch.device") -> torch.device:
     """The device of this name. Raises InputError where torch knows or sees none."""
     try:
         device = torch.device(wanted)

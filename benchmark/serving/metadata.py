@@ -49,13 +49,13 @@ class AdapterMetadata(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a crop of {self.crop} pixels of a shorter side of {self.shorter}")
 
     def metadata(self) -> dict[str, str]:
-        """What `of` reads. Names that are too long to be read are left out."""
+        """What `parse` reads. Names that are too long to be read are left out."""
         told = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         found = {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
         return {name: text for name, text in found.items() if name != "names" or len(text) <= _LONGEST}
 
     @classmethod
-    def of(cls, about: dict[str, str], path: Path) -> "AdapterMetadata":
+    def parse(cls, about: dict[str, str], path: Path) -> "AdapterMetadata":
         """That of a file with these metadata. Raises InputError where they are no such head."""
         try:
             if len(about.get("names", "")) > _LONGEST:

@@ -19,7 +19,7 @@ from visual_decathlon.benchmark.config.identity import network_digest, trunk_dig
 from visual_decathlon.benchmark.config.profiles import PROFILES, fitting
 from visual_decathlon.benchmark.runtime.devices import keeping_random_numbers
 from visual_decathlon.benchmark.runtime.memory import give_back
-from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, device_of
+from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, parse_device
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
 from visual_decathlon.benchmark.serving.predict import Prediction, predictions
 from visual_decathlon.benchmark.training.choice import usual
@@ -77,7 +77,7 @@ class MultiDomain:
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
         """Raises InputError for a file that is no backbone out of this suite's cache, a damaged one, and no device."""
-        self.path, self.device = Path(backbone), device_of(device)
+        self.path, self.device = Path(backbone), parse_device(device)
         self.held: dict[str, LoadedDomain] = {}
         self._used, self._last = _Choice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
@@ -111,7 +111,7 @@ class MultiDomain:
         """
         path = Path(adapters)
         tensors, about = read_weights(path)
-        head = AdapterMetadata.of(about, path)
+        head = AdapterMetadata.parse(about, path)
         with _LOADING:
             held = self._placed(head, tensors, path, merge)
             name = name or head.domain

@@ -49,14 +49,14 @@ class Submission:
     def __len__(self) -> int:
         return len(self.images)
 
-    def of(self, domain: Domain) -> "Submission":
+    def for_domain(self, domain: Domain) -> "Submission":
         """The entries of one domain."""
         mine = self.images // _PER_DOMAIN == domain.k
         return Submission(self.name, self.images[mine], self.categories[mine])
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedImages:
     """The test images of a domain: their ids (N,) int64, sorted, and how many classes there are."""
 
     domain: Domain
@@ -69,9 +69,9 @@ class Expected:
         return np.array_equal(self.ids, _official_ids(self.domain))
 
 
-def official() -> list[Expected]:
+def official_test_images() -> list[ExpectedImages]:
     """Those of the real release."""
-    return [Expected(domain, _official_ids(domain), domain.classes) for domain in DOMAINS.values()]
+    return [ExpectedImages(domain, _official_ids(domain), domain.classes) for domain in DOMAINS.values()]
 
 
 def _official_ids(domain: Domain) -> np.ndarray:
@@ -80,12 +80,12 @@ def _official_ids(domain: Domain) -> np.ndarray:
     return image_id(domain.k, "test", train + val + 1) + np.arange(test)
 
 
-def of_release(root: Path) -> list[Expected]:
-    """Those of another release. Raises InputError as `read_split`, and as `of_split`."""
-    return [of_split(read_split(root, domain, "test")) for domain in domains_in(root)]
+def release_test_images(root: Path) -> list[ExpectedImages]:
+    """Those of another release. Raises InputError as `read_split`, and as `split_test_images`."""
+    return [split_test_images(read_split(root, domain, "test")) for domain in domains_in(root)]
 
 
-def of_split(split: Split) -> Expected:
+def split_test_images(split: Split) -> ExpectedImages:
     """Raises InputError where an image id is not of the domain: a flat list could not tell whose it is."""
     foreign = split.ids[split.ids // _PER_DOMAIN != split.domain.k]
     if len(foreign):
@@ -93,7 +93,7 @@ def of_split(split: Split) -> Expected:
             f"{split.domain.name}: {split.source} has the image id {foreign[0]}, which is not of domain number "
             f"{split.domain.k}; restore the file from the devkit"
         )
-    return Expected(split.domain, np.sort(split.ids), len(split.classes))
+    return ExpectedImages(split.domain, np.sort(split.ids), len(split.classes))
 
 
 def read(path: Path) -> Submission:
@@ -149,7 +149,7 @@ def _unpacked(content: bytes, path: Path) -> bytes:
         raise InputError(f"{path} is a ZIP that cannot be read ({reason(error)}); pack or fetch it again") from None
 
 
-def check(submission: Submission, expected: Sequence[Expected], some: bool = False) -> None:
+def check(submission: Submission, expected: Sequence[ExpectedImages], some: bool = False) -> None:
     """Every test image of `expected` once, no other, each with a category of its domain. Raises InputError if not.
 
     With `some` a domain may be left out, and what is of other official domains is let be.
@@ -158,7 +158,7 @@ def check(submission: Submission, expected: Sequence[Expected], some: bool = Fal
     stray = submission.images[~np.isin(submission.images // _PER_DOMAIN, list(known))]
     if len(stray):
         raise InputError(_foreign(submission, stray[0]))
-    present = [(one, entries) for one in expected if len(entries := submission.of(one.domain))]
+    present = [(one, entries) for one in expected if len(entries := submission.for_domain(one.domain))]
     missing = {one.domain.name: _checked(entries, one) for one, entries in present}
     absent = [one.domain.name for one in expected if one.domain.name not in missing and not some]
     lacking = [f"every image of {', '.join(absent)}"] if absent else []
@@ -167,7 +167,7 @@ def check(submission: Submission, expected: Sequence[Expected], some: bool = Fal
         raise InputError(f"{submission.name} lacks {', '.join(lacking)}; give every test image its entry")
 
 
-def _checked(entries: Submission, expected: Expected) -> np.ndarray:
+def _checked(entries: Submission, expected: ExpectedImages) -> np.ndarray:
     """The ids that the entries of one domain lack; InputError for an entry that is wrong."""
     domain = expected.domain
     if len(foreign := np.setdiff1d(entries.images, expected.ids)):

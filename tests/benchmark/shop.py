@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
-from visual_decathlon.benchmark.runs.execute import _write
+from visual_decathlon.benchmark.runs.execute import write_adapters
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -58,7 +58,7 @@ class Shop:
                 self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache
             )
             self.backbones[structure] = Backbone(
-                given.profile, structure, given.name, self.cache / "backbones", content=given.contents[structure]
+                given.profile, structure, given.name, self.cache / "backbones", content=given.weight_hashes[structure]
             )
         return self.backbones[structure]
 
@@ -75,7 +75,7 @@ class Shop:
         assert restore(network, source, stored) == ""  # as a run does: what is evaluated is what the file holds
         backbone, _ = pretrain.load(run.backbone, "cpu")
         backbone.size = 32
-        _write(run, method, backbone, stored, self.root)
+        write_adapters(run, method, backbone, stored, self.root)
         return self.root / "adapters" / f"{run.hash}.safetensors"
 
     def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:

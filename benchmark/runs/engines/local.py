@@ -10,19 +10,15 @@ import multiprocessing
 import os
 import signal
 import sys
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import connection
-from typing import Any, NamedTuple
 
+from visual_decathlon.benchmark.runs.engines import JobEnded, JobProgress
+from visual_decathlon.benchmark.runs.engines.in_process import JobReport, execute_job
 from visual_decathlon.benchmark.runs.job import Job
-from visual_decathlon.benchmark.runtime.numerics import offender
-from visual_decathlon.benchmark.runtime.progress import Report
 from visual_decathlon.datasets.children import end_with_parent, sheltered
-from visual_decathlon.datasets.errors import InputError, Unwritable
-from visual_decathlon.datasets.text import printable
 
 # Read by glibc when a process starts. It gives large blocks back to the system at once and fetches them again at every
 # step; told to keep them, a step is about 7 % faster (width 0.25 and 0.5, batch 32). Huge pages, asked for where the
@@ -34,68 +30,6 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "OMP_NUM_THREADS": "1",
 }
-
-
-class Told(NamedTuple):
-    """What a job tells on its way: an epoch that ended, what it is doing and how far that is, or a sentence."""
-
-    job: Job
-    row: dict
-
-
-class Ended(NamedTuple):
-    """A job ended: with a result; a fault; or the death of its process, which says how. A defect has its trace."""
-
-    job: Job
-    result: Any = None
-    fault: InputError | None = None
-    death: str | None = None
-    trace: str | None = None
-
-
-class Home:
-    """A job's way home: its epochs as they end, and what it does beside them."""
-
-    def __init__(self, send: Callable[[dict], None]):
-        self._send = send
-        self.doing("starting")  # before torch is loaded
-
-    def __call__(self, row: dict) -> None:
-        self._send(row)
-
-    def doing(self, what: str, done: float = 0, of: int = 0) -> None:
-        self._send({"doing": what, "done": done, "of": of})
-
-    def note(self, sentence: str) -> None:
-        self._send({"note": sentence})
-
-
-def outcome(job: Job, device: str, report: Report) -> Ended:
-    """Do the job here; whatever it raises becomes its end."""
-    try:
-        return Ended(job, result=job.execute(device, report))
-    except Unwritable as fault:
-        return Ended(job, fault=Unwritable(str(fault)))
-    except InputError as fault:
-        return Ended(job, fault=InputError(str(fault)))
-    except Exception as error:
-        if memory_is_out(error):
-            return Ended(job, death="memory ran out")
-        if isinstance(error, RuntimeError) and (operation := offender(error)):
-            sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
-            return Ended(job, fault=InputError(f"{job.describe()}: {sentence}"))
-        trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))
-        sentence = f"{job.describe()}: ended by a defect, whose trace stands above; the other runs went on"
-        return Ended(job, fault=InputError(sentence), trace=trace)
-
-
-def memory_is_out(error: Exception) -> bool:
-    """Whether Python, torch's allocator of the CPU, or a GPU's found no memory."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )
 
 
 def _serve(pipe: connection.Connection, device: str) -> None:
@@ -110,7 +44,7 @@ def _serve(pipe: connection.Connection, device: str) -> None:
             with suppress(Exception):  # whatever is wrong, the job tells it
                 import visual_decathlon.benchmark.runs.execute  # noqa: F401
             continue
-        end = outcome(job, device, Home(pipe.send))
+        end = execute_job(job, device, JobReport(pipe.send))
         pipe.send(end._replace(job=None))
         if end.death:  # what it still holds would be the next one's want
             break
@@ -145,15 +79,15 @@ class _Worker:
         with suppress(OSError):
             self.pipe.send(None)
 
-    def next(self) -> Told | Ended:
+    def next(self) -> JobProgress | JobEnded:
         """What it has to say; its death is the end of its job."""
         job = self.job
         try:
             message = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            return Ended(job, death=how_it_died(self.process.exitcode))
-        return message._replace(job=job) if isinstance(message, Ended) else Told(job, message)
+            return JobEnded(job, death=describe_death(self.process.exitcode))
+        return message._replace(job=job) if isinstance(message, JobEnded) else JobProgress(job, message)
 
     def end(self, now: bool) -> None:
         """Let it go, or kill it `now`: what is unfinished is on disk up to its last epoch."""
@@ -164,7 +98,7 @@ class _Worker:
         self.process.close()
 
 
-def how_it_died(code: int) -> str:
+def describe_death(code: int) -> str:
     """In words, from an exit code as `multiprocessing` has it."""
     if code == -signal.SIGKILL:
         return "its process was killed, mostly for want of memory"
@@ -173,7 +107,7 @@ def how_it_died(code: int) -> str:
     return f"its process ended itself with code {code}"
 
 
-class Workers:
+class LocalEngine:
     """Up to `count` processes for jobs on a device, started as they are needed; used as a context manager."""
 
     def __init__(self, count: int, device: str):
@@ -183,7 +117,7 @@ class Workers:
         self._busy: dict[connection.Connection, _Worker] = {}
         os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "LocalEngine":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -206,7 +140,7 @@ class Workers:
         """Jobs begin in this order."""
         self._queue.append(job)
 
-    def events(self) -> Iterator[Told | Ended]:
+    def events(self) -> Iterator[JobProgress | JobEnded]:
         """What happens, as it happens, until all jobs ended, those submitted meanwhile too."""
         while self._queue or self._busy:
             while self._queue and len(self._busy) < self.count:
@@ -214,7 +148,7 @@ class Workers:
             for pipe in connection.wait(list(self._busy)):
                 worker = self._busy[pipe]
                 event = worker.next()
-                if isinstance(event, Ended):
+                if isinstance(event, JobEnded):
                     del self._busy[pipe]
                     if event.death:
                         worker.end(now=True)

@@ -8,13 +8,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_records import full, plant
 
+from tests.benchmark.records.test_records import full, plant
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.files import Fault, record_files, set_aside
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
-from visual_decathlon.benchmark.runs.finished import finished_record, make_way, shown_last
+from visual_decathlon.benchmark.runs.finished import finished_record, make_current, move_conflicting_files
 from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("dtd", "svhn", "gtsrb", "ucf101", "omniglot", "aircraft", "vgg-flowers")
@@ -214,16 +214,16 @@ def test_changed_back_is_current_again(tmp_path: Path):
     newer = {"train_manifest": "corrected", "created": "2027-01-01T00:00:00+00:00"}
     write_record(full("b" * 16) | data | newer, tmp_path / "records")
     before = (tmp_path / "records" / f"{'b' * 16}.parquet").read_bytes()
-    shown_last(tmp_path, ["b" * 16])
+    make_current(tmp_path, ["b" * 16])
     assert (tmp_path / "records" / f"{'b' * 16}.parquet").read_bytes() == before, "it is current already"
-    frame = shown_last(tmp_path, ["a" * 16])
+    frame = make_current(tmp_path, ["a" * 16])
     assert pd.notna(frame.set_index("hash").loc["a" * 16, "asked"])
     assert [r["asked"] is not None for r in read_records([tmp_path])] == [True, False]
 
 
 def test_nothing_stands_in_the_way_of_a_run_that_is_to_be_trained(tmp_path: Path, planned):
     (run,) = planned("feature", domains=["svhn"])[2]
-    assert make_way([run], tmp_path) == []
+    assert move_conflicting_files([run], tmp_path) == []
     mine = full(run.hash)
     path = write_record(mine, tmp_path / "records")
-    assert make_way([run], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"
+    assert move_conflicting_files([run], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"

@@ -15,8 +15,8 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.joint import (
     DomainLabelledBatches,
     InterleavedBatches,
-    load_together,
-    train_together,
+    load_joint,
+    train_joint,
 )
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
@@ -138,14 +138,14 @@ def test_a_stopped_joint_training_goes_on_to_the_same_bits(runs, name):
     def stop(row):
         raise Stop
 
-    train_together(joint, "cpu", lambda row: None)
+    train_joint(joint, "cpu", lambda row: None)
     whole = joint.path.read_bytes()
     joint.path.unlink()
     with pytest.raises(Stop):
-        train_together(joint, "cpu", stop)
+        train_joint(joint, "cpu", stop)
     assert not joint.path.is_file()
-    train_together(joint, "cpu", lambda row: None)
-    module, history, _ = load_together(joint, "cpu")
+    train_joint(joint, "cpu", lambda row: None)
+    module, history, _ = load_joint(joint, "cpu")
     assert sum(row["seconds"] for row in history) > 0
     wanted = load(whole)
     source = own_tensors(module, torch.nn.Module())

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import gone
-from visual_decathlon.benchmark.runs.engines.local import Workers, memory_is_out
+from visual_decathlon.benchmark.runs.engines.in_process import is_out_of_memory
+from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.scheduler import _Schedule
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.errors import InputError, Unwritable
@@ -27,7 +28,7 @@ class Fake:
     key: str
     folder: Path
     how: str = "done"
-    needs: frozenset[str] = frozenset()
+    dependencies: frozenset[str] = frozenset()
     epochs: int = 1
     work: int = 1
 
@@ -85,14 +86,14 @@ class Quiet:
 def scheduled(jobs: list[Fake], count: int = 2) -> tuple[list[str], Quiet, list[str]]:
     """(faults, screen, keys as they began)"""
     faults, screen = [], Quiet()
-    with Workers(count, "cpu") as pool:
+    with LocalEngine(count, "cpu") as pool:
         _Schedule(jobs, pool, screen, faults).run()
     return faults, screen, (jobs[0].folder / "begun").read_text().split()
 
 
 def test_a_killed_process_is_the_fault_of_its_job_alone(tmp_path: Path):
     jobs = [Fake("bad", tmp_path, "killed"), *(Fake(name, tmp_path) for name in "abcde")]
-    jobs.append(Fake("above", tmp_path, needs=frozenset({"bad"})))
+    jobs.append(Fake("above", tmp_path, dependencies=frozenset({"bad"})))
     faults, screen, begun = scheduled(jobs)
     assert sorted(begun) == ["a", "b", "bad", "bad", "c", "d", "e"], "what stands on it is not run"
     assert begun[-1] == "bad", "the second time it is alone"
@@ -102,7 +103,7 @@ def test_a_killed_process_is_the_fault_of_its_job_alone(tmp_path: Path):
 
 
 def test_a_process_killed_once_is_no_fault(tmp_path: Path):
-    jobs = [Fake("base", tmp_path, "killed once"), Fake("above", tmp_path, needs=frozenset({"base"}))]
+    jobs = [Fake("base", tmp_path, "killed once"), Fake("above", tmp_path, dependencies=frozenset({"base"}))]
     faults, screen, begun = scheduled(jobs)
     assert faults == [] and begun == ["base", "base", "above"]
     assert screen.ended[1:] == ["did base", "did above"] and "tried once more" in screen.ended[0]
@@ -145,7 +146,7 @@ def test_a_full_disk_stops_at_the_first(tmp_path: Path):
 
 
 def test_a_process_that_dies_while_it_waits_is_replaced(tmp_path: Path):
-    with Workers(1, "cpu") as pool:
+    with LocalEngine(1, "cpu") as pool:
         for key in "ab":
             pool.submit(Fake(key, tmp_path))
             *_, end = pool.events()
@@ -156,7 +157,7 @@ def test_a_process_that_dies_while_it_waits_is_replaced(tmp_path: Path):
 
 def test_processes_that_are_prepared_are_the_ones_that_do_the_jobs(tmp_path: Path):
     """And without a job they are ended with the others."""
-    with Workers(2, "cpu") as pool:
+    with LocalEngine(2, "cpu") as pool:
         pool.prepare(most=9)
         processes = [worker.process for worker in pool._idle]
         pool.prepare(most=9)
@@ -167,7 +168,7 @@ def test_processes_that_are_prepared_are_the_ones_that_do_the_jobs(tmp_path: Pat
         ended = [gone(process.pid) for process in processes]
     for wait in ended:
         wait()
-    with Workers(9, "cpu") as pool:
+    with LocalEngine(9, "cpu") as pool:
         pool.prepare(most=1)
         assert len(pool._idle) == 1
 
@@ -195,20 +196,20 @@ def test_memory_that_ran_out_is_known_by_each_of_its_errors():
         """As torch names a GPU's."""
 
     no_room = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"
-    assert all(map(memory_is_out, (MemoryError(), OutOfMemoryError("CUDA out of memory"), RuntimeError(no_room))))
-    assert not memory_is_out(RuntimeError("shapes differ"))
+    assert all(map(is_out_of_memory, (MemoryError(), OutOfMemoryError("CUDA out of memory"), RuntimeError(no_room))))
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
 
 
 # A command without torch: it says that it is ready, and waits. Its process and the drawing one below it write no line.
 WAITING = """
 import signal, sys, types
 from visual_decathlon.benchmark.cli import main as command
-from visual_decathlon.benchmark.runs.faults import told_at_the_end
+from visual_decathlon.benchmark.runs.failures import print_failures_at_end
 from visual_decathlon.datasets.children import sheltered
 from multiprocessing import get_context
 
 def wait(args):
-    with told_at_the_end() as faults:
+    with print_failures_at_end() as faults:
         faults.append("a fault of before")
         with sheltered():
             child = get_context("spawn").Process(target=signal.pause)

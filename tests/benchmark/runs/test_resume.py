@@ -19,8 +19,8 @@ from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs import execute as runs
+from visual_decathlon.benchmark.runs.backbones import requested_backbones
 from visual_decathlon.benchmark.runs.execute import execute_run
-from visual_decathlon.benchmark.runs.plan import backbones
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import InputError
@@ -137,7 +137,7 @@ def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
     paths = []
     for name, stops in (("whole", ()), ("broken", (1, 2))):
         request, data, _ = planned("res_adapter", "width=0.125 pretrain.epochs=2 pretrain.batch=8")
-        kept: Backbone = backbones(request, data)["series"]
+        kept: Backbone = requested_backbones(request, data)["series"]
         base = replace(kept, cache=tmp_path / name)
         for epoch in stops:
             with pytest.raises(Stop):

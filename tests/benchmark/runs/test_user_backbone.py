@@ -139,8 +139,8 @@ def test_what_the_file_says_is_taken(given):
     read = given(weights(), {"image_size": "64"} | COLOURS)
     chosen = read.profile
     assert (chosen.width, chosen.crop, chosen.shorter, chosen.whole) == (0.125, 64, 72, 0)
-    assert read.colours == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
-    assert given(weights()).colours is None
+    assert read.mean_std == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
+    assert given(weights()).mean_std is None
     by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "shorter=50").profile
     assert (by_hand.crop, by_hand.shorter) == (48, 50)
 
@@ -177,13 +177,13 @@ def test_the_choice_of_a_state_dict_is_another_backbone(tmp_path: Path):
     path = trained(tmp_path / "a:b.pth.tar")
     plain, average = read(path), read(f"{path}:model_ema")
     assert plain.name == "a:b.pth.tar" and average.name == "a:b.pth.tar:model_ema"
-    assert plain.contents != average.contents
-    assert read(f"{path}:model").contents == plain.contents
-    assert "`model` is taken" in plain.sentences[0] and "(`model_ema`)" in plain.sentences[0]
-    assert "prefix `module.` of" in average.sentences[1] and "n_averaged" in average.sentences[2]
+    assert plain.weight_hashes != average.weight_hashes
+    assert read(f"{path}:model").weight_hashes == plain.weight_hashes
+    assert "`model` is taken" in plain.notes[0] and "(`model_ema`)" in plain.notes[0]
+    assert "prefix `module.` of" in average.notes[1] and "n_averaged" in average.notes[2]
     save_file(weights(), tmp_path / "alone.safetensors")
-    assert read(tmp_path / "alone.safetensors").contents == plain.contents, "however it is packed"
-    assert read(tmp_path / "alone.safetensors").sentences == ()
+    assert read(tmp_path / "alone.safetensors").weight_hashes == plain.weight_hashes, "however it is packed"
+    assert read(tmp_path / "alone.safetensors").notes == ()
     with pytest.raises(InputError, match="has no network at `modl`: choose of `model`, `model_ema`"):
         read(f"{path}:modl")
     with pytest.raises(InputError, match="does not exist"):
@@ -194,7 +194,7 @@ def test_a_file_whose_name_ends_like_a_choice_is_that_file(tmp_path: Path):
     trained(tmp_path / "x.pth")
     other = tmp_path / "x.pth:model_ema"
     torch.save(to_reference(scaled(weights(), 3)), other)
-    assert read(other).name == "x.pth:model_ema" and read(other).sentences == ()
+    assert read(other).name == "x.pth:model_ema" and read(other).notes == ()
 
 
 @pytest.mark.parametrize("names", ["ours", "the reference's"])
@@ -209,8 +209,8 @@ def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: s
     ):
         save_file(thing, path) if path.suffix == ".safetensors" else torch.save({"state_dict": thing}, path)
         given = read(path)
-        assert given.headless and list(given.contents) == [structure]
-        assert "no head on the features" in " ".join(given.sentences)
+        assert given.headless and list(given.weight_hashes) == [structure]
+        assert "no head on the features" in " ".join(given.notes)
         (kept,) = (tmp_path / "cache" / "backbones").glob("*.safetensors")
         with safe_open(kept, "pt") as file:
             assert file.metadata()["head"] == "none"
@@ -225,7 +225,7 @@ def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     torch.save({"teacher": {f"backbone.{name}": t for name, t in half.items()}}, tmp_path / "dino")
     given = read(tmp_path / "dino", *settings)
-    assert given.headless and len(given.contents) == 1
+    assert given.headless and len(given.weight_hashes) == 1
     (kept,) = (tmp_path / "cache" / "backbones").iterdir()
     with safe_open(kept, "pt") as file:
         assert torch.equal(file.get_tensor("body.conv1.weight"), half["conv1.weight"].float())
@@ -243,8 +243,8 @@ def test_folders_are_read_by_content(tmp_path: Path):
     (folder / "random_states_0.pkl").write_bytes(pickle.dumps({"seed": 1}))
     (folder / "config.json").write_text("{}")
     given = read(folder)
-    assert given.contents.keys() == {"plain", "series"}
-    told = " ".join(given.sentences)
+    assert given.weight_hashes.keys() == {"plain", "series"}
+    told = " ".join(given.notes)
     assert all(name in told for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
     assert "config.json" not in told
     (folder / "series.bin").write_bytes((folder / "series.bin").read_bytes()[:-9])
@@ -300,16 +300,16 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
 def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: Path):
     """By its weights: not by the bytes of a file, its format, its names, or metadata that decide nothing."""
     tensors = weights()
-    first = given(tensors, COLOURS | {"made": "yesterday"}).contents
-    assert given(tensors, {"made": "today"} | COLOURS).contents == first
-    assert given(to_reference(tensors)).contents == first
-    assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).contents == first
-    assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).contents == first
+    first = given(tensors, COLOURS | {"made": "yesterday"}).weight_hashes
+    assert given(tensors, {"made": "today"} | COLOURS).weight_hashes == first
+    assert given(to_reference(tensors)).weight_hashes == first
+    assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).weight_hashes == first
+    assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).weight_hashes == first
     torch.save(tensors, tmp_path / "given.pt")
-    assert read_user_backbone(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").contents == first
+    assert read_user_backbone(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").weight_hashes == first
     assert len(list((tmp_path / "cache" / "backbones").iterdir())) == 1
     tensors[HEAD] = tensors[HEAD].nextafter(torch.ones(()))
-    assert given(tensors).contents != first
+    assert given(tensors).weight_hashes != first
 
 
 def test_a_file_kept_in_the_cache_repeats_its_bytes(given, tmp_path: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visual_decathlon.benchmark.runs.execute import most, total
+from visual_decathlon.benchmark.runs.execute import max_or_none, sum_or_none
 from visual_decathlon.benchmark.runtime import device_sharing
 from visual_decathlon.benchmark.runtime.numerics import offender
 from visual_decathlon.benchmark.runtime.nvml import computing, millijoules
@@ -100,8 +100,8 @@ def raising(fault: Exception):
 
 
 def test_what_is_not_known_of_a_part_is_not_known_of_all():
-    assert total([1.0, 2.5]) == 3.5 and total([1.0, None]) is None and total([]) == 0
-    assert most([1, 8, 2]) == 8 and most([1, None]) is None and most([]) is None
+    assert sum_or_none([1.0, 2.5]) == 3.5 and sum_or_none([1.0, None]) is None and sum_or_none([]) == 0
+    assert max_or_none([1, 8, 2]) == 8 and max_or_none([1, None]) is None and max_or_none([]) is None
 
 
 def test_processor_time_is_a_cpus_alone():

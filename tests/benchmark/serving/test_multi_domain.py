@@ -205,11 +205,11 @@ def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
         "training": str(TRAINING_VERSION),
         "weights": network_digest(load_file(shop.backbone("plain").path)),
     }
-    head = AdapterMetadata.of(about, lora)
+    head = AdapterMetadata.parse(about, lora)
     assert (head.mean, head.std, head.joint) == (domain.mean, domain.std, None) and head.metadata() == about
     path, _ = shop.together()["dtd"]
     with safe_open(path, "pt") as file:
-        assert AdapterMetadata.of(file.metadata(), path).metadata() == file.metadata()
+        assert AdapterMetadata.parse(file.metadata(), path).metadata() == file.metadata()
         assert {"joint", "joint_weights"} <= file.metadata().keys()
 
 
@@ -221,7 +221,7 @@ def test_a_librarys_backbone(tmp_path: Path):
     tensors = {n.removeprefix("body.").replace("head.", "fc."): t for n, t in network.state_dict().items()}
     save_file(tensors, tmp_path / "r18.safetensors", {"image_size": "64"})
     given = read_user_backbone(tmp_path / "r18.safetensors", chosen, (), tmp_path)
-    backbone = Backbone(given.profile, "plain", "r18", tmp_path / "backbones", content=given.contents["plain"])
+    backbone = Backbone(given.profile, "plain", "r18", tmp_path / "backbones", content=given.weight_hashes["plain"])
     with safe_open(backbone.path, "pt") as file:
         about = file.metadata()
     assert about["hash"] == backbone.hash and about["network"] == "torchvision/resnet18"

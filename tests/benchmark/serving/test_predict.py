@@ -289,7 +289,7 @@ def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, P
 def test_names_that_are_none(names: str, told: str, tmp_path: Path):
     about = head(("a", "b", "c")).metadata() | {"names": names}
     with pytest.raises(InputError, match="is no file of a domain's adapters") as caught:
-        AdapterMetadata.of(about, tmp_path / "x.safetensors")
+        AdapterMetadata.parse(about, tmp_path / "x.safetensors")
     assert told in str(caught.value) and len(str(caught.value)) < 500
 
 
@@ -306,9 +306,9 @@ def test_as_many_names_as_omniglot_has_and_of_any_characters(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.ones(1)}, path, head(names, 1623).metadata())
     with safe_open(path, "pt") as file:
-        assert AdapterMetadata.of(file.metadata(), path).names == names
+        assert AdapterMetadata.parse(file.metadata(), path).names == names
     assert "names" not in head(None).metadata()
     long = head(("x" * 9_999_990, "y", "z")).metadata()  # never so long that it could not be read
-    assert "names" not in long and AdapterMetadata.of(long, path).names is None
+    assert "names" not in long and AdapterMetadata.parse(long, path).names is None
     with pytest.raises(InputError, match="a crop of 8 pixels of a shorter side of 7"):
-        AdapterMetadata.of(head(None).metadata() | {"shorter": "7"}, path)
+        AdapterMetadata.parse(head(None).metadata() | {"shorter": "7"}, path)

@@ -136,7 +136,7 @@ def test_a_domain_that_is_not_held(multi: MultiDomain, lora: Path):
 def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
     path, _ = shop.together()["dtd"]
     net = MultiDomain(shop.backbone("series").path)
-    joint = net.path.with_name(f"{AdapterMetadata.of(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
+    joint = net.path.with_name(f"{AdapterMetadata.parse(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
     whole, tensors = joint.read_bytes(), load_file(joint)
     joint.unlink()
     assert f"put their file {joint.name} beside {net.path}" in refused(net.load, path)

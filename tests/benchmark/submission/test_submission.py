@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.cli.score import against, read_labels
 from visual_decathlon.benchmark.records.predictions import predictions_path
 from visual_decathlon.benchmark.records.store import read_records, write_record
 from visual_decathlon.benchmark.submission import archive
-from visual_decathlon.benchmark.submission.archive import Submission, official, read, write
+from visual_decathlon.benchmark.submission.archive import Submission, official_test_images, read, write
 from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.datasets.annotations import write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
@@ -88,9 +88,9 @@ def lines(out: str) -> dict[str, list[str]]:
 
 
 def test_the_real_test_split_has_139_760_images():
-    assert sum(len(one.ids) for one in official()) == 139_760
-    assert len(np.unique(np.concatenate([one.ids for one in official()]))) == 139_760
-    for one in official():
+    assert sum(len(one.ids) for one in official_test_images()) == 139_760
+    assert len(np.unique(np.concatenate([one.ids for one in official_test_images()]))) == 139_760
+    for one in official_test_images():
         assert set(one.ids // 10**7) == {one.domain.k}
 
 
@@ -98,7 +98,7 @@ def test_official_files_have_the_ids_that_are_expected(shared: Path):
     labels = read_labels([shared / "official"])
     assert set(labels) == {"dtd", "omniglot"}
     for split in labels.values():
-        one = archive.of_split(split)
+        one = archive.split_test_images(split)
         assert one.official and one.classes == split.domain.classes
 
 
@@ -139,7 +139,7 @@ def test_a_whole_submission_is_checked_as_columns(planted, tmp_path: Path):
     calls = Counter()
     sys.setprofile(lambda frame, event, what: calls.update([event]))
     try:
-        archive.check(read(tmp_path / "r.zip"), official())
+        archive.check(read(tmp_path / "r.zip"), official_test_images())
     finally:
         sys.setprofile(None)
     assert calls["call"] < 2.5 * 139_760 and calls["c_call"] < 10_000, calls
@@ -208,7 +208,7 @@ def test_labels_of_stand_ins_give_no_score(planted, tmp_path: Path):
 
 def test_what_is_only_in_the_labels_is_named(planted, tmp_path: Path):
     root, entries = planted
-    write(entries.of(DOMAINS["svhn"]), tmp_path / "r.zip")
+    write(entries.for_domain(DOMAINS["svhn"]), tmp_path / "r.zip")
     files = [root / "annotations" / f"{name}_test.json" for name in ("svhn", "dtd")]
     code, out, _ = run("score", "--file", tmp_path / "r.zip", "--labels", files[0], "--labels", files[1])
     assert code == 0 and "mean (1/10)" in out and "Not in the file: dtd." in out
@@ -306,7 +306,7 @@ def test_wrong_entries_are_one_sentence(spoil: Callable[[list], str], planted, t
 
 def test_a_partly_missing_domain_is_counted(planted, tmp_path: Path):
     root, entries = planted
-    dtd = entries.of(DOMAINS["dtd"])
+    dtd = entries.for_domain(DOMAINS["dtd"])
     kept = dtd.images != dtd.images.min()
     write(Submission("x", dtd.images[kept], dtd.categories[kept]), tmp_path / "r.zip")
     says = sentence("score", "--file", tmp_path / "r.zip", "--labels", root)

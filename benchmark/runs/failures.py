@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def told_at_the_end() -> Iterator[list[str]]:
+def print_failures_at_end() -> Iterator[list[str]]:
     """A list to append faults to: each is printed once on stderr at the end, also where an exception ends it."""
     faults: list[str] = []
     try:
