@@ -1,4 +1,4 @@
-"""Sentences of what could not be done: told in the end, whatever that end is."""
+"""Collects the messages of jobs that failed, and prints them when the command ends."""
 
 import sys
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def print_failures_at_end() -> Iterator[list[str]]:
-    """A list to append faults to: each is printed once on stderr at the end, also where an exception ends it."""
-    faults: list[str] = []
+    """Give a list for messages; each is printed once on stderr at the end, also where an exception ends the block."""
+    failures: list[str] = []
     try:
-        yield faults
+        yield failures
     finally:
         sys.stdout.flush()
-        for fault in dict.fromkeys(faults):
-            print(fault, file=sys.stderr)
+        for failure in dict.fromkeys(failures):
+            print(failure, file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from visual_decathlon.benchmark.config.specs import ImageSet, JointTraining, Run
+from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs.backbones import requested_backbones, unsupported_reason
 from visual_decathlon.benchmark.runs.data import Data
 from visual_decathlon.benchmark.runs.request import Request
@@ -14,40 +14,8 @@ from visual_decathlon.methods.registry import select
 
 
 def plan_runs(request: Request, data: Data, methods: Sequence[Method], seeds: Sequence[int]) -> list[Run]:
-    """One run a method, domain and seed, in that order. Raises InputError for a method that cannot run."""
-    wanted = [name for name in data.train if not request.domains or name in request.domains or name not in DOMAINS]
-    out = []
-    for method in methods:
-        if sentence := unsupported_reason(request, method):
-            raise InputError(sentence)
-        backbone = requested_backbones(request, data, method.width_multiplier)[method.backbone_structure]
-        rate = request.profile.adapt.lr or method.lr
-
-        def trained(name: str) -> ImageSet:
-            return data.source if name == SOURCE and request.user_backbone is None else data.train[name]
-
-        joints = {}
-        if method.has_joint_stage:
-            images = tuple(map(trained, wanted))
-            joints = {seed: JointTraining(method.full_spec, backbone, images, seed, rate) for seed in seeds}
-        for name in wanted:
-            for seed in seeds:
-                out.append(
-                    Run(
-                        method=method.full_spec,
-                        backbone=backbone,
-                        train=trained(name),
-                        evaluate=data.evaluate[name],
-                        seed=seed,
-                        split=request.split,
-                        lr=rate,
-                        source_cell=name == SOURCE and request.user_backbone is None and method.trains_per_domain,
-                        joint=joints.get(seed),
-                        trains_per_domain=method.trains_per_domain,
-                        predictions=request.predictions,
-                    )
-                )
-    return out
+    """One run per method, domain and seed, in that order. Raises InputError for a method that cannot run."""
+    return [run for method in methods for run in _runs_of(method, request, data, seeds)]
 
 
 def plan_baseline_runs(request: Request, data: Data, seeds: Sequence[int]) -> list[Run]:
@@ -56,3 +24,46 @@ def plan_baseline_runs(request: Request, data: Data, seeds: Sequence[int]) -> li
     if method.backbone_structure not in requested_backbones(request, data):
         return []
     return [run for run in plan_runs(request, data, [method], seeds) if run.domain.official]
+
+
+def _runs_of(method: Method, request: Request, data: Data, seeds: Sequence[int]) -> list[Run]:
+    if sentence := unsupported_reason(request, method):
+        raise InputError(sentence)
+    backbone = requested_backbones(request, data, method.width_multiplier)[method.backbone_structure]
+    lr = request.profile.adapt.lr or method.lr
+    train = _train_images(request, data)
+    joints = _joint_trainings(method, backbone, tuple(train.values()), seeds, lr) if method.has_joint_stage else {}
+    return [
+        Run(
+            method=method.full_spec,
+            backbone=backbone,
+            train=images,
+            evaluate=data.evaluate[name],
+            seed=seed,
+            split=request.split,
+            lr=lr,
+            source_cell=name == SOURCE and request.user_backbone is None and method.trains_per_domain,
+            joint=joints.get(seed),
+            trains_per_domain=method.trains_per_domain,
+            predictions=request.predictions,
+        )
+        for name, images in train.items()
+        for seed in seeds
+    ]
+
+
+def _train_images(request: Request, data: Data) -> dict[str, ImageSet]:
+    """The images that each domain of the request trains on, by name.
+
+    A backbone that is pretrained here has seen imagenet12's train only, so runs on imagenet12 have the same.
+    """
+    names = [name for name in data.train if not request.domains or name in request.domains or name not in DOMAINS]
+    pretrained = {SOURCE: data.pretraining} if request.user_backbone is None else {}
+    return {name: pretrained.get(name, data.train[name]) for name in names}
+
+
+def _joint_trainings(
+    method: Method, backbone: Backbone, images: tuple[ImageSet, ...], seeds: Sequence[int], lr: float
+) -> dict[int, JointTraining]:
+    """The joint training of each seed, over all domains of the request."""
+    return {seed: JointTraining(method.full_spec, backbone, images, seed, lr) for seed in seeds}

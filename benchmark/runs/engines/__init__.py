@@ -14,7 +14,7 @@ class JobProgress(NamedTuple):
     """A message of a running job: an epoch that ended, a step of its work with its progress, or a note for the user."""
 
     job: Job
-    row: dict
+    message: dict  # an epoch's row, or {doing, done, of}, or {note}
 
 
 class JobEnded(NamedTuple):
@@ -22,7 +22,7 @@ class JobEnded(NamedTuple):
 
     job: Job
     result: Any = None
-    fault: InputError | None = None
+    error: InputError | None = None
     death: str | None = None
     trace: str | None = None
 

@@ -30,7 +30,7 @@ class Fake:
     how: str = "done"
     dependencies: frozenset[str] = frozenset()
     epochs: int = 1
-    work: int = 1
+    estimated_cost: int = 1
 
     def describe(self) -> str:
         return f"doing {self.key}"
@@ -99,7 +99,7 @@ def test_a_killed_process_is_the_fault_of_its_job_alone(tmp_path: Path):
     assert begun[-1] == "bad", "the second time it is alone"
     assert [f"did {name}" in screen.ended for name in "abcde"] == [True] * 5
     (fault,) = faults
-    assert fault.startswith("doing bad: its process was killed, mostly for want of memory, the second time")
+    assert fault.startswith("doing bad: its process was killed, most likely because memory ran out, the second time")
 
 
 def test_a_process_killed_once_is_no_fault(tmp_path: Path):
@@ -224,7 +224,7 @@ def wait(args):
             print("tidied", flush=True)
 
 sys.modules["waiting"] = types.SimpleNamespace(run=wait)
-command.HOME["methods"] = "waiting"
+command.COMMANDS["methods"] = "waiting"
 if __name__ == "__main__":
     sys.exit(command.main(["methods"]))
 """

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, Run
 from visual_decathlon.benchmark.runs import side_by_side
-from visual_decathlon.benchmark.runs.worker_count import FIXED, default_workers, run_bytes, step_bytes
+from visual_decathlon.benchmark.runs.worker_count import PROCESS_BYTES, default_workers, run_bytes, step_bytes
 from visual_decathlon.benchmark.runtime import nvml
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
@@ -65,8 +65,8 @@ def test_where_nobody_tells_the_memory_it_is_one(device: str, machine):
 def test_pixels_count_where_they_are_held():
     few, many = run(count=1000), run(count=10**7)
     step = step_bytes(resnet26_shapes(0.25, 32), 16, "fp32")
-    assert run_bytes(few, 80 * GB) == FIXED + step + 3 * 36 * 36 * 2000
-    assert run_bytes(many, 80 * GB) == FIXED + step, "streamed"
+    assert run_bytes(few, 80 * GB) == PROCESS_BYTES + step + 3 * 36 * 36 * 2000
+    assert run_bytes(many, 80 * GB) == PROCESS_BYTES + step, "streamed"
 
 
 def test_a_step_by_hand():
