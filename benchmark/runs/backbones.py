@@ -34,7 +34,7 @@ def unsupported_reason(request: Request, method: Method) -> str:
 
 
 def _missing_in_user_backbone(request: Request, method: Method) -> str:
-    """What the method needs and BACKBONE= does not hold, in one sentence; "" where it holds all."""
+    """A sentence on the first thing that the method needs and BACKBONE= lacks; "" where it lacks nothing."""
     given = request.user_backbone
     if method.needs_head and given.headless:
         return (

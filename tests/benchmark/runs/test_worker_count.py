@@ -9,7 +9,7 @@ import pytest
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, Run
-from visual_decathlon.benchmark.runs import side_by_side
+from visual_decathlon.benchmark.runs import worker_count
 from visual_decathlon.benchmark.runs.worker_count import PROCESS_BYTES, default_workers, run_bytes, step_bytes
 from visual_decathlon.benchmark.runtime import nvml
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -27,8 +27,8 @@ def run(settings: str = "", name: str = "standin", count: int = 100, width_multi
 @pytest.fixture
 def machine(monkeypatch) -> SimpleNamespace:
     made = SimpleNamespace(cores=16, free=80 * GB)
-    monkeypatch.setattr(side_by_side, "cores", lambda: made.cores)
-    monkeypatch.setattr(side_by_side, "free_memory", lambda device: made.free)
+    monkeypatch.setattr(worker_count, "cores", lambda: made.cores)
+    monkeypatch.setattr(worker_count, "free_memory", lambda device: made.free)
     return made
 
 

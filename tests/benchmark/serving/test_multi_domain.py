@@ -167,7 +167,7 @@ def test_a_dropped_domain_is_held_no_longer(shop: Shop, multi: MultiDomain, lora
     multi.drop("one")
     with pytest.raises(InputError, match="no domain is in use"):
         multi(batch())
-    with pytest.raises(InputError, match="no domain is held as 'one'"):
+    with pytest.raises(InputError, match="no domain is loaded as 'one'"):
         multi.drop("one")
     net = MultiDomain(shop.backbone("series").path)
     for path, _ in shop.together().values():

@@ -20,7 +20,7 @@ from visual_decathlon.benchmark.records.predictions import predictions_path
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.benchmark.serving.predict import shown
+from visual_decathlon.benchmark.serving.predict import preprocess
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
@@ -79,7 +79,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
         domain = dataclasses.replace(DOMAINS["dtd"], mean=head.mean, std=head.std)
         wanted = torch.cat([x for x, _ in Batches([whole_pack(Pack(folder))], domain, head.crop, 8).evaluate()])
         for images in (paths, [Image.open(path) for path in paths]):
-            assert torch.equal(torch.cat([*shown(images, head, net.device, net.layout)]), wanted), name
+            assert torch.equal(torch.cat([*preprocess(images, head, net.device, net.layout)]), wanted), name
             for row, found in zip(rows, net.predict(images, name), strict=True):
                 assert list(found.names) == row["top5_names"] and found.name == row["class_name"]
                 assert row["category_id"] % 10**7 == found.label + 1
@@ -138,7 +138,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         assert net.predict(opened) == wanted and net.predict([opened]) == [wanted] == net.predict([content])
     assert net.predict(np.array([str(file)])) == net.predict(np.array([file])) == [wanted]
     assert net.predict([]) == []
-    (x,) = shown([image], net.held["new"].head, net.device, net.layout)
+    (x,) = preprocess([image], net.held["new"].head, net.device, net.layout)
     probabilities = net(x)[0].softmax(0)
     assert wanted.labels == tuple(probabilities.argsort(descending=True)[:5].tolist())
     assert wanted.probabilities == tuple(probabilities[[*wanted.labels]].tolist())
@@ -150,7 +150,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
     )
     with pytest.raises(InputError, match=r"cifar100: image 2 is an array of shape \(3,\)"):
         net.predict([file, np.zeros(3)])
-    with pytest.raises(InputError, match=r"no domain is held as 'newt' \(held: old, new\)"):
+    with pytest.raises(InputError, match=r"no domain is loaded as 'newt' \(loaded: old, new\)"):
         net.predict(file, "newt")
 
 

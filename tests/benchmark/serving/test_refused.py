@@ -127,10 +127,10 @@ def test_damaged_and_foreign_files(lora: Path, multi: MultiDomain, tmp_path: Pat
 
 
 def test_a_domain_that_is_not_held(multi: MultiDomain, lora: Path):
-    assert "no domain is held as 'dtd' (held: none)" in refused(multi.use, "dtd")
+    assert "no domain is loaded as 'dtd' (loaded: none)" in refused(multi.use, "dtd")
     multi.load(lora)
-    assert "no domain is held as 'svhn' (held: dtd)" in refused(multi.use, "svhn")
-    assert "no domain is in use (held: dtd)" in refused(multi, batch())
+    assert "no domain is loaded as 'svhn' (loaded: dtd)" in refused(multi.use, "svhn")
+    assert "no domain is in use (loaded: dtd)" in refused(multi, batch())
 
 
 def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
@@ -139,7 +139,7 @@ def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
     joint = net.path.with_name(f"{AdapterMetadata.parse(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
     whole, tensors = joint.read_bytes(), load_file(joint)
     joint.unlink()
-    assert f"put their file {joint.name} beside {net.path}" in refused(net.load, path)
+    assert f"put their file {joint.name} next to {net.path}" in refused(net.load, path)
     joint.write_bytes(whole[:1000])
     assert f"{joint} is cut off or damaged" in refused(net.load, path)
     save_file({n: t for n, t in tensors.items() if "stem" not in n}, joint)
