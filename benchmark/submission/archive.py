@@ -40,7 +40,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 @dataclass(frozen=True)
 class Submission:
-    """The entries of a submission in their order: `images` and `categories` are ids, (N,) int64; `name` is for messages."""
+    """The entries of a submission in their order: `images` and `categories` are (N,) int64 ids; `name` for messages."""
 
     name: str
     images: np.ndarray

@@ -1,4 +1,4 @@
-"""BACKBONE= and the cache's backbones: what a file says of itself is taken, and a useless one is one sentence."""
+"""BACKBONE= and the backbones of the cache: metadata are used, and an unusable file is one sentence."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
 
 SLIM = profile("standin", ["width=0.125"])
-COLOURS = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
+MEAN_STD = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
 
 
 def weights(structure: str = "plain") -> dict[str, torch.Tensor]:
@@ -42,14 +42,14 @@ def given(tmp_path: Path) -> Callable[..., UserBackbone]:
 
 @pytest.fixture
 def refused(given, tmp_path: Path) -> Callable[..., str]:
-    """As `given`; its sentence, and nothing was kept."""
+    """Read as `given` does; returns the error, and checks that the cache is empty."""
 
     def read(*words) -> str:
         with pytest.raises(InputError) as caught:
             given(*words)
         sentence = str(caught.value)
         assert str(tmp_path / "given.safetensors") in sentence and "\n" not in sentence
-        assert re.search(r"[;:] (give|get|take|add|it must be)|; (raise|lower)|must be", sentence), "says the mend"
+        assert re.search(r"[;:] (give|get|take|add|it must be)|; (raise|lower)|must be", sentence), "has a remedy"
         assert not (tmp_path / "cache").exists()
         return sentence
 
@@ -59,9 +59,9 @@ def refused(given, tmp_path: Path) -> Callable[..., str]:
 STEM, HEAD, NORM = "body.stem.conv.weight", "head.weight", "body.norm"
 
 
-@pytest.mark.parametrize("names", ["ours", "the reference's"])
+@pytest.mark.parametrize("names", ["the suite's", "the reference's"])
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "expected"),
     [
         (STEM, lambda t: torch.tensor(1.0), ": give a decathlon ResNet-26"),
         (STEM, lambda t: t[:0], ": give a decathlon ResNet-26"),
@@ -76,10 +76,10 @@ STEM, HEAD, NORM = "body.stem.conv.weight", "head.weight", "body.norm"
         (f"{NORM}.num_batches_tracked", lambda t: t.to(torch.complex64), "torch.complex64"),
     ],
 )
-def test_odd_tensors(name: str, change: Callable, told: str, names: str, refused):
+def test_odd_tensors(name: str, change: Callable, expected: str, names: str, refused):
     tensors = weights()
     tensors[name] = change(tensors[name])
-    assert told in refused(tensors if names == "ours" else to_reference(tensors))
+    assert expected in refused(tensors if names == "the suite's" else to_reference(tensors))
 
 
 def test_head_of_no_class(refused):
@@ -101,11 +101,11 @@ def test_library_file_that_lacks_all_but_a_stem(refused):
 
 
 @pytest.mark.parametrize("size", ["", "x", "0", "7", "10000", "9" * 5000])
-def test_image_size_that_is_none(size: str, refused):
+def test_image_sizes_that_are_no_number_of_pixels(size: str, refused):
     assert f"image_size={size[:40]!r}" in refused(weights(), {"image_size": size})
 
 
-def test_image_size_that_does_not_fit_is_the_files_own(refused, given):
+def test_an_image_size_that_does_not_fit_names_the_file(refused, given):
     assert "says width=0.125 crop=30 shorter=33: SET=crop=30" in refused(weights(), {"image_size": "30"})
     by_hand = given(weights(), {"image_size": "30"}, "standin", "crop=32")
     assert (by_hand.profile.crop, by_hand.profile.shorter) == (32, 33)
@@ -130,16 +130,16 @@ def test_image_size_that_does_not_fit_is_the_files_own(refused, given):
     ],
     ids=lambda change: str(change)[:30],
 )
-def test_colours_that_are_none(change: dict, refused):
-    about = {key: text for key, text in (COLOURS | change).items() if text is not None}
+def test_a_mean_or_std_of_other_than_three_numbers(change: dict, refused):
+    about = {key: text for key, text in (MEAN_STD | change).items() if text is not None}
     assert "give three numbers each" in refused(weights(), about)
 
 
-def test_what_the_file_says_is_taken(given):
-    read = given(weights(), {"image_size": "64"} | COLOURS)
+def test_metadata_of_the_file_are_used(given):
+    read = given(weights(), {"image_size": "64"} | MEAN_STD)
     chosen = read.profile
     assert (chosen.width, chosen.crop, chosen.shorter, chosen.whole) == (0.125, 64, 72, 0)
-    assert read.mean_std == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
+    assert read.mean_std == tuple(tuple(json.loads(MEAN_STD[key])) for key in ("mean", "std"))
     assert given(weights()).mean_std is None
     by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "shorter=50").profile
     assert (by_hand.crop, by_hand.shorter) == (48, 50)
@@ -165,11 +165,11 @@ def read(path: Path | str, *settings: str, name: str = "standin") -> UserBackbon
 
 
 def trained(path: Path) -> Path:
-    """As torchvision's reference scripts leave it, of the suite's own network under the names of the released code."""
+    """A checkpoint as torchvision's reference scripts write it, of the suite's network under the reference's names."""
     plain, average = to_reference(weights()), to_reference(scaled(weights(), 2))
-    beside = {"args": Namespace(lr=0.1, data_path=Path("/data")), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}
+    others = {"args": Namespace(lr=0.1, data_path=Path("/data")), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}
     average = {f"module.{name}": tensor for name, tensor in average.items()} | {"n_averaged": torch.tensor(9)}
-    torch.save({"model": plain, "model_ema": average, **beside}, path)
+    torch.save({"model": plain, "model_ema": average, **others}, path)
     return path
 
 
@@ -197,11 +197,11 @@ def test_a_file_whose_name_ends_like_a_choice_is_that_file(tmp_path: Path):
     assert read(other).name == "x.pth:model_ema" and read(other).notes == ()
 
 
-@pytest.mark.parametrize("names", ["ours", "the reference's"])
+@pytest.mark.parametrize("names", ["the suite's", "the reference's"])
 @pytest.mark.parametrize("structure", ["plain", "series"])
-def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: str, tmp_path: Path):
+def test_prefixes_and_a_missing_head_of_the_suites_network(names: str, structure: str, tmp_path: Path):
     tensors = weights(structure)
-    whole = tensors if names == "ours" else to_reference(tensors)
+    whole = tensors if names == "the suite's" else to_reference(tensors)
     headless = {name: tensor for name, tensor in whole.items() if not name.startswith(("head.", "linears."))}
     for path, thing in (
         (tmp_path / "x.safetensors", {f"model._orig_mod.{name}": tensor for name, tensor in headless.items()}),
@@ -233,7 +233,7 @@ def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
 
 
 def test_folders_are_read_by_content(tmp_path: Path):
-    """A trainer's folder: what is no network is left out and said, whatever the suffix; a damaged file is refused."""
+    """A trainer's folder: files without a network are left out with a note, whatever their suffix; damaged ones fail."""
     folder = tmp_path / "run"
     folder.mkdir()
     torch.save({"state_dict": to_reference(weights())}, folder / "last")
@@ -244,9 +244,9 @@ def test_folders_are_read_by_content(tmp_path: Path):
     (folder / "config.json").write_text("{}")
     given = read(folder)
     assert given.weight_hashes.keys() == {"plain", "series"}
-    told = " ".join(given.notes)
-    assert all(name in told for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
-    assert "config.json" not in told
+    notes = " ".join(given.notes)
+    assert all(name in notes for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
+    assert "config.json" not in notes
     (folder / "series.bin").write_bytes((folder / "series.bin").read_bytes()[:-9])
     with pytest.raises(InputError, match=r"series\.bin is cut off or damaged"):
         read(folder)
@@ -294,14 +294,14 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
     assert str(backbone.path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-# --- what it is known by ----------------------------------------------------------------------------------------
+# --- identity ----------------------------------------------------------------------------------------
 
 
 def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: Path):
-    """By its weights: not by the bytes of a file, its format, its names, or metadata that decide nothing."""
+    """A backbone is identified by its weights, not by file bytes, format, names, or metadata without effect."""
     tensors = weights()
-    first = given(tensors, COLOURS | {"made": "yesterday"}).weight_hashes
-    assert given(tensors, {"made": "today"} | COLOURS).weight_hashes == first
+    first = given(tensors, MEAN_STD | {"made": "yesterday"}).weight_hashes
+    assert given(tensors, {"made": "today"} | MEAN_STD).weight_hashes == first
     assert given(to_reference(tensors)).weight_hashes == first
     assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).weight_hashes == first
     assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).weight_hashes == first
@@ -313,8 +313,8 @@ def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: 
 
 
 def test_a_file_kept_in_the_cache_repeats_its_bytes(given, tmp_path: Path):
-    given(weights(), COLOURS)
+    given(weights(), MEAN_STD)
     (kept,) = (tmp_path / "cache" / "backbones").iterdir()
     before = kept.read_bytes()
-    given(weights(), dict(reversed(COLOURS.items())))
+    given(weights(), dict(reversed(MEAN_STD.items())))
     assert kept.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Adapters out of their files: the same logits elsewhere, on shared weights that stay."""
+"""Loaded domains give the logits of their runs in any process, on shared weights that never change."""
 
 import gc
 import json
@@ -41,7 +41,7 @@ for backbone, files in job["files"].items():
         net.use(name)
         out[name] = net(x).contiguous()
 
-        # In the midst of a pass another thread's pass of other images runs through the same network.
+        # During a forward pass another thread computes other images in the same network.
         other, calls, found = x[:3].flip(3), [], []
         wanted = net(other)
         def hook(*_):
@@ -65,7 +65,7 @@ save_file(out, job["out"])
 
 
 def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, command, tmp_path: Path):
-    """All of them held at once, the two domains of a joint training too."""
+    """All of them loaded at once, with the two domains of a joint training."""
     x, wanted, files = batch(), {}, {}
     save_file({"x": x}, tmp_path / "x.safetensors")
     for method in (entry() for entry in entries()):
@@ -80,17 +80,17 @@ def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, comma
     (tmp_path / "job.json").write_text(json.dumps(job))
     done = command([sys.executable, "-c", FRESH, str(tmp_path / "job.json")])
     assert done.code == 0, done.err
-    found = load_file(tmp_path / "out.safetensors")
-    assert found.keys() == wanted.keys() and len(found) > 35
+    results = load_file(tmp_path / "out.safetensors")
+    assert results.keys() == wanted.keys() and len(results) > 35
     for name, logits in wanted.items():
-        assert torch.equal(found[name], logits), name
+        assert torch.equal(results[name], logits), name
 
 
 @pytest.mark.parametrize("specs", [("lora(rank=2)", "bn_adapt"), ("piggyback", "par_adapter_svd(rank=2)")])
 def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, multi: MultiDomain):
-    """Every tensor of a held domain is the backbone's own storage, or one of what its file stores."""
+    """Every tensor of a loaded domain is the backbone's own storage, or one that its file stores."""
     before = {name: (t.data_ptr(), t.clone()) for name, t in multi.source.state_dict().items()}
-    theirs = {pointer for pointer, _ in before.values()}
+    shared = {pointer for pointer, _ in before.values()}
     made = {name: shop.written(spec, name) for name, spec in zip(("dtd", "svhn"), specs, strict=True)}
     x = batch()
     for name, (path, _) in made.items():
@@ -108,7 +108,7 @@ def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, mult
         assert held.tensors.keys() == stored.keys()
         assert all(torch.equal(held.tensors[n], t) for n, t in stored.items())
         for part, t in held.network.state_dict().items():
-            assert (t.data_ptr() in theirs) == (part not in stored), part
+            assert (t.data_ptr() in shared) == (part not in stored), part
     after = multi.source.state_dict()
     assert all(after[n].data_ptr() == pointer and torch.equal(after[n], t) for n, (pointer, t) in before.items())
 
@@ -126,8 +126,8 @@ def test_domains_of_a_joint_training_share_its_weights(shop: Shop):
     assert all(torch.equal(t, before[n]) for n, t in net.source.state_dict().items())
 
 
-def test_what_serves_needs_nothing_of_training(shop: Shop, multi: MultiDomain):
-    """Aids of training are dropped, and the caller's random numbers go on as if nothing had been loaded."""
+def test_loading_keeps_nothing_of_training(shop: Shop, multi: MultiDomain):
+    """Modules for training are dropped, and the caller's random numbers continue as if nothing had been loaded."""
     path, _ = shop.written("lwf")
     torch.manual_seed(4)
     wanted = torch.rand(3)
@@ -138,7 +138,7 @@ def test_what_serves_needs_nothing_of_training(shop: Shop, multi: MultiDomain):
     assert not net.held["dtd"].network.aids
 
 
-def test_merged_it_is_a_bare_backbone(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_merged_domain_has_no_adapter(shop: Shop, multi: MultiDomain, lora: Path):
     multi.load(lora)
     multi.load(lora, "fast", merge=True)
     multi.use("dtd")
@@ -150,7 +150,7 @@ def test_merged_it_is_a_bare_backbone(shop: Shop, multi: MultiDomain, lora: Path
         multi.load(shop.written("houlsby")[0], merge=True)
 
 
-def test_a_domain_held_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_domain_loaded_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, lora: Path):
     multi.use(multi.load(lora))
     first = multi(batch())
     multi.load(shop.written("dora")[0])
@@ -158,7 +158,7 @@ def test_a_domain_held_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, 
     assert not torch.equal(multi(batch()), first)
 
 
-def test_a_dropped_domain_is_held_no_longer(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_dropped_domain_is_released(shop: Shop, multi: MultiDomain, lora: Path):
     for name in ("one", "two"):
         multi.load(lora, name)
     multi.use("one")
@@ -189,7 +189,7 @@ def test_merged_under_autocast_it_is_the_same(multi: MultiDomain, shop: Shop):
     assert torch.equal(multi(x), wanted)
 
 
-def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
+def test_the_metadata_of_an_adapter_file(lora: Path, shop: Shop):
     with safe_open(lora, "pt") as file:
         about = file.metadata()
     domain = DOMAINS["dtd"]
@@ -214,7 +214,7 @@ def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
 
 
 def test_a_librarys_backbone(tmp_path: Path):
-    """Given by BACKBONE=, its file in the cache says what it is."""
+    """Given by BACKBONE=; its file in the cache has the metadata that serving needs."""
     chosen = profile("standin", ("network=torchvision/resnet18",))
     torch.manual_seed(1)
     network = build(chosen, "plain", 4).eval()
@@ -232,7 +232,7 @@ def test_a_librarys_backbone(tmp_path: Path):
 
 
 def test_the_files_of_a_run_give_its_records(finished: Path, planned):
-    """Adapters of several methods on the run's own backbones: as many images right as the record says."""
+    """Adapters of several methods on the runs' own backbones: as many images right as in the records."""
     _, _, runs = planned(domains=("dtd",))
     records = {r["hash"]: r for r in read_records([finished / "records"])}
     assert len(runs) == 3
