@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import gone
+from visual_decathlon.benchmark.runs.engines import Engine
 from visual_decathlon.benchmark.runs.engines.in_process import is_out_of_memory
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.scheduler import _Schedule
@@ -145,6 +146,14 @@ def test_a_full_disk_stops_at_the_first(tmp_path: Path):
     with pytest.raises(Unwritable, match=r"No space left on device.*; then the same command goes on where it was$"):
         scheduled(jobs, count=1)
     assert (tmp_path / "begun").read_text().split() == ["first"]
+
+
+def test_the_local_engine_has_the_interface_of_an_engine():
+    members = {*Engine.__annotations__, *(name for name in vars(Engine) if not name.startswith("_"))}
+    assert members >= {"count", "device", "prepare", "submit", "events", "end"}
+    with LocalEngine(3, "cpu") as engine:
+        assert [name for name in members if not hasattr(engine, name)] == []
+        assert (engine.count, engine.device) == (3, "cpu")
 
 
 def test_a_process_that_dies_while_it_is_idle_is_replaced(tmp_path: Path):

@@ -233,7 +233,7 @@ def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
 
 
 def test_folders_are_read_by_content(tmp_path: Path):
-    """A trainer's folder: files without a network are left out with a note, whatever their suffix; damaged ones fail."""
+    """A trainer's folder: files without a network are left out with a note, whatever the suffix; damaged ones fail."""
     folder = tmp_path / "run"
     folder.mkdir()
     torch.save({"state_dict": to_reference(weights())}, folder / "last")

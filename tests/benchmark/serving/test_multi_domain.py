@@ -42,13 +42,13 @@ for backbone, files in job["files"].items():
         out[name] = net(x).contiguous()
 
         # During a forward pass another thread computes other images in the same network.
-        other, calls, found = x[:3].flip(3), [], []
+        other, calls, results = x[:3].flip(3), [], []
         wanted = net(other)
         def hook(*_):
             if threading.current_thread() is threading.main_thread():
                 calls.append(1)
                 if len(calls) == half:
-                    thread = threading.Thread(target=lambda: found.append(net(other, name)))
+                    thread = threading.Thread(target=lambda: results.append(net(other, name)))
                     thread.start()
                     thread.join()
         half = 0
@@ -57,7 +57,7 @@ for backbone, files in job["files"].items():
         net(x)
         half, calls = len(calls) // 2, []
         assert torch.equal(net(x), out[name]), name
-        assert half and torch.equal(found[0], wanted), name
+        assert half and torch.equal(results[0], wanted), name
         for h in hooks:
             h.remove()
 save_file(out, job["out"])

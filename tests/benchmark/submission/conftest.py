@@ -12,7 +12,7 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Submission]:
-    """Label files of all ten domains, and a shuffled submission with so many wrong as WRONG says."""
+    """Label files of all ten domains, and a shuffled submission with WRONG wrong images per domain."""
     root, images, categories = tmp_path_factory.mktemp("planted"), [], []
     for domain in DOMAINS.values():
         ids, labels = write_labels(root, domain)

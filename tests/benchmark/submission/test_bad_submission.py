@@ -143,7 +143,7 @@ def test_a_broken_zip_is_one_sentence(planted, tmp_path: Path):
     path.write_bytes(_zip(path, "decathlon/results.json", b"[]"))
     assert "holds no results.json at its top (it has decathlon/results.json)" in error_line("score", "--file", path)
     flagged = bytearray(_zip(path, "results.json", b"[]"))
-    flagged[6] |= 1  # says that it is encrypted
+    flagged[6] |= 1  # the flag of an encrypted file
     flagged[flagged.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(flagged)
     assert "is a ZIP that cannot be read" in error_line("score", "--file", path)
