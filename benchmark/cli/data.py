@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"SHEET={args.sheet} shows the ten domains alone; check OWN= by a command of its own")
     console = PlainConsole()
     if args.sheet is not None:
-        from visual_decathlon.benchmark.runs.plan import standins
+        from visual_decathlon.benchmark.runs.data import ensure_standins
         from visual_decathlon.datasets.standin.sheet import contact_sheet, refuse_target
 
         refuse_target(args.sheet)
         with _progress(console) as progress:
-            root = args.data or standins(args.cache, lambda what, _, done, of: progress(what, done, of))
+            root = args.data or ensure_standins(args.cache, lambda what, _, done, of: progress(what, done, of))
         contact_sheet(root, args.sheet)
         console.print(f"{args.sheet} shows eight images of each domain", soft_wrap=True)
         return 0

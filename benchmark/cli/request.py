@@ -8,14 +8,15 @@ from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.schema import TAKEN
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.backbones import unsupported_reason
+from visual_decathlon.benchmark.runs.request import Request, parse_seeds
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import Shapes
 
 
-def requested(args: Namespace) -> plan.Request:
+def requested(args: Namespace) -> Request:
     methods = asked_methods(args.method)
     for i, (name, folder) in enumerate(args.own):
         if name in [other for other, _ in args.own[:i]]:
@@ -28,25 +29,25 @@ def requested(args: Namespace) -> plan.Request:
     if args.backbone is not None:
         given = read_user_backbone(args.backbone, chosen, settings, args.cache)
         chosen = given.profile
-    return plan.Request(
+    return Request(
         methods=methods,
         profile=chosen,
         data=args.data,
-        own=args.own,
+        own_domains=args.own,
         domains=args.domains,
-        given=given,
+        user_backbone=given,
         split=args.split,
-        seeds=plan.seeds_of(args.seeds),
+        seeds=parse_seeds(args.seeds),
         limit=args.limit,
         cache=args.cache,
     )
 
 
-def able(request: plan.Request, named: set[str], screen: Screen) -> plan.Request:
+def able(request: Request, named: set[str], screen: Screen) -> Request:
     """The request without what a wildcard or group brought and cannot run here (said); InputError for a named one."""
     kept = []
     for method in request.methods:
-        chosen, sentence = request.profile, plan.unsupported_reason(request, method)
+        chosen, sentence = request.profile, unsupported_reason(request, method)
         if not sentence:
             shapes = shapes_named(chosen.network, chosen.width * method.width_multiplier, chosen.crop)
             try:

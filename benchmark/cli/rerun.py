@@ -22,9 +22,11 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record, read_records
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.engines.local import Workers
-from visual_decathlon.benchmark.runs.faults import told_at_the_end
+from visual_decathlon.benchmark.runs.data import Data, open_data
+from visual_decathlon.benchmark.runs.engines.local import LocalEngine
+from visual_decathlon.benchmark.runs.failures import print_failures_at_end
+from visual_decathlon.benchmark.runs.plan import plan_runs
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.runtime.devices import device_of
@@ -38,22 +40,22 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     record = recorded(args.hash, args.results)
     place = ResultsFolder(args.results).reruns
-    with told_at_the_end() as faults, Screen() as screen:
+    with print_failures_at_end() as faults, Screen() as screen:
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, args)
-        for sentence in request.given.sentences if request.given else ():
+        for sentence in request.user_backbone.notes if request.user_backbone else ():
             screen.say(sentence)
         ready(place, args.cache)
-        data = plan.open_data(request, screen.preparing, screen.say)
+        data = open_data(request, screen.preparing, screen.say)
         run = as_computed(_anew(planned(record, request, data), place), record)
         new = ResultsFolder(place).record(run.hash)
         new.unlink(missing_ok=True)  # of a rerun before
-        if request.given is None and not run.source_cell and run.backbone.path.is_file():
+        if request.user_backbone is None and not run.source_cell and run.backbone.path.is_file():
             screen.say(f"on the backbone {run.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command())
         check_known([run], provenance)
-        with Workers(1, device) as pool:
+        with LocalEngine(1, device) as pool:
             run_jobs([run], place, provenance, pool, screen, faults)
     if faults:
         return 2
@@ -88,7 +90,7 @@ def recorded(start: str, results: Path) -> dict:
     return next(iter(found.values()))
 
 
-def rebuilt(record: dict, args: Namespace) -> plan.Request:
+def rebuilt(record: dict, args: Namespace) -> Request:
     """The request of this run alone; InputError, before any data are opened, where something of it is not here."""
     name = f"the run {record['hash']}"
     if record["training"] != TRAINING_VERSION:
@@ -108,13 +110,13 @@ def rebuilt(record: dict, args: Namespace) -> plan.Request:
     if args.backbone is not None:
         known = tuple(f"{name}=" for name in Profile.__dataclass_fields__)  # the record has them, not the file
         given = read_user_backbone(args.backbone, profile, known, args.cache)
-    return plan.Request(
+    return Request(
         methods=[method],
         profile=profile,
         data=args.data,
-        own=sorted(args.own, key=lambda pair: names.index(pair[0])),
+        own_domains=sorted(args.own, key=lambda pair: names.index(pair[0])),
         domains=names,
-        given=given,
+        user_backbone=given,
         split=record["split"],
         seeds=(record["seed"],),
         limit=record["limit"],
@@ -155,9 +157,9 @@ def _profile(record: dict) -> Profile:
         ) from None
 
 
-def planned(record: dict, request: plan.Request, data: plan.Data) -> Run:
+def planned(record: dict, request: Request, data: Data) -> Run:
     """The run of the record. InputError, saying what differs, where its hash is not the recorded one."""
-    runs = plan.runs(request, data, request.methods, request.seeds)
+    runs = plan_runs(request, data, request.methods, request.seeds)
     (run,) = (run for run in runs if run.domain.name == record["domain"])
     rate = record["lr"]  # the method may declare another by now
     run = replace(run, lr=rate, joint=run.joint and replace(run.joint, lr=rate))
@@ -177,7 +179,8 @@ def planned(record: dict, request: plan.Request, data: plan.Data) -> Run:
         ("the backbone", record["backbone"], run.backbone.hash),
     ):
         if was != now:
-            hint = " (its images of imagenet12, recipe or seed)" if part == "the backbone" and not request.given else ""
+            pretrained = part == "the backbone" and request.user_backbone is None
+            hint = " (its images of imagenet12, recipe or seed)" if pretrained else ""
             raise InputError(f"{name}: {part}{hint} is {now}, recorded was {was}; restore that")
     if run.joint is not None:
         raise InputError(

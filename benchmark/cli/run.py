@@ -21,10 +21,12 @@ from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report import files
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.engines.local import Workers
-from visual_decathlon.benchmark.runs.faults import told_at_the_end
-from visual_decathlon.benchmark.runs.finished import make_way, shown_last, sound_records
+from visual_decathlon.benchmark.runs.data import DECODING, Data, ProgressCallback, open_data
+from visual_decathlon.benchmark.runs.engines.local import LocalEngine
+from visual_decathlon.benchmark.runs.failures import print_failures_at_end
+from visual_decathlon.benchmark.runs.finished import make_current, move_conflicting_files, readable_records
+from visual_decathlon.benchmark.runs.plan import plan_baseline_runs, plan_runs
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.benchmark.runs.worker_count import default_workers
 from visual_decathlon.benchmark.runtime.devices import device_of, on_cpu
@@ -40,14 +42,14 @@ def run(args: Namespace) -> int:
     device = device_of(args.device)
     request = dataclasses.replace(requested(args), predictions=args.predictions)
     ready(args.results, request.cache)
-    with told_at_the_end() as faults:
+    with print_failures_at_end() as faults:
         _run(args, request, device, faults)
         return 2 if faults else 0
 
 
-def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
+def _run(args: Namespace, request: Request, device: str, faults: list[str]) -> None:
     results = args.results
-    with Screen() as screen, Workers(args.workers or cores(), device) as pool:
+    with Screen() as screen, LocalEngine(args.workers or cores(), device) as pool:
         for note in spelling_notes(args.set):
             screen.say(note)
         for sentence in request.given.sentences if request.given else ():
@@ -55,10 +57,10 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
         request = able(request, select_named(args.method), screen)
-        data = plan.open_data(request, _preparing(request, screen, pool), screen.say)
-        asked = plan.runs(request, data, request.methods, request.seeds)
+        data = open_data(request, _preparing(request, screen, pool), screen.say)
+        asked = plan_runs(request, data, request.methods, request.seeds)
         with screen.busy("reading the records"):
-            finished = sound_records(results, screen.say)
+            finished = readable_records(results, screen.say)
             at_hand = pd.concat([finished[finished["top1"].notna()], shipped(screen.say)])
         helping, lent = _baseline(request, data, asked, at_hand, screen)
         todo = _unfinished(asked, asked + helping, finished, results, screen)
@@ -70,7 +72,7 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
             run_jobs(todo, results, provenance, pool, screen, faults)
         shown = [run.hash for run in asked + helping]
         with screen.busy("making the tables of all records"):
-            frame = shown_last(results, shown)
+            frame = make_current(results, shown)
             as_cut = frame["limit"].isna() | (frame["limit"] == args.limit)
             found = table1.tables(frame[as_cut], lent)
             paths = write_all(files.contents(found, results)) if found else []
@@ -93,12 +95,12 @@ def _run(args: Namespace, request: plan.Request, device: str, faults: list[str])
         )
 
 
-def _preparing(request: plan.Request, screen: Screen, pool: Workers) -> plan.ProgressCallback:
+def _preparing(request: Request, screen: Screen, pool: LocalEngine) -> ProgressCallback:
     """Shows what is prepared; while images are decoded, which one core does, a CPU's workers start on the others."""
     runs = len(request.methods) * len(request.seeds) * len(request.domains or DOMAINS)
 
     def told(what: str, domain: str, done: int, of: int) -> None:
-        if what == plan.DECODING and on_cpu(pool.device):
+        if what == DECODING and on_cpu(pool.device):
             pool.prepare(runs)
         screen.preparing(what, domain, done, of)
 
@@ -124,7 +126,7 @@ def _unfinished(asked: list[Run], runs: list[Run], finished: pd.DataFrame, resul
         screen.say(f"{reused} of {len(asked)} runs are finished already and are not repeated")
     if again := sum(run.hash in lost for run in todo):
         screen.say(f"{again} have a record, but the file of their adapters is gone or cut off: trained again")
-    for line in make_way(todo, results):
+    for line in move_conflicting_files(todo, results):
         screen.say(line)
     lacking = {
         run.hash: dataclasses.replace(run, finished=True)
@@ -137,14 +139,14 @@ def _unfinished(asked: list[Run], runs: list[Run], finished: pd.DataFrame, resul
 
 
 def _baseline(
-    request: plan.Request, data: plan.Data, asked: list[Run], at_hand: pd.DataFrame, screen: Screen
+    request: Request, data: Data, asked: list[Run], at_hand: pd.DataFrame, screen: Screen
 ) -> tuple[list[Run], pd.DataFrame | None]:
     """What S still needs: (fine-tune runs to run, fine-tune records at hand that fit to the hash)."""
     names = {run.domain.name for run in asked if run.domain.official and run.evaluate.labelled}
     if len(names) < 10 or (request.split == "test" and data.complete and not data.standin):
         return [], None
     seeds = sorted({*at_hand["seed"].tolist(), *request.seeds})
-    wanted = plan.baseline_runs(request, data, seeds)
+    wanted = plan_baseline_runs(request, data, seeds)
     if not wanted:
         screen.say("S stays empty: its fine-tune baseline needs a plain network, and BACKBONE= holds none")
         return [], None
@@ -157,4 +159,4 @@ def _baseline(
         "S needs the fine-tune baseline, and no records of these data and settings come with the suite: "
         f"it is run too (seed {request.seeds[0]})"
     )
-    return plan.baseline_runs(request, data, request.seeds[:1]), lent
+    return plan_baseline_runs(request, data, request.seeds[:1]), lent

@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
         screen.console.print(text, markup=False)
 
     if not args.labels:
-        expected = archive.official() if args.data is None else archive.of_release(args.data)
+        expected = archive.official_test_images() if args.data is None else archive.release_test_images(args.data)
         archive.check(entries, expected)
         of = "the real release" if args.data is None else args.data
         count = f"{len(entries):,} entries, one for every test image of {of}"
@@ -77,7 +77,7 @@ def run(args: Namespace) -> int:
         say(f"No published fine-tune, no S: they are of the real test split's labels, and those of {names} are not.")
     if absent := [name for name in splits if name not in scored.right]:
         say(f"Not in the file: {', '.join(absent)}.")
-    if unscored := [d.name for d in DOMAINS.values() if d.name not in splits and len(entries.of(d))]:
+    if unscored := [d.name for d in DOMAINS.values() if d.name not in splits and len(entries.for_domain(d))]:
         say(f"In the file and without labels, so not scored: {', '.join(unscored)}.")
     return 0
 
@@ -114,9 +114,9 @@ def against(entries: Submission, splits: dict[str, Split]) -> tuple[Scored, list
 
     Raises InputError as `submission.check`.
     """
-    expected = {name: archive.of_split(split) for name, split in splits.items()}
+    expected = {name: archive.split_test_images(split) for name, split in splits.items()}
     archive.check(entries, list(expected.values()), some=True)
-    by_domain = {name: mine for name, split in splits.items() if len(mine := entries.of(split.domain))}
+    by_domain = {name: mine for name, split in splits.items() if len(mine := entries.for_domain(split.domain))}
     other = [name for name, one in expected.items() if not one.official or MARK in splits[name].description]
     scored = Scored(
         images={name: len(mine) for name, mine in by_domain.items()},

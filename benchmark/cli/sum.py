@@ -22,8 +22,9 @@ from visual_decathlon.benchmark.records.provenance import commit, machine, versi
 from visual_decathlon.benchmark.records.schema import SCHEMA
 from visual_decathlon.benchmark.records.store import read_record, write_table
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.data import open_data
 from visual_decathlon.benchmark.runs.finished import finished_record
+from visual_decathlon.benchmark.runs.plan import plan_runs
 from visual_decathlon.benchmark.runtime.devices import device_of
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.precision import warning
@@ -64,7 +65,7 @@ TABLE = pa.schema(
 def run(args: Namespace) -> int:
     """Evaluate the sum on both domains, for every seed; print the table and write it as Parquet."""
     request = requested(args)
-    names = {*args.domains, *(name for name, _ in request.owned)}
+    names = {*args.domains, *(name for name, _ in request.selected_own_domains)}
     if len(names) != 2:
         told = ", ".join(sorted(names)) or "none is named"
         raise InputError(
@@ -78,8 +79,8 @@ def run(args: Namespace) -> int:
             screen.say(note)
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
-        data = plan.open_data(request, screen.preparing, screen.say)
-    runs = [c for c in plan.runs(request, data, [method], request.seeds) if c.domain.name in names]
+        data = open_data(request, screen.preparing, screen.say)
+    runs = [c for c in plan_runs(request, data, [method], request.seeds) if c.domain.name in names]
     _all_there(runs, args)
     if text := warning(request.profile.precision, device):
         screen.say(text)

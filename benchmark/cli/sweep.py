@@ -19,10 +19,12 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.engines.local import Workers
-from visual_decathlon.benchmark.runs.faults import told_at_the_end
-from visual_decathlon.benchmark.runs.finished import make_way, sound_records
+from visual_decathlon.benchmark.runs.data import Data, open_data
+from visual_decathlon.benchmark.runs.engines.local import LocalEngine
+from visual_decathlon.benchmark.runs.failures import print_failures_at_end
+from visual_decathlon.benchmark.runs.finished import move_conflicting_files, readable_records
+from visual_decathlon.benchmark.runs.plan import plan_runs
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
@@ -61,33 +63,33 @@ def run(args: Namespace) -> int:
     """
     short = profile("standin")
     short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
-    request = plan.Request(asked_methods(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
+    request = Request(asked_methods(args.method), short, domains=DOMAINS, split="holdout", cache=args.cache)
     ready(args.results, args.cache)
-    with told_at_the_end() as faults:
+    with print_failures_at_end() as faults:
         rows = _swept(args, request, faults)
         return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0
 
 
-def _swept(args: Namespace, request: plan.Request, faults: list[str]) -> list[dict]:
+def _swept(args: Namespace, request: Request, faults: list[str]) -> list[dict]:
     """Train what is missing and write both files; the rows of the table."""
     short = request.profile
     with Screen() as screen:
         request = able(request, select_named(args.method), screen)
-        data = plan.open_data(request, screen.preparing)
+        data = open_data(request, screen.preparing)
         for wide in (m for m in request.methods if m.width_multiplier != 1):
             screen.say(f"left out: {wide.spec} takes the rate of the method that it is wider than")
         if not (swept := [m for m in request.methods if m.width_multiplier == 1]):
             raise InputError(f"METHOD={args.method}: no method is left to sweep; name another")
         runs = {rate: _at(request, data, *rate) for m in swept for rate in _rates(m)}
-        finished = sound_records(args.results, screen.say)
+        finished = readable_records(args.results, screen.say)
         done = set(finished["hash"][finished["stored"]])
         todo = [run for some in runs.values() for run in some if run.hash not in done]
-        for line in make_way(todo, args.results):
+        for line in move_conflicting_files(todo, args.results):
             screen.say(line)
         where = Provenance.here(data, cores(), command())
         check_known(todo, where)
         if todo:
-            with Workers(cores(), "cpu") as pool:
+            with LocalEngine(cores(), "cpu") as pool:
                 run_jobs(todo, args.results, where, pool, screen, faults)
     results = ResultsFolder(args.results)
     found = {record["hash"]: record["top1"] for record in read_records([results.records], faults=[])}
@@ -109,9 +111,9 @@ def _rates(method: Method) -> list[tuple[Method, float]]:
     return [(method, float(f"{method.lr * factor:.1g}") if factor != 1 else method.lr) for factor in FACTORS]
 
 
-def _at(request: plan.Request, data: plan.Data, method: Method, rate: float) -> list[Run]:
+def _at(request: Request, data: Data, method: Method, rate: float) -> list[Run]:
     at = replace(request.profile, adapt=replace(request.profile.adapt, lr=rate))
-    return plan.runs(replace(request, profile=at), data, [method], (0,))
+    return plan_runs(replace(request, profile=at), data, [method], (0,))
 
 
 def chosen(rows: list[dict], method: str) -> float | None:

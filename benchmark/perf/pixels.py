@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from visual_decathlon.benchmark.perf.rounds import Variant
-from visual_decathlon.benchmark.runs.plan import standins
+from visual_decathlon.benchmark.runs.data import ensure_standins
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -16,7 +16,7 @@ def ways(cache: Path, epochs: int = 10) -> list[Variant]:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    split = read_split(standins(cache), DOMAINS["aircraft"], "train")
+    split = read_split(ensure_standins(cache), DOMAINS["aircraft"], "train")
     domain = split.domain
     ours = Batches([whole_pack(pack(split, cache / "packs", 72))], domain, crop=64, batch=64)
     change = [transforms.RandomCrop(64)] + [transforms.RandomHorizontalFlip()] * domain.flip

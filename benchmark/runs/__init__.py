@@ -1,1 +1,1 @@
-"""Runs: what they stand on, in which order they are done, and by which processes."""
+"""Runs: planning, scheduling, and executing them on an engine."""

@@ -1,4 +1,4 @@
-"""Runs one run: place, train, merge, evaluate, and the record of it."""
+"""Executes one run: places the method, trains, merges, evaluates and writes the record."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import write_record
 from visual_decathlon.benchmark.runs.finished import finished_record, own_record
-from visual_decathlon.benchmark.runs.joint import load_together
+from visual_decathlon.benchmark.runs.joint import load_joint
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
@@ -44,10 +44,10 @@ from visual_decathlon.methods.registry import select
 
 
 def execute_run(run: Run, results: Path, provenance: Provenance, device: str, report: Report) -> dict:
-    """Run `run`, write its record and the domain's own tensors below `results`, return the record.
+    """Execute `run`, write its record and the domain's own tensors below `results`, return the record.
 
-    An unfinished run goes on from its last epoch; a finished one (its record is whole, its adapters are there) is read,
-    and evaluated again where its predictions are to be kept and are not there. Every InputError names the domain.
+    An unfinished run continues from its last epoch. A finished run (its record is complete and its adapters exist) is
+    only read; it is evaluated again where its predictions are asked for and missing. Every InputError names the domain.
     """
     try:
         if (record := finished_record(results, run.hash)) is not None:
@@ -62,44 +62,115 @@ def execute_run(run: Run, results: Path, provenance: Provenance, device: str, re
         raise (Unwritable if isinstance(error, Unwritable) else InputError)(f"{prefix}{text}") from None
 
 
-class Ready(NamedTuple):
-    """A network that is trained, and what its training left to record."""
+class _Opened(NamedTuple):
+    """The backbone of a run, loaded, and its images."""
+
+    backbone: Network
+    metadata: dict[str, str]  # of the backbone's file
+    train_images: Batches | None
+    test_images: Batches
+
+
+class _Trained(NamedTuple):
+    """A trained network, and the measurements of its training."""
 
     network: Network
     history: list[dict]
     measured: dict
     size: int | None  # bytes of the domain's file
-    prepared: float | None = 0.0  # s of the processor before the training; null on a GPU
+    prepared: float | None = 0.0  # s of processor time before the training; null on a GPU
+
+    def times(self, earlier: list[dict]) -> dict:
+        """The measurements; the epochs `earlier` of a joint training count as the domain's preparation."""
+        if not earlier:
+            return self.measured
+        return {**self.measured, "prepare_seconds": math.fsum(row["seconds"] for row in earlier)}
 
 
-def _source(source: Network, about: dict) -> Ready:
-    """The backbone itself with its own head; its times are the pretraining's."""
-    return Ready(source, json.loads(about["history"]), json.loads(about["clock"]), None)
+def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: Shared, report: Report) -> dict:
+    (method,) = select(run.method)
+    previous = own_record(results, run.hash)  # of a run whose adapters are missing
+    known_fields = build.on_device(build.known_fields(run, provenance), device)
+    check([known_fields], known_fields)
+    opened = _open(run, device)
+    joint_module, joint_history, joint_clock = load_joint(run.joint, device) if run.joint else (None, [], {})
+    if run.source_cell:
+        trained = _pretrained(opened)
+    elif method.trains_per_domain:
+        trained = _train_domain(run, method, opened, results, device, shared, report)
+    else:
+        trained = _part_of_joint(run, method, opened.backbone, joint_module, joint_history, joint_clock, results)
+    # The domain's training comes after the joint training, where the method has both.
+    earlier = joint_history if joint_module is not None and method.trains_per_domain else []
+    merged, difference = _merge(trained.network, method, opened.test_images)
+    inference = _inference_module(merged, run, method, joint_module)
+    crop = opened.test_images.crop
+    macs_inference = conv_macs(inference, crop)
+    result = evaluate(inference, Watched(opened.test_images, report), run.profile.precision)
+    profile = run.profile
+    base = shapes_named(profile.network, profile.width, crop).base
+    shapes = shapes_named(profile.network, run.backbone.network_profile.width, crop)
+    images = len(opened.train_images), len(opened.test_images)
+    record = known_fields | build.accuracy(*images, result.correct, trained.history, difference)
+    record |= build.size(run, method, shapes, base, trained.size)
+    record |= build.multiply_adds(conv_macs(trained.network, crop), macs_inference)
+    record |= build.times(
+        trained.history, earlier, trained.prepared, _layout_and_norm(run, device), trained.times(earlier), result.img_s
+    )
+    if run.predictions:  # before the record: with the record the run is finished
+        _write_predictions(run, opened.test_images, result.logits, results)
+    if (done := own_record(results, run.hash)) not in (None, previous):
+        record = done  # another command was faster: keep its measurements
+    else:
+        record = plausible(record)
+        write_record(record, ResultsFolder(results).records)
+    if not run.source_cell:
+        ResultsFolder(results).checkpoint(run.hash).unlink(missing_ok=True)
+    return record
 
 
-def _part(
-    run: Run, method: Method, source: Network, together: nn.Module, history: list[dict], clock: dict, results: Path
-) -> Ready:
-    """The domain's network out of the joint training; its times are an equal share of that."""
-    network = together.networks[run.domain.name]
-    stored = stored_tensors(network, together.trunk)
-    return Ready(network, history, clock, _write(run, method, source, stored, results))
+def _open(run: Run, device: str, train: bool = True) -> _Opened:
+    """Load the backbone and open the images of the evaluated split, and those of the training split if `train`."""
+    backbone, metadata = pretrain.load(run.backbone, device)
+    layout = pretrain.choice_of(run.backbone, device).memory_format
+    train_images = None
+    if train:
+        train_device = "cpu" if run.source_cell else device  # the images of the pretraining are only counted
+        train_images = open_images(run.train, run.profile, run.profile.adapt.batch, train_device, layout)
+    test_images = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, layout)
+    backbone.size = test_images.crop  # methods which act on images read it when they are placed
+    return _Opened(backbone, metadata, train_images, test_images)
 
 
-def _alone(
+def _pretrained(opened: _Opened) -> _Trained:
+    """The backbone itself with its own head; its times are those of the pretraining."""
+    metadata = opened.metadata
+    return _Trained(opened.backbone, json.loads(metadata["history"]), json.loads(metadata["clock"]), None)
+
+
+def _part_of_joint(
     run: Run,
     method: Method,
-    source: Network,
-    images: Batches,
+    backbone: Network,
+    joint_module: nn.Module,
+    history: list[dict],
+    clock: dict,
     results: Path,
-    device: str,
-    shared: Shared,
-    report: Report,
-) -> Ready:
-    """Place the method on the backbone and train it on the domain; goes on from a checkpoint."""
+) -> _Trained:
+    """The domain's network out of the joint training; its times are an equal share of that training's."""
+    network = joint_module.networks[run.domain.name]
+    stored = stored_tensors(network, joint_module.trunk)
+    return _Trained(network, history, clock, write_adapters(run, method, backbone, stored, results))
+
+
+def _train_domain(
+    run: Run, method: Method, opened: _Opened, results: Path, device: str, shared: Shared, report: Report
+) -> _Trained:
+    """Place the method on the backbone and train it on the domain; continues from a checkpoint if there is one."""
+    backbone, images = opened.backbone, opened.train_images
     peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
     torch.manual_seed(run.seed)
-    network = method.place(source, run.train.classes)
+    network = method.place(backbone, run.train.classes)
     trained, batches, prepared, processor = network, images, None, 0.0
     if method.cached_views:
         begin, counter = time.perf_counter(), Processor(torch.device(device))
@@ -120,7 +191,7 @@ def _alone(
             run.profile.adapt,
             lr=run.lr,
             seed=run.seed,
-            state=own_tensors(network, source),
+            state=own_tensors(network, backbone),
             checkpoint=checkpoint,
             precision=run.profile.precision,
             compile=run.profile.compile,
@@ -129,95 +200,99 @@ def _alone(
         )
     measured = clock.summary() | {
         "peak_mb": peak.mb() if clock.images else None,
-        # A part of the training is not its energy, and the counter is the whole card's.
+        # Unknown after a resume, which sees only a part of the training, and with other runs, as the counter is the
+        # whole card's.
         "joules": None if resumed or shared.most() != 1 else energy.joules(),
         "prepare_seconds": prepared,
     }
-    stored = stored_tensors(network, source)
-    restore(network, source, stored)  # what is evaluated is what the file holds
-    return Ready(network, history, measured, _write(run, method, source, stored, results), processor)
+    stored = stored_tensors(network, backbone)
+    restore(network, backbone, stored)  # evaluate exactly what the file holds
+    return _Trained(network, history, measured, write_adapters(run, method, backbone, stored, results), processor)
 
 
-def _predict_again(run: Run, results: Path, device: str, report: Report) -> None:
-    """Evaluate a finished run from what it stored and keep predictions. InputError where that is gone or damaged."""
-    (method,) = select(run.method)
-    source, _ = pretrain.load(run.backbone, device)
-    layout = pretrain.choice_of(run.backbone, device).memory_format
-    images = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, layout)
-    source.size = images.crop
-    together = load_together(run.joint, device)[0] if run.joint else None
-    if run.source_cell:
-        network = source
-    elif method.trains_per_domain:
-        network = _restored(run, method, source, results)
-    else:
-        network = together.networks[run.domain.name]
-    bare, _ = _merge_for_inference(network, method, images)
-    served = _inference_module(bare, run, method, together)
-    result = evaluate(served, Watched(images, report), run.profile.precision)
-    _write_predictions(run, images, result.logits, results)
-
-
-def _restored(run: Run, method: Method, source: Network, results: Path) -> Network:
-    path = ResultsFolder(results).adapters(run.hash)
-    mend = f"remove {ResultsFolder(results).record(run.hash)}, and the run is trained again"
-    try:
-        tensors, about = read_weights(path)
-        head = AdapterMetadata.of(about, path)
-    except InputError:
-        raise InputError(
-            f"{path}, which the finished run is evaluated again from, is gone or damaged; {mend}"
-        ) from None
-    if head.weights not in (None, network_digest(source.state_dict())):
-        raise InputError(f"{path} was trained on other weights than {run.backbone.path} holds now; {mend}")
-    network = method.place(source, run.train.classes)
-    if fault := restore(network, source, tensors) or find_invalid_weights(network):
-        raise InputError(f"{path} {fault}; {mend}")
-    return network
-
-
-def _merge_for_inference(network: Network, method: Method, images: Batches) -> tuple[Network, float | None]:
-    """The network with its adapters merged where they merge, and by how much that changes its logits."""
-    return merge_checked(network, images, method.spec) if method.mergeable else (network, None)
-
-
-def _inference_module(bare: Network, run: Run, method: Method, together: nn.Module | None) -> nn.Module:
-    """What is evaluated: the network, behind the judge of a joint training where the method has one."""
-    if together is None:
-        return bare
-    names = [images.domain.name for images in run.joint.images]
-    domain = run.evaluate.domain
-    return method.inference_module(bare, together, names.index(domain.name), domain.mean, domain.std, run.profile.crop)
-
-
-def _computed(run: Run, device: str) -> dict[str, str | None]:
-    """Layout and batch norm; the backbone's own run has its pretraining's, where that told them."""
+def _layout_and_norm(run: Run, device: str) -> dict[str, str | None]:
+    """Layout and batch norm of the training; null for the backbone's own run, where its pretraining's count."""
     if run.source_cell:
         return dict.fromkeys(("layout", "norm"))
     return dataclasses.asdict(pretrain.choice_of(run.backbone, device))
 
 
-def _write(run: Run, method: Method, source: Network, stored: dict[str, Tensor], results: Path) -> int:
-    """Write what a domain stores beside the backbone `source`; returns its size in bytes.
+def _predict_again(run: Run, results: Path, device: str, report: Report) -> None:
+    """Evaluate a finished run from its files and write its predictions.
 
-    The backbone's hash names how its weights were made, and they differ between processors: their own is written, too.
+    Raises InputError where one of these files is missing or damaged.
     """
-    head = AdapterMetadata(
+    (method,) = select(run.method)
+    backbone, _, _, images = _open(run, device, train=False)
+    joint_module = load_joint(run.joint, device)[0] if run.joint else None
+    if run.source_cell:
+        network = backbone
+    elif method.trains_per_domain:
+        network = _restored(run, method, backbone, results)
+    else:
+        network = joint_module.networks[run.domain.name]
+    merged, _ = _merge(network, method, images)
+    inference = _inference_module(merged, run, method, joint_module)
+    result = evaluate(inference, Watched(images, report), run.profile.precision)
+    _write_predictions(run, images, result.logits, results)
+
+
+def _restored(run: Run, method: Method, backbone: Network, results: Path) -> Network:
+    """The domain's network with the tensors of its file."""
+    path = ResultsFolder(results).adapters(run.hash)
+    remedy = f"remove {ResultsFolder(results).record(run.hash)}, and the run is trained again"
+    try:
+        tensors, about = read_weights(path)
+        metadata = AdapterMetadata.parse(about, path)
+    except InputError:
+        raise InputError(
+            f"{path}, which the finished run is evaluated again from, is gone or damaged; {remedy}"
+        ) from None
+    if metadata.weights not in (None, network_digest(backbone.state_dict())):
+        raise InputError(f"{path} was trained on other weights than {run.backbone.path} holds now; {remedy}")
+    network = method.place(backbone, run.train.classes)
+    if problem := restore(network, backbone, tensors) or find_invalid_weights(network):
+        raise InputError(f"{path} {problem}; {remedy}")
+    return network
+
+
+def _merge(network: Network, method: Method, images: Batches) -> tuple[Network, float | None]:
+    """Merge the adapters where the method can; also returns by how much that changes the logits."""
+    return merge_checked(network, images, method.spec) if method.mergeable else (network, None)
+
+
+def _inference_module(merged: Network, run: Run, method: Method, joint_module: nn.Module | None) -> nn.Module:
+    """The module that is evaluated: the network, behind the domain classifier of a joint training if there is one."""
+    if joint_module is None:
+        return merged
+    names = [images.domain.name for images in run.joint.images]
+    domain = run.evaluate.domain
+    index = names.index(domain.name)
+    return method.inference_module(merged, joint_module, index, domain.mean, domain.std, run.profile.crop)
+
+
+def write_adapters(run: Run, method: Method, backbone: Network, stored: dict[str, Tensor], results: Path) -> int:
+    """Write what a domain stores in addition to the network `backbone`; returns the size of the file in bytes.
+
+    The backbone's hash names the recipe of its weights, and processors make different weights of one recipe. So the
+    digest of the weights themselves is written too.
+    """
+    metadata = AdapterMetadata(
         method=method.full_spec,
         backbone=run.backbone.hash,
         domain=run.domain.name,
         classes=run.train.classes,
         mean=run.domain.mean,
         std=run.domain.std,
-        crop=source.size,
+        crop=backbone.size,
         shorter=run.profile.resize,
         training=TRAINING_VERSION,
         joint=run.joint.hash if run.joint else None,
         names=_class_names(run),
-        weights=network_digest(source.state_dict()),
+        weights=network_digest(backbone.state_dict()),
         joint_weights=None if method.trains_per_domain else trunk_digest(read_weights(run.joint.path)[0]),
     )
-    return write_safetensors(ResultsFolder(results).adapters(run.hash), stored, head.metadata())
+    return write_safetensors(ResultsFolder(results).adapters(run.hash), stored, metadata.metadata())
 
 
 def _write_predictions(run: Run, images: Batches, logits: Tensor, results: Path) -> None:
@@ -225,50 +300,5 @@ def _write_predictions(run: Run, images: Batches, logits: Tensor, results: Path)
 
 
 def _class_names(run: Run) -> tuple[str, ...] | None:
-    """Those of the head's classes, which are train's."""
+    """The names of the head's classes, which are the classes of train."""
     return class_names(run.train.packs[0]) if run.train.packs else None
-
-
-def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: Shared, report: Report) -> dict:
-    (method,) = select(run.method)
-    profile = run.profile
-    before = own_record(results, run.hash)  # of a run whose adapters are gone
-    foretold = build.on_device(build.known_fields(run, provenance), device)
-    check([foretold], foretold)
-    source, about = pretrain.load(run.backbone, device)
-    layout = pretrain.choice_of(run.backbone, device).memory_format
-    shown_on = "cpu" if run.source_cell else device  # the pretraining's images are only counted
-    train_images = open_images(run.train, profile, profile.adapt.batch, shown_on, layout)
-    test_images = open_images(run.evaluate, profile, profile.adapt.batch, device, layout)
-    source.size = test_images.crop
-    base = shapes_named(profile.network, profile.width, source.size)
-    shapes = shapes_named(profile.network, run.backbone.network_profile.width, source.size)
-    together, joint, clock = load_together(run.joint, device) if run.joint else (None, [], {})
-    if run.source_cell:
-        ready = _source(source, about)
-    elif method.trains_per_domain:
-        ready = _alone(run, method, source, train_images, results, device, shared, report)
-    else:
-        ready = _part(run, method, source, together, joint, clock, results)
-    network, history, measured, size, prepared = ready
-    earlier = joint if together is not None and method.trains_per_domain else []  # trained for all domains before it
-    if earlier:
-        measured = {**measured, "prepare_seconds": math.fsum(row["seconds"] for row in earlier)}
-    bare, difference = _merge_for_inference(network, method, test_images)
-    served = _inference_module(bare, run, method, together)
-    inference = conv_macs(served, test_images.crop)
-    result = evaluate(served, Watched(test_images, report), profile.precision)
-    record = foretold | build.accuracy(len(train_images), len(test_images), result.correct, history, difference)
-    record |= build.size(run, method, shapes, base.base, size)
-    record |= build.multiply_adds(conv_macs(network, test_images.crop), inference)
-    record |= build.times(history, earlier, prepared, _computed(run, device), measured, result.img_s)
-    if run.predictions:  # before the record: with it the run is finished
-        _write_predictions(run, test_images, result.logits, results)
-    if (done := own_record(results, run.hash)) not in (None, before):
-        record = done  # another command was faster: its measurements stand
-    else:
-        record = plausible(record)
-        write_record(record, ResultsFolder(results).records)
-    if not run.source_cell:
-        ResultsFolder(results).checkpoint(run.hash).unlink(missing_ok=True)
-    return record

@@ -1,4 +1,4 @@
-"""What is finished: a run whose record is whole and whose adapters are there, read from the files themselves."""
+"""Finds finished runs: a run is finished when its record is complete and its adapter file exists."""
 
 import datetime
 import os
@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def record_path(results: Path, hash: str) -> Path:
+    """The record file of the run with this hash."""
+    return ResultsFolder(results).records / f"{hash}.parquet"
+
+
+def adapters_path(results: Path, hash: str) -> Path:
+    """The adapter file of the run with this hash."""
+    return results / "adapters" / f"{hash}.safetensors"
+
+
 def own_record(results: Path, hash: str) -> dict | None:
-    """The run's record; None where there is none, it cannot be read, or it is another run's."""
+    """The run's record; None where it is missing, cannot be read, or is of another run."""
     path = ResultsFolder(results).record(hash)
     try:
         record = read_record(path) if path.is_file() else None
@@ -30,18 +40,18 @@ def own_record(results: Path, hash: str) -> dict | None:
 
 
 def finished_record(results: Path, hash: str) -> dict | None:
-    """The same, None also where what the run stored beside it is gone."""
+    """The run's record if the run is finished; None also where its adapter file is missing or cut off."""
     record = own_record(results, hash)
     return record if record is not None and stored(results, hash, record["source_cell"]) else None
 
 
 def stored(results: Path, hash: str, source_cell: bool) -> bool:
-    """Whether the run's adapters are there, and not cut off; the backbone's own run has none."""
-    return source_cell or _whole(ResultsFolder(results).adapters(hash))
+    """Whether the run's adapter file exists and is not cut off. The backbone's own run needs none."""
+    return source_cell or _is_complete(ResultsFolder(results).adapters(hash))
 
 
-def _whole(path: Path) -> bool:
-    """Whether the file is as long as its header says; its numbers are not read."""
+def _is_complete(path: Path) -> bool:
+    """Whether the file is as long as its header states; the tensors are not read."""
     if not path.is_file():
         return False
     try:
@@ -51,11 +61,11 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
-    """The records of a results folder that is written to, with a column `stored`.
+def readable_records(results: Path, notify: Callable[[str], None]) -> "pd.DataFrame":
+    """Read the records of a results folder, with a column `stored`: whether the run's adapter file exists.
 
-    What cannot be read is set aside, in one sentence with all of them, so its run is trained again. InputError where
-    it cannot be moved, or the folder itself cannot be read.
+    Files that cannot be read are moved aside, so that their runs are trained again; one sentence to `notify` names all
+    of them. Raises InputError where a file cannot be moved, or the folder itself cannot be read.
     """
     folder, faults = ResultsFolder(results).records, []
     frame = read_frame([folder], history=True, faults=faults, unlabelled=True).drop(columns="history")
@@ -63,14 +73,14 @@ def sound_records(results: Path, say: Callable[[str], None]) -> "pd.DataFrame":
         raise InputError(describe_faults(closed, ""))
     if gone := [fault for fault in faults if fault.whole]:
         set_aside(dict.fromkeys(fault.path for fault in gone))
-        say(_aside(gone, folder))
+        notify(_moved(gone, folder))
     if others := [fault for fault in faults if not fault.whole]:
-        say(f"left out: {describe_faults(others, '')}")
+        notify(f"left out: {describe_faults(others, '')}")
     columns = (frame[name].tolist() for name in ("hash", "source_cell"))
     return frame.assign(stored=[stored(results, *row) for row in zip(*columns, strict=True)])
 
 
-def _aside(faults: list[Fault], folder: Path) -> str:
+def _moved(faults: list[Fault], folder: Path) -> str:
     names = list(dict.fromkeys(map(str, faults)))
     many = f"{len(names)} records cannot be read and are" if len(names) > 1 else "A record cannot be read and is"
     their = "their runs are" if len(names) > 1 else "its run is"
@@ -80,11 +90,12 @@ def _aside(faults: list[Fault], folder: Path) -> str:
     )
 
 
-def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
-    """The records in the end, those of the runs `shown` current among their kind, as what was asked for last.
+def make_current(results: Path, shown: Collection[str]) -> "pd.DataFrame":
+    """Make the runs `shown` the current ones of their kind, and return all records.
 
-    Where data, a default or a backbone is what it once was, finished runs are shown again that newer ones supersede;
-    their records then say when they were asked for. What cannot be read was told before.
+    After a return to earlier data, defaults or backbones, a bench asks for finished runs which newer runs supersede.
+    Their records then get the time at which they were asked for, and so count as the newest. Files that cannot be read
+    are left out without a message, because `readable_records` named them before.
     """
     folder = ResultsFolder(results).records
     frame = read_frame([folder], faults=[])
@@ -97,31 +108,32 @@ def shown_last(results: Path, shown: Collection[str]) -> "pd.DataFrame":
     return read_frame([folder], faults=[]) if again else frame
 
 
-def make_way(runs: Iterable[Run], results: Path) -> list[str]:
-    """Move what stands under the names of runs that are to be trained and is not theirs; returns what was done.
+def move_conflicting_files(runs: Iterable[Run], results: Path) -> list[str]:
+    """Move files that are in the way of runs which will be trained; returns a sentence for each file moved.
 
-    A record of another run goes under that run's own name where that is free, all else aside. A run's own whole record
-    stays until the new one is there.
+    The record of another run gets that run's own name if this is free; everything else is set aside. A run's own
+    complete record stays until the new one is written.
     """
-    said = []
+    moves = []
     for run in runs:
         path, adapters = ResultsFolder(results).record(run.hash), ResultsFolder(results).adapters(run.hash)
         if os.path.lexists(adapters) and not adapters.is_file():
             (place,) = set_aside([adapters])
-            said.append(f"{adapters} is no file; it is now {place}")
+            moves.append(f"{adapters} is no file; it is now {place}")
         if not os.path.lexists(path) or own_record(results, run.hash) is not None:
             continue
-        own = _of_another(path)
-        if own is not None and not os.path.lexists(ResultsFolder(results).record(own)):
-            place = ResultsFolder(results).record(own)
+        own = _hash_in(path)
+        if own is not None and not os.path.lexists(record_path(results, own)):
+            place = record_path(results, own)
             path.rename(place)
         else:
             (place,) = set_aside([path])
-        said.append(f"{path} was not the record of the run {run.hash}; it is now {place}")
-    return said
+        moves.append(f"{path} was not the record of the run {run.hash}; it is now {place}")
+    return moves
 
 
-def _of_another(path: Path) -> str | None:
+def _hash_in(path: Path) -> str | None:
+    """The hash that a record file states; None where it cannot be read."""
     try:
         return read_record(path)["hash"] if path.is_file() else None
     except InputError:

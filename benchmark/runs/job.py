@@ -1,6 +1,6 @@
-"""What a bench does, as jobs: pretraining a backbone, training over all domains together, one run.
+"""The jobs of a bench: pretraining a backbone, a joint training over all domains, one run.
 
-A job knows what it needs, says what it does, and does it; schedulers and engines know nothing else of it.
+A job has `dependencies`, describes itself and executes itself. Schedulers and engines know nothing else about it.
 """
 
 from dataclasses import dataclass, field
@@ -15,133 +15,161 @@ from visual_decathlon.datasets.errors import InputError
 
 
 class Job(Protocol):
-    key: str
-    needs: frozenset[str]  # keys of the jobs that come before it, where they are to be done at all
+    """The interface of a job. It is pickled to reach the process that executes it."""
+
+    key: str  # the hash of what it makes
+    dependencies: frozenset[str]  # keys of the jobs that must end first; keys of no job are fulfilled already
     epochs: int
-    estimated_cost: int  # images shown, about: orders jobs and foretells their time
+    estimated_cost: int  # images shown, approximately: for the order of jobs and the time that is left
 
     def describe(self) -> str:
-        """What it is doing."""
+        """Name the work for the screen and for messages."""
 
     def summary(self, result: Any) -> str:
-        """What it has done."""
+        """Name the finished work with its result, in one line."""
 
     def execute(self, device: str, report: Report) -> Any:
-        """Do it, in this process. Raises InputError."""
+        """Do the work in this process and return its result. Raises InputError."""
 
 
 @dataclass(frozen=True)
 class PretrainingJob:
+    """Pretrains one backbone into the cache."""
+
     backbone: Backbone
 
     @property
     def key(self) -> str:
+        """The backbone's hash."""
         return self.backbone.hash
 
-    needs: frozenset[str] = field(default=frozenset(), init=False)
+    dependencies: frozenset[str] = field(default=frozenset(), init=False)
 
     @property
     def epochs(self) -> int:
+        """Epochs of the pretraining."""
         return self.backbone.profile.pretrain.epochs
 
     @property
     def estimated_cost(self) -> int:
+        """Images shown, approximately."""
         return self.backbone.estimated_cost
 
     def describe(self) -> str:
-        return f"pretraining {self._what()}"
+        """`pretraining the plain backbone`"""
+        return f"pretraining {self._name()}"
 
     def summary(self, result: None) -> str:
-        return f"pretrained {self._what()}"
+        """`pretrained the plain backbone`"""
+        return f"pretrained {self._name()}"
 
-    def _what(self) -> str:
+    def _name(self) -> str:
         wide = f" of width {self.backbone.network_profile.width:g}" if self.backbone.width_multiplier != 1 else ""
         return f"the {self.backbone.structure} backbone{wide}"
 
     def execute(self, device: str, report: Report) -> None:
+        """Pretrain the backbone. Raises InputError which names imagenet12 and the backbone."""
         from visual_decathlon.benchmark.training.pretrain import pretrain
 
         configure_torch(self.backbone.profile, device)
         try:
             pretrain(self.backbone, device, report)
         except InputError as error:
-            what = f"{self.backbone.images.domain.name}: pretraining the {self.backbone.structure} backbone"
-            raise type(error)(f"{what}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
+            name = f"{self.backbone.images.domain.name}: pretraining the {self.backbone.structure} backbone"
+            raise type(error)(f"{name}: {str(error).replace('SET=lr=', 'SET=pretrain.lr=')}") from None
 
 
 @dataclass(frozen=True)
 class JointTrainingJob:
+    """Trains the parameters that a joint method shares between domains."""
+
     joint: JointTraining
 
     @property
     def key(self) -> str:
+        """The joint training's hash."""
         return self.joint.hash
 
     @property
-    def needs(self) -> frozenset[str]:
+    def dependencies(self) -> frozenset[str]:
+        """The pretraining of its backbone."""
         return frozenset({self.joint.backbone.hash})
 
     @property
     def epochs(self) -> int:
+        """Epochs of the joint training."""
         return self.joint.backbone.profile.adapt.epochs
 
     @property
     def estimated_cost(self) -> int:
+        """Images shown, approximately."""
         return self.joint.estimated_cost
 
     def describe(self) -> str:
+        """`res_adapter_dom_pred over all domains`"""
         return f"{self._name()} over all domains"
 
     def summary(self, result: None) -> str:
+        """The same as `describe`."""
         return self.describe()
 
     def _name(self) -> str:
         return self.joint.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> None:
-        from visual_decathlon.benchmark.runs.joint import train_together
+        """Train over all domains. Raises InputError which names the method."""
+        from visual_decathlon.benchmark.runs.joint import train_joint
 
         configure_torch(self.joint.backbone.profile, device)
         try:
-            train_together(self.joint, device, report)
+            train_joint(self.joint, device, report)
         except InputError as error:
             raise type(error)(f"{self._name()}, over all domains: {error}") from None
 
 
 @dataclass(frozen=True)
 class RunJob:
+    """Executes one run and writes its record and adapters below `results`."""
+
     run: Run
     results: Path
     provenance: Provenance
 
     @property
     def key(self) -> str:
+        """The run's hash."""
         return self.run.hash
 
     @property
-    def needs(self) -> frozenset[str]:
+    def dependencies(self) -> frozenset[str]:
+        """The pretraining of its backbone, and its joint training if it has one."""
         joint = {self.run.joint.hash} if self.run.joint is not None else set()
         return frozenset({self.run.backbone.hash} | joint)
 
     @property
     def epochs(self) -> int:
+        """Epochs of the training on the domain."""
         return self.run.profile.adapt.epochs
 
     @property
     def estimated_cost(self) -> int:
+        """Images shown, approximately."""
         return self.run.estimated_cost
 
     def describe(self) -> str:
+        """`finetune dtd`"""
         return f"{self._name()} {self.run.domain.name}"
 
     def summary(self, result: dict) -> str:
-        what = f"{self._name():12} {self.run.domain.name:14} seed {self.run.seed}"
-        return f"{what}  predicted" if result["top1"] is None else f"{what}  {result['top1']:6.2f} %"
+        """`finetune     dtd            seed 0   55.53 %`; `result` is the record."""
+        name = f"{self._name():12} {self.run.domain.name:14} seed {self.run.seed}"
+        return f"{name}  predicted" if result["top1"] is None else f"{name}  {result['top1']:6.2f} %"
 
     def _name(self) -> str:
         return self.run.method.partition("(")[0]
 
     def execute(self, device: str, report: Report) -> dict:
+        """Train and evaluate; returns the record. Raises InputError which names the domain."""
         from visual_decathlon.benchmark.runs.execute import execute_run
 
         configure_torch(self.run.profile, device)
@@ -149,12 +177,15 @@ class RunJob:
 
 
 def jobs_for(todo: list[Run], results: Path, provenance: Provenance) -> list[Job]:
-    """Each backbone and joint training that is missing, once, then the runs that stand on them, the longest first."""
-    bases = {c.backbone.hash: c.backbone for c in todo if not c.backbone.path.is_file()}
-    joints = {c.joint.hash: c.joint for c in todo if c.joint is not None and not c.joint.path.is_file()}
-    runs = {c.hash: c for c in sorted(todo, key=lambda run: -run.estimated_cost)}
+    """List the jobs of the runs `todo`.
+
+    First each missing backbone and joint training, once, then the runs that depend on them, the longest first.
+    """
+    backbones = {run.backbone.hash: run.backbone for run in todo if not run.backbone.path.is_file()}
+    joints = {run.joint.hash: run.joint for run in todo if run.joint is not None and not run.joint.path.is_file()}
+    runs = {run.hash: run for run in sorted(todo, key=lambda run: -run.estimated_cost)}
     return [
-        *map(PretrainingJob, bases.values()),
+        *map(PretrainingJob, backbones.values()),
         *map(JointTrainingJob, joints.values()),
         *(RunJob(run, results, provenance) for run in runs.values()),
     ]

@@ -1,4 +1,4 @@
-"""What joint methods train once over all domains of a run: batches of all of them, the training, its file."""
+"""Joint training: what a method trains once over all domains; its batches, the training and its file."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from visual_decathlon.methods.registry import select
 
 
 class InterleavedBatches:
-    """Batches of several domains in a random order, each domain's own epoch once: yields ((name, x), y)."""
+    """Batches of several domains in random order, each from one domain; an epoch has one epoch of every domain."""
 
     def __init__(self, domains: dict[str, Batches]):
         self.domains = domains
@@ -43,38 +43,41 @@ class InterleavedBatches:
         return names
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[tuple[str, Tensor], Tensor]]:
+        """Yield ((name, x), y) of an epoch: x (n, 3, H, W) float32 images and y (n,) labels of domain `name`."""
         running = {name: batches.train(seed, epoch) for name, batches in self.domains.items()}
         for name in self._names(seed, epoch):
             x, y = next(running[name])
             yield (name, x), y
 
     def static(self) -> StaticBatches:
-        """The batches of `train`, for a step that is captured."""
-        return _InTurnStatic({name: batches.static() for name, batches in self.domains.items()}, self._names)
+        """The batches of `train` for a captured step, which reads them from fixed memory."""
+        return _InterleavedStatic({name: batches.static() for name, batches in self.domains.items()}, self._names)
 
 
-class _InTurnStatic:
-    """Each domain's own, in the order of `names(seed, epoch)`."""
+class _InterleavedStatic:
+    """The static batches of each domain, in the order of `names(seed, epoch)`."""
 
     def __init__(self, domains: dict[str, StaticBatches], names: Callable[[int, int], list[str]]):
         self._domains, self._names = domains, names
 
     def epoch(self, seed: int, epoch: int) -> Iterator[BatchShape]:
+        """Yield the shape of each batch of an epoch; `take` gives its tensors."""
         running = {name: batches.epoch(seed, epoch) for name, batches in self._domains.items()}
         for name in self._names(seed, epoch):
             shape = next(running[name])
             yield BatchShape(shape.images, (name, shape))
 
     def take(self, shape: BatchShape) -> tuple[tuple[str, Tensor], Tensor]:
+        """The batch ((name, x), y) of this shape."""
         name, own = shape.kind
         x, y = self._domains[name].take(own)
         return (name, x), y
 
 
 class DomainLabelledBatches:
-    """Batches with images of all domains, equally many of each, in 0 to 1 and labelled by domain: (x, index).
+    """Batches with images of all domains, labelled by their domain; every domain has the same share of an epoch.
 
-    An epoch shows as many images of every domain as the smallest has, drawn anew.
+    An epoch shows as many images of each domain as the smallest domain has, drawn anew in every epoch.
     """
 
     def __init__(self, domains: dict[str, Batches]):
@@ -87,6 +90,7 @@ class DomainLabelledBatches:
         return self.each * len(self.parts)
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, index) of an epoch: x (n, 3, H, W) float32 in 0 to 1, not normalised; index (n,) of the domain."""
         plans = [CropPlan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
         order = np.random.default_rng([seed, epoch]).permutation(len(self))
         for some in np.array_split(order, self.steps):
@@ -101,12 +105,12 @@ class DomainLabelledBatches:
             yield x, torch.from_numpy(which).to(self.device)
 
     def static(self) -> StaticBatches:
-        """The batches of `train`, for a step that is captured."""
+        """The batches of `train` for a captured step, which reads them from fixed memory."""
         return HostBatches(self.device, self.train)
 
 
-def train_together(joint: JointTraining, device: str, report: Report) -> None:
-    """Train what the method trains over all domains and leave it at `joint.path`; goes on from a checkpoint."""
+def train_joint(joint: JointTraining, device: str, report: Report) -> None:
+    """Train the shared parameters over all domains and write them to `joint.path`; continues from a checkpoint."""
     with sharing(device) as shared:
         _train(joint, device, shared, report)
 
@@ -116,13 +120,13 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
     choice = pretrain.choice_of(joint.backbone, device)
     opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=choice.memory_format)
-    if method.trains_per_domain:  # the judge is shown one size of image: a crop policy would tell the domain
+    if method.trains_per_domain:  # one image size for all: the size would give the domain away
         cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
         batches = DomainLabelledBatches({i.domain.name: opened(i) for i in cropped})
     else:
         batches = InterleavedBatches({i.domain.name: opened(i) for i in joint.images})
-    source, module = _build(joint, device, joint.seed)
-    checkpoint = joint.path.with_suffix(".part")
+    backbone, module = _build(joint, device)
+    checkpoint = joint.checkpoint
     with applied(choice, module):
         history, clock = train(
             module,
@@ -131,24 +135,27 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
             recipe,
             lr=joint.lr,
             seed=joint.seed,
-            state=own_tensors(module, source),
+            state=own_tensors(module, backbone),
             checkpoint=checkpoint,
             precision=profile.precision,
             shared=shared,
             report=report,
         )
     about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
-    write_safetensors(joint.path, own_tensors(module, source), about)
+    write_safetensors(joint.path, own_tensors(module, backbone), about)
     checkpoint.unlink(missing_ok=True)
 
 
-def load_together(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict], dict]:
-    """(the trained module, its history and step times as each domain's equal share). InputError where it is damaged."""
-    source, module = _build(joint, device, joint.seed)
+def load_joint(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict], dict]:
+    """Return the trained module, and the equal share of one domain in its history and step times.
+
+    Raises InputError where the file is damaged.
+    """
+    backbone, module = _build(joint, device)
     try:
         tensors, about = read_safetensors(joint.path)
         with torch.no_grad():
-            for name, tensor in own_tensors(module, source).items():
+            for name, tensor in own_tensors(module, backbone).items():
                 tensor.copy_(tensors[name])
         history, clock = json.loads(about["history"]), json.loads(about["clock"])
     except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
@@ -157,15 +164,16 @@ def load_together(joint: JointTraining, device: str) -> tuple[nn.Module, list[di
 
 
 def _share(row: dict, domains: int) -> dict:
-    """One domain's part of an epoch."""
+    """An epoch's row with one domain's share of the times."""
     parts = {name: row[name] / domains for name in ("seconds", "cpu_seconds") if row.get(name) is not None}
     return row | parts
 
 
-def _build(joint: JointTraining, device: str, seed: int) -> tuple[nn.Module, nn.Module]:
+def _build(joint: JointTraining, device: str) -> tuple[nn.Module, nn.Module]:
+    """The backbone, and the joint module on it with its random start."""
     (method,) = select(joint.method)
-    source, _ = pretrain.load(joint.backbone, device)
-    torch.manual_seed(seed)
-    module = method.build_joint(source, {i.domain.name: i.classes for i in joint.images})
+    backbone, _ = pretrain.load(joint.backbone, device)
+    torch.manual_seed(joint.seed)
+    module = method.build_joint(backbone, {i.domain.name: i.classes for i in joint.images})
     layout = pretrain.choice_of(joint.backbone, device).memory_format
-    return source, module.to(device=device, memory_format=layout)
+    return backbone, module.to(device=device, memory_format=layout)

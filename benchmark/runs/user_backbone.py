@@ -1,4 +1,4 @@
-"""A backbone that the user gives with BACKBONE=: read, renamed to our names, and kept beside the others."""
+"""Reads a backbone that the user gives with BACKBONE=, renames its tensors and copies it to the cache."""
 
 import dataclasses
 import json
@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
 from visual_decathlon.benchmark.config.identity import digest, network_digest
 from visual_decathlon.benchmark.config.profiles import Profile, checked, current_name
 from visual_decathlon.datasets.errors import InputError
@@ -19,67 +18,71 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visual_decathlon.benchmark.backbones.selection import Selected
+    from visual_decathlon.methods.layers.network import Network
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".t7", ".ckpt", ".bin", ".tar")  # in a folder, damaged ones are refused
+
+MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class UserBackbone:
-    """`contents`: structure -> hash of the weights; `profile`: the profile with what the file says of itself."""
+    """A backbone out of the user's file or folder, checked and copied to the cache.
+
+    `weight_hashes`: structure -> hash of the weights. `profile`: the asked profile with the width and image size that
+    the file states.
+    """
 
     name: str
-    contents: dict[str, str]
+    weight_hashes: dict[str, str]
     profile: Profile
-    colours: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean and std of its training images
-    headless: bool = False  # some file has no head: rows of zeros are in its place
-    sentences: tuple[str, ...] = ()  # what was chosen, taken off and left out
+    mean_std: MeanStd | None  # of its training images
+    headless: bool = False  # a file has no head; a head of zeros was added
+    notes: tuple[str, ...] = ()  # sentences on what was chosen, removed and left out
+
+
+class _Converted(NamedTuple):
+    """The tensors of one file under the suite's names."""
+
+    tensors: dict
+    structure: str  # plain or series
+    width: float | None  # None where one width exists
+    headless: bool  # the file has no head; the one here is all zeros
 
 
 def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], cache: Path) -> UserBackbone:
     """Read a file, or a folder with a plain network and one with series adapters in it.
 
-    `FILE:NAME` chooses one of a file's state dicts. The width and image size come from the file where SET= does not
-    name them. Raises InputError where nothing usable is there, or two files of one structure are.
+    `FILE:NAME` selects one of a file's state dicts. The width and image size come from the file where SET= does not
+    name them. Raises InputError where no usable network is in it, or two networks of one structure.
     """
-    path, choice = _chosen(path)
+    path, choice = _split_choice(path)
     if not path.exists():
         raise InputError(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
-    from visual_decathlon.benchmark.training import pretrain  # torch from here on
-
-    contents: dict[str, str] = {}
-    adapted = colours = None
-    headless, sentences = False, []
-    for file, selected, about in _read(path, profile, choice, sentences):
-        sentences += [f"BACKBONE={file.name}: {sentence}" for sentence in selected.sentences]
-        tensors, structure, width, lacks = _ours(selected.tensors, profile, file)
-        if structure in contents:
+    weight_hashes: dict[str, str] = {}
+    fitted = mean_std = None
+    headless, notes = False, []
+    for file, selected, metadata in _read_files(path, profile, choice, notes):
+        notes += [f"BACKBONE={file.name}: {note}" for note in selected.sentences]
+        converted = _convert(selected.tensors, profile, file)
+        structure = converted.structure
+        if structure in weight_hashes:
             raise InputError(f"BACKBONE={path} holds two {structure} networks; keep one, or give the file itself")
-        here = _adapted(profile, settings, _said(about, width, profile, file), file)
-        if contents and here != adapted:
+        here = _fit_profile(profile, settings, _stated_sizes(metadata, converted.width, profile, file), file)
+        if weight_hashes and here != fitted:
             raise InputError(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
-        adapted = here
-        colours = _colours(about, file) or colours
-        network = build(adapted, structure, len(tensors["head.weight"]))
-        if fault := load_strict(network, tensors):
-            raise InputError(
-                f"BACKBONE={file} {fault}; give weights of that network, or name theirs by SET=network= and SET=width="
-            )
-        if fault := find_invalid_weights(network):
-            raise InputError(f"BACKBONE={file} {fault}; get the file again")
-        contents[structure] = network_digest(network.state_dict())
-        target = cache / "backbones" / f"{digest(structure=structure, file=contents[structure])}.safetensors"
-        says = {"structure": structure, "file": printable(file.name), "hash": target.stem, "network": adapted.network}
-        says |= {"width": str(adapted.width), "image_size": str(adapted.crop)} | ({"head": "none"} if lacks else {})
-        pretrain.write_safetensors(target, network.state_dict(), says)
-        if lacks:
+        fitted = here
+        mean_std = _stated_mean_std(metadata, file) or mean_std
+        weight_hashes[structure] = _copy_to_cache(converted, fitted, file, cache)
+        if converted.headless:
             headless = True
-            sentences.append(f"BACKBONE={file.name}: no head on the features; a domain's own needs none, lwf does")
+            notes.append(f"BACKBONE={file.name}: no head on the features; a domain's own needs none, lwf does")
     name = f"{path.name}:{choice}" if choice else path.name
-    return UserBackbone(printable(name), contents, adapted, colours, headless, tuple(map(printable, sentences)))
+    return UserBackbone(printable(name), weight_hashes, fitted, mean_std, headless, tuple(map(printable, notes)))
 
 
-def _chosen(path: Path) -> tuple[Path, str]:
-    """FILE and NAME of FILE:NAME; a path that is there is one, whatever colons it has."""
+def _split_choice(path: Path) -> tuple[Path, str]:
+    """(FILE, NAME) of FILE:NAME; a path that exists is a path, even if it has colons."""
     text = str(path)
     if not path.exists():
         for at in (at for at in range(len(text) - 1, 0, -1) if text[at] == ":"):
@@ -88,10 +91,11 @@ def _chosen(path: Path) -> tuple[Path, str]:
     return path, ""
 
 
-def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "Iterator[tuple[Path, Selected, dict]]":
-    """The network in each file; what else a folder holds (an optimiser's state) is left out, with a sentence.
+def _read_files(path: Path, profile: Profile, choice: str, notes: list[str]) -> "Iterator[tuple[Path, Selected, dict]]":
+    """Yield (file, tensors of its network, metadata) for each file with a network.
 
-    Raises InputError where no file holds the network.
+    Other files of a folder, such as an optimizer's state, are left out with a note. Raises InputError where no file
+    holds the network.
     """
     from visual_decathlon.benchmark.backbones.state_dicts import WithoutNetwork
     from visual_decathlon.benchmark.backbones.weights import is_weights, read_network
@@ -100,111 +104,151 @@ def _read(path: Path, profile: Profile, choice: str, sentences: list[str]) -> "I
         yield path, *read_network(path, profile.network, choice)
         return
     files = [p for p in sorted(path.iterdir()) if p.is_file() and (p.suffix in SUFFIXES or is_weights(p))]
-    none = (
+    first_error = (
         None if files else InputError(f"BACKBONE={path} holds no file of weights ({', '.join(SUFFIXES)}, or another)")
     )
-    some = False
+    any_network = False
     for file in files:
         try:
             read = read_network(file, profile.network, choice)
         except InputError as error:
             if file.suffix in SUFFIXES and not isinstance(error, WithoutNetwork):
-                raise  # it is meant, and damaged
-            none = none or error
-            sentences.append(f"BACKBONE={path.name}: {file.name} is left out, as it holds no {profile.network}")
+                raise  # a damaged file of weights
+            first_error = first_error or error
+            notes.append(f"BACKBONE={path.name}: {file.name} is left out, as it holds no {profile.network}")
         else:
-            some = True
+            any_network = True
             yield file, *read
-    if not some:
-        raise none
+    if not any_network:
+        raise first_error
 
 
-def _adapted(profile: Profile, settings: tuple[str, ...], about: dict, file: Path) -> Profile:
-    """The profile with what the file says of itself, where SET= does not say it."""
-    said = {
-        k: v for k, v in about.items() if k not in {current_name(setting.partition("=")[0]) for setting in settings}
-    }
-    try:
-        return checked(dataclasses.replace(profile, **said))
-    except InputError as error:
-        words = " ".join(f"{name}={value:g}" for name, value in said.items())
-        raise InputError(f"BACKBONE={file} says {words}: {error}") from None
+def _convert(tensors: dict, profile: Profile, file: Path) -> _Converted:
+    """Rename tensors, which have the suite's own names or those of the reference code, and add a head if none is there.
 
-
-def _ours(tensors: dict, profile: Profile, file: Path) -> tuple[dict, str, float | None, bool]:
-    """(tensors under our names, structure, width or None, whether zeros had to stand in for a head).
-
-    `tensors` are under our own names, or those of the reference.
+    Raises InputError where they are not those of a plain network or one with series adapters.
     """
+    if profile.network != "resnet26":
+        return _convert_library(tensors, file)
     from visual_decathlon.benchmark.backbones import reference_names
 
-    if profile.network != "resnet26":
-        tensors, lacks = _with_head(tensors, "head", _features(tensors))
-        if "head.weight" in tensors and "head.bias" not in tensors:  # as was said
-            tensors |= {"head.bias": tensors["head.weight"].new_zeros(len(tensors["head.weight"]))}
-        return _checked(tensors, file), "series" if any(".mix." in name for name in tensors) else "plain", None, lacks
-    theirs = any(name.startswith("pre_layers_conv.") for name in tensors)
-    head, last = ("linears.0", "end_bns.0.0.weight") if theirs else ("head", "body.norm.weight")
-    tensors, lacks = _with_head(tensors, head, tensors.get(last))
+    is_reference = any(name.startswith("pre_layers_conv.") for name in tensors)
+    head, last = ("linears.0", "end_bns.0.0.weight") if is_reference else ("head", "body.norm.weight")
+    tensors, headless = _with_head(tensors, head, tensors.get(last))
     mode = reference_names.mode(tensors, file)
     if mode == "parallel":
         raise InputError(
             f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
         )
     width = reference_names.width(tensors, file)
-    ours = reference_names.from_reference(tensors, path=file) if theirs else tensors
-    return _checked(ours, file), "series" if mode == "series" else "plain", width, lacks
+    renamed = reference_names.from_reference(tensors, path=file) if is_reference else tensors
+    _check_head(renamed, file)
+    return _Converted(renamed, "series" if mode == "series" else "plain", width, headless)
 
 
-def _checked(tensors: dict, file: Path) -> dict:
+def _convert_library(tensors: dict, file: Path) -> _Converted:
+    """The same for a network of a library (torchvision, timm), whose tensors have the suite's names already."""
+    tensors, headless = _with_head(tensors, "head", _last_convolution(tensors))
+    if "head.weight" in tensors and "head.bias" not in tensors:  # `read_network` has a note on it
+        tensors |= {"head.bias": tensors["head.weight"].new_zeros(len(tensors["head.weight"]))}
+    _check_head(tensors, file)
+    structure = "series" if any(".mix." in name for name in tensors) else "plain"
+    return _Converted(tensors, structure, None, headless)
+
+
+def _check_head(tensors: dict, file: Path) -> None:
     head = tensors.get("head.weight")
     if head is None or head.ndim != 2 or not head.numel():
         raise InputError(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
-    return tensors
 
 
-def _features(tensors: dict) -> "Tensor | None":
-    """The last convolution of a library's ResNet, which has a channel for each feature."""
+def _last_convolution(tensors: dict) -> "Tensor | None":
+    """The weight of the last convolution of a library's ResNet, which has one output channel per feature."""
     places = (f"body.layer4.1.conv{n}.{inner}weight" for n in (3, 2) for inner in ("", "conv."))
     return next((tensors[name] for name in places if name in tensors), None)
 
 
 def _with_head(tensors: dict, head: str, last: "Tensor | None") -> tuple[dict, bool]:
-    """(tensors with a head of one class, all zeros, where there is none, and whether there was none).
+    """Add a head of one class, all zeros, if there is none; also returns whether there was none.
 
-    `last` has as many rows as the body has features.
+    `last` is a tensor with as many rows as the body has features.
     """
     if last is None or not last.ndim or any(name.startswith(head.split(".")[0]) for name in tensors):
         return tensors, False
-    made = {f"{head}.weight": last.new_zeros(1, len(last)), f"{head}.bias": last.new_zeros(1)}
-    return tensors | made, True
+    added = {f"{head}.weight": last.new_zeros(1, len(last)), f"{head}.bias": last.new_zeros(1)}
+    return tensors | added, True
 
 
-def _said(about: dict[str, str], width: float | None, profile: Profile, file: Path) -> dict:
-    said = {} if width is None else {"width": width}
-    if "image_size" in about:
-        size = re.match(r"\d{1,4}(?!\d)", about["image_size"])
+def _fit_profile(profile: Profile, settings: tuple[str, ...], stated: dict, file: Path) -> Profile:
+    """The profile with the values that the file states, except those that SET= names."""
+    given = {current_name(setting.partition("=")[0]) for setting in settings}
+    changes = {k: v for k, v in stated.items() if k not in given}
+    try:
+        return checked(dataclasses.replace(profile, **changes))
+    except InputError as error:
+        words = " ".join(f"{name}={value:g}" for name, value in changes.items())
+        raise InputError(f"BACKBONE={file} says {words}: {error}") from None
+
+
+def _stated_sizes(metadata: dict[str, str], width: float | None, profile: Profile, file: Path) -> dict:
+    """Fields of the profile from a file: its width, and the image size that its metadata state."""
+    sizes = {} if width is None else {"width": width}
+    if "image_size" in metadata:
+        size = re.match(r"\d{1,4}(?!\d)", metadata["image_size"])
         if not size or int(size.group()) < 8:
             raise InputError(
-                f"BACKBONE={file}: its metadata say image_size={about['image_size'][:40]!r}; "
+                f"BACKBONE={file}: its metadata say image_size={metadata['image_size'][:40]!r}; "
                 "it must be a number of pixels from 8 to 9999"
             )
         crop = int(size.group())
-        shorter = crop * 9 // 8  # 64 of 72 as the paper's, 32 of 36
-        said |= {"crop": crop, "resize": shorter}
+        resize = crop * 9 // 8  # 64 of 72 as the paper's, 32 of 36
+        sizes |= {"crop": crop, "resize": resize}
         if profile.uncropped_size:
-            said["uncropped_size"] = shorter // 8 * 8
-    return said
+            sizes["uncropped_size"] = resize // 8 * 8
+    return sizes
 
 
-def _colours(about: dict[str, str], file: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    if not about.keys() & {"mean", "std"}:
+def _stated_mean_std(metadata: dict[str, str], file: Path) -> MeanStd | None:
+    """Mean and std of the training images, where the metadata state them; JSON lists of three numbers."""
+    if not metadata.keys() & {"mean", "std"}:
         return None
     try:
-        mean, std = (tuple(map(float, json.loads(about[key]))) for key in ("mean", "std"))
+        mean, std = (tuple(map(float, json.loads(metadata[key]))) for key in ("mean", "std"))
         if len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0:
             return mean, std
     except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
-        pass  # the sentence below is for these too
-    said = " ".join(f"{key}={about.get(key, '')[:40]!r}" for key in ("mean", "std"))
-    raise InputError(f"BACKBONE={file}: its metadata say {said}; give three numbers each, those of std above 0")
+        pass  # the error below covers these too
+    values = " ".join(f"{key}={metadata.get(key, '')[:40]!r}" for key in ("mean", "std"))
+    raise InputError(f"BACKBONE={file}: its metadata say {values}; give three numbers each, those of std above 0")
+
+
+def _copy_to_cache(converted: _Converted, profile: Profile, file: Path, cache: Path) -> str:
+    """Check the tensors in a network of the profile and write that to the cache; returns the hash of its weights."""
+    from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
+
+    network = _loaded(converted, profile, file)
+    content = network_digest(network.state_dict())
+    target = cache / "backbones" / f"{digest(structure=converted.structure, file=content)}.safetensors"
+    metadata = {
+        "structure": converted.structure,
+        "file": printable(file.name),
+        "hash": target.stem,
+        "network": profile.network,
+        "width": str(profile.width),
+        "image_size": str(profile.crop),
+    }
+    write_safetensors(target, network.state_dict(), metadata | ({"head": "none"} if converted.headless else {}))
+    return content
+
+
+def _loaded(converted: _Converted, profile: Profile, file: Path) -> "Network":
+    from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict  # loads torch
+
+    network = build(profile, converted.structure, len(converted.tensors["head.weight"]))
+    if problem := load_strict(network, converted.tensors):
+        raise InputError(
+            f"BACKBONE={file} {problem}; give weights of that network, or name theirs by SET=network= and SET=width="
+        )
+    if problem := find_invalid_weights(network):
+        raise InputError(f"BACKBONE={file} {problem}; get the file again")
+    return network

@@ -1,1 +1,1 @@
-"""Trained domains in use."""
+"""Serving: predictions with trained domains on one shared backbone."""

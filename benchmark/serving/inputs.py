@@ -1,4 +1,4 @@
-"""What a caller gives to domains in use: a device, and batches that are shown already. What cannot be is told here."""
+"""Checks what a caller gives to `MultiDomain`: a device, and batches that are preprocessed already."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from visual_decathlon.benchmark.runtime.devices import NAMES, accelerator
 from visual_decathlon.datasets.errors import InputError, reason
 
 
-def device_of(wanted: "str | torch.device") -> torch.device:
-    """The device of this name. Raises InputError where torch knows or sees none."""
+def parse_device(wanted: "str | torch.device") -> torch.device:
+    """The device of this name. Raises InputError where torch does not know it, or sees none of its kind."""
     try:
         device = torch.device(wanted)
     except (RuntimeError, TypeError):
@@ -16,8 +16,8 @@ def device_of(wanted: "str | torch.device") -> torch.device:
             f"device={wanted!r} is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'"
         ) from None
     try:
-        torch.empty(1, device=device).tolist()  # a tensor of the device `meta` has no numbers
-    except (RuntimeError, AssertionError):  # the latter of a torch that was built without CUDA
+        torch.empty(1, device=device).tolist()  # fails on the device `meta`, whose tensors have no values
+    except (RuntimeError, AssertionError):  # AssertionError: this torch was built without CUDA
         kind = NAMES.get(device.type, "such device") if device.type != accelerator() else "such device"
         raise InputError(
             f"device={str(device)!r}: torch sees no {kind} here; leave device out to compute on the CPU"
@@ -26,29 +26,29 @@ def device_of(wanted: "str | torch.device") -> torch.device:
 
 
 def check_batch(x: Tensor, crop: int, device: torch.device) -> None:
-    """Raises InputError unless `x` is (N, 3, H, W) float32, or of a lower precision under autocast."""
+    """Raise InputError unless `x` is (N, 3, H, W) float32, or of a lower precision under autocast."""
     if not isinstance(x, Tensor):
-        raise _refused(f"a {type(x).__name__}", crop)
+        raise _error(f"a {type(x).__name__}", crop)
     low = x.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(device.type)
     if x.ndim != 4 or x.shape[1] != 3 or not (x.dtype is torch.float32 or low):
-        raise _refused(_said(x), crop)
+        raise _error(_description(x), crop)
 
 
 def check_size(x: Tensor, crop: int, error: RuntimeError) -> None:
-    """Raises InputError where an `error` of the network may come of images of another size than the run's.
+    """Raise InputError where an `error` of the network may have its cause in the images' size, which is not the run's.
 
-    Many methods take such, with a ResNet-26 of multiples of 8; a learned border fits one size alone.
+    Most methods accept other sizes, in a ResNet-26 multiples of 8; a learned border fits only one size.
     """
     if x.shape[2:] != (crop, crop) and not isinstance(error, torch.OutOfMemoryError):
-        raise _refused(f"{_said(x)}, a size that cannot be computed here ({reason(error)})", crop) from None
+        raise _error(f"{_description(x)}, a size that cannot be computed here ({reason(error)})", crop) from None
 
 
-def _said(x: Tensor) -> str:
+def _description(x: Tensor) -> str:
     return f"a tensor of shape {tuple(x.shape)} and {str(x.dtype).removeprefix('torch.')}"
 
 
-def _refused(given: str, crop: int) -> InputError:
+def _error(description: str, crop: int) -> InputError:
     return InputError(
-        f"the batch is {given}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
-        "images themselves to predict()"
+        f"the batch is {description}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give "
+        "the images themselves to predict()"
     )

@@ -1,4 +1,4 @@
-"""Trained domains in use: one shared backbone, and the adapters of any number of domains on it."""
+"""Serves trained domains: one shared backbone with the adapters of any number of domains on it."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,13 @@ from visual_decathlon.benchmark.backbones.build import build, find_invalid_weigh
 from visual_decathlon.benchmark.backbones.shapes import shapes_named, stage_channels
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import network_digest, trunk_digest
-from visual_decathlon.benchmark.config.profiles import PROFILES, checked
+from visual_decathlon.benchmark.config.profiles import PROFILES
+from visual_decathlon.benchmark.report.figures.style import fitting
 from visual_decathlon.benchmark.runtime.devices import keeping_random_numbers
 from visual_decathlon.benchmark.runtime.memory import give_back
-from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, device_of
+from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, parse_device
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
-from visual_decathlon.benchmark.serving.predict import Prediction, predictions
+from visual_decathlon.benchmark.serving.predict import Prediction, predict_images
 from visual_decathlon.benchmark.training.choice import usual
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.user_images import UserImage, list_images
@@ -30,23 +31,25 @@ from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 
-_OTHERS = "was trained on other weights than {} holds, which were made by the same recipe on another machine or anew"
+_OTHER_WEIGHTS = (
+    "was trained on other weights than {} holds, which were made by the same recipe on another machine or anew"
+)
 _LOADING = threading.RLock()
-"""One network is placed at a time: what is drawn for it comes out of the process's one generator."""
+"""Only one network is placed at a time, because its random start comes from the one generator of the process."""
 
 
-class _Choice(threading.local):
-    """The domain that each thread chose; None where it chose none."""
+class _ThreadChoice(threading.local):
+    """The name of the domain that each thread chose; None where a thread chose none."""
 
     name: str | None = None
 
-    def __reduce__(self):  # nothing is chosen of a copy
-        return _Choice, ()
+    def __reduce__(self):  # in a copy nothing is chosen
+        return _ThreadChoice, ()
 
 
 @dataclass(frozen=True)
 class LoadedDomain:
-    """One domain: its network, and the network whose tensors it shares."""
+    """One loaded domain: `head` is the metadata of its file, `source` the network whose tensors `network` shares."""
 
     head: AdapterMetadata
     network: Network
@@ -54,114 +57,118 @@ class LoadedDomain:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What it holds beside the shared weights."""
+        """The tensors of the domain itself, without the shared ones."""
         return own_tensors(self.network, self.source)
 
 
 class MultiDomain:
-    """One frozen backbone with the adapters of several domains, switched by name.
+    """One frozen backbone with the adapters of list_images domains, switched by name.
 
         net = MultiDomain(".cache/backbones/0123456789abcdef.safetensors")
         name = net.load("results/runs/adapters/fedcba9876543210.safetensors")
         print(net.predict("a picture.jpg", name).name)
         logits = net(x, name)
 
-    A domain takes no more tensors than its file holds (SpotTune's a counter more): packed bits and factors are
-    unpacked for every batch. The shared tensors are one storage and never written. Nothing in a file is executed.
-    `held` has each domain's `head`, which says how its images are shown.
+    A domain keeps no more tensors than its file holds (SpotTune one counter more): packed bits and factors are
+    unpacked for every batch. The shared tensors exist once and are never written. Nothing in a file is executed.
+    `held` has the loaded domains by name; the `head` of each states how its images are preprocessed.
 
-    Threads may share it: each call computes on one domain from beginning to end, whatever others load, use or drop
-    meanwhile, and `use` chooses for the thread that calls it. Only random numbers that other threads draw from torch's
-    default generator while a file is loaded may come twice.
+    Threads may share one object: each call computes on one domain from beginning to end, even if other threads load,
+    use or drop domains meanwhile, and `use` chooses for the calling thread. One exception: random numbers that other
+    threads draw from torch's default generator while a file is loaded may occur twice.
     """
 
     def __init__(self, backbone: Path | str, device: str = "cpu"):
-        """Raises InputError for a file that is no backbone out of this suite's cache, a damaged one, and no device."""
-        self.path, self.device = Path(backbone), device_of(device)
+        """Load a backbone out of the suite's cache.
+
+        Raises InputError for any other file, for a damaged file, and for a device that torch does not see.
+        """
+        self.path, self.device = Path(backbone), parse_device(device)
         self.held: dict[str, LoadedDomain] = {}
-        self._used, self._last = _Choice(), ""
+        self._used, self._last = _ThreadChoice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
-        tensors, about = read_weights(self.path)
+        tensors, metadata = read_weights(self.path)
         try:
-            says = msgspec.convert(about, _Backbone, strict=False)
-            chosen = checked(dataclasses.replace(PROFILES["standin"], network=says.network, width=says.width))
+            stated = msgspec.convert(metadata, _BackboneMetadata, strict=False)
+            chosen = fitting(dataclasses.replace(PROFILES["standin"], network=stated.network, width=stated.width))
         except (msgspec.ValidationError, InputError) as error:
             raise InputError(
                 f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
             ) from None
-        self._says, fault = says, _misfit(says, tensors)
+        self._stated, problem = stated, _head_problem(stated, tensors)
         self._weights = network_digest(tensors)
-        if not fault:
-            with _LOADING, self._aside():
-                self._shapes = shapes_named(says.network, says.width)
-                self.source = build(chosen, says.structure, len(tensors["head.weight"]))
-            fault = load_strict(self.source, tensors) or find_invalid_weights(self.source)
-        if fault:
-            raise InputError(f"the backbone {self.path} {fault}; get the file again")
+        if not problem:
+            with _LOADING, self._isolated():
+                self._shapes = shapes_named(stated.network, stated.width)
+                self.source = build(chosen, stated.structure, len(tensors["head.weight"]))
+            problem = load_strict(self.source, tensors) or find_invalid_weights(self.source)
+        if problem:
+            raise InputError(f"the backbone {self.path} {problem}; get the file again")
         self.layout = usual(chosen.network, str(self.device)).memory_format
         self.source.to(device=self.device, memory_format=self.layout).requires_grad_(False).eval()
         give_back()
 
     def load(self, adapters: Path | str, name: str = "", merge: bool = False) -> str:
-        """Hold the domain of this file under its own name, or under `name`; returns that. One held so is replaced.
+        """Load the domain of this file under its own name, or under `name`; returns that name.
 
-        With `merge` its adapters are folded into the convolutions: as fast as the bare backbone, at the
-        price of convolutions of its own. Raises InputError for adapters of another backbone, a damaged or
-        foreign file, and one that is not what it says.
+        A domain that was loaded under this name is replaced. With `merge` the adapters are merged into the
+        convolutions: as fast as the backbone alone, but with convolutions of its own in memory. Raises InputError for
+        adapters of another backbone, for a damaged or foreign file, and for one that contradicts its metadata.
         """
         path = Path(adapters)
         tensors, about = read_weights(path)
-        head = AdapterMetadata.of(about, path)
+        metadata = AdapterMetadata.parse(about, path)
         with _LOADING:
-            held = self._placed(head, tensors, path, merge)
-            name = name or head.domain
-            self.held[name] = held
-        give_back()  # what was placed and then replaced by the file: up to ten times that
+            loaded = self._place(metadata, tensors, path, merge)
+            name = name or metadata.domain
+            self.held[name] = loaded
+        give_back()  # the random start that the file replaced: up to ten times the memory of the file
         return name
 
-    def _placed(self, head: AdapterMetadata, tensors: dict[str, Tensor], path: Path, merge: bool) -> LoadedDomain:
-        if head.backbone != self._says.hash:
+    def _place(self, metadata: AdapterMetadata, tensors: dict[str, Tensor], path: Path, merge: bool) -> LoadedDomain:
+        """The domain's network with the tensors of its file. Raises InputError where these do not fit."""
+        if metadata.backbone != self._stated.hash:
             raise InputError(
-                f"{path} holds adapters of the backbone {head.backbone}, and {self.path} is {self._says.hash}; "
+                f"{path} holds adapters of the backbone {metadata.backbone}, and {self.path} is {self._stated.hash}; "
                 "load each on its own"
             )
-        if head.weights not in (None, self._weights):
-            raise InputError(f"{path} {_OTHERS.format(self.path)}; give the file from where it was trained")
-        method = self._method(head, tensors, path)
+        if metadata.weights not in (None, self._weights):
+            raise InputError(f"{path} {_OTHER_WEIGHTS.format(self.path)}; give the file from where it was trained")
+        method = self._method(metadata, tensors, path)
         if merge and not method.mergeable:
             raise InputError(f"{path}: {method.spec} does not merge; load it without merging")
-        with self._aside():  # what `place` draws is overwritten
+        with self._isolated():  # the random start of `place` is overwritten
             if method.trains_per_domain:
                 source = self.source
-                source.size = head.crop
-                network = method.place(source, head.classes)
+                source.size = metadata.crop
+                network = method.place(source, metadata.classes)
             else:
-                together = self._together(method, head, path)
-                source, network = together.trunk, together.place(head.classes)
+                joint_module = self._joint_module(method, metadata, path)
+                source, network = joint_module.trunk, joint_module.place(metadata.classes)
         with torch.autocast(self.device.type, enabled=False):  # as in the run that wrote it
-            if fault := restore(network, source, tensors) or find_invalid_weights(network):
-                raise InputError(f"{path} {fault}, so it is not what {method.spec} stores; get the file again")
+            if problem := restore(network, source, tensors) or find_invalid_weights(network):
+                raise InputError(f"{path} {problem}, so it is not what {method.spec} stores; get the file again")
             network.aids = nn.ModuleDict()
-            network.eval()  # no more: torch.matmul takes another path, to other bits, where nothing requires gradients
+            network.eval()  # keep requires_grad: without gradients torch.matmul takes another path, with other bits
             if merge:
                 network = merge_for_inference(network)
             else:
                 hold_stored(network, tensors)
-        return LoadedDomain(head, network, source)
+        return LoadedDomain(metadata, network, source)
 
     @property
     def name(self) -> str:
-        """The domain in use: what this thread chose last, or where it chose none what any thread did; "" for none."""
+        """The domain in use: the last choice of this thread, else the last choice of any thread; "" for none."""
         name = self._last if self._used.name is None else self._used.name
         return name if name in self.held else ""
 
     def use(self, name: str) -> None:
-        """The domain that is computed from now on. Raises InputError where none is held under this name."""
+        """Choose the domain for the next calls. Raises InputError where no domain is loaded under this name."""
         self._held(name)
         self._used.name = self._last = name
 
     def drop(self, name: str) -> None:
-        """Release this domain and what it alone shared. Raises InputError where none of this name is loaded."""
+        """Release this domain, and shared weights that no other domain uses. Raises InputError for an unknown name."""
         with _LOADING:
             self._held(name, "name one of those")
             del self.held[name]
@@ -169,51 +176,52 @@ class MultiDomain:
                 self._used.name = ""
             if self._last == name:
                 self._last = ""
-            joint = {held.head.joint for held in self.held.values()}
+            joint = {loaded.head.joint for loaded in self.held.values()}
             self._trunks = {file: trunk for file, trunk in self._trunks.items() if file in joint}
         give_back()
 
     def classes(self, name: str = "") -> tuple[str, ...] | None:
-        """The class names of this domain, or of the one in use, in the order of the logits; None in older files."""
+        """The class names of this domain, or of the one in use, in the order of the logits; None for older files."""
         return self._held(name or self._in_use()).head.names
 
     def predict(self, images: UserImage | Iterable[UserImage], name: str = "") -> Prediction | list[Prediction]:
-        """What the domain of this name, or the one in use, takes an image for, or each of several.
+        """Classify one image, or each of list_images, by the domain of this name or the one in use.
 
-        An image is a path, an image file's bytes or an open one, a PIL image, an array or a tensor, see
-        `datasets.user_images.rgb`; several are an iterable of those, or an array or tensor of four dimensions. Each is
-        resized, cropped and normalised as the run's evaluation did it, and computed in fp32 where the caller does not
-        compute under autocast. A judge of domains is not asked: the caller names the domain. Raises InputError for what
-        is no image.
+        An image is a path, the bytes of an image file or an open file, a PIL image, an array or a tensor, see
+        `datasets.user_images.rgb`; several images are an iterable of those, or an array or a tensor of four dimensions.
+        Each is resized, cropped and normalised as in the run's evaluation, and computed in fp32 unless the caller
+        computes under autocast. A domain classifier is not used, because the caller names the domain. Raises InputError
+        for anything that is no image.
         """
-        held = self._held(name or self._in_use())
-        found = list_images(images)
-        out = predictions(held.network, [images] if found is None else found, held.head, self.device, self.layout)
-        return out[0] if found is None else out
+        loaded = self._held(name or self._in_use())
+        batch = list_images(images)
+        one = batch is None
+        out = predict_images(loaded.network, [images] if one else batch, loaded.head, self.device, self.layout)
+        return out[0] if one else out
 
     @torch.no_grad()
     def __call__(self, x: Tensor, name: str = "") -> Tensor:
-        """(N, 3, H, W) float32 images, shown as the domain's head says -> (N, classes) logits.
+        """Compute (N, classes) logits of (N, 3, H, W) float32 images, preprocessed as the domain's `head` states.
 
-        Of the domain of this name, or the one in use. Raises InputError where there is none, or x is no such batch.
+        By the domain of this name, or the one in use. Raises InputError where there is none, or x is no such batch.
         """
-        held = self._held(name or self._in_use())
-        check_batch(x, held.head.crop, self.device)
+        loaded = self._held(name or self._in_use())
+        check_batch(x, loaded.head.crop, self.device)
         try:
-            return held.network(x.to(self.device))
+            return loaded.network(x.to(self.device))
         except RuntimeError as error:
-            check_size(x, held.head.crop, error)
+            check_size(x, loaded.head.crop, error)
             raise
 
-    def _held(self, name: str, mend: str = "load its adapters first") -> LoadedDomain:
+    def _held(self, name: str, remedy: str = "load its adapters first") -> LoadedDomain:
         try:
             return self.held[name]  # read once: another thread may drop or replace it
         except KeyError:
-            raise InputError(f"no domain is held as {name!r} (held: {self._names}); {mend}") from None
+            raise InputError(f"no domain is loaded as {name!r} (loaded: {self._names}); {remedy}") from None
 
     def _in_use(self) -> str:
         if not (name := self.name):
-            raise InputError(f"no domain is in use (held: {self._names}); choose one with use()")
+            raise InputError(f"no domain is in use (loaded: {self._names}); choose one with use()")
         return name
 
     @property
@@ -221,8 +229,8 @@ class MultiDomain:
         return ", ".join([*self.held]) or "none"
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Numbers as a run has them whatever torch's defaults are, and the caller's random numbers stay as they are."""
+    def _isolated(self) -> Iterator[None]:
+        """Compute with dtype and device of a run, whatever torch's defaults are; keep the caller's random numbers."""
         default = torch.get_default_dtype()
         with keeping_random_numbers(self.device), self.device:
             torch.set_default_dtype(torch.float32)
@@ -231,61 +239,62 @@ class MultiDomain:
             finally:
                 torch.set_default_dtype(default)
 
-    def _method(self, head: AdapterMetadata, tensors: dict[str, Tensor], path: Path) -> Method:
-        """The method of a file whose tensors may be its; nothing large is made for one whose are not."""
-        says, shapes = self._says, dataclasses.replace(self._shapes, size=head.crop)
+    def _method(self, metadata: AdapterMetadata, tensors: dict[str, Tensor], path: Path) -> Method:
+        """The method of a file, after checks on its tensors: for a file of other tensors nothing large is allocated."""
+        stated, shapes = self._stated, dataclasses.replace(self._shapes, size=metadata.crop)
         try:
-            found = select(head.method)
-            if len(found) != 1:
-                raise InputError(f"{len(found)} methods are named")
-            (method,) = found
-            if sentence := method.unsupported_reason(says.network):
+            methods = select(metadata.method)
+            if len(methods) != 1:
+                raise InputError(f"{len(methods)} methods are named")
+            (method,) = methods
+            if sentence := method.unsupported_reason(stated.network):
                 raise InputError(sentence)
-            if method.backbone_structure != says.structure:
+            if method.backbone_structure != stated.structure:
                 raise InputError(
-                    f"{method.spec} needs a {method.backbone_structure} backbone, this one is {says.structure}"
+                    f"{method.spec} needs a {method.backbone_structure} backbone, this one is {stated.structure}"
                 )
             method.check(shapes)
         except InputError as error:
-            told = " ".join(str(error).split())
-            raise InputError(f"{path} cannot be loaded by the method that it names: {told}") from None
+            sentence = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be loaded by the method that it names: {sentence}") from None
         weight = tensors.get("head.weight", torch.empty(0))
-        if weight.shape != (head.classes, shapes.dim):
+        if weight.shape != (metadata.classes, shapes.dim):
             raise InputError(
-                f"{path} says that it has {head.classes} classes, its head.weight is of shape {tuple(weight.shape)}; "
-                "get the file again"
+                f"{path} says that it has {metadata.classes} classes, its head.weight is of shape "
+                f"{tuple(weight.shape)}; get the file again"
             )
         if method.floats(shapes) + method.bits(shapes) // 8 > sum(t.numel() for t in tensors.values()):
             raise InputError(f"{path} holds fewer numbers than {method.spec} stores; get the file again")
         return method
 
-    def _together(self, method: Method, head: AdapterMetadata, path: Path) -> nn.Module:
-        """The joint training's shared weights, read once for all of its domains."""
-        if head.joint is None:
+    def _joint_module(self, method: Method, metadata: AdapterMetadata, path: Path) -> nn.Module:
+        """The shared weights of a joint training, read once for all of its domains."""
+        joint = metadata.joint
+        if joint is None:
             raise InputError(
                 f"{path} does not say of which joint training it is, as {method.name} needs it; get it again"
             )
-        file = self.path.with_name(f"{head.joint}.safetensors")
-        if head.joint not in self._trunks:
+        file = self.path.with_name(f"{joint}.safetensors")
+        if joint not in self._trunks:
             if not file.is_file():
                 raise InputError(
-                    f"{path} stands on weights that {method.name} trained over all domains; put their file "
-                    f"{file.name} beside {self.path}"
+                    f"{path} needs weights that {method.name} trained over all domains; put their file "
+                    f"{file.name} next to {self.path}"
                 )
             tensors, _ = read_weights(file)
-            theirs = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
-            together = method.build_joint(self.source, {})
-            if fault := restore(together, self.source, theirs) or find_invalid_weights(together):
-                raise InputError(f"{file} {fault}; get the file again")
-            self._trunks[head.joint] = together, trunk_digest(theirs)
-        together, weights = self._trunks[head.joint]
-        if head.joint_weights not in (None, weights):
-            raise InputError(f"{path} {_OTHERS.format(file)}; give the file from where it was trained")
-        return together
+            trunk = {name: t for name, t in tensors.items() if name.startswith("trunk.")}
+            module = method.build_joint(self.source, {})
+            if problem := restore(module, self.source, trunk) or find_invalid_weights(module):
+                raise InputError(f"{file} {problem}; get the file again")
+            self._trunks[joint] = module, trunk_digest(trunk)
+        module, weights = self._trunks[joint]
+        if metadata.joint_weights not in (None, weights):
+            raise InputError(f"{path} {_OTHER_WEIGHTS.format(file)}; give the file from where it was trained")
+        return module
 
 
-class _Backbone(msgspec.Struct, frozen=True):
-    """What the metadata of a backbone's file must say."""
+class _BackboneMetadata(msgspec.Struct, frozen=True):
+    """The metadata that a backbone's file must have."""
 
     hash: Hash
     network: str
@@ -293,11 +302,11 @@ class _Backbone(msgspec.Struct, frozen=True):
     structure: Literal["plain", "series"]
 
 
-def _misfit(says: _Backbone, tensors: dict[str, Tensor]) -> str:
-    """What is wrong with the head of a backbone, before a network of its width is built; "" where nothing is."""
+def _head_problem(stated: _BackboneMetadata, tensors: dict[str, Tensor]) -> str:
+    """A problem of a backbone's head, before a network of its width is built; "" where there is none."""
     head = tensors.get("head.weight")
     if head is None or head.ndim != 2 or not len(head):
         return "has no head.weight of classes x features"
-    if says.network == "resnet26" and head.shape[1] != (dim := stage_channels(says.width)[-1]):
-        return f"says width {says.width:g}, which has {dim} features, and its head reads {head.shape[1]}"
+    if stated.network == "resnet26" and head.shape[1] != (dim := stage_channels(stated.width)[-1]):
+        return f"says width {stated.width:g}, which has {dim} features, and its head reads {head.shape[1]}"
     return ""

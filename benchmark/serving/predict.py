@@ -1,4 +1,4 @@
-"""What a domain in use takes images for."""
+"""Predicts classes of images with a loaded domain."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from visual_decathlon.datasets.user_images import ImagesInMemory, UserImage
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes that an image is likeliest of, the likeliest first: five, or as many as the domain has.
+    """The five most likely classes of an image, the most likely first; fewer where the domain has fewer.
 
-    `labels` are class indices from 0, `names` the classes' names, None where the adapters' file is of a version that
-    kept none, `probabilities` those of the softmax over all classes.
+    `labels`: class indices from 0. `names`: the classes' names; None where the adapter file is too old to have them.
+    `probabilities`: of the softmax over all classes.
     """
 
     labels: tuple[int, ...]
@@ -27,42 +27,47 @@ class Prediction:
 
     @property
     def label(self) -> int:
+        """The most likely class, an index from 0."""
         return self.labels[0]
 
     @property
     def name(self) -> str | None:
+        """The name of the most likely class; None where the file has no names."""
         return None if self.names is None else self.names[0]
 
     @property
     def probability(self) -> float:
+        """The probability of the most likely class."""
         return self.probabilities[0]
 
 
-def shown(
-    images: Sequence[UserImage], head: AdapterMetadata, device: torch.device, layout: torch.memory_format
+def preprocess(
+    images: Sequence[UserImage], metadata: AdapterMetadata, device: torch.device, layout: torch.memory_format
 ) -> Iterable[Tensor]:
-    """Batches (n, 3, crop, crop) of the images as the run's evaluation showed them: resized, cropped, normalised."""
-    domain = Domain(head.domain, head.domain, 0, head.classes, (0, 0, 0), head.mean, head.std, False, False, "")
-    part = whole_pack(ImagesInMemory(images, head.shorter, head.domain))
-    batches = Batches([part], domain, head.crop, 1, device=device, layout=layout)
+    """Yield batches (n, 3, crop, crop) float32, resized, cropped and normalised as in the run's evaluation."""
+    domain = Domain(
+        metadata.domain, metadata.domain, 0, metadata.classes, (0, 0, 0), metadata.mean, metadata.std, False, False, ""
+    )
+    part = whole_pack(ImagesInMemory(images, metadata.resize, metadata.domain))
+    batches = Batches([part], domain, metadata.crop, 1, device=device, layout=layout)
     return (x for x, _ in batches.evaluate())
 
 
 @torch.no_grad()
-def predictions(
+def predict_images(
     network: nn.Module,
     images: Sequence[UserImage],
-    head: AdapterMetadata,
+    metadata: AdapterMetadata,
     device: torch.device,
     layout: torch.memory_format,
 ) -> list[Prediction]:
-    """Of each image, in order; `layout` is the network's."""
+    """One prediction per image, in order; `layout` is the memory format of the network."""
     if not images:
         return []
-    logits = torch.cat([network(x).float() for x in shown(images, head, device, layout)])
+    logits = torch.cat([network(x).float() for x in preprocess(images, metadata, device, layout)])
     top = likeliest(logits)
     probabilities = logits.softmax(1).gather(1, top)
-    names = head.names
+    names = metadata.names
     return [
         Prediction(tuple(labels), None if names is None else tuple(names[i] for i in labels), tuple(values))
         for labels, values in zip(top.tolist(), probabilities.tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""A submission to the challenge: `results.json`, one flat list of the test images of all domains, in a ZIP.
+"""Reads, checks and writes submissions to the challenge: a ZIP with `results.json`, a flat list of all test images.
 
-An image id is unique over the domains (k * 10^7 + ..., k the domain's number) and so tells whose image
-it is; it must be one of that domain's test split, and its category id one of that domain's.
+An image id is unique over the domains: k * 10^7 + ..., where k is the number of its domain. It must be an id of that
+domain's test split, and its category id must be one of that domain's.
 """
 
 import io
@@ -40,7 +40,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 @dataclass(frozen=True)
 class Submission:
-    """Its entries, in its order: `images` (N,) and `categories` (N,), both ids, int64. `name` is for messages."""
+    """The entries of a submission in their order: `images` and `categories` are (N,) int64 ids; `name` for messages."""
 
     name: str
     images: np.ndarray
@@ -49,15 +49,15 @@ class Submission:
     def __len__(self) -> int:
         return len(self.images)
 
-    def of(self, domain: Domain) -> "Submission":
+    def for_domain(self, domain: Domain) -> "Submission":
         """The entries of one domain."""
-        mine = self.images // _PER_DOMAIN == domain.k
-        return Submission(self.name, self.images[mine], self.categories[mine])
+        own = self.images // _PER_DOMAIN == domain.k
+        return Submission(self.name, self.images[own], self.categories[own])
 
 
 @dataclass(frozen=True)
-class Expected:
-    """The test images of a domain: their ids (N,) int64, sorted, and how many classes there are."""
+class ExpectedImages:
+    """The test images of a domain: their ids, (N,) int64, sorted, and the number of classes."""
 
     domain: Domain
     ids: np.ndarray
@@ -65,42 +65,45 @@ class Expected:
 
     @property
     def official(self) -> bool:
-        """Whether they are the real release's."""
+        """Whether these are the test images of the official release."""
         return np.array_equal(self.ids, _official_ids(self.domain))
 
 
-def official() -> list[Expected]:
-    """Those of the real release."""
-    return [Expected(domain, _official_ids(domain), domain.classes) for domain in DOMAINS.values()]
+def official_test_images() -> list[ExpectedImages]:
+    """The test images of the official release, by domain."""
+    return [ExpectedImages(domain, _official_ids(domain), domain.classes) for domain in DOMAINS.values()]
 
 
 def _official_ids(domain: Domain) -> np.ndarray:
-    """They run on from train and val."""
+    """Test ids continue the count of train and val."""
     train, val, test = domain.counts
     return image_id(domain.k, "test", train + val + 1) + np.arange(test)
 
 
-def of_release(root: Path) -> list[Expected]:
-    """Those of another release. Raises InputError as `read_split`, and as `of_split`."""
-    return [of_split(read_split(root, domain, "test")) for domain in domains_in(root)]
+def release_test_images(root: Path) -> list[ExpectedImages]:
+    """The test images of another release. Raises InputError as `read_split` and `split_test_images` do."""
+    return [split_test_images(read_split(root, domain, "test")) for domain in domains_in(root)]
 
 
-def of_split(split: Split) -> Expected:
-    """Raises InputError where an image id is not of the domain: a flat list could not tell whose it is."""
+def split_test_images(split: Split) -> ExpectedImages:
+    """The test images of a split.
+
+    Raises InputError where an id has another domain's number, because an entry has no other sign of its domain.
+    """
     foreign = split.ids[split.ids // _PER_DOMAIN != split.domain.k]
     if len(foreign):
         raise InputError(
             f"{split.domain.name}: {split.source} has the image id {foreign[0]}, which is not of domain number "
             f"{split.domain.k}; restore the file from the devkit"
         )
-    return Expected(split.domain, np.sort(split.ids), len(split.classes))
+    return ExpectedImages(split.domain, np.sort(split.ids), len(split.classes))
 
 
 def read(path: Path) -> Submission:
-    """Read a ZIP with results.json in it, or that file itself; the content tells which.
+    """Read a ZIP with results.json in it, or that file itself; the content decides which it is.
 
-    Raises InputError for a file that is neither, holds anything but the list of entries, or has none or
-    one twice.
+    Raises InputError for a file that is neither, that holds anything but a list of entries, that has no entry, or two
+    entries of one image.
     """
     try:
         content = read_plain(path, LARGEST)
@@ -129,14 +132,17 @@ def read(path: Path) -> Submission:
 
 
 def _unpacked(content: bytes, path: Path) -> bytes:
-    """results.json of a ZIP; no more is unpacked than it may hold, whatever the ZIP says of itself."""
+    """Unpack results.json of a ZIP, at most LARGEST bytes, even if the ZIP states another size."""
     try:
         with open_zip(io.BytesIO(content), _INDEX) as archive:
             if NAME not in archive.namelist():
-                there = ", ".join(archive.namelist()[:3]) or "nothing"
-                raise InputError(f"{path} holds no {NAME} at its top (it has {there}); pack that file alone")
+                members = ", ".join(archive.namelist()[:3]) or "nothing"
+                raise InputError(f"{path} holds no {NAME} at its top (it has {members}); pack that file alone")
             about = archive.getinfo(NAME)
-            if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+            if about.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):  # other methods unpack everything at once
                 raise InputError(f"{path} is packed as zip does not by default; pack {NAME} with Deflate")
             out, size = io.BytesIO(), about.file_size
             with archive.open(about) as member:
@@ -149,17 +155,17 @@ def _unpacked(content: bytes, path: Path) -> bytes:
         raise InputError(f"{path} is a ZIP that cannot be read ({reason(error)}); pack or fetch it again") from None
 
 
-def check(submission: Submission, expected: Sequence[Expected], some: bool = False) -> None:
-    """Every test image of `expected` once, no other, each with a category of its domain. Raises InputError if not.
+def check(submission: Submission, expected: Sequence[ExpectedImages], some: bool = False) -> None:
+    """Raise InputError unless every image of `expected` is in it, no other, each with a category of its domain.
 
-    With `some` a domain may be left out, and what is of other official domains is let be.
+    With `some` a domain may be missing, and entries of other official domains are ignored.
     """
     known = set(_BY_NUMBER) if some else {one.domain.k for one in expected}
-    stray = submission.images[~np.isin(submission.images // _PER_DOMAIN, list(known))]
-    if len(stray):
-        raise InputError(_foreign(submission, stray[0]))
-    present = [(one, entries) for one in expected if len(entries := submission.of(one.domain))]
-    missing = {one.domain.name: _checked(entries, one) for one, entries in present}
+    foreign = submission.images[~np.isin(submission.images // _PER_DOMAIN, list(known))]
+    if len(foreign):
+        raise InputError(_foreign_message(submission, foreign[0]))
+    present = [(one, entries) for one in expected if len(entries := submission.for_domain(one.domain))]
+    missing = {one.domain.name: _missing_ids(entries, one) for one, entries in present}
     absent = [one.domain.name for one in expected if one.domain.name not in missing and not some]
     lacking = [f"every image of {', '.join(absent)}"] if absent else []
     lacking += [f"{len(ids):,} image(s) of {name} (first: {ids[0]})" for name, ids in missing.items() if len(ids)]
@@ -167,25 +173,25 @@ def check(submission: Submission, expected: Sequence[Expected], some: bool = Fal
         raise InputError(f"{submission.name} lacks {', '.join(lacking)}; give every test image its entry")
 
 
-def _checked(entries: Submission, expected: Expected) -> np.ndarray:
-    """The ids that the entries of one domain lack; InputError for an entry that is wrong."""
+def _missing_ids(entries: Submission, expected: ExpectedImages) -> np.ndarray:
+    """Return the ids that the entries of one domain lack. Raises InputError for a wrong entry."""
     domain = expected.domain
     if len(foreign := np.setdiff1d(entries.images, expected.ids)):
-        raise InputError(_foreign(entries, foreign[0]))
+        raise InputError(_foreign_message(entries, foreign[0]))
     first, last = category_id(domain.k, 0), category_id(domain.k, expected.classes - 1)
     wrong = (entries.categories < first) | (entries.categories > last)
     if wrong.any():
         image, category = entries.images[wrong][0], entries.categories[wrong][0]
         other = _BY_NUMBER.get(category // _PER_DOMAIN, domain)
-        whose = f"of {other.name}" if other is not domain else "no class of it"
+        problem = f"of {other.name}" if other is not domain else "no class of it"
         raise InputError(
-            f"{entries.name} gives the image {image} of {domain.name} the category id {category}, which is {whose}; "
+            f"{entries.name} gives the image {image} of {domain.name} the category id {category}, which is {problem}; "
             f"take one from {first} to {last}"
         )
     return np.setdiff1d(expected.ids, entries.images)
 
 
-def _foreign(submission: Submission, image: int) -> str:
+def _foreign_message(submission: Submission, image: int) -> str:
     domain = _BY_NUMBER.get(image // _PER_DOMAIN)
     return (
         f"{submission.name} has the image id {image}, which is no test image of "
@@ -194,11 +200,14 @@ def _foreign(submission: Submission, image: int) -> str:
 
 
 def write(submission: Submission, path: Path) -> None:
-    """The ZIP, in the order of the image ids: the same entries are the same bytes. InputError as `write_bytes`."""
+    """Write the ZIP, ordered by image id, so that the same entries give the same bytes.
+
+    Raises InputError as `write_bytes` does.
+    """
     order = np.argsort(submission.images)
     pairs = zip(submission.images[order].tolist(), submission.categories[order].tolist(), strict=True)
     content = msgspec.json.encode([_Entry(*pair) for pair in pairs])
-    about = zipfile.ZipInfo(NAME)  # of 1980, not of now
+    about = zipfile.ZipInfo(NAME)  # dated 1980, not now
     about.compress_type, about.create_system, about.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

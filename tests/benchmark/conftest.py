@@ -19,9 +19,12 @@ from tests.benchmark.shop import Shop
 from tests.processes import Processes
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.profiles import profile
-from visual_decathlon.benchmark.runs import plan
-from visual_decathlon.benchmark.runs.engines import local
+from visual_decathlon.benchmark.runs.data import open_data
+from visual_decathlon.benchmark.runs.engines import JobEnded, JobProgress
+from visual_decathlon.benchmark.runs.engines.in_process import JobReport, execute_job
 from visual_decathlon.benchmark.runs.job import Job
+from visual_decathlon.benchmark.runs.plan import plan_runs
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.datasets.annotations import write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -205,11 +208,11 @@ class Inline:
     def submit(self, job: Job) -> None:
         self.queue.append(job)
 
-    def events(self) -> Iterator[local.Told | local.Ended]:
+    def events(self) -> Iterator[JobProgress | JobEnded]:
         while self.queue:
             job, heard = self.queue.pop(0), []
-            end = local.outcome(job, self.device, local.Home(heard.append))
-            yield from (local.Told(job, row) for row in heard)
+            end = execute_job(job, self.device, JobReport(heard.append))
+            yield from (JobProgress(job, row) for row in heard)
             yield end
 
 
@@ -217,7 +220,7 @@ class Inline:
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
     for command in ("run", "rerun", "sweep"):
-        monkeypatch.setattr(f"visual_decathlon.benchmark.cli.{command}.Workers", Inline)
+        monkeypatch.setattr(f"visual_decathlon.benchmark.cli.{command}.LocalEngine", Inline)
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()
@@ -238,9 +241,9 @@ def planned(bench: Bench) -> Callable[..., tuple]:
     def make(method: str = METHODS, settings: str = TINY, **more) -> tuple:
         chosen = profile("standin", settings.split())
         wanted = {"data": bench.data, "cache": bench.cache} | more
-        request = plan.Request(methods=select(method), profile=chosen, **wanted)
-        data = plan.open_data(request, lambda *_: None)
-        return request, data, plan.runs(request, data, request.methods, request.seeds)
+        request = Request(methods=select(method), profile=chosen, **wanted)
+        data = open_data(request, lambda *_: None)
+        return request, data, plan_runs(request, data, request.methods, request.seeds)
 
     return make
 

@@ -1,4 +1,4 @@
-"""Backbones in a cache and files of domains on them, nothing trained: for tests of domains in use."""
+"""Backbones in a cache and adapter files on them, without training: for tests of serving."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
-from visual_decathlon.benchmark.runs.execute import _write
+from visual_decathlon.benchmark.runs.execute import write_adapters
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -23,16 +23,18 @@ CLASSES = {"dtd": 5, "svhn": 7}
 
 
 def images(name: str) -> ImageSet:
+    """An image set of the domain without packs."""
     return ImageSet(DOMAINS[name], (), "all", "", CLASSES[name], None, 1)
 
 
 def batch() -> torch.Tensor:
+    """(6, 3, 32, 32) images of noise, the same in every test."""
     return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 
 
 @torch.no_grad()
 def moved(network: nn.Module) -> None:
-    """As training would leave it: every trained tensor and the domain's statistics are others."""
+    """Change every trained tensor and the domain's statistics, as training would."""
     for p in network.parameters():
         if p.requires_grad:
             p.add_(0.05 * torch.randn_like(p))
@@ -42,13 +44,14 @@ def moved(network: nn.Module) -> None:
 
 
 class Shop:
-    """Backbones in a cache as BACKBONE= leaves them, and the files of domains on them, nothing trained."""
+    """Makes backbones in a cache, as BACKBONE= does, and adapter files of domains on them; nothing is trained."""
 
     def __init__(self, root: Path):
         self.root, self.cache = root, root / "cache"
         self.backbones: dict[str, Backbone] = {}
 
     def backbone(self, structure: str) -> Backbone:
+        """The backbone of this structure, made at the first call."""
         if structure not in self.backbones:
             torch.manual_seed(len(structure))
             network = build(profile("standin", SLIM), structure, 3)
@@ -58,11 +61,12 @@ class Shop:
                 self.root / f"{structure}.safetensors", profile("standin", SLIM), SLIM, self.cache
             )
             self.backbones[structure] = Backbone(
-                given.profile, structure, given.name, self.cache / "backbones", content=given.contents[structure]
+                given.profile, structure, given.name, self.cache / "backbones", content=given.weight_hashes[structure]
             )
         return self.backbones[structure]
 
     def run(self, method: Method, name: str, joint: JointTraining | None = None) -> Run:
+        """A run of the method on the domain `name`."""
         backbone, shown = self.backbone(method.backbone_structure), images(name)
         return Run(
             method.full_spec, backbone, shown, shown, 0, "val", method.lr, False, joint, method.trains_per_domain
@@ -71,15 +75,16 @@ class Shop:
     def file(
         self, method: Method, network: Network, source: Network, name: str, joint: JointTraining | None = None
     ) -> Path:
+        """Write the adapter file of a trained network."""
         run, stored = self.run(method, name, joint), stored_tensors(network, source)
-        assert restore(network, source, stored) == ""  # as a run does: what is evaluated is what the file holds
+        assert restore(network, source, stored) == ""  # as a run does
         backbone, _ = pretrain.load(run.backbone, "cpu")
         backbone.size = 32
-        _write(run, method, backbone, stored, self.root)
+        write_adapters(run, method, backbone, stored, self.root)
         return self.root / "adapters" / f"{run.hash}.safetensors"
 
     def written(self, spec: str, name: str = "dtd") -> tuple[Path, Network]:
-        """The file of a domain, and the network that it was written from."""
+        """The adapter file of a domain, and the network that was written to it."""
         (method,) = select(spec)
         source, _ = pretrain.load(self.backbone(method.backbone_structure), "cpu")
         source.size = 32
@@ -89,7 +94,7 @@ class Shop:
         return self.file(method, network, source, name), network.eval()
 
     def together(self) -> dict[str, tuple[Path, Network]]:
-        """Of the method that trains the shared weights too: both domains."""
+        """Both domains of a joint training, which trains the shared weights too: (file, network) by name."""
         (method,) = select("res_adapter_finetune_all")
         backbone = self.backbone("series")
         joint = JointTraining(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from visual_decathlon.benchmark.cli.data import run
-from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs import data
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.annotations import read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS
@@ -216,7 +216,7 @@ def test_contact_sheet(release, tmp_path):
 )
 def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, name, words):
     (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr(plan, "standins", lambda *_: pytest.fail("drawn for nothing"))
+    monkeypatch.setattr(data, "ensure_standins", lambda *_: pytest.fail("drawn for nothing"))
     with pytest.raises(InputError, match=f"^SHEET=.*{words}"):
         run(Namespace(own=[], sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
@@ -258,7 +258,7 @@ def test_the_progress_of_drawing_is_shown(release, tmp_path, monkeypatch, capfd)
             progress("drawing the stand-in domains", "dtd", done, 10)
         return release
 
-    monkeypatch.setattr(plan, "standins", standins)
+    monkeypatch.setattr(data, "ensure_standins", standins)
     assert run(Namespace(own=[], sheet=tmp_path / "sheet.png", data=None, download=None, cache=tmp_path)) == 0
     shown = capfd.readouterr().out.splitlines()
     assert shown == [

@@ -8,7 +8,7 @@ import pytest
 
 from tests.processes import until
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.plan import standins
+from visual_decathlon.benchmark.runs.data import ensure_standins
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.nvml import millijoules
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
@@ -69,7 +69,7 @@ def test_a_trained_domain_in_use_answers_as_its_run_did(one: Path, bench, device
     rows = pq.read_table(one / "predictions" / f"{record['hash']}.parquet").slice(0, 40).to_pylist()
     net = MultiDomain(bench.cache / "backbones" / f"{record['backbone']}.safetensors", device)
     name = net.load(one / "adapters" / f"{record['hash']}.safetensors")
-    root = standins(bench.cache)
+    root = ensure_standins(bench.cache)
     found = net.predict([root / row["file"] for row in rows], name)
     same = sum(answer.name == row["class_name"] for answer, row in zip(found, rows, strict=True))
     assert same >= 38, "a batch of one image may round otherwise: so may an answer that was close"

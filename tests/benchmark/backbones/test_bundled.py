@@ -16,7 +16,9 @@ from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.data import open_data
+from visual_decathlon.benchmark.runs.plan import plan_runs
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
@@ -133,8 +135,8 @@ def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path:
 @pytest.mark.slow
 def test_pretraining_gives_it_again(tmp_path: Path):
     """To the bit where it was made, on one kind of processor and torch; elsewhere it learns as well."""
-    request = plan.Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
-    (run,) = plan.runs(request, plan.open_data(request, lambda *_: None), request.methods, (0,))
+    request = Request(select("res_adapter"), profile("standin"), cache=tmp_path, domains=("imagenet12",))
+    (run,) = plan_runs(request, open_data(request, lambda *_: None), request.methods, (0,))
     configure_torch(request.profile, "cpu")
     pretrain.pretrain(run.backbone, "cpu", lambda row: None)
     ours, theirs = (about(path / run.backbone.path.name) for path in (run.backbone.path.parent, FOLDER))

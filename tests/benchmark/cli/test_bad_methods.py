@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.backbones.build import build
 from visual_decathlon.benchmark.cli.run import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.plan import Request
+from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
@@ -24,7 +24,7 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def opened(*_):
         raise AssertionError("the data were opened")
 
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.plan.open_data", opened)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.domains_in", opened)
     monkeypatch.chdir(tmp_path)
 
     def run(method: str, *words: str) -> str:
@@ -114,7 +114,7 @@ def sifted(bench) -> Callable:
         say = list.append
 
     def sift(expression: str, settings: str = "", given: UserBackbone | None = None) -> tuple[list[str], list[str]]:
-        request = Request(select(expression), profile("standin", settings.split()), bench.data, given=given)
+        request = Request(select(expression), profile("standin", settings.split()), bench.data, user_backbone=given)
         heard = Heard()
         stay = able(request, select_named(expression), heard).methods
         return [method.spec for method in stay], heard

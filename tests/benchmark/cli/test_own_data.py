@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from visual_decathlon.benchmark.runs import plan
+from visual_decathlon.benchmark.runs.data import Data, open_data
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.pack import Pack
@@ -35,12 +35,12 @@ def paint(root: Path, *folders: str, each: int = 4, suffix: str = "ppm") -> Path
 def opened(planned, tmp_path, monkeypatch):
     """`opened(**own)` opens own domains beside dtd; what is said, and the data."""
 
-    def run(split: str = "val", **own: Path) -> tuple[list[str], plan.Data]:
+    def run(split: str = "val", **own: Path) -> tuple[list[str], Data]:
         said: list[str] = []
         folders = tuple(own.items())
         request, _, _ = planned("feature", split=split, domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
-        request = dataclasses.replace(request, own=folders, domains=("dtd", *own))
-        return said, plan.open_data(request, lambda *_: None, said.append)
+        request = dataclasses.replace(request, own_domains=folders, domains=("dtd", *own))
+        return said, open_data(request, lambda *_: None, said.append)
 
     return run
 
@@ -147,9 +147,9 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
         (root / f"annotations/dtd_{split}.json").write_text("{")
     request, _, _ = planned("feature", domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
     for data in (root, None):  # without data, nothing is drawn first
-        request = dataclasses.replace(request, data=data, own=(("pets", pets), ("gone", gone)))
+        request = dataclasses.replace(request, data=data, own_domains=(("pets", pets), ("gone", gone)))
         with pytest.raises(InputError) as caught:
-            plan.open_data(request, lambda *_: None)
+            open_data(request, lambda *_: None)
         words = ["pets: ", "gone: ", *(f"dtd: {root}/annotations/dtd_{s}.json" for s in ("train", "val") if data)]
         assert all(word in str(caught.value) for word in words)
 
@@ -160,7 +160,7 @@ def test_a_damaged_stand_in_is_drawn_again(planned, tmp_path, tiny, monkeypatch)
     shutil.copytree(tiny, root)
     next((root / "data/dtd/val").iterdir()).write_bytes(b"")
     with pytest.raises(InputError, match=rf"is empty \(0 bytes\); remove {root}, and the stand-ins are drawn again"):
-        plan.open_data(dataclasses.replace(request, data=None), lambda *_: None)
+        open_data(dataclasses.replace(request, data=None), lambda *_: None)
 
 
 def test_a_stand_in_that_is_no_longer_as_it_was_drawn(planned, tmp_path, tiny):
@@ -170,8 +170,8 @@ def test_a_stand_in_that_is_no_longer_as_it_was_drawn(planned, tmp_path, tiny):
     root = tmp_path / "cache" / f"standin-v{VERSION}-seed0"
     shutil.copytree(tiny, root)
     note_drawn(root, [DOMAINS["dtd"], DOMAINS["imagenet12"]])
-    assert plan.open_data(request, lambda *_: None).standin
+    assert open_data(request, lambda *_: None).standin
     one, other = sorted((root / "data/dtd/val").iterdir())[:2]
     shutil.copy(one, other)
     with pytest.raises(InputError, match=rf"^dtd: val of the stand-ins in {root} is not as it was drawn; remove"):
-        plan.open_data(request, lambda *_: None)
+        open_data(request, lambda *_: None)

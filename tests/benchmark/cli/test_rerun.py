@@ -246,7 +246,7 @@ def test_what_differs_is_said_before_anything_is_trained(refused, tiny: Path, re
 def test_stand_ins_of_another_version_are_told(refused, results: Path, tiny: Path, monkeypatch):
     record = one(results, method="feature", domain="dtd")
     write_record(record | {"data": "standin-v0-seed0", "data_id": "standin-v0-seed0"}, results / "records")
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.plan.standins", lambda cache, told: tiny)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.ensure_standins", lambda cache, told: tiny)
     assert "it was made from standin-v0-seed0, and this suite draws tiny" in refused(record["hash"], data=None)
 
 

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.plan import backbones, unsupported_reason
+from visual_decathlon.benchmark.runs.backbones import requested_backbones, unsupported_reason
 from visual_decathlon.benchmark.runtime import precision
 from visual_decathlon.benchmark.training.loader import chosen
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -167,7 +167,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
     own = [("mine", mine), ("other", tmp_path / "other")]
 
     def names(*domains: str, **more) -> list[str]:
-        return [c.domain.name for c in planned("feature", own=own, domains=domains, **more)[2]]
+        return [c.domain.name for c in planned("feature", own_domains=own, domains=domains, **more)[2]]
 
     assert names("dtd") == ["dtd", "mine", "other"]  # to give them asks for them
     assert names("dtd", "other") == ["dtd", "other"]
@@ -178,7 +178,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
 
 def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: Path):
     def hashes() -> dict[str, str]:
-        return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}
+        return {c.domain.name: c.hash for c in planned("feature", own_domains=[("mine", mine)])[2]}
 
     before = hashes()
     shutil.copy(mine / "left" / "0.png", mine / "left" / "1.png")
@@ -187,7 +187,7 @@ def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: P
 
 
 def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
-    request, data, asked = planned("feature", own=[("mine", mine)])
+    request, data, asked = planned("feature", own_domains=[("mine", mine)])
     screen = Screen()
     frame = read_frame([finished / "records"])
     shipped = frame[frame["method"] == "finetune"]
@@ -334,7 +334,7 @@ def test_hash_is_of_what_decides_the_numbers(planned, tiny: Path, tmp_path: Path
 def files(planned, finished: Path) -> dict[str, Path]:
     """The pretrained backbones of the finished run, by structure."""
     request, data, _ = planned("feature")
-    return {structure: base.path for structure, base in backbones(request, data).items()}
+    return {structure: base.path for structure, base in requested_backbones(request, data).items()}
 
 
 def test_compiled_is_another_run_of_another_table(planned):
@@ -385,7 +385,7 @@ def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files:
 
     chosen_profile = profile("standin", ["width=0.125", "epochs=2"])
     given = read_user_backbone(files["series"], chosen_profile, (), tmp_path)
-    request, data, asked = planned("res_adapter", given=given)
+    request, data, asked = planned("res_adapter", user_backbone=given)
     assert len(asked) == 10
     assert run._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
 
@@ -401,11 +401,11 @@ def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: 
         given = read_user_backbone(
             tmp_path / "same.safetensors", profile("standin", ["width=0.125"]), (), tmp_path / "cache"
         )
-        _, _, runs = planned("feature", given=given, domains=["svhn"])
+        _, _, runs = planned("feature", user_backbone=given, domains=["svhn"])
         sources.add(runs[0].backbone.source)
         hashes.add(runs[0].hash)
     assert len(sources) == len(hashes) == 2
-    hashes.add(planned("feature", given=given, domains=["svhn"], limit=5)[2][0].hash)
+    hashes.add(planned("feature", user_backbone=given, domains=["svhn"], limit=5)[2][0].hash)
     assert len(hashes) == 3, "a given backbone is the same, the images are not"
 
 

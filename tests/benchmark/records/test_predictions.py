@@ -50,7 +50,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever trains raises."""
     monkeypatch.setattr(cell_module, "train", None)
     monkeypatch.setattr("visual_decathlon.benchmark.training.pretrain.pretrain", None)
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.joint.train_together", None)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.joint.train_joint", None)
 
 
 def table_of(results: Path, record: dict):

@@ -1,4 +1,4 @@
-"""Every entry of the registry through the runner itself: placed, trained, stored, merged, counted, recorded."""
+"""Every entry of the registry runs in a bench: placed, trained, stored, merged, counted, recorded."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def test_every_entry_runs_and_its_row_has_the_closed_forms(here, tmp_path: Path,
     done = here("--domains", DOMAIN, method="all,grid", results=tmp_path, settings=SETTINGS)
     assert done.code == 0, done.err
     records = {r["method_full"]: r for r in read_records([tmp_path / "records"]) if r["domain"] == DOMAIN}
-    able = [m for m in select("all,grid") if not m.unsupported_reason("resnet26")]
-    assert len(able) == len({m.full_spec for m in able}) >= 54
-    assert records.keys() == {m.full_spec for m in able}
-    (bare,) = (r["macs_inference"] for r in records.values() if r["method"] == "feature")
-    for method in able:
+    supported = [m for m in select("all,grid") if not m.unsupported_reason("resnet26")]
+    assert len(supported) == len({m.full_spec for m in supported}) >= 54
+    assert records.keys() == {m.full_spec for m in supported}
+    (backbone_macs,) = (r["macs_inference"] for r in records.values() if r["method"] == "feature")
+    for method in supported:
         record, shapes = records[method.full_spec], resnet26_shapes(0.25 * method.width_multiplier, 32)
         assert (record["floats"], record["bits"]) == (method.floats(shapes), method.bits(shapes)), method.spec
         par = (
@@ -35,5 +35,5 @@ def test_every_entry_runs_and_its_row_has_the_closed_forms(here, tmp_path: Path,
         assert (record["merge_difference"] is not None) == method.mergeable == record["merged"], method.spec
         assert record["macs_inference"] > 0 and record["macs_train"] > 0, method.spec
         if method.mergeable and not method.has_joint_stage and method.width_multiplier == 1:
-            assert record["macs_inference"] == bare, method.spec
+            assert record["macs_inference"] == backbone_macs, method.spec
         assert record["history"] and record["bytes"], method.spec

@@ -1,4 +1,4 @@
-"""What is finished is read from the files themselves; what cannot be read is named, set aside and trained again."""
+"""Finished runs are known by their files; files that cannot be read are named, set aside, and trained again."""
 
 import os
 import shutil
@@ -8,13 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_records import full, plant
 
+from tests.benchmark.records.test_records import full, plant
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.files import Fault, record_files, set_aside
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA, SCHEMA_VERSION
 from visual_decathlon.benchmark.records.store import read_frame, read_record, read_records, write_record
-from visual_decathlon.benchmark.runs.finished import finished_record, make_way, shown_last
+from visual_decathlon.benchmark.runs.finished import finished_record, make_current, move_conflicting_files
 from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("dtd", "svhn", "gtsrb", "ucf101", "omniglot", "aircraft", "vgg-flowers")
@@ -59,11 +60,11 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 
 def of(results: Path, method: str) -> dict[str, dict]:
-    return {r["domain"]: r for r in read_records([results / "records"]) if r["method"] == method}
+    return {r["domain"]: r for r in read_records([ResultsFolder(results).records]) if r["method"] == method}
 
 
 def test_all_damaged_records_are_named_set_aside_and_trained_again(here, copied: Path):
-    """In one bench, in one sentence; the tables are of the others and the new ones."""
+    """In one bench, with one sentence; the tables have the other records and the new ones."""
     before = of(copied, "feature")
     paths = {name: copied / "records" / f"{before[name]['hash']}.parquet" for name in NAMES}
     for damage, path in zip(DAMAGES, paths.values(), strict=True):
@@ -83,7 +84,7 @@ def test_all_damaged_records_are_named_set_aside_and_trained_again(here, copied:
     assert "7 of 7 runs are finished already" in again.out and "cannot be read" not in again.out
 
 
-def test_commands_that_only_read_name_them_leave_them_out_and_move_nothing(copied: Path, tmp_path: Path, capsys, below):
+def test_commands_that_only_read_leave_damaged_records_in_place(copied: Path, tmp_path: Path, capsys, below):
     paths = [copied / "records" / f"{r['hash']}.parquet" for r in of(copied, "finetune").values()][:2]
     truncated(paths[0])
     emptied(paths[1])
@@ -102,7 +103,7 @@ def test_commands_that_only_read_name_them_leave_them_out_and_move_nothing(copie
     assert len(pq.read_table(tmp_path / "all.parquet")) == 28
 
 
-def test_one_bad_row_of_many_takes_no_other_with_it(tmp_path: Path):
+def test_one_bad_row_spoils_no_other_row(tmp_path: Path):
     rows = [full(16 * letter) for letter in "abc"]
     rows[1] |= {"top1": 5.0}
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "all.parquet")
@@ -125,8 +126,8 @@ def test_of_two_records_of_one_run_the_newer_counts(tmp_path: Path):
     assert "with different numbers" in str(faults[0]) and "the older" in str(faults[0]) and len(set(faults)) == 1
 
 
-def test_what_stands_under_a_runs_name_is_looked_at(here, copied: Path):
-    """Another run's record, whose own file is there, or is not; a run whose adapters are gone; a folder."""
+def test_files_under_a_runs_name_are_checked(here, copied: Path):
+    """The record of another run, whose own file exists or not; a run whose adapters are missing; a folder."""
     runs = of(copied, "feature")
     path = {name: copied / "records" / f"{run['hash']}.parquet" for name, run in runs.items()}
     adapters = {name: copied / "adapters" / f"{run['hash']}.safetensors" for name, run in runs.items()}
@@ -154,7 +155,7 @@ def test_records_are_followed_through_links_each_once(tmp_path: Path, capsys):
     write_record(full("b" * 16), tmp_path / "elsewhere")
     results = tmp_path / "results"
     results.mkdir()
-    (results / "records").symlink_to(tmp_path / "disk" / "records")
+    (ResultsFolder(results).records).symlink_to(tmp_path / "disk" / "records")
     (results / "again").symlink_to("records")
     (tmp_path / "disk" / "records" / "loop").symlink_to(results)
     (results / f"{'b' * 16}.parquet").symlink_to(tmp_path / "elsewhere" / f"{'b' * 16}.parquet")
@@ -162,7 +163,7 @@ def test_records_are_followed_through_links_each_once(tmp_path: Path, capsys):
     for folder in (results, tmp_path / "link"):
         assert [r["hash"][0] for r in read_records([folder])] == ["a", "b"]
         assert len(record_files(folder, pytest.fail)) == 2
-    assert [r["hash"][0] for r in read_records([results / "records"])] == ["a", "b"]
+    assert [r["hash"][0] for r in read_records([ResultsFolder(results).records])] == ["a", "b"]
 
 
 def test_the_bench_and_make_results_see_the_same_through_links(here, copied: Path, tmp_path: Path, capsys):
@@ -190,40 +191,40 @@ def test_setting_aside_writes_over_nothing(tmp_path: Path):
     for content in (b"1", b"2", b"3"):
         (tmp_path / "x.parquet").write_bytes(content)
         set_aside([tmp_path / "x.parquet", tmp_path / "gone.parquet"])
-    found = {path.name: path.read_bytes() for path in (tmp_path / "damaged").iterdir()}
-    assert found == {"x.parquet": b"1", "x.1.parquet": b"2", "x.2.parquet": b"3"}
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "damaged").iterdir()}
+    assert contents == {"x.parquet": b"1", "x.1.parquet": b"2", "x.2.parquet": b"3"}
     (tmp_path / "damaged" / "y").write_bytes(b"")
-    assert read_records([tmp_path]) == [], "what was set aside is read no more"
+    assert read_records([tmp_path]) == [], "files set aside are not read again"
     (tmp_path / "there").write_bytes(b"")
     (tmp_path / "link.parquet").symlink_to("there")
     (moved,) = set_aside([tmp_path / "link.parquet"])
     assert moved.resolve() == (tmp_path / "there").resolve()
 
 
-def test_what_cannot_be_moved_is_told(tmp_path: Path):
+def test_a_record_that_cannot_be_moved_is_an_error(tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(b"")
     (tmp_path / "damaged").write_bytes(b"")
     with pytest.raises(InputError, match=r"x.parquet cannot be read, nor moved to .*damaged \(.*; see the rights of"):
         set_aside([tmp_path / "x.parquet"])
 
 
-def test_changed_back_is_current_again(tmp_path: Path):
-    """A bench that finds the runs of before finished shows them: `make results` agrees with its screen."""
+def test_runs_that_are_asked_for_again_are_current_again(tmp_path: Path):
+    """A bench shows earlier finished runs if they are what it asks for, and `make results` agrees with its screen."""
     data = {"asked": None, "seed": 0}
     write_record(full() | data, tmp_path / "records")
     newer = {"train_manifest": "corrected", "created": "2027-01-01T00:00:00+00:00"}
     write_record(full("b" * 16) | data | newer, tmp_path / "records")
     before = (tmp_path / "records" / f"{'b' * 16}.parquet").read_bytes()
-    shown_last(tmp_path, ["b" * 16])
+    make_current(tmp_path, ["b" * 16])
     assert (tmp_path / "records" / f"{'b' * 16}.parquet").read_bytes() == before, "it is current already"
-    frame = shown_last(tmp_path, ["a" * 16])
+    frame = make_current(tmp_path, ["a" * 16])
     assert pd.notna(frame.set_index("hash").loc["a" * 16, "asked"])
     assert [r["asked"] is not None for r in read_records([tmp_path])] == [True, False]
 
 
-def test_nothing_stands_in_the_way_of_a_run_that_is_to_be_trained(tmp_path: Path, planned):
+def test_a_runs_own_record_is_not_moved(tmp_path: Path, planned):
     (run,) = planned("feature", domains=["svhn"])[2]
-    assert make_way([run], tmp_path) == []
+    assert move_conflicting_files([run], tmp_path) == []
     mine = full(run.hash)
     path = write_record(mine, tmp_path / "records")
-    assert make_way([run], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"
+    assert move_conflicting_files([run], tmp_path) == [] and read_record(path) == mine, "a run's own record stays"

@@ -1,4 +1,4 @@
-"""What is trained over all domains together: batches, shared weights, the judge, and the runs that come from it."""
+"""Joint training over all domains: its batches, shared weights, domain classifier, and the runs that use it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.joint import (
     DomainLabelledBatches,
     InterleavedBatches,
-    load_together,
-    train_together,
+    load_joint,
+    train_joint,
 )
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
@@ -31,16 +31,16 @@ NAMES = ("dtd", "svhn", "daimlerpedcls")
 @pytest.fixture
 def runs(planned, tmp_path: Path):
     """The runs of both joint methods on three domains, their backbone pretrained."""
-    request, _, found = planned("res_adapter_finetune_all,res_adapter_dom_pred", domains=NAMES, cache=tmp_path)
-    pretrain(found[0].backbone, "cpu", lambda row: None)
-    return {method.name: [c for c in found if c.method == method.full_spec] for method in request.methods}
+    request, _, planned_runs = planned("res_adapter_finetune_all,res_adapter_dom_pred", domains=NAMES, cache=tmp_path)
+    pretrain(planned_runs[0].backbone, "cpu", lambda row: None)
+    return {method.name: [run for run in planned_runs if run.method == method.full_spec] for method in request.methods}
 
 
 def opened(run) -> dict:
     return {i.domain.name: open_images(i, run.profile, 8, "cpu") for i in run.joint.images}
 
 
-def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(runs):
+def test_interleaved_batches_are_the_epoch_of_every_domain_in_random_order(runs):
     domains = opened(runs["res_adapter_finetune_all"][0])
     batches = InterleavedBatches(domains)
     seen = list(batches.train(3, 1))
@@ -53,7 +53,7 @@ def test_in_turn_is_every_domains_own_epoch_in_a_mixed_order(runs):
             assert torch.equal(x, wanted) and torch.equal(y, labels)
 
 
-def test_mixed_shows_equally_many_of_every_domain_as_they_are(runs):
+def test_domain_labelled_batches_show_equally_many_unnormalised_images_of_every_domain(runs):
     domains = opened(runs["res_adapter_dom_pred"][0])
     small = replace(runs["res_adapter_dom_pred"][0].joint.images[0], limit=7)
     domains[small.domain.name] = open_images(small, runs["res_adapter_dom_pred"][0].profile, 8, "cpu")
@@ -67,8 +67,8 @@ def test_mixed_shows_equally_many_of_every_domain_as_they_are(runs):
     assert 0 <= x.min() < x.max() <= 1
     for index, part in enumerate(domains.values()):
         wanted = part.pixels(part.plan(3, 1)).permute(0, 3, 1, 2)[:7] / 255
-        found = x[y == index]
-        assert all(any(torch.allclose(a, b, atol=1e-6) for b in wanted) for a in found)
+        images = x[y == index]
+        assert all(any(torch.allclose(a, b, atol=1e-6) for b in wanted) for a in images)
 
 
 def _series():
@@ -78,7 +78,7 @@ def _series():
     return network.requires_grad_(False).eval()
 
 
-def test_together_shares_the_convolutions_and_nothing_else():
+def test_joint_networks_share_the_convolutions_and_nothing_else():
     source = _series()
     before = {n: t.clone() for n, t in source.state_dict().items()}
     module = JointNetwork(source, {"a": 4, "b": 6}).train()
@@ -106,13 +106,13 @@ def test_together_shares_the_convolutions_and_nothing_else():
     assert floats == FinetuneAll().floats(shapes) + shapes.head(4)
 
 
-def test_judged_counts_its_mistakes():
+def test_images_of_another_domain_count_as_mistakes():
     torch.manual_seed(0)
     judge, network = DomainClassifier(classifier_widths(4), 3).train(), resnet26(5, 0.125).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     images = torch.rand(64, 3, 40, 40)
     with torch.no_grad():
-        images *= torch.rand(64, 3, 1, 1)  # colours differ, or the judge takes all for one domain
+        images *= torch.rand(64, 3, 1, 1)  # colours differ, or the classifier assigns all to one domain
         x = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
         for _ in range(20):
             judge(images)
@@ -122,7 +122,7 @@ def test_judged_counts_its_mistakes():
     assert torch.equal(out, torch.where(chosen == 1, plain, 5))
 
 
-def test_the_judges_count_is_its_closed_form():
+def test_the_domain_classifiers_size_is_its_closed_form():
     shapes = resnet26_shapes(0.25)
     assert DomPred().shared_params(shapes) == sum(
         p.numel() for p in DomainClassifier(classifier_widths(8), 10).parameters()
@@ -131,30 +131,30 @@ def test_the_judges_count_is_its_closed_form():
 
 
 @pytest.mark.parametrize("name", ["res_adapter_finetune_all", "res_adapter_dom_pred"])
-def test_a_stopped_joint_training_goes_on_to_the_same_bits(runs, name):
+def test_a_stopped_joint_training_continues_to_the_same_bits(runs, name):
     joint = runs[name][0].joint
 
     class Stop(Exception):
-        pass
+        """Ends a training between two epochs."""
 
     def stop(row):
         raise Stop
 
-    train_together(joint, "cpu", lambda row: None)
+    train_joint(joint, "cpu", lambda row: None)
     whole = joint.path.read_bytes()
     joint.path.unlink()
     with pytest.raises(Stop):
-        train_together(joint, "cpu", stop)
+        train_joint(joint, "cpu", stop)
     assert not joint.path.is_file()
-    train_together(joint, "cpu", lambda row: None)
-    module, history, _ = load_together(joint, "cpu")
+    train_joint(joint, "cpu", lambda row: None)
+    module, history, _ = load_joint(joint, "cpu")
     assert sum(row["seconds"] for row in history) > 0
     wanted = load(whole)
     source = own_tensors(module, torch.nn.Module())
     assert all(torch.equal(source[n], t) for n, t in wanted.items())
 
 
-def test_every_domains_cell_comes_from_it(here, tmp_path: Path):
+def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
     both = "res_adapter_finetune_all,res_adapter_dom_pred"
     done = here("--domains", *NAMES, method=both, results=tmp_path / "r")
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""What happens to one job is that job's alone: deaths, faults, full disks, and the signals that stop a command."""
+"""Deaths, errors and full disks affect only their own job; signals stop a command in order."""
 
 import atexit
 import errno
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.processes import gone
-from visual_decathlon.benchmark.runs.engines.local import Workers, memory_is_out
+from visual_decathlon.benchmark.runs.engines import Engine
+from visual_decathlon.benchmark.runs.engines.in_process import is_out_of_memory
+from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.scheduler import _Schedule
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.errors import InputError, Unwritable
@@ -22,14 +24,14 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Fake:
-    """A job that notes in `folder` that it began, and then ends as `how` says."""
+    """A job that writes its key to `folder`/begun, and then ends in the way `ending`."""
 
     key: str
     folder: Path
-    how: str = "done"
-    needs: frozenset[str] = frozenset()
+    ending: str = "done"
+    dependencies: frozenset[str] = frozenset()
     epochs: int = 1
-    work: int = 1
+    estimated_cost: int = 1
 
     def describe(self) -> str:
         return f"doing {self.key}"
@@ -42,29 +44,29 @@ class Fake:
             file.write(f"{self.key}\n")
         report({"epoch": 1, "loss": 0.0, "train_top1": 0.0})
         tries = (self.folder / "begun").read_text().split().count(self.key)
-        if self.how == "killed" or (self.how == "killed once" and tries == 1):
+        if self.ending == "killed" or (self.ending == "killed once" and tries == 1):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "large":
+        if self.ending == "large":
             kept = [b"x" * 2**20 for _ in range(40)]
             lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
             (huge,) = (line.split()[1] for line in lines if line.startswith("AnonHugePages"))
             (self.folder / "huge").write_text(huge)  # kB
             del kept
-        if self.how == "slow to leave":
+        if self.ending == "slow to leave":
             atexit.register((self.folder / "taken apart").touch)
-        if self.how == "out of memory":
+        if self.ending == "out of memory":
             raise MemoryError
-        if self.how == "defect":
+        if self.ending == "defect":
             raise ZeroDivisionError("by zero")
-        if self.how == "fault":
+        if self.ending == "fault":
             raise InputError("the data are wrong")
-        if self.how == "full":
+        if self.ending == "full":
             raise Unwritable("results/x cannot be written (No space left on device); free some space")
         return self.key
 
 
 class Quiet:
-    """In place of the screen."""
+    """A screen that prints nothing and keeps the messages."""
 
     def __init__(self):
         self.ended, self.epochs = [], []
@@ -83,57 +85,59 @@ class Quiet:
 
 
 def scheduled(jobs: list[Fake], count: int = 2) -> tuple[list[str], Quiet, list[str]]:
-    """(faults, screen, keys as they began)"""
-    faults, screen = [], Quiet()
-    with Workers(count, "cpu") as pool:
-        _Schedule(jobs, pool, screen, faults).run()
-    return faults, screen, (jobs[0].folder / "begun").read_text().split()
+    """Run the jobs; returns (failures, screen, keys in the order in which they began)."""
+    failures, screen = [], Quiet()
+    with LocalEngine(count, "cpu") as engine:
+        _Schedule(jobs, engine, screen, failures).run()
+    return failures, screen, (jobs[0].folder / "begun").read_text().split()
 
 
-def test_a_killed_process_is_the_fault_of_its_job_alone(tmp_path: Path):
+def test_a_killed_process_fails_only_its_own_job(tmp_path: Path):
     jobs = [Fake("bad", tmp_path, "killed"), *(Fake(name, tmp_path) for name in "abcde")]
-    jobs.append(Fake("above", tmp_path, needs=frozenset({"bad"})))
-    faults, screen, begun = scheduled(jobs)
-    assert sorted(begun) == ["a", "b", "bad", "bad", "c", "d", "e"], "what stands on it is not run"
+    jobs.append(Fake("above", tmp_path, dependencies=frozenset({"bad"})))
+    failures, screen, begun = scheduled(jobs)
+    assert sorted(begun) == ["a", "b", "bad", "bad", "c", "d", "e"], "jobs that depend on it are not run"
     assert begun[-1] == "bad", "the second time it is alone"
     assert [f"did {name}" in screen.ended for name in "abcde"] == [True] * 5
-    (fault,) = faults
-    assert fault.startswith("doing bad: its process was killed, mostly for want of memory, the second time")
+    (failure,) = failures
+    assert failure.startswith("doing bad: its process was killed, most likely because memory ran out, the second time")
 
 
-def test_a_process_killed_once_is_no_fault(tmp_path: Path):
-    jobs = [Fake("base", tmp_path, "killed once"), Fake("above", tmp_path, needs=frozenset({"base"}))]
-    faults, screen, begun = scheduled(jobs)
-    assert faults == [] and begun == ["base", "base", "above"]
+def test_a_process_killed_once_is_no_failure(tmp_path: Path):
+    jobs = [Fake("base", tmp_path, "killed once"), Fake("above", tmp_path, dependencies=frozenset({"base"}))]
+    failures, screen, begun = scheduled(jobs)
+    assert failures == [] and begun == ["base", "base", "above"]
     assert screen.ended[1:] == ["did base", "did above"] and "tried once more" in screen.ended[0]
 
 
-def test_other_ends_leave_the_rest_to_go_on(tmp_path: Path):
-    """Memory that ran out is tried again as a death is; a defect keeps its trace; a fault is its sentence."""
-    hows = ("out of memory", "defect", "fault", "done")
-    faults, screen, begun = scheduled([Fake(how.replace(" ", "_"), tmp_path, how) for how in hows], count=1)
+def test_other_ends_do_not_stop_the_rest(tmp_path: Path):
+    """Out of memory is retried as a death is; a defect keeps its traceback; an input error is its sentence."""
+    endings = ("out of memory", "defect", "fault", "done")
+    failures, screen, begun = scheduled(
+        [Fake(ending.replace(" ", "_"), tmp_path, ending) for ending in endings], count=1
+    )
     assert begun == ["out_of_memory", "defect", "fault", "done", "out_of_memory"]
-    trace, defect, fault, memory = faults
+    trace, defect, failure, memory = failures
     assert trace.startswith("Traceback") and trace.endswith("\nZeroDivisionError: by zero")
     assert defect.startswith("doing defect: ended by a defect")
-    assert fault == "the data are wrong"
+    assert failure == "the data are wrong"
     assert memory.startswith("doing out_of_memory: memory ran out, the second time")
     assert "did done" in screen.ended and screen.epochs == begun
 
 
-def test_a_process_with_nothing_left_to_do_is_gone_at_once(tmp_path: Path):
-    """With torch in it Python's own way out takes a second, for which the command would wait."""
-    faults, screen, begun = scheduled([Fake("a", tmp_path, "slow to leave")])
-    assert (faults, screen.ended, begun) == ([], ["did a"], ["a"])
+def test_an_idle_process_exits_at_once(tmp_path: Path):
+    """Python's own exit takes a second when torch is loaded, and the command would wait for it."""
+    failures, screen, begun = scheduled([Fake("a", tmp_path, "slow to leave")])
+    assert (failures, screen.ended, begun) == ([], ["did a"], ["a"])
     assert not (tmp_path / "taken apart").exists()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are told in /proc")
-def test_what_a_process_computes_in_lies_in_huge_pages(tmp_path: Path):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are listed in /proc")
+def test_a_process_computes_in_huge_pages(tmp_path: Path):
     if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("this system gives none")
-    faults, screen, _ = scheduled([Fake("a", tmp_path, "large")])
-    assert (faults, screen.ended) == ([], ["did a"])
+    failures, screen, _ = scheduled([Fake("a", tmp_path, "large")])
+    assert (failures, screen.ended) == ([], ["did a"])
     assert int((tmp_path / "huge").read_text()) >= 2048  # one of them: a system short of memory gives no more
 
 
@@ -144,36 +148,44 @@ def test_a_full_disk_stops_at_the_first(tmp_path: Path):
     assert (tmp_path / "begun").read_text().split() == ["first"]
 
 
-def test_a_process_that_dies_while_it_waits_is_replaced(tmp_path: Path):
-    with Workers(1, "cpu") as pool:
+def test_the_local_engine_has_the_interface_of_an_engine():
+    members = {*Engine.__annotations__, *(name for name in vars(Engine) if not name.startswith("_"))}
+    assert members >= {"count", "device", "prepare", "submit", "events", "end"}
+    with LocalEngine(3, "cpu") as engine:
+        assert [name for name in members if not hasattr(engine, name)] == []
+        assert (engine.count, engine.device) == (3, "cpu")
+
+
+def test_a_process_that_dies_while_it_is_idle_is_replaced(tmp_path: Path):
+    with LocalEngine(1, "cpu") as engine:
         for key in "ab":
-            pool.submit(Fake(key, tmp_path))
-            *_, end = pool.events()
+            engine.submit(Fake(key, tmp_path))
+            *_, end = engine.events()
             assert end.result == key
-            pool._idle[0].process.kill()
-            pool._idle[0].process.join()
+            engine._idle[0].process.kill()
+            engine._idle[0].process.join()
 
 
-def test_processes_that_are_prepared_are_the_ones_that_do_the_jobs(tmp_path: Path):
-    """And without a job they are ended with the others."""
-    with Workers(2, "cpu") as pool:
-        pool.prepare(most=9)
-        processes = [worker.process for worker in pool._idle]
-        pool.prepare(most=9)
-        assert [worker.process for worker in pool._idle] == processes and len(processes) == 2
-        pool.submit(Fake("a", tmp_path))
-        *_, end = pool.events()
-        assert end.result == "a" and {worker.process for worker in pool._idle} == set(processes)
+def test_prepared_processes_execute_the_jobs(tmp_path: Path):
+    """Those without a job are ended with the others."""
+    with LocalEngine(2, "cpu") as engine:
+        engine.prepare(most=9)
+        processes = [worker.process for worker in engine._idle]
+        engine.prepare(most=9)
+        assert [worker.process for worker in engine._idle] == processes and len(processes) == 2
+        engine.submit(Fake("a", tmp_path))
+        *_, end = engine.events()
+        assert end.result == "a" and {worker.process for worker in engine._idle} == set(processes)
         ended = [gone(process.pid) for process in processes]
     for wait in ended:
         wait()
-    with Workers(9, "cpu") as pool:
-        pool.prepare(most=1)
-        assert len(pool._idle) == 1
+    with LocalEngine(9, "cpu") as engine:
+        engine.prepare(most=1)
+        assert len(engine._idle) == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES])
-def test_a_place_that_takes_nothing_is_told_apart(number: int, tmp_path: Path, monkeypatch):
+def test_a_disk_that_cannot_be_written_is_unwritable(number: int, tmp_path: Path, monkeypatch):
     def full(*_) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -183,33 +195,33 @@ def test_a_place_that_takes_nothing_is_told_apart(number: int, tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_in_the_way_of_one_file_is_no_full_disk(tmp_path: Path):
+def test_a_folder_in_the_way_of_one_file_is_no_full_disk(tmp_path: Path):
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError) as caught:
         io.write_bytes(b"x", tmp_path / "x")
     assert not isinstance(caught.value, Unwritable)
 
 
-def test_memory_that_ran_out_is_known_by_each_of_its_errors():
+def test_every_out_of_memory_error_is_known():
     class OutOfMemoryError(RuntimeError):
-        """As torch names a GPU's."""
+        """The name of torch's error of a GPU."""
 
     no_room = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"
-    assert all(map(memory_is_out, (MemoryError(), OutOfMemoryError("CUDA out of memory"), RuntimeError(no_room))))
-    assert not memory_is_out(RuntimeError("shapes differ"))
+    assert all(map(is_out_of_memory, (MemoryError(), OutOfMemoryError("CUDA out of memory"), RuntimeError(no_room))))
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
 
 
-# A command without torch: it says that it is ready, and waits. Its process and the drawing one below it write no line.
+# A command without torch, with a child process: it prints that it is ready, and waits.
 WAITING = """
 import signal, sys, types
 from visual_decathlon.benchmark.cli import main as command
-from visual_decathlon.benchmark.runs.faults import told_at_the_end
+from visual_decathlon.benchmark.runs.failures import print_failures_at_end
 from visual_decathlon.datasets.child_processes import block_stop_signals
 from multiprocessing import get_context
 
 def wait(args):
-    with told_at_the_end() as faults:
-        faults.append("a fault of before")
+    with print_failures_at_end() as failures:
+        failures.append("an earlier failure")
         with block_stop_signals():
             child = get_context("spawn").Process(target=signal.pause)
             child.start()
@@ -223,7 +235,7 @@ def wait(args):
             print("tidied", flush=True)
 
 sys.modules["waiting"] = types.SimpleNamespace(run=wait)
-command.HOME["methods"] = "waiting"
+command.COMMANDS["methods"] = "waiting"
 if __name__ == "__main__":
     sys.exit(command.main(["methods"]))
 """
@@ -231,24 +243,24 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1"])
 def test_every_stopping_signal_ends_a_command_alike(name: str, tmp_path: Path):
-    """Sent to the whole group and to the process, as `timeout` and make do it."""
+    """The signal is sent to the whole group and to the process, as `timeout` and make do it."""
     number = getattr(signal, name)
     (tmp_path / "waiting_command.py").write_text(WAITING)
-    heard = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL), "start_new_session": True}
+    options = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL), "start_new_session": True}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.Popen([sys.executable, tmp_path / "waiting_command.py"], env=environment, **heard, **streams)
+    run = subprocess.Popen([sys.executable, tmp_path / "waiting_command.py"], env=environment, **options, **streams)
     assert run.stdout.readline().startswith("ready")
     os.killpg(run.pid, number)
     run.send_signal(number)
     out, err = run.communicate()
     assert run.returncode == 128 + number
-    assert out.splitlines() == ["child None", "tidied"], "the child did not hear it, and was ended"
-    assert err.splitlines() == ["a fault of before", "stopped; the same command goes on where it was"]
+    assert out.splitlines() == ["child None", "tidied"], "the child did not get the signal, and was ended"
+    assert err.splitlines() == ["an earlier failure", "stopped; the same command goes on where it was"]
 
 
-def test_what_was_ignored_stays_ignored(tmp_path: Path):
-    """nohup: a closed terminal does not stop it."""
+def test_an_ignored_signal_stays_ignored(tmp_path: Path):
+    """As with nohup: a closed terminal does not stop the command."""
     script = (
         "import os, signal\nfrom visual_decathlon.benchmark.runtime.stop import stoppable\n"
         "with stoppable():\n    os.kill(os.getpid(), signal.SIGHUP)\nprint('went on')\n"

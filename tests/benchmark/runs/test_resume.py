@@ -1,4 +1,4 @@
-"""What is finished stays, what is not goes on to the same bits, whatever kills the run and whoever runs beside it."""
+"""Finished runs stay; unfinished runs continue to the same bits, after any kill and with any number of benches."""
 
 import itertools
 import os
@@ -16,22 +16,23 @@ from safetensors.torch import load_file, save
 from tests.processes import children, gone, until
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.config.specs import Backbone
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs import execute as runs
+from visual_decathlon.benchmark.runs.backbones import requested_backbones
 from visual_decathlon.benchmark.runs.execute import execute_run
-from visual_decathlon.benchmark.runs.plan import backbones
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import InputError
 
-LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the workers are found and seen to end by Linux")
+LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux lists the workers and reports their end")
 WHO = Provenance("tiny", "id", False, 1, "test", "", "{}", "machine")
 LONG = "width=0.125 epochs=40 pretrain.epochs=6 batch=8 pretrain.batch=8"
 
 
 class Stop(Exception):
-    """Ends a training from its report, as a kill would between two epochs."""
+    """Raised by a report: ends a training between two epochs, as a kill does."""
 
 
 def stopping_at(epoch: int) -> Callable[[dict], None]:
@@ -50,7 +51,7 @@ def same(one: Path, other: Path) -> bool:
 
 @LINUX
 def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path):
-    """Killed with one run finished and one half-way: both are there in the end, as an unbroken run has them."""
+    """After a kill with one run finished and one half-way, both end with the bits of an unbroken bench."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     words = ("--domains", "svhn,dtd", "--workers", "1")
     run = bench.start(*words, method="finetune", settings=LONG, results=killed)
@@ -83,8 +84,8 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tmp_path: Path):
-    """A terminal or scheduler sends it to the workers too; they say nothing, no one stays and nothing is leaked."""
-    longer = LONG.replace(" epochs=40", " epochs=400")  # the second must not end while we look
+    """A terminal or scheduler signals the workers too: they print nothing, and no process or file is left."""
+    longer = LONG.replace(" epochs=40", " epochs=400")  # the second must not end during the test
     run = bench.start("--domains", "dtd", method="feature,finetune", settings=longer, results=tmp_path)
     # until one worker waits for work and the other trains
     until(run, lambda: len(list((tmp_path / "records").glob("[!.]*.parquet"))) == 1)
@@ -103,7 +104,7 @@ def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tm
 
 
 @pytest.mark.parametrize("method", ["res_adapter", "par_adapter", "bn_adapt", "feature", "side", "finetune", "scratch"])
-def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planned, finished: Path, tmp_path: Path):
+def test_a_run_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planned, finished: Path, tmp_path: Path):
     settings = "width=0.125 epochs=3 pretrain.epochs=6 batch=8 pretrain.batch=8"
     (run,) = planned(method, settings, domains=["svhn"])[2]
     whole = execute_run(run, tmp_path / "whole", WHO, "cpu", lambda row: None)
@@ -121,7 +122,7 @@ def test_cell_stopped_after_each_epoch_ends_in_the_same_bits(method: str, planne
     assert list((tmp_path / "broken" / "unfinished").iterdir()) == []
 
 
-def test_energy_of_a_part_is_not_the_energy(planned, finished: Path, tmp_path: Path, monkeypatch):
+def test_energy_of_a_part_is_not_recorded(planned, finished: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(runs.Energy, "joules", lambda self: 7.0)
     monkeypatch.setattr(
         "visual_decathlon.benchmark.runtime.device_sharing.tempfile.gettempdir", lambda: str(tmp_path)
@@ -133,11 +134,11 @@ def test_energy_of_a_part_is_not_the_energy(planned, finished: Path, tmp_path: P
     assert execute_run(run, tmp_path / "other", WHO, "cpu", lambda row: None)["joules"] == 7.0
 
 
-def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
+def test_pretraining_continues_to_the_same_bits(planned, tmp_path: Path):
     paths = []
     for name, stops in (("whole", ()), ("broken", (1, 2))):
         request, data, _ = planned("res_adapter", "width=0.125 pretrain.epochs=2 pretrain.batch=8")
-        kept: Backbone = backbones(request, data)["series"]
+        kept: Backbone = requested_backbones(request, data)["series"]
         base = replace(kept, cache=tmp_path / name)
         for epoch in stops:
             with pytest.raises(Stop):
@@ -149,8 +150,8 @@ def test_pretraining_goes_on_to_the_same_bits(planned, tmp_path: Path):
     assert same(*paths)
 
 
-def test_finished_cell_is_read_and_not_run(planned, finished: Path, monkeypatch, tmp_path: Path):
-    """As when another bench in the same folder was faster."""
+def test_a_finished_run_is_read_and_not_trained(planned, finished: Path, monkeypatch, tmp_path: Path):
+    """As happens when another bench in the same folder was faster."""
     (run,) = planned("feature", domains=["dtd"])[2]
     monkeypatch.setattr(runs, "train", None)
     record = execute_run(run, finished, WHO, "cpu", lambda row: None)
@@ -159,7 +160,7 @@ def test_finished_cell_is_read_and_not_run(planned, finished: Path, monkeypatch,
 
 
 def test_two_benches_in_one_folder_both_finish(bench, tmp_path: Path):
-    """From nothing: they pack, pretrain, train and write the same files at the same time."""
+    """Without a cache: both pack, pretrain, train and write the same files at the same time."""
     words = ("--domains", "svhn,dtd", "--cache", str(tmp_path / "cache"), "--workers", "1")
     settings = "width=0.125 epochs=2 pretrain.epochs=1 batch=8 pretrain.batch=8"
     methods = ("feature,finetune", "finetune,feature")
@@ -177,7 +178,7 @@ def test_two_benches_in_one_folder_both_finish(bench, tmp_path: Path):
     assert packs == {"imagenet12-train", "svhn-train", "svhn-val", "dtd-train", "dtd-val"}
 
 
-def test_damaged_checkpoint_is_told(planned, finished: Path, tmp_path: Path):
+def test_a_damaged_checkpoint_is_an_error(planned, finished: Path, tmp_path: Path):
     (run,) = planned("feature", domains=["svhn"])[2]
     path = tmp_path / "unfinished" / f"{run.hash}.safetensors"
     write_safetensors(path, {"state/other": torch.zeros(3)}, {"history": "[]"})
@@ -188,7 +189,7 @@ def test_damaged_checkpoint_is_told(planned, finished: Path, tmp_path: Path):
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_checkpoint_holds_no_momentum_where_there_is_none(tmp_path: Path):
+def test_a_checkpoint_without_momentum(tmp_path: Path):
     p = torch.nn.Parameter(torch.ones(3))
     optimiser = torch.optim.SGD([p], 0.1)
     p.grad = torch.ones(3)
@@ -203,13 +204,13 @@ def test_checkpoint_holds_no_momentum_where_there_is_none(tmp_path: Path):
 
 def test_unfinished_files_of_a_killed_writer_are_not_read(finished: Path, tmp_path: Path):
     results = Path(shutil.copytree(finished, tmp_path / "copied"))
-    (results / "records" / ".half.parquet.123").write_bytes(b"PAR1")
-    (results / "records" / ".half.parquet").write_bytes(b"PAR1")
-    assert len(read_records([results / "records"])) == 30
+    (ResultsFolder(results).records / ".half.parquet.123").write_bytes(b"PAR1")
+    (ResultsFolder(results).records / ".half.parquet").write_bytes(b"PAR1")
+    assert len(read_records([ResultsFolder(results).records])) == 30
 
 
-def test_a_file_that_is_replaced_meanwhile_is_read_whole(tmp_path: Path):
-    """As two benches in one folder write one backbone, whose header is longer by a digit of a time."""
+def test_a_file_that_is_replaced_while_it_is_read_is_read_complete(tmp_path: Path):
+    """As when two benches in one folder write one backbone, and the headers differ in length."""
     tensors, path = {f"w{i}": torch.full((300,), float(i)) for i in range(20)}, tmp_path / "w"
     contents = [save(tensors, {"clock": digits}) for digits in ("1.5", "1.234567890123")]
     ended = threading.Event()
@@ -226,9 +227,9 @@ def test_a_file_that_is_replaced_meanwhile_is_read_whole(tmp_path: Path):
     other.start()
     try:
         for _ in range(1000):
-            found, about = read_safetensors(path)
-            assert all(torch.equal(found[name], t) for name, t in tensors.items())
-            assert about["clock"] in ("1.5", "1.234567890123")
+            read, metadata = read_safetensors(path)
+            assert all(torch.equal(read[name], t) for name, t in tensors.items())
+            assert metadata["clock"] in ("1.5", "1.234567890123")
     finally:
         ended.set()
         other.join()

@@ -1,4 +1,4 @@
-"""BACKBONE= and the cache's backbones: what a file says of itself is taken, and a useless one is one sentence."""
+"""BACKBONE= and the backbones of the cache: metadata are used, and an unusable file is one sentence."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
 
 SLIM = profile("standin", ["width=0.125"])
-COLOURS = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
+MEAN_STD = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.1]"}
 
 
 def weights(structure: str = "plain") -> dict[str, torch.Tensor]:
@@ -42,14 +42,14 @@ def given(tmp_path: Path) -> Callable[..., UserBackbone]:
 
 @pytest.fixture
 def refused(given, tmp_path: Path) -> Callable[..., str]:
-    """As `given`; its sentence, and nothing was kept."""
+    """Read as `given` does; returns the error, and checks that the cache is empty."""
 
     def read(*words) -> str:
         with pytest.raises(InputError) as caught:
             given(*words)
         sentence = str(caught.value)
         assert str(tmp_path / "given.safetensors") in sentence and "\n" not in sentence
-        assert re.search(r"[;:] (give|get|take|add|it must be)|; (raise|lower)|must be", sentence), "says the mend"
+        assert re.search(r"[;:] (give|get|take|add|it must be)|; (raise|lower)|must be", sentence), "has a remedy"
         assert not (tmp_path / "cache").exists()
         return sentence
 
@@ -59,9 +59,9 @@ def refused(given, tmp_path: Path) -> Callable[..., str]:
 STEM, HEAD, NORM = "body.stem.conv.weight", "head.weight", "body.norm"
 
 
-@pytest.mark.parametrize("names", ["ours", "the reference's"])
+@pytest.mark.parametrize("names", ["the suite's", "the reference's"])
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "expected"),
     [
         (STEM, lambda t: torch.tensor(1.0), ": give a decathlon ResNet-26"),
         (STEM, lambda t: t[:0], ": give a decathlon ResNet-26"),
@@ -76,10 +76,10 @@ STEM, HEAD, NORM = "body.stem.conv.weight", "head.weight", "body.norm"
         (f"{NORM}.num_batches_tracked", lambda t: t.to(torch.complex64), "torch.complex64"),
     ],
 )
-def test_odd_tensors(name: str, change: Callable, told: str, names: str, refused):
+def test_odd_tensors(name: str, change: Callable, expected: str, names: str, refused):
     tensors = weights()
     tensors[name] = change(tensors[name])
-    assert told in refused(tensors if names == "ours" else to_reference(tensors))
+    assert expected in refused(tensors if names == "the suite's" else to_reference(tensors))
 
 
 def test_head_of_no_class(refused):
@@ -101,11 +101,11 @@ def test_library_file_that_lacks_all_but_a_stem(refused):
 
 
 @pytest.mark.parametrize("size", ["", "x", "0", "7", "10000", "9" * 5000])
-def test_image_size_that_is_none(size: str, refused):
+def test_image_sizes_that_are_no_number_of_pixels(size: str, refused):
     assert f"image_size={size[:40]!r}" in refused(weights(), {"image_size": size})
 
 
-def test_image_size_that_does_not_fit_is_the_files_own(refused, given):
+def test_an_image_size_that_does_not_fit_names_the_file(refused, given):
     assert "says width=0.125 crop=30 resize=33: SET=crop=30" in refused(weights(), {"image_size": "30"})
     by_hand = given(weights(), {"image_size": "30"}, "standin", "crop=32")
     assert (by_hand.profile.crop, by_hand.profile.resize) == (32, 33)
@@ -130,19 +130,19 @@ def test_image_size_that_does_not_fit_is_the_files_own(refused, given):
     ],
     ids=lambda change: str(change)[:30],
 )
-def test_colours_that_are_none(change: dict, refused):
-    about = {key: text for key, text in (COLOURS | change).items() if text is not None}
+def test_a_mean_or_std_of_other_than_three_numbers(change: dict, refused):
+    about = {key: text for key, text in (MEAN_STD | change).items() if text is not None}
     assert "give three numbers each" in refused(weights(), about)
 
 
-def test_what_the_file_says_is_taken(given):
-    read = given(weights(), {"image_size": "64"} | COLOURS)
+def test_metadata_of_the_file_are_used(given):
+    read = given(weights(), {"image_size": "64"} | MEAN_STD)
     chosen = read.profile
     assert (chosen.width, chosen.crop, chosen.resize, chosen.uncropped_size) == (0.125, 64, 72, 0)
-    assert read.colours == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
-    assert given(weights()).colours is None
+    assert read.mean_std == tuple(tuple(json.loads(MEAN_STD[key])) for key in ("mean", "std"))
+    assert given(weights()).mean_std is None
     by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "resize=50").profile
-    assert (by_hand.crop, by_hand.shorter) == (48, 50)
+    assert (by_hand.crop, by_hand.resize) == (48, 50)
 
 
 @pytest.mark.parametrize(("size", "shorter", "whole"), [(64, 72, 72), (32, 36, 32), (72, 81, 80), (8, 9, 8)])
@@ -165,11 +165,11 @@ def read(path: Path | str, *settings: str, name: str = "standin") -> UserBackbon
 
 
 def trained(path: Path) -> Path:
-    """As torchvision's reference scripts leave it, of the suite's own network under the names of the released code."""
+    """A checkpoint as torchvision's reference scripts write it, of the suite's network under the reference's names."""
     plain, average = to_reference(weights()), to_reference(scaled(weights(), 2))
-    beside = {"args": Namespace(lr=0.1, data_path=Path("/data")), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}
+    others = {"args": Namespace(lr=0.1, data_path=Path("/data")), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}}
     average = {f"module.{name}": tensor for name, tensor in average.items()} | {"n_averaged": torch.tensor(9)}
-    torch.save({"model": plain, "model_ema": average, **beside}, path)
+    torch.save({"model": plain, "model_ema": average, **others}, path)
     return path
 
 
@@ -177,13 +177,13 @@ def test_the_choice_of_a_state_dict_is_another_backbone(tmp_path: Path):
     path = trained(tmp_path / "a:b.pth.tar")
     plain, average = read(path), read(f"{path}:model_ema")
     assert plain.name == "a:b.pth.tar" and average.name == "a:b.pth.tar:model_ema"
-    assert plain.contents != average.contents
-    assert read(f"{path}:model").contents == plain.contents
-    assert "`model` is taken" in plain.sentences[0] and "(`model_ema`)" in plain.sentences[0]
-    assert "prefix `module.` of" in average.sentences[1] and "n_averaged" in average.sentences[2]
+    assert plain.weight_hashes != average.weight_hashes
+    assert read(f"{path}:model").weight_hashes == plain.weight_hashes
+    assert "`model` is taken" in plain.notes[0] and "(`model_ema`)" in plain.notes[0]
+    assert "prefix `module.` of" in average.notes[1] and "n_averaged" in average.notes[2]
     save_file(weights(), tmp_path / "alone.safetensors")
-    assert read(tmp_path / "alone.safetensors").contents == plain.contents, "however it is packed"
-    assert read(tmp_path / "alone.safetensors").sentences == ()
+    assert read(tmp_path / "alone.safetensors").weight_hashes == plain.weight_hashes, "however it is packed"
+    assert read(tmp_path / "alone.safetensors").notes == ()
     with pytest.raises(InputError, match="has no network at `modl`: choose of `model`, `model_ema`"):
         read(f"{path}:modl")
     with pytest.raises(InputError, match="does not exist"):
@@ -194,14 +194,14 @@ def test_a_file_whose_name_ends_like_a_choice_is_that_file(tmp_path: Path):
     trained(tmp_path / "x.pth")
     other = tmp_path / "x.pth:model_ema"
     torch.save(to_reference(scaled(weights(), 3)), other)
-    assert read(other).name == "x.pth:model_ema" and read(other).sentences == ()
+    assert read(other).name == "x.pth:model_ema" and read(other).notes == ()
 
 
-@pytest.mark.parametrize("names", ["ours", "the reference's"])
+@pytest.mark.parametrize("names", ["the suite's", "the reference's"])
 @pytest.mark.parametrize("structure", ["plain", "series"])
-def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: str, tmp_path: Path):
+def test_prefixes_and_a_missing_head_of_the_suites_network(names: str, structure: str, tmp_path: Path):
     tensors = weights(structure)
-    whole = tensors if names == "ours" else to_reference(tensors)
+    whole = tensors if names == "the suite's" else to_reference(tensors)
     headless = {name: tensor for name, tensor in whole.items() if not name.startswith(("head.", "linears."))}
     for path, thing in (
         (tmp_path / "x.safetensors", {f"model._orig_mod.{name}": tensor for name, tensor in headless.items()}),
@@ -209,8 +209,8 @@ def test_prefixes_and_a_missing_head_of_our_own_network(names: str, structure: s
     ):
         save_file(thing, path) if path.suffix == ".safetensors" else torch.save({"state_dict": thing}, path)
         given = read(path)
-        assert given.headless and list(given.contents) == [structure]
-        assert "no head on the features" in " ".join(given.sentences)
+        assert given.headless and list(given.weight_hashes) == [structure]
+        assert "no head on the features" in " ".join(given.notes)
         (kept,) = (tmp_path / "cache" / "backbones").glob("*.safetensors")
         with safe_open(kept, "pt") as file:
             assert file.metadata()["head"] == "none"
@@ -225,7 +225,7 @@ def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     torch.save({"teacher": {f"backbone.{name}": t for name, t in half.items()}}, tmp_path / "dino")
     given = read(tmp_path / "dino", *settings)
-    assert given.headless and len(given.contents) == 1
+    assert given.headless and len(given.weight_hashes) == 1
     (kept,) = (tmp_path / "cache" / "backbones").iterdir()
     with safe_open(kept, "pt") as file:
         assert torch.equal(file.get_tensor("body.conv1.weight"), half["conv1.weight"].float())
@@ -233,7 +233,7 @@ def test_a_library_network_without_head_or_in_half_precision(tmp_path: Path):
 
 
 def test_folders_are_read_by_content(tmp_path: Path):
-    """A trainer's folder: what is no network is left out and said, whatever the suffix; a damaged file is refused."""
+    """A trainer's folder: files without a network are left out with a note, whatever the suffix; damaged ones fail."""
     folder = tmp_path / "run"
     folder.mkdir()
     torch.save({"state_dict": to_reference(weights())}, folder / "last")
@@ -243,10 +243,10 @@ def test_folders_are_read_by_content(tmp_path: Path):
     (folder / "random_states_0.pkl").write_bytes(pickle.dumps({"seed": 1}))
     (folder / "config.json").write_text("{}")
     given = read(folder)
-    assert given.contents.keys() == {"plain", "series"}
-    told = " ".join(given.sentences)
-    assert all(name in told for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
-    assert "config.json" not in told
+    assert given.weight_hashes.keys() == {"plain", "series"}
+    notes = " ".join(given.notes)
+    assert all(name in notes for name in ("optimizer.bin", "training_args.bin", "random_states_0.pkl"))
+    assert "config.json" not in notes
     (folder / "series.bin").write_bytes((folder / "series.bin").read_bytes()[:-9])
     with pytest.raises(InputError, match=r"series\.bin is cut off or damaged"):
         read(folder)
@@ -294,27 +294,27 @@ def test_damaged_backbone_in_the_cache_is_to_be_removed(fault: str, tmp_path: Pa
     assert str(backbone.path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-# --- what it is known by ----------------------------------------------------------------------------------------
+# --- identity ----------------------------------------------------------------------------------------
 
 
 def test_the_same_network_saved_otherwise_is_the_same_backbone(given, tmp_path: Path):
-    """By its weights: not by the bytes of a file, its format, its names, or metadata that decide nothing."""
+    """A backbone is identified by its weights, not by file bytes, format, names, or metadata without effect."""
     tensors = weights()
-    first = given(tensors, COLOURS | {"made": "yesterday"}).contents
-    assert given(tensors, {"made": "today"} | COLOURS).contents == first
-    assert given(to_reference(tensors)).contents == first
-    assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).contents == first
-    assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).contents == first
+    first = given(tensors, MEAN_STD | {"made": "yesterday"}).weight_hashes
+    assert given(tensors, {"made": "today"} | MEAN_STD).weight_hashes == first
+    assert given(to_reference(tensors)).weight_hashes == first
+    assert given({n: t for n, t in tensors.items() if "num_batches_tracked" not in n}).weight_hashes == first
+    assert given({n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}).weight_hashes == first
     torch.save(tensors, tmp_path / "given.pt")
-    assert read_user_backbone(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").contents == first
+    assert read_user_backbone(tmp_path / "given.pt", SLIM, (), tmp_path / "cache").weight_hashes == first
     assert len(list((tmp_path / "cache" / "backbones").iterdir())) == 1
     tensors[HEAD] = tensors[HEAD].nextafter(torch.ones(()))
-    assert given(tensors).contents != first
+    assert given(tensors).weight_hashes != first
 
 
 def test_a_file_kept_in_the_cache_repeats_its_bytes(given, tmp_path: Path):
-    given(weights(), COLOURS)
+    given(weights(), MEAN_STD)
     (kept,) = (tmp_path / "cache" / "backbones").iterdir()
     before = kept.read_bytes()
-    given(weights(), dict(reversed(COLOURS.items())))
+    given(weights(), dict(reversed(MEAN_STD.items())))
     assert kept.read_bytes() == before

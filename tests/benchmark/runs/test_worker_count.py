@@ -1,4 +1,4 @@
-"""How many runs train side by side by default, and the estimate of a step's memory against what a CPU takes."""
+"""The default number of workers, and the estimate of a step's memory compared with a CPU's."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, Run
-from visual_decathlon.benchmark.runs import side_by_side
-from visual_decathlon.benchmark.runs.worker_count import FIXED, default_workers, run_bytes, step_bytes
+from visual_decathlon.benchmark.runs import worker_count
+from visual_decathlon.benchmark.runs.worker_count import PROCESS_BYTES, default_workers, run_bytes, step_bytes
 from visual_decathlon.benchmark.runtime import nvml
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
@@ -27,8 +27,8 @@ def run(settings: str = "", name: str = "standin", count: int = 100, width_multi
 @pytest.fixture
 def machine(monkeypatch) -> SimpleNamespace:
     made = SimpleNamespace(cores=16, free=80 * GB)
-    monkeypatch.setattr(side_by_side, "cores", lambda: made.cores)
-    monkeypatch.setattr(side_by_side, "free_memory", lambda device: made.free)
+    monkeypatch.setattr(worker_count, "cores", lambda: made.cores)
+    monkeypatch.setattr(worker_count, "free_memory", lambda device: made.free)
     return made
 
 
@@ -37,7 +37,7 @@ def test_a_cpu_has_a_process_for_each_core(machine):
     assert default_workers("cpu", [run()]) == 16
 
 
-def test_a_gpu_has_as_many_as_pay(machine):
+def test_a_gpu_has_up_to_eight_processes(machine):
     assert default_workers("cuda:0", [run()] * 10) == 8
     assert default_workers("cuda:0", [run()] * 3) == 3
     machine.cores = 2
@@ -57,16 +57,16 @@ def test_a_gpu_has_no_more_than_its_memory_holds(machine):
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0", "xpu:0"])
-def test_where_nobody_tells_the_memory_it_is_one(device: str, machine):
+def test_one_process_where_the_free_memory_is_unknown(device: str, machine):
     machine.free = None
     assert default_workers(device, [run()] * 10) == 1
 
 
-def test_pixels_count_where_they_are_held():
+def test_pixels_count_where_they_fit():
     few, many = run(count=1000), run(count=10**7)
     step = step_bytes(resnet26_shapes(0.25, 32), 16, "fp32")
-    assert run_bytes(few, 80 * GB) == FIXED + step + 3 * 36 * 36 * 2000
-    assert run_bytes(many, 80 * GB) == FIXED + step, "streamed"
+    assert run_bytes(few, 80 * GB) == PROCESS_BYTES + step + 3 * 36 * 36 * 2000
+    assert run_bytes(many, 80 * GB) == PROCESS_BYTES + step, "streamed"
 
 
 def test_a_step_by_hand():
@@ -113,7 +113,7 @@ def test_the_estimate_is_within_a_factor_of_two(method: str, command):
     done = command([sys.executable, "-c", _STEP.replace("METHOD", method)])
     assert done.code == 0, done
     if done.out.strip() == "None":
-        pytest.skip("this kernel does not tell a process's peak memory")
+        pytest.skip("this kernel does not report a process's peak memory")
     estimate = step_bytes(resnet26_shapes(0.5, 32), 64, "fp32") / 2**20
     assert 0.5 < float(done.out) / estimate < 2
 

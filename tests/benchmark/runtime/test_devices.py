@@ -250,7 +250,7 @@ def test_domains_in_use_name_the_device_that_is_not_there(wanted: str, told: str
 
     monkeypatch.setattr(torch, "empty", missing)
     with pytest.raises(InputError, match=rf"^device='{wanted}': torch sees no {told} here; "):
-        inputs.device_of(wanted)
+        inputs.parse_device(wanted)
 
 
 def test_listing_devices_loads_no_torch(command):

@@ -1,4 +1,4 @@
-"""Adapters out of their files: the same logits elsewhere, on shared weights that stay."""
+"""ImagesInMemory domains give the logits of their runs in any process, on shared weights that never change."""
 
 import gc
 import json
@@ -41,14 +41,14 @@ for backbone, files in job["files"].items():
         net.use(name)
         out[name] = net(x).contiguous()
 
-        # In the midst of a pass another thread's pass of other images runs through the same network.
-        other, calls, found = x[:3].flip(3), [], []
+        # During a forward pass another thread computes other images in the same network.
+        other, calls, results = x[:3].flip(3), [], []
         wanted = net(other)
         def hook(*_):
             if threading.current_thread() is threading.main_thread():
                 calls.append(1)
                 if len(calls) == half:
-                    thread = threading.Thread(target=lambda: found.append(net(other, name)))
+                    thread = threading.Thread(target=lambda: results.append(net(other, name)))
                     thread.start()
                     thread.join()
         half = 0
@@ -57,7 +57,7 @@ for backbone, files in job["files"].items():
         net(x)
         half, calls = len(calls) // 2, []
         assert torch.equal(net(x), out[name]), name
-        assert half and torch.equal(found[0], wanted), name
+        assert half and torch.equal(results[0], wanted), name
         for h in hooks:
             h.remove()
 save_file(out, job["out"])
@@ -65,7 +65,7 @@ save_file(out, job["out"])
 
 
 def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, command, tmp_path: Path):
-    """All of them held at once, the two domains of a joint training too."""
+    """All of them loaded at once, with the two domains of a joint training."""
     x, wanted, files = batch(), {}, {}
     save_file({"x": x}, tmp_path / "x.safetensors")
     for method in (entry() for entry in entries()):
@@ -80,17 +80,17 @@ def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, comma
     (tmp_path / "job.json").write_text(json.dumps(job))
     done = command([sys.executable, "-c", FRESH, str(tmp_path / "job.json")])
     assert done.code == 0, done.err
-    found = load_file(tmp_path / "out.safetensors")
-    assert found.keys() == wanted.keys() and len(found) > 35
+    results = load_file(tmp_path / "out.safetensors")
+    assert results.keys() == wanted.keys() and len(results) > 35
     for name, logits in wanted.items():
-        assert torch.equal(found[name], logits), name
+        assert torch.equal(results[name], logits), name
 
 
 @pytest.mark.parametrize("specs", [("lora(rank=2)", "bn_adapt"), ("piggyback", "par_adapter_svd(rank=2)")])
 def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, multi: MultiDomain):
-    """Every tensor of a held domain is the backbone's own storage, or one of what its file stores."""
+    """Every tensor of a loaded domain is the backbone's own storage, or one that its file stores."""
     before = {name: (t.data_ptr(), t.clone()) for name, t in multi.source.state_dict().items()}
-    theirs = {pointer for pointer, _ in before.values()}
+    shared = {pointer for pointer, _ in before.values()}
     made = {name: shop.written(spec, name) for name, spec in zip(("dtd", "svhn"), specs, strict=True)}
     x = batch()
     for name, (path, _) in made.items():
@@ -108,7 +108,7 @@ def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, mult
         assert held.tensors.keys() == stored.keys()
         assert all(torch.equal(held.tensors[n], t) for n, t in stored.items())
         for part, t in held.network.state_dict().items():
-            assert (t.data_ptr() in theirs) == (part not in stored), part
+            assert (t.data_ptr() in shared) == (part not in stored), part
     after = multi.source.state_dict()
     assert all(after[n].data_ptr() == pointer and torch.equal(after[n], t) for n, (pointer, t) in before.items())
 
@@ -126,8 +126,8 @@ def test_domains_of_a_joint_training_share_its_weights(shop: Shop):
     assert all(torch.equal(t, before[n]) for n, t in net.source.state_dict().items())
 
 
-def test_what_serves_needs_nothing_of_training(shop: Shop, multi: MultiDomain):
-    """Aids of training are dropped, and the caller's random numbers go on as if nothing had been loaded."""
+def test_loading_keeps_nothing_of_training(shop: Shop, multi: MultiDomain):
+    """Modules for training are dropped, and the caller's random numbers continue as if nothing had been loaded."""
     path, _ = shop.written("lwf")
     torch.manual_seed(4)
     wanted = torch.rand(3)
@@ -138,7 +138,7 @@ def test_what_serves_needs_nothing_of_training(shop: Shop, multi: MultiDomain):
     assert not net.held["dtd"].network.aids
 
 
-def test_merged_it_is_a_bare_backbone(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_merged_domain_has_no_adapter(shop: Shop, multi: MultiDomain, lora: Path):
     multi.load(lora)
     multi.load(lora, "fast", merge=True)
     multi.use("dtd")
@@ -150,7 +150,7 @@ def test_merged_it_is_a_bare_backbone(shop: Shop, multi: MultiDomain, lora: Path
         multi.load(shop.written("houlsby")[0], merge=True)
 
 
-def test_a_domain_held_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_domain_loaded_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, lora: Path):
     multi.use(multi.load(lora))
     first = multi(batch())
     multi.load(shop.written("dora")[0])
@@ -158,7 +158,7 @@ def test_a_domain_held_under_a_name_is_replaced(shop: Shop, multi: MultiDomain, 
     assert not torch.equal(multi(batch()), first)
 
 
-def test_a_dropped_domain_is_held_no_longer(shop: Shop, multi: MultiDomain, lora: Path):
+def test_a_dropped_domain_is_released(shop: Shop, multi: MultiDomain, lora: Path):
     for name in ("one", "two"):
         multi.load(lora, name)
     multi.use("one")
@@ -167,7 +167,7 @@ def test_a_dropped_domain_is_held_no_longer(shop: Shop, multi: MultiDomain, lora
     multi.drop("one")
     with pytest.raises(InputError, match="no domain is in use"):
         multi(batch())
-    with pytest.raises(InputError, match="no domain is held as 'one'"):
+    with pytest.raises(InputError, match="no domain is loaded as 'one'"):
         multi.drop("one")
     net = MultiDomain(shop.backbone("series").path)
     for path, _ in shop.together().values():
@@ -189,7 +189,7 @@ def test_merged_under_autocast_it_is_the_same(multi: MultiDomain, shop: Shop):
     assert torch.equal(multi(x), wanted)
 
 
-def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
+def test_the_metadata_of_an_adapter_file(lora: Path, shop: Shop):
     with safe_open(lora, "pt") as file:
         about = file.metadata()
     domain = DOMAINS["dtd"]
@@ -205,23 +205,23 @@ def test_the_head_says_what_is_needed_to_use_the_file(lora: Path, shop: Shop):
         "training": str(TRAINING_VERSION),
         "weights": network_digest(load_file(shop.backbone("plain").path)),
     }
-    head = AdapterMetadata.of(about, lora)
+    head = AdapterMetadata.parse(about, lora)
     assert (head.mean, head.std, head.joint) == (domain.mean, domain.std, None) and head.metadata() == about
     path, _ = shop.together()["dtd"]
     with safe_open(path, "pt") as file:
-        assert AdapterMetadata.of(file.metadata(), path).metadata() == file.metadata()
+        assert AdapterMetadata.parse(file.metadata(), path).metadata() == file.metadata()
         assert {"joint", "joint_weights"} <= file.metadata().keys()
 
 
 def test_a_librarys_backbone(tmp_path: Path):
-    """Given by BACKBONE=, its file in the cache says what it is."""
+    """Given by BACKBONE=; its file in the cache has the metadata that serving needs."""
     chosen = profile("standin", ("network=torchvision/resnet18",))
     torch.manual_seed(1)
     network = build(chosen, "plain", 4).eval()
     tensors = {n.removeprefix("body.").replace("head.", "fc."): t for n, t in network.state_dict().items()}
     save_file(tensors, tmp_path / "r18.safetensors", {"image_size": "64"})
     given = read_user_backbone(tmp_path / "r18.safetensors", chosen, (), tmp_path)
-    backbone = Backbone(given.profile, "plain", "r18", tmp_path / "backbones", content=given.contents["plain"])
+    backbone = Backbone(given.profile, "plain", "r18", tmp_path / "backbones", content=given.weight_hashes["plain"])
     with safe_open(backbone.path, "pt") as file:
         about = file.metadata()
     assert about["hash"] == backbone.hash and about["network"] == "torchvision/resnet18"
@@ -232,7 +232,7 @@ def test_a_librarys_backbone(tmp_path: Path):
 
 
 def test_the_files_of_a_run_give_its_records(finished: Path, planned):
-    """Adapters of several methods on the run's own backbones: as many images right as the record says."""
+    """Adapters of several methods on the runs' own backbones: as many images right as in the records."""
     _, _, runs = planned(domains=("dtd",))
     records = {r["hash"]: r for r in read_records([finished / "records"])}
     assert len(runs) == 3

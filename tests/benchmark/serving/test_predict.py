@@ -1,4 +1,4 @@
-"""A trained domain takes images for what its run's evaluation took them for, and says so by name."""
+"""Predictions of a loaded domain are those of its run's evaluation, with class names."""
 
 import dataclasses
 import io
@@ -20,7 +20,7 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
-from visual_decathlon.benchmark.serving.predict import shown
+from visual_decathlon.benchmark.serving.predict import preprocess
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
@@ -33,7 +33,7 @@ SMALL = "width=0.125 epochs=1 batch=8 resize=40 crop=24 uncropped_size=40"
 
 @pytest.fixture(scope="module")
 def birds(picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An own domain of odd sizes and kinds of files, with colours of its own, which is shown whole."""
+    """An own domain with many sizes and kinds of files, a mean and std of its own, and no crop."""
     root = tmp_path_factory.mktemp("own") / "birds"
     for split, each in (("train", 4), ("val", 3)):
         for kind, name in enumerate(CLASSES):
@@ -50,7 +50,7 @@ def birds(picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain network that says in which colours it knows images."""
+    """A plain network whose metadata state the mean and std of its images."""
     torch.manual_seed(0)
     network = build(profile("standin", ["width=0.125"]), "plain", 3)
     path = tmp_path_factory.mktemp("given") / "given.safetensors"
@@ -59,19 +59,19 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: Path, bench):
-    """An official domain that is cropped, one that is shown whole, an own one; in the given network's colours, or not.
+    """A cropped official domain, one without crop, and an own domain; with the given network's mean and std, or not.
 
     By path, and as PIL images.
     """
     words = ("--own", f"birds={birds}", "--domains", "dtd", "gtsrb", "birds", "--predictions", "--backbone", str(given))
     done = here(*words, method="bn_adapt", results=tmp_path, settings=SMALL)
     assert done.code == 0, done.err
-    told, files = {}, {}
+    heads, files = {}, {}
     for record in read_records([tmp_path / "records"]):
         net = MultiDomain(bench.cache / "backbones" / f"{record['backbone']}.safetensors")
         name = net.load(tmp_path / "adapters" / f"{record['hash']}.safetensors", merge=True)
         head, root = net.held[name].head, birds if name == "birds" else bench.data
-        told[name] = head.crop, head.mean, net.classes(name)
+        heads[name] = head.crop, head.mean, net.classes(name)
         rows = pq.read_table(ResultsFolder(tmp_path).predictions(record["hash"])).to_pylist()
         files[name] = [row["file"] for row in rows]
         paths = [root / file for file in files[name]]
@@ -79,13 +79,13 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
         domain = dataclasses.replace(DOMAINS["dtd"], mean=head.mean, std=head.std)
         wanted = torch.cat([x for x, _ in Batches([whole_pack(Pack(folder))], domain, head.crop, 8).evaluate()])
         for images in (paths, [Image.open(path) for path in paths]):
-            assert torch.equal(torch.cat([*shown(images, head, net.device, net.layout)]), wanted), name
-            for row, found in zip(rows, net.predict(images, name), strict=True):
-                assert list(found.names) == row["top5_names"] and found.name == row["class_name"]
-                assert row["category_id"] % 10**7 == found.label + 1
+            assert torch.equal(torch.cat([*preprocess(images, head, net.device, net.layout)]), wanted), name
+            for row, prediction in zip(rows, net.predict(images, name), strict=True):
+                assert list(prediction.names) == row["top5_names"] and prediction.name == row["class_name"]
+                assert row["category_id"] % 10**7 == prediction.label + 1
         right = [Path(row["file"]).parts[1] == row["class_name"] for row in rows]
         assert name != "birds" or record["correct"] == sum(right)
-    assert told == {
+    assert heads == {
         "dtd": (24, (0.5, 0.4, 0.3), ("a", "b", "c")),
         "gtsrb": (40, (0.5, 0.4, 0.3), ("a", "b", "c")),
         "birds": (40, (0.3, 0.4, 0.5), CLASSES),
@@ -95,13 +95,13 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A backbone and the file of a domain on it, as versions before this wrote it: without class names."""
+    """A backbone and the file of a domain on it, as earlier versions wrote it: without class names."""
     return write(select("ssf")[0], tmp_path_factory.mktemp("untrained"), 0.125)[:2]
 
 
 @pytest.fixture
 def net(untrained: tuple[Path, Path], tmp_path: Path) -> MultiDomain:
-    """Holds it as `old`, and as `new` with names."""
+    """The domain is loaded as `old`, and as `new` with class names."""
     backbone, file = untrained
     out = MultiDomain(backbone)
     out.load(file, "old")
@@ -114,7 +114,7 @@ def net(untrained: tuple[Path, Path], tmp_path: Path) -> MultiDomain:
     return out
 
 
-def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path):
+def test_inputs_and_outputs_of_predict(net: MultiDomain, picture, tmp_path: Path):
     image, file = picture(1, 5).resize((80, 70)), tmp_path / "x.png"
     image.save(file)
     pixels = np.array(image)
@@ -138,7 +138,7 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
         assert net.predict(opened) == wanted and net.predict([opened]) == [wanted] == net.predict([content])
     assert net.predict(np.array([str(file)])) == net.predict(np.array([file])) == [wanted]
     assert net.predict([]) == []
-    (x,) = shown([image], net.held["new"].head, net.device, net.layout)
+    (x,) = preprocess([image], net.held["new"].head, net.device, net.layout)
     probabilities = net(x)[0].softmax(0)
     assert wanted.labels == tuple(probabilities.argsort(descending=True)[:5].tolist())
     assert wanted.probabilities == tuple(probabilities[[*wanted.labels]].tolist())
@@ -150,12 +150,12 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
     )
     with pytest.raises(InputError, match=r"cifar100: image 2 is an array of shape \(3,\)"):
         net.predict([file, np.zeros(3)])
-    with pytest.raises(InputError, match=r"no domain is held as 'newt' \(held: old, new\)"):
+    with pytest.raises(InputError, match=r"no domain is loaded as 'newt' \(loaded: old, new\)"):
         net.predict(file, "newt")
 
 
 @pytest.mark.parametrize(
-    ("batch", "told"),
+    ("batch", "expected"),
     [
         (torch.zeros(3, 64, 64), "a tensor of shape (3, 64, 64) and float32"),
         (torch.zeros(2, 1, 64, 64), "a tensor of shape (2, 1, 64, 64) and float32"),
@@ -168,12 +168,12 @@ def test_what_predict_takes_and_gives(net: MultiDomain, picture, tmp_path: Path)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_batch(net: MultiDomain, batch, told: str):
+def test_batches_of_wrong_shape_or_type(net: MultiDomain, batch, expected: str):
     crop = net.held["new"].head.crop
     with pytest.raises(InputError) as caught:
         net(batch, "new")
     assert str(caught.value) == (
-        f"the batch is {told}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
+        f"the batch is {expected}; give a tensor of shape (N, 3, {crop}, {crop}) and float32, normalised, or give the "
         "images themselves to predict()"
     )
 
@@ -182,9 +182,9 @@ def test_what_is_no_batch(net: MultiDomain, batch, told: str):
 def test_a_size_that_the_network_does_not_take(net: MultiDomain, size: tuple[int, int]):
     with pytest.raises(InputError) as caught:
         net(torch.zeros(2, 3, *size), "new")
-    told = str(caught.value)
-    assert told.startswith(f"the batch is a tensor of shape (2, 3, {size[0]}, {size[1]}) and float32, a size that ")
-    assert f"(N, 3, {net.held['new'].head.crop}, " in told and "\n" not in told
+    message = str(caught.value)
+    assert message.startswith(f"the batch is a tensor of shape (2, 3, {size[0]}, {size[1]}) and float32, a size that ")
+    assert f"(N, 3, {net.held['new'].head.crop}, " in message and "\n" not in message
 
 
 def test_an_error_of_the_network_itself_is_no_bad_batch(net: MultiDomain):
@@ -206,7 +206,7 @@ def test_batches_of_other_sizes_and_under_autocast(net: MultiDomain):
 
 
 @pytest.mark.parametrize(
-    ("device", "told"),
+    ("device", "expected"),
     [
         ("gpu", "device='gpu' is no device that torch knows; give 'cpu', 'cuda', 'mps' or 'xpu'"),
         ("", "device='' is no device that torch knows"),
@@ -219,12 +219,12 @@ def test_batches_of_other_sizes_and_under_autocast(net: MultiDomain):
     ],
     ids=str,
 )
-def test_a_device_that_is_not_here(untrained: tuple[Path, Path], device, told: str):
+def test_a_device_that_torch_does_not_see(untrained: tuple[Path, Path], device, expected: str):
     if "cuda" in str(device) and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(InputError) as caught:
         MultiDomain(untrained[0], device)
-    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
 
 
 def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, picture, tmp_path: Path, capsys):
@@ -241,8 +241,8 @@ def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, pic
         code = code.replace(f'"{name}"', repr(str(path)))
     values = {"x": torch.zeros(2, 3, 64, 64)}
     exec(code, values)
-    found = net.predict(tmp_path / "picture.jpg", "new")
-    assert capsys.readouterr().out == f"{found.name} {found.probability} {found.names}\n"
+    prediction = net.predict(tmp_path / "picture.jpg", "new")
+    assert capsys.readouterr().out == f"{prediction.name} {prediction.probability} {prediction.names}\n"
     assert torch.equal(values["logits"], net(values["x"], "new")) and values["net"].held == {}
 
 
@@ -253,8 +253,8 @@ def test_files_without_names_are_read_as_before(net: MultiDomain, picture):
     assert (before.labels, before.probabilities) == (now.labels, now.probabilities)
 
 
-def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, Path], picture):
-    """Those of number formats and devices are of the whole process, and are left as they were."""
+def test_torchs_defaults_have_no_effect(net: MultiDomain, untrained: tuple[Path, Path], picture):
+    """The default dtype and device belong to the whole process, and are left unchanged."""
     wanted = net.predict(picture(0, 1), "old")
     torch.set_default_dtype(torch.float64)
     torch.set_default_device("meta")
@@ -275,7 +275,7 @@ def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, P
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "expected"),
     [
         ('["a", "b"]', "2 names of 3 classes"),
         ('["a", "b", 5]', "Expected `str`, got `int` - at `$.names[2]`"),
@@ -286,11 +286,11 @@ def test_whatever_torchs_defaults_are(net: MultiDomain, untrained: tuple[Path, P
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_names_that_are_none(names: str, told: str, tmp_path: Path):
+def test_invalid_class_names(names: str, expected: str, tmp_path: Path):
     about = head(("a", "b", "c")).metadata() | {"names": names}
     with pytest.raises(InputError, match="is no file of a domain's adapters") as caught:
-        AdapterMetadata.of(about, tmp_path / "x.safetensors")
-    assert told in str(caught.value) and len(str(caught.value)) < 500
+        AdapterMetadata.parse(about, tmp_path / "x.safetensors")
+    assert expected in str(caught.value) and len(str(caught.value)) < 500
 
 
 def head(names: tuple[str, ...] | None, classes: int = 3) -> AdapterMetadata:
@@ -306,9 +306,9 @@ def test_as_many_names_as_omniglot_has_and_of_any_characters(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.ones(1)}, path, head(names, 1623).metadata())
     with safe_open(path, "pt") as file:
-        assert AdapterMetadata.of(file.metadata(), path).names == names
+        assert AdapterMetadata.parse(file.metadata(), path).names == names
     assert "names" not in head(None).metadata()
     long = head(("x" * 9_999_990, "y", "z")).metadata()  # never so long that it could not be read
-    assert "names" not in long and AdapterMetadata.of(long, path).names is None
+    assert "names" not in long and AdapterMetadata.parse(long, path).names is None
     with pytest.raises(InputError, match="a crop of 8 pixels of a shorter side of 7"):
-        AdapterMetadata.of(head(None).metadata() | {"shorter": "7"}, path)
+        AdapterMetadata.parse(head(None).metadata() | {"shorter": "7"}, path)

@@ -1,4 +1,4 @@
-"""Files of backbones and adapters that are damaged, foreign, or not what they say: one sentence each, nothing run."""
+"""Damaged, foreign or contradictory files of backbones and adapters: one sentence each, and nothing is executed."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from visual_decathlon.datasets.errors import InputError
 
 @pytest.fixture
 def altered(lora: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`altered(about, tensors)`: the file of lora with these metadata and tensors in place; None takes one out."""
+    """`altered(about, tensors)`: the file of lora with these metadata and tensors replaced; None removes one."""
 
     def make(about: dict | None = None, tensors: dict | None = None) -> Path:
         with safe_open(lora, "pt") as file:
@@ -41,7 +41,7 @@ def refused(action: Callable, *words) -> str:
 
 
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("about", "expected"),
     [
         ({"backbone": "0123456789abcdef"}, "holds adapters of the backbone 0123456789abcdef, and "),
         ({"backbone": None}, "is no file of a domain's adapters (Object missing required field `backbone`)"),
@@ -75,15 +75,15 @@ def refused(action: Callable, *words) -> str:
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_head_that_is_not_the_files(about: dict, told: str, altered, multi: MultiDomain):
+def test_metadata_that_do_not_fit(about: dict, expected: str, altered, multi: MultiDomain):
     path = altered(about)
     sentence = refused(multi.load, path)
-    assert told in sentence and sentence.startswith(str(path))
+    assert expected in sentence and sentence.startswith(str(path))
     assert not multi.held
 
 
 @pytest.mark.parametrize(
-    ("tensors", "told"),
+    ("tensors", "expected"),
     [
         ({"head.bias": None}, "lacks head.bias"),
         ({"extra": torch.ones(1)}, "has the unknown extra"),
@@ -96,10 +96,10 @@ def test_a_head_that_is_not_the_files(about: dict, told: str, altered, multi: Mu
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_tensors_that_are_not_the_methods(tensors: dict, told: str, altered, multi: MultiDomain):
+def test_tensors_that_do_not_fit_the_method(tensors: dict, expected: str, altered, multi: MultiDomain):
     path = altered(None, tensors)
     sentence = refused(multi.load, path)
-    assert told in sentence and str(path) in sentence and "get" in sentence
+    assert expected in sentence and str(path) in sentence and "get" in sentence
     assert not multi.held
 
 
@@ -126,20 +126,20 @@ def test_damaged_and_foreign_files(lora: Path, multi: MultiDomain, tmp_path: Pat
     assert not multi.held
 
 
-def test_a_domain_that_is_not_held(multi: MultiDomain, lora: Path):
-    assert "no domain is held as 'dtd' (held: none)" in refused(multi.use, "dtd")
+def test_a_domain_that_is_not_loaded(multi: MultiDomain, lora: Path):
+    assert "no domain is loaded as 'dtd' (loaded: none)" in refused(multi.use, "dtd")
     multi.load(lora)
-    assert "no domain is held as 'svhn' (held: dtd)" in refused(multi.use, "svhn")
-    assert "no domain is in use (held: dtd)" in refused(multi, batch())
+    assert "no domain is loaded as 'svhn' (loaded: dtd)" in refused(multi.use, "svhn")
+    assert "no domain is in use (loaded: dtd)" in refused(multi, batch())
 
 
-def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
+def test_a_joint_training_whose_weights_are_missing(shop: Shop):
     path, _ = shop.together()["dtd"]
     net = MultiDomain(shop.backbone("series").path)
-    joint = net.path.with_name(f"{AdapterMetadata.of(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
+    joint = net.path.with_name(f"{AdapterMetadata.parse(safe_open(path, 'pt').metadata(), path).joint}.safetensors")
     whole, tensors = joint.read_bytes(), load_file(joint)
     joint.unlink()
-    assert f"put their file {joint.name} beside {net.path}" in refused(net.load, path)
+    assert f"put their file {joint.name} next to {net.path}" in refused(net.load, path)
     joint.write_bytes(whole[:1000])
     assert f"{joint} is cut off or damaged" in refused(net.load, path)
     save_file({n: t for n, t in tensors.items() if "stem" not in n}, joint)
@@ -153,7 +153,7 @@ def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
 
 
 @pytest.mark.parametrize(
-    ("about", "tensors", "told"),
+    ("about", "tensors", "expected"),
     [
         ({"hash": None}, {}, "missing required field `hash`"),
         ({"width": "wide"}, {}, "at `$.width`"),
@@ -169,17 +169,17 @@ def test_a_joint_training_whose_weights_are_not_there(shop: Shop):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_backbone_that_is_none(about: dict, tensors: dict, told: str, multi: MultiDomain, tmp_path: Path):
+def test_files_that_are_no_backbone(about: dict, tensors: dict, expected: str, multi: MultiDomain, tmp_path: Path):
     with safe_open(multi.path, "pt") as file:
         heads = file.metadata() | about
     kept = [{k: v for k, v in p.items() if v is not None} for p in (load_file(multi.path) | tensors, heads)]
     save_file(kept[0], tmp_path / "odd.safetensors", kept[1])
     sentence = refused(MultiDomain, tmp_path / "odd.safetensors")
-    assert told in sentence and str(tmp_path / "odd.safetensors") in sentence
+    assert expected in sentence and str(tmp_path / "odd.safetensors") in sentence
 
 
 def with_other_weights(path: Path, out: Path) -> None:
-    """The same file as another processor would have trained it: the last bits of a weight are others."""
+    """Write the same file as another processor would have trained it: the last bits of a weight differ."""
     with safe_open(path, "pt") as file:
         about = file.metadata()
     tensors = load_file(path)
@@ -187,14 +187,14 @@ def with_other_weights(path: Path, out: Path) -> None:
     save_file(tensors | {name: tensors[name] * 1.0000002}, out, about)
 
 
-def test_weights_of_the_same_recipe_that_are_others(shop: Shop, lora: Path, altered, tmp_path: Path):
-    """A backbone is named by how it was made, and two processors make two of one name."""
+def test_other_weights_of_the_same_recipe(shop: Shop, lora: Path, altered, tmp_path: Path):
+    """A backbone is named by its recipe, and two processors make different weights of one name."""
     (tmp_path / "cache").mkdir()
     backbone = tmp_path / "cache" / shop.backbone("plain").path.name
     with_other_weights(shop.backbone("plain").path, backbone)
     net = MultiDomain(backbone)
     assert f"{lora} was trained on other weights than {backbone} holds" in refused(net.load, lora)
-    net.load(altered({"weights": None}))  # an older file does not say of which
+    net.load(altered({"weights": None}))  # an older file has no digest of the weights
     path, _ = shop.together()["dtd"]
     with safe_open(path, "pt") as file:
         joint = f"{file.metadata()['joint']}.safetensors"
@@ -207,7 +207,7 @@ def test_weights_of_the_same_recipe_that_are_others(shop: Shop, lora: Path, alte
     MultiDomain(series).load(path)
 
 
-def test_a_header_that_says_nothing_of_itself(multi: MultiDomain, lora: Path, tmp_path: Path):
+def test_a_header_without_metadata(multi: MultiDomain, lora: Path, tmp_path: Path):
     """`"__metadata__": null`, which safetensors reads."""
     content = lora.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -219,5 +219,5 @@ def test_a_header_that_says_nothing_of_itself(multi: MultiDomain, lora: Path, tm
     assert "missing required field" in refused(MultiDomain, file)
 
 
-def test_a_path_that_no_system_has(multi: MultiDomain):
+def test_an_impossible_path(multi: MultiDomain):
     assert "cannot be read (no file can have this name)" in refused(multi.load, "a\0b.safetensors")

@@ -1,4 +1,4 @@
-"""One network of several domains in several threads, the interleaving forced: each call is of one domain, whole."""
+"""Several threads use one object, with forced interleaving: each call computes on one domain only."""
 
 import copy
 import pickle
@@ -17,12 +17,12 @@ from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-PATIENCE = 1500  # s: no limit, but the end of a thread that never comes, so that the test fails
+PATIENCE = 1500  # s: no time limit, only the end of a thread that hangs, so that the test fails
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A backbone, and two domains on it that give other logits."""
+    """A backbone, and two domains on it with different logits."""
     folder = tmp_path_factory.mktemp("threads")
     backbone, one, _ = write(select("par_adapter_svd(rank=2)")[0], folder, 0.125)
     other, tensors = folder / "other.safetensors", load_file(one)
@@ -46,23 +46,23 @@ def x() -> torch.Tensor:
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-def elsewhere(action: Callable, *words):
-    """What it gives in a thread of its own, which is ended."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(action(*words)))
+def in_other_thread(action: Callable, *words):
+    """Call `action` in a thread of its own, wait for it and return its result."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(action(*words)))
     thread.start()
     thread.join(PATIENCE)
-    assert len(found) == 1, "it ended, and without an error"
-    return found[0]
+    assert len(results) == 1, "it ended, and without an error"
+    return results[0]
 
 
-def in_the_midst(net: MultiDomain, name: str, action: Callable) -> None:
-    """The next pass of this domain is halted inside the network until another thread has done the action."""
+def during_next_pass(net: MultiDomain, name: str, action: Callable) -> None:
+    """Halt the next forward pass of this domain inside the network until another thread has executed `action`."""
     site, _ = next(net.held[name].network.conv_sites())
 
     def halt(*_):
         hook.remove()
-        elsewhere(action)
+        in_other_thread(action)
 
     hook = net.held[name].network.get_submodule(site.norm).register_forward_hook(halt)
 
@@ -70,12 +70,12 @@ def in_the_midst(net: MultiDomain, name: str, action: Callable) -> None:
 def test_each_thread_uses_its_own_domain(net: MultiDomain, x):
     wanted = {name: net(x, name) for name in ("one", "other")}
     assert not torch.equal(*wanted.values())
-    barrier, found = threading.Barrier(2, timeout=PATIENCE), {}
+    barrier, results = threading.Barrier(2, timeout=PATIENCE), {}
 
     def use(name: str) -> None:
         net.use(name)
         barrier.wait()  # both have chosen
-        found[name] = net(x), net.name
+        results[name] = net(x), net.name
 
     threads = [threading.Thread(target=use, args=(name,)) for name in wanted]
     for thread in threads:
@@ -83,26 +83,26 @@ def test_each_thread_uses_its_own_domain(net: MultiDomain, x):
     for thread in threads:
         thread.join()
     for name, logits in wanted.items():
-        assert torch.equal(found[name][0], logits) and found[name][1] == name
+        assert torch.equal(results[name][0], logits) and results[name][1] == name
     net.use("one")
-    elsewhere(net.use, "other")
+    in_other_thread(net.use, "other")
     assert net.name == "one" and torch.equal(net(x), wanted["one"])
 
 
-def test_a_thread_that_chose_none_uses_what_was_chosen_last(net: MultiDomain, x):
+def test_a_thread_without_a_choice_uses_the_last_choice(net: MultiDomain, x):
     net.use("other")
-    assert elsewhere(lambda: net.name) == "other" and torch.equal(elsewhere(net, x), net(x))
-    elsewhere(net.drop, "other")
+    assert in_other_thread(lambda: net.name) == "other" and torch.equal(in_other_thread(net, x), net(x))
+    in_other_thread(net.drop, "other")
     with pytest.raises(InputError, match="no domain is in use"):
         net(x)
     net.use("one")
-    elsewhere(net.use, "one")
+    in_other_thread(net.use, "one")
     net.drop("one")
-    assert net.name == "" == elsewhere(lambda: net.name)
+    assert net.name == "" == in_other_thread(lambda: net.name)
 
 
 @pytest.mark.parametrize("call", ["named", "in use"])
-def test_what_other_threads_do_in_the_midst_of_a_pass(call: str, net: MultiDomain, x, files):
+def test_other_threads_change_nothing_in_a_running_pass(call: str, net: MultiDomain, x, files):
     _, one, other = files
     wanted, others = net(x, "one"), net(x, "other")
 
@@ -119,23 +119,23 @@ def test_what_other_threads_do_in_the_midst_of_a_pass(call: str, net: MultiDomai
         net.drop("other")
         torch.set_grad_enabled(True)
 
-    in_the_midst(net, "one", meddle)
+    during_next_pass(net, "one", meddle)
     net.use("one")
     assert torch.equal(net(x, "one") if call == "named" else net(x), wanted)
     assert [*net.held] == ["merged"]
 
 
-def test_predictions_in_the_midst_of_others(net: MultiDomain, picture, files):
+def test_predictions_during_other_predictions(net: MultiDomain, picture, files):
     images = [picture(kind, kind) for kind in range(3)]
     wanted, others = net.predict(images, "one"), net.predict(images, "other")
     assert wanted != others
-    found = []
-    in_the_midst(net, "one", lambda: found.append(net.predict(images, "other")))
-    assert net.predict(images, "one") == wanted and found == [others]
+    results = []
+    during_next_pass(net, "one", lambda: results.append(net.predict(images, "other")))
+    assert net.predict(images, "one") == wanted and results == [others]
 
 
 class Door:
-    """A lock that tells when somebody has to wait at it."""
+    """A lock with an event that is set when a thread has to wait for it."""
 
     def __init__(self):
         self.lock, self.waits = threading.RLock(), threading.Event()
@@ -150,8 +150,8 @@ class Door:
 
 
 @pytest.mark.parametrize("what", ["load", "merge", "open"])
-def test_two_that_load_at_once_leave_the_random_numbers(what: str, net: MultiDomain, x, files, monkeypatch):
-    """The second waits: else it would keep the state that the first has drawn from, and put that back at its end."""
+def test_two_threads_that_load_at_once_keep_the_random_numbers(what: str, net: MultiDomain, x, files, monkeypatch):
+    """The second thread waits; otherwise it would save and restore a state from which the first has drawn."""
     backbone, one, _ = files
     wanted, door, threads = net(x, "one"), Door(), []
     second = {
@@ -180,7 +180,7 @@ def test_two_that_load_at_once_leave_the_random_numbers(what: str, net: MultiDom
     assert what == "open" or torch.allclose(net(x, "second"), wanted, atol=1e-4)
 
 
-def test_it_is_copied_and_travels_to_other_processes(net: MultiDomain, x):
+def test_it_can_be_copied_and_pickled(net: MultiDomain, x):
     net.use("other")
     wanted = net(x)
     for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):

@@ -250,6 +250,6 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(gpu, tmp_path: Path):
 def test_a_record_has_what_was_computed(monkeypatch):
     monkeypatch.setattr(cells_run.pretrain, "choice_of", lambda backbone, device: NCHW_FUSED)
     run = SimpleNamespace(source_cell=False, backbone=None)
-    assert cells_run._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
+    assert cells_run._layout_and_norm(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
     run.source_cell = True
-    assert cells_run._computed(run, "cuda:0") == {"layout": None, "norm": None}, "its pretraining tells"
+    assert cells_run._layout_and_norm(run, "cuda:0") == {"layout": None, "norm": None}, "its pretraining tells"
