@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def record_path(results: Path, hash: str) -> Path:
-    """The record file of the run with this hash."""
-    return ResultsFolder(results).records / f"{hash}.parquet"
-
-
-def adapters_path(results: Path, hash: str) -> Path:
-    """The adapter file of the run with this hash."""
-    return results / "adapters" / f"{hash}.safetensors"
-
-
 def own_record(results: Path, hash: str) -> dict | None:
     """The run's record; None where it is missing, cannot be read, or is of another run."""
     path = ResultsFolder(results).record(hash)
@@ -123,8 +113,8 @@ def move_conflicting_files(runs: Iterable[Run], results: Path) -> list[str]:
         if not os.path.lexists(path) or own_record(results, run.hash) is not None:
             continue
         own = _hash_in(path)
-        if own is not None and not os.path.lexists(record_path(results, own)):
-            place = record_path(results, own)
+        if own is not None and not os.path.lexists(ResultsFolder(results).record(own)):
+            place = ResultsFolder(results).record(own)
             path.rename(place)
         else:
             (place,) = set_aside([path])
