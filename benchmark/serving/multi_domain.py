@@ -16,8 +16,7 @@ from visual_decathlon.benchmark.backbones.build import build, find_invalid_weigh
 from visual_decathlon.benchmark.backbones.shapes import shapes_named, stage_channels
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import network_digest, trunk_digest
-from visual_decathlon.benchmark.config.profiles import PROFILES
-from visual_decathlon.benchmark.report.figures.style import fitting
+from visual_decathlon.benchmark.config.profiles import PROFILES, checked
 from visual_decathlon.benchmark.runtime.devices import keeping_random_numbers
 from visual_decathlon.benchmark.runtime.memory import give_back
 from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, parse_device
@@ -90,7 +89,7 @@ class MultiDomain:
         tensors, metadata = read_weights(self.path)
         try:
             stated = msgspec.convert(metadata, _BackboneMetadata, strict=False)
-            chosen = fitting(dataclasses.replace(PROFILES["standin"], network=stated.network, width=stated.width))
+            chosen = checked(dataclasses.replace(PROFILES["standin"], network=stated.network, width=stated.width))
         except (msgspec.ValidationError, InputError) as error:
             raise InputError(
                 f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
