@@ -99,7 +99,7 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
         if split == "train" and len(present := np.unique(labels)) < 2:
             only = category_id(domain.k, int(present[0]))
             raise make_error(
-                f"has images of one class only (category id {only}), so there is nothing to tell apart",
+                f"has images of one class only (category id {only}), so there is nothing to classify",
                 "add images of another class or leave the domain out with DOMAINS=",
             )
     elif split != "test":

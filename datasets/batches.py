@@ -66,7 +66,7 @@ class Batches:
         self.device = torch.device(device)
         self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
         if not len(self.sizes):
-            raise InputError(f"{domain.name}: not one image is left to show; raise LIMIT= or take another SPLIT=")
+            raise InputError(f"{domain.name}: no image is left; raise LIMIT= or choose another SPLIT=")
         if (smallest := self.sizes.min()) < crop:
             raise InputError(
                 f"{domain.name}: an image of {smallest} pixels on its shorter side cannot show {crop}; "

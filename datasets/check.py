@@ -214,7 +214,11 @@ def _all_missing(split: Split) -> str | None:
         return f"{name}: {error.filename} cannot be read ({error.strerror}); check the name and its permissions"
     if (suggestion := likely_file(split.root, split.domain, split.name, first)) is not None:
         path, sure = suggestion
-        remedy = f"write it as {path!r}, and the others alike" if sure else f"write the paths as they are: {path!r}, …"
+        remedy = (
+            f"write it as {path!r}, and the others in the same way"
+            if sure
+            else f"write the paths as they are: {path!r}, …"
+        )
         return (
             f"{name}: none of the {len(split):,} images that {split.source} lists is there: its `file_name` {first!r} "
             f"leads to no file below {split.root}; {remedy}"

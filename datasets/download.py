@@ -107,7 +107,7 @@ def _by_hand(dest: Path, archive: Archive) -> str:
     domains = ", ".join(PurePosixPath(piece).name for piece in archive.gives)
     return (
         f"{domains}: the licence asks for an account at image-net.org; log in there, fetch {archive.name} "
-        f"({archive.bytes:,} bytes, sha256 {archive.sha256}), put it into {dest} and give this command again: "
+        f"({archive.bytes:,} bytes, sha256 {archive.sha256}), put it into {dest} and run this command again: "
         f"it checks the file and unpacks it to {dest / RELEASE}/{archive.gives[0]}."
     )
 
@@ -127,7 +127,7 @@ def _disk_errors(dest: Path) -> Iterator[None]:
         free = shutil.disk_usage(dest).free if dest.is_dir() else 0
         raise InputError(
             f"download: {place} cannot be written or read ({error.strerror or error}); see that {dest} is a folder of "
-            f"yours with room ({free / 1e9:,.1f} GB are free), then give the command again"
+            f"yours with room ({free / 1e9:,.1f} GB are free), then run the command again"
         ) from None
 
 
@@ -153,7 +153,7 @@ def _fetch(path: Path, archive: Archive, base_url: str, progress: Progress) -> N
                 have = part.stat().st_size if part.exists() else 0
                 raise InputError(
                     f"download: {url} failed {len(_PAUSES) + 1} times ({cut}); {have:,} of {archive.bytes:,} bytes are "
-                    "here: give the command again to go on from there"
+                    "here: run the command again to go on from there"
                 ) from None
             time.sleep(pause)
     _verify(part, archive, progress)
@@ -255,12 +255,12 @@ def _verify(path: Path, archive: Archive, progress: Progress) -> None:
         difference = f"the sha256 {digest.hexdigest()}, not {archive.sha256}"
     if path.suffix == ".part":
         path.unlink()
-        remedy = "it was removed: give the command again, or fetch the file elsewhere"
+        remedy = "it was removed: run the command again, or fetch the file elsewhere"
     elif archive.by_hand:  # it took the user hours, and the download may still be running: keep the file
-        remedy = "fetch it anew or to its end"
+        remedy = "fetch it again, or wait until it is complete"
     else:
         move(path, path.with_name(path.name + ".wrong"))
-        remedy = f"it was renamed to {path.name}.wrong: give the command again to fetch the right one"
+        remedy = f"it was renamed to {path.name}.wrong: run the command again to fetch the right one"
     raise InputError(f"download: {path} is not the official {archive.name}, it has {difference}; {remedy}")
 
 

@@ -55,7 +55,7 @@ class ImageFolders:
                 skipped.add("hidden file(s) or folder(s)", path)
             elif _is_folder(entry):
                 if entry.is_symlink() and self._leads_up(below, path):
-                    skipped.add("link(s) to a folder that they lie in", path)
+                    skipped.add("link(s) to a folder that contains them", path)
                 else:
                     folders.append(path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:

@@ -51,7 +51,7 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
     classes). Raises InputError.
     """
     if not is_valid_name(name):
-        raise InputError(f"{name!r} ({root}) is no name for a domain; take up to 60 of a-z, 0-9 and -")
+        raise InputError(f"{name!r} ({root}) cannot be the name of a domain; use up to 60 of a-z, 0-9 and -")
     if name in DOMAINS:
         raise InputError(f"{name} ({root}) is the name of an official domain; choose another for your own images")
     if unknown := [split for split in splits if split not in SPLITS]:
@@ -60,7 +60,7 @@ def read_own(name: str, root: Path, splits: Sequence[str] = ()) -> list[Split]:
     try:
         if not root.is_dir():
             raise InputError(
-                f"{name}: {root} is no folder; give the one that holds train/ and val/, or the class folders"
+                f"{name}: {root} is no folder; name the one that contains train/ and val/, or the class folders"
             )
         settings = _settings(name, root)
         layout, images = _read_images(name, root, settings.splits, skipped)
@@ -106,7 +106,7 @@ def _split(
 ) -> Split:
     if not images.get(split):
         folder = layout.splits.get(split, split)
-        remedy = f"put them into {folder}/<class>/, or take another SPLIT="
+        remedy = f"put them into {folder}/<class>/, or choose another SPLIT="
         problem = f"{domain.name}: {root} holds no images for {split} in class folders; {remedy}"
         raise InputError("; ".join((problem, *notes)))
     first = 1 + sum(domain.counts[: SPLITS.index(split)])
@@ -144,7 +144,7 @@ def _read_images(name: str, root: Path, splits: bool, skipped: SkippedFiles) -> 
     train = layout.splits["train"]
     titles = folders.entries(train, SkippedFiles())[0]
     if empty := [folder for folder in titles if folder.rpartition("/")[2] not in images["train"]]:
-        raise InputError(f"{name}: {_some(root, empty)} holds no image; put some there or remove the folder")
+        raise InputError(f"{name}: {_some(root, empty)} holds no image; add some or remove the folder")
     return layout, images
 
 
@@ -152,7 +152,7 @@ def _class_files(folders: ImageFolders, below: str, skipped: SkippedFiles) -> di
     """Class -> its image files at any depth."""
     titles, loose = folders.entries(below, skipped)
     for image in loose:
-        skipped.add("image(s) that lie in no class folder", image)
+        skipped.add("image(s) outside of the class folders", image)
     classes = {}
     for folder in titles:
         if files := folders.images(folder, skipped):
@@ -204,7 +204,7 @@ def _classes(name: str, root: Path, layout: Layout, images: _Images, skipped: Sk
         aside = f"; left out: {skipped}" if str(skipped) else ""
         raise InputError(
             f"{name}: {train} holds images of {len(classes)} class(es) to train on{aside}; "
-            f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, two at least"
+            f"put each class's images ({', '.join(sorted(SUFFIXES))}) into a folder of its own below it, at least two"
         )
     lacking = [
         f"{layout.splits[split]}/{title}"

@@ -88,10 +88,10 @@ class LayoutReader:
             raise self._error(list(with_classes), f"{looks}, and there is no train", "name the one to train on train/")
         if others and len(with_classes) == 1:
             shown = ", ".join(f"{folder}/" for folder in others[:5])
-            remedy = f"move {shown} into it, or put its images right into it"
+            remedy = f"move {shown} into it, or put its images directly into it"
             raise self._error(list(with_classes), f"looks like a split, next to the class folders {shown}", remedy)
         for image in self.folders.entries(base, skipped)[1]:
-            skipped.add("image(s) that lie in no class folder", image)
+            skipped.add("image(s) outside of the class folders", image)
         for folder in others:
             images = len(self.folders.images(folder, SkippedFiles()))
             skipped.add("image(s) in folders that are neither train, val nor test", f"{folder}/", images)
@@ -110,7 +110,7 @@ class LayoutReader:
                 raise self._error([folder], "is a class folder with splits in it", "put the classes into the splits")
         self._refuse_alike(others)
         note = (
-            f"{self.name}: {self.root / next(iter(named))} holds images itself, so it is taken for a class"
+            f"{self.name}: {self.root / next(iter(named))} holds images itself, so it is treated as a class"
             if named
             else ""
         )

@@ -229,7 +229,7 @@ def test_no_labels(ragged, make):
 def test_no_image_and_a_too_small_image_are_refused(ragged):
     with pytest.raises(InputError, match=r"dtd: an image of 16 pixels .* cannot show 17"):
         batches(ragged, crop=17)
-    with pytest.raises(InputError, match="dtd: not one image"):
+    with pytest.raises(InputError, match="dtd: no image is left"):
         Batches([(ragged, np.arange(0))], DOMAINS["dtd"], CROP, 4)
 
 

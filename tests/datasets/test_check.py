@@ -212,7 +212,7 @@ def test_a_folder_in_another_case_is_suggested_as_it_is(release):
     root = release("dtd")
     (root / "data/dtd").rename(root / "data/DTD")
     train, _, _ = all_of(check_release(root, quiet), "faults")
-    assert train.endswith("; write it as 'data/DTD/train/0001/000001.jpg', and the others alike")
+    assert train.endswith("; write it as 'data/DTD/train/0001/000001.jpg', and the others in the same way")
 
 
 def test_a_split_that_is_not_unpacked(release):

@@ -59,7 +59,7 @@ def test_a_class_that_is_named_like_a_split(tmp_path, title):
     train, val = read_own("own", tmp_path, ("train", "val"))
     assert train.classes == tuple(sorted((title, "car", "bus"))) and len(train) + len(val) == 15
     assert train.source == tmp_path
-    assert any(f"{title} holds images itself, so it is taken for a class" in note for note in train.notes)
+    assert any(f"{title} holds images itself, so it is treated as a class" in note for note in train.notes)
 
 
 def test_classes_that_domain_json_says_are_classes(tmp_path):
@@ -170,7 +170,7 @@ def test_skipped_files_are_counted(tmp_path):
         "1 .heic",
         "1 LICENSE".lower(),
         "1 hidden",
-        "3 image(s) that lie in no class folder",
+        "3 image(s) outside of the class folders",
     ):
         assert words in note.lower(), words
     assert "2 image(s) in folders that are neither train, val nor test (first: extra/)" in note
@@ -190,7 +190,7 @@ def test_a_flat_folder_counts_each_file_once(tmp_path):
     )
     (tmp_path / "domain.json").write_text("{}")
     (note,) = read_folder("own", tmp_path, "val").notes
-    for words in ("2 file(s) of a kind", "1 hidden", "1 image(s) that lie in no class", "1 folder(s) without an image"):
+    for words in ("2 file(s) of a kind", "1 hidden", "1 image(s) outside of the class", "1 folder(s) without an image"):
         assert words in note, words
 
 
@@ -230,7 +230,7 @@ def test_loops_and_double_links(tmp_path):
     ]
     (note,) = train.notes
     for words in (
-        "3 link(s) to a folder that they lie in (first: all)",
+        "3 link(s) to a folder that contains them (first: all)",
         "1 link(s) to a folder of the same class (first: cat/again)",
         "1 link(s) to an image of the same class (first: cat/0.jpg)",
         "2 broken link(s) (first: dog/lost)",
@@ -264,7 +264,7 @@ def test_a_link_to_a_folder_above_adds_no_image(tmp_path, link, target):
     after = read_folder("own", root, "val")
     assert after.files == before.files and after.labels.tolist() == before.labels.tolist()
     assert before.notes == ()
-    assert after.notes == (f"own: left out of {root}: 1 link(s) to a folder that they lie in (first: {link})",)
+    assert after.notes == (f"own: left out of {root}: 1 link(s) to a folder that contains them (first: {link})",)
 
 
 SHARED = {  # link: (target, the classes whose images it would give two labels)
