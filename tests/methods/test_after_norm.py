@@ -60,20 +60,20 @@ def test_ia3_is_that_of_peft():
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(4, 6, (3, 5), (2, 1), (1, 2), bias=False).double().requires_grad_(False), a_norm()
-    theirs = peft.get_peft_model(
+    reference = peft.get_peft_model(
         nn.Sequential(fuse_conv_bn_eval(conv.eval(), norm)),
         peft.IA3Config(target_modules=["0"], feedforward_modules=[]),
     )
     adapter, x = ScaledNorm(norm, shifts=False), torch.randn(2, 4, 9, 11, dtype=torch.float64)
-    vector = theirs.base_model.model[0].ia3_l["default"]
+    vector = reference.base_model.model[0].ia3_l["default"]
     with torch.no_grad():
         adapter.scale.normal_()
         vector.copy_(adapter.scale.view_as(vector))
-    assert torch.allclose(adapter(conv(x)), theirs(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
-    wanted = theirs.merge_and_unload()[0]
-    ours = fuse_conv_bn_eval(conv, adapter.merge())
-    assert torch.allclose(ours.weight, wanted.weight, rtol=1e-6, atol=1e-7)
-    assert torch.allclose(ours.bias, wanted.bias, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(adapter(conv(x)), reference(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
+    wanted = reference.merge_and_unload()[0]
+    merged = fuse_conv_bn_eval(conv, adapter.merge())
+    assert torch.allclose(merged.weight, wanted.weight, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(merged.bias, wanted.bias, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("spec", ["bitfit", "ssf", "ia3"])

@@ -62,7 +62,7 @@ def placed(method: Method, classes: int = 3):
 
 def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
     x, y = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
-    found = {}
+    unsettled = {}
     for method in METHODS:
         network = placed(method).train()
         with Operations() as ran:
@@ -71,8 +71,8 @@ def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
             method.after_step(network, 1, 10)
             network.eval()(x)
         assert "convolution" in ran.names
-        found |= {method.name: ran.names & UNSETTLED} if ran.names & UNSETTLED else {}
-    assert found == {}
+        unsettled |= {method.name: ran.names & UNSETTLED} if ran.names & UNSETTLED else {}
+    assert unsettled == {}
 
 
 @pytest.mark.slow

@@ -119,11 +119,11 @@ def test_start(method, source):
 @every
 def test_storage_is_the_sources_where_it_is_not_own(method, source):
     network = placed(method, source)
-    theirs = {t.data_ptr() for t in source.state_dict().values()}
+    shared = {t.data_ptr() for t in source.state_dict().values()}
     tensors = network.state_dict(keep_vars=True)
     own = own_tensors(network, source)
     for name, t in tensors.items():
-        assert (t.data_ptr() in theirs) == (name not in own), name
+        assert (t.data_ptr() in shared) == (name not in own), name
     pointers = [t.data_ptr() for t in own.values()]
     assert len(set(pointers)) == len(pointers)
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
@@ -274,9 +274,9 @@ def test_resumed_to_the_bit(method, source, tmp_path):
     broken, optimiser, checkpoint = ready(2)
     checkpoint.load()
     go(broken, optimiser, 3, 4)
-    theirs = own_tensors(broken, source)
+    resumed = own_tensors(broken, source)
     for name, t in own_tensors(whole, source).items():
-        assert t.isfinite().all() and torch.equal(theirs[name], t), name
+        assert t.isfinite().all() and torch.equal(resumed[name], t), name
 
 
 @every

@@ -117,14 +117,14 @@ def test_every_tensor_has_a_gradient_in_three_steps(method):
 def test_counts_at_width_one():
     """matching is par_adapter's, or a square behind; copies and two groups are half, the stem left out beside."""
     shapes, affine = resnet26_shapes(), 7_744
-    beside, behind = 652_960 - affine, sum(c.cout**2 for c in shapes.convs)
+    parallel, behind = 652_960 - affine, sum(c.cout**2 for c in shapes.convs)
     wanted = {
         ("serial", "matching"): behind,
         ("serial", "copy_concat"): behind // 2,
         ("serial", "group"): behind // 2,
-        ("parallel", "matching"): beside,
-        ("parallel", "copy_concat"): (beside - 3 * 32) // 2,
-        ("parallel", "group"): (beside - 3 * 32) // 2,
+        ("parallel", "matching"): parallel,
+        ("parallel", "copy_concat"): (parallel - 3 * 32) // 2,
+        ("parallel", "group"): (parallel - 3 * 32) // 2,
     }
     for method in TWELVE:
         scales = len(method.adapted(shapes)) if method.scale == "learned" else 0
@@ -150,7 +150,7 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
 
 
 @pytest.mark.parametrize(
-    ("spec", "shape", "told"),
+    ("spec", "shape", "message"),
     [
         ("adapter", ConvShape(4, 8, (3, 3), groups=2), "2 groups"),
         ("adapter(arrangement='serial')", ConvShape(4, 8, (3, 3), groups=2), "2 groups"),
@@ -164,20 +164,20 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
         ("adapter(arrangement='serial', conv='copy_concat')", ConvShape(4, 5, (3, 3)), "copies of 5"),
     ],
 )
-def test_what_is_left_alone(spec, shape, told):
+def test_what_is_left_alone(spec, shape, message):
     (method,) = select(spec)
-    assert told in method.skip_reason(shape) and bool(told) == bool(method.skip_reason(shape))
+    assert message in method.skip_reason(shape) and bool(message) == bool(method.skip_reason(shape))
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         ("adapter(conv='group', group_count=0)", "group_count must be 1 or more"),
         ("adapter(group_count=4)", "add conv='group'"),
     ],
 )
-def test_bad_options(spec, told):
-    with pytest.raises(InputError, match=told):
+def test_bad_options(spec, message):
+    with pytest.raises(InputError, match=message):
         select(spec)
 
 

@@ -52,18 +52,18 @@ def test_delta_is_pefts(method, geometry):
         config = peft.LoKrConfig(
             r=method.rank, alpha=method.alpha, decompose_factor=method.factor, target_modules=["0"]
         )
-    theirs = peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
+    reference = peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
     names = {
         "hira_A": "down", "hira_B": "up",
         "hada_w1_a": "up1", "hada_w1_b": "down1", "hada_w2_a": "up2", "hada_w2_b": "down2",
         "lokr_w1": "left", "lokr_w2": "right", "lokr_w2_a": "up", "lokr_w2_b": "down",
     }  # fmt: skip
-    held = {ours: getattr(theirs, name)["default"] for name, ours in names.items() if getattr(theirs, name, None)}
+    held = {own: getattr(reference, name)["default"] for name, own in names.items() if getattr(reference, name, None)}
     assert held.keys() == own.keys()
     with torch.no_grad():
         for name, p in own.items():
             held[name].copy_(p.view_as(held[name]))
-        wanted = theirs.get_delta_weight("default")
+        wanted = reference.get_delta_weight("default")
         if isinstance(method, HiRA):
             wanted = wanted * conv.weight
         torch.testing.assert_close(layer.weight() - conv.weight, wanted, rtol=1e-6, atol=1e-6)

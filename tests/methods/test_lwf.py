@@ -93,8 +93,8 @@ def test_the_teacher_is_the_shared_network_and_never_trains(source):
         method.loss(network, X, Y, F.cross_entropy)[0].backward()
         with torch.no_grad():
             assert torch.equal(network.aids["teacher"](X), wanted)
-    for mine, theirs in zip(network.aids["teacher"].parameters(), source.parameters(), strict=True):
-        assert mine is theirs and mine.grad is None
+    for mine, original in zip(network.aids["teacher"].parameters(), source.parameters(), strict=True):
+        assert mine is original and mine.grad is None
 
 
 def test_aids_are_resumed_and_not_stored(source):

@@ -180,8 +180,8 @@ def test_float32_gradients_are_those_of_float64_differences(method):
                 p += step * d.double()
             return shifted(x.double()).sin().sum()
 
-    found = torch.autograd.grad(method_layer(x).sin().sum(), trained)
-    slope = float(sum((g.double() * d.double()).sum() for g, d in zip(found, way, strict=True)))
+    gradients = torch.autograd.grad(method_layer(x).sin().sum(), trained)
+    slope = float(sum((g.double() * d.double()).sum() for g, d in zip(gradients, way, strict=True)))
     wanted = float(value(1e-5) - value(-1e-5)) / 2e-5
-    size = float(sum(g.double().norm() * d.double().norm() for g, d in zip(found, way, strict=True)))
+    size = float(sum(g.double().norm() * d.double().norm() for g, d in zip(gradients, way, strict=True)))
     assert abs(slope - wanted) < 1e-4 * size, (slope, wanted)

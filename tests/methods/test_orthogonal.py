@@ -106,7 +106,7 @@ def test_cayley_of_two_is_the_rotation_by_twice_the_arc_tangent():
     torch.testing.assert_close(cayley(s, 2), wanted)
 
 
-def theirs(config, conv):
+def peft_layer(config, conv):
     peft = pytest.importorskip("peft")
     return peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
 
@@ -116,7 +116,7 @@ def theirs(config, conv):
 def test_hra_is_pefts(rank):
     peft = pytest.importorskip("peft")
     conv, layer, own = moved(HRA(rank), GEOMETRIES[0], torch.float32)
-    other = theirs(peft.HRAConfig(r=rank, target_modules=["0"]), conv)
+    other = peft_layer(peft.HRAConfig(r=rank, target_modules=["0"]), conv)
     with torch.no_grad():
         other.hra_u["default"].copy_(own)
         wanted = (conv.weight.flatten(1) @ other.get_delta_weight("default")).view_as(conv.weight)
@@ -126,7 +126,7 @@ def test_hra_is_pefts(rank):
 def test_oft_is_pefts_where_its_geometry_is_right():
     peft = pytest.importorskip("peft")
     conv, layer, own = moved(OFT(4, "right"), {"kernel_size": 1, "stride": 2}, torch.float32)
-    other = theirs(peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["0"]), conv)
+    other = peft_layer(peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["0"]), conv)
     x = torch.randn(2, 16, 5, 6)
     with torch.no_grad():
         other.oft_R["default"].weight.copy_(own)
@@ -147,7 +147,7 @@ def test_boft_is_pefts(block, factors, monkeypatch):
     conv, layer, own = moved(BOFT(block, factors), GEOMETRIES[0], torch.float32)
     assert own.shape == (factors, 144 // block, block * (block - 1) // 2)
     config = peft.BOFTConfig(boft_block_size=block, boft_n_butterfly_factor=factors, target_modules=["0"])
-    other = theirs(config, conv)
+    other = peft_layer(config, conv)
     with torch.no_grad():
         rows, cols = torch.triu_indices(block, block, 1)
         other.boft_R["default"][..., rows, cols] = 2 * own  # theirs is half of R - Rᵀ

@@ -56,7 +56,7 @@ HEAD = (
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (HEAD + "    name = 'mine'\n" + REQUIRED.replace("    lr = 'x'\n", ""), r"Mine \(.*\) has no lr; set it"),
         (HEAD + "    rank: int = 1\n" + REQUIRED, r"Mine \(.*\) has no name; set it"),
@@ -72,9 +72,9 @@ HEAD = (
         ("import sys\nsys.exit(3)", r"entry point mine = foreign_method .* does not load \(SystemExit: 3\)"),
     ],
 )
-def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, told: str):
+def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, message: str):
     outside(code)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         entries()
 
 

@@ -137,7 +137,7 @@ def test_options_arrive():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("par_adaptor", "did you mean par_adapter"),
         ("quite_something_else", "there are .*bn_adapt"),
@@ -186,8 +186,8 @@ def test_options_arrive():
         ("toy(pair=(1, 'b'))", r"pair must be of type tuple\[float"),
     ],
 )
-def test_one_sentence_for_every_mistake(toy, given, told):
-    with pytest.raises(InputError, match=told) as caught:
+def test_one_sentence_for_every_mistake(toy, given, message):
+    with pytest.raises(InputError, match=message) as caught:
         select(given)
     assert "\n" not in str(caught.value)
 
@@ -232,7 +232,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("my-method", "is no word that METHOD= can name; use letters"),
         ("", "is no word"),
@@ -241,10 +241,10 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
         ("grid", "is the suite's word"),
     ],
 )
-def test_a_name_that_no_string_could_find(monkeypatch, name: str, told: str):
+def test_a_name_that_no_string_could_find(monkeypatch, name: str, message: str):
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     other = type("Other", (Method,), {"name": name})
-    with pytest.raises(InputError, match=rf"{name!r} of .*Other \(.*{told}"):
+    with pytest.raises(InputError, match=rf"{name!r} of .*Other \(.*{message}"):
         register(other)
     assert name not in registry._registry
 

@@ -38,8 +38,8 @@ def test_decay_by_domain_size(images: int, decay: float):
     adapters, others = method.groups(network, 3e-4, images)
     assert (adapters["weight_decay"], others["weight_decay"]) == (pytest.approx(decay), 3e-4)
     name = {id(p): n for n, p in network.named_parameters() if p.requires_grad}
-    theirs = [name.pop(id(p)) for p in adapters["params"]]
-    assert len(theirs) == 25 * 3 and all(n.endswith(("mix.weight", "norm.weight", "norm.bias")) for n in theirs)
+    names = [name.pop(id(p)) for p in adapters["params"]]
+    assert len(names) == 25 * 3 and all(n.endswith(("mix.weight", "norm.weight", "norm.bias")) for n in names)
     assert {id(p) for p in others["params"]} == name.keys()
     assert not any(n.startswith(tuple(f"{m}." for m in _paths(network, SeriesConv))) for n in name.values())
 
@@ -162,11 +162,11 @@ def test_counts_at_width_one(spec, printed):
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [("par_adapter_svd(rank=0)", "rank must be 1 or more"), ("par_adapter_svd(every=0)", "every so many steps")],
 )
-def test_bad_options(spec, told):
-    with pytest.raises(InputError, match=told):
+def test_bad_options(spec, message):
+    with pytest.raises(InputError, match=message):
         select(spec)
 
 

@@ -59,8 +59,8 @@ def test_of_many_channels_some_mixtures_are_read():
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5])
 def test_small_and_odd_maps_are_read(side):
-    found = moments(torch.randn(2, 4, side, side), 4)
-    assert found.shape == (2, 128) and found.isfinite().all()
+    result = moments(torch.randn(2, 4, side, side), 4)
+    assert result.shape == (2, 128) and result.isfinite().all()
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 700), (700, 30), (300, 300)])
@@ -87,9 +87,9 @@ def test_binary_factors_come_near(classes, left):
 def test_directions_are_orthonormal_and_the_leading_ones():
     torch.manual_seed(0)
     w = torch.randn(50, 6) * torch.tensor([9.0, 8, 7, 0.1, 0.1, 0.1])
-    found = leading(w, 3)
-    torch.testing.assert_close(found.T @ found, torch.eye(3), rtol=0, atol=1e-5)
-    assert found[3:].abs().max() < 0.1
+    result = leading(w, 3)
+    torch.testing.assert_close(result.T @ result, torch.eye(3), rtol=0, atol=1e-5)
+    assert result[3:].abs().max() < 0.1
     assert leading(w, 64).shape == (6, 5)
 
 

@@ -68,9 +68,9 @@ def test_at_test_the_policy_takes_the_larger_logit(source):
             x = network.body.stem.bn(network.body.stem.conv.conv(X[i : i + 1]))
             blocks = [network.get_submodule(path) for path in network.blocks]
             for gate, spot, path in zip(gates[i], blocks, network.blocks, strict=True):
-                theirs = source.get_submodule(path)
-                assert all(a is b for a, b in zip(spot.frozen.parameters(), theirs.parameters(), strict=True))
-                x = spot.tuned(x) if gate else theirs(x)
+                frozen = source.get_submodule(path)
+                assert all(a is b for a, b in zip(spot.frozen.parameters(), frozen.parameters(), strict=True))
+                x = spot.tuned(x) if gate else frozen(x)
             x = F.relu(network.body.norm(x)).mean((2, 3))
             assert torch.allclose(features[i], x[0], rtol=1e-5, atol=1e-6)
         assert torch.equal(network.body(X), features)  # no noise
@@ -153,9 +153,9 @@ def test_norms(source):
 
 def test_sites_name_what_is_trained(source):
     _, network = placed(source)
-    for (site, module), theirs in zip(network.conv_sites(), source.sites, strict=True):
+    for (site, module), frozen in zip(network.conv_sites(), source.sites, strict=True):
         conv = getattr(module, "conv", module)
-        assert conv.weight.shape == source.get_submodule(theirs.conv).weight.shape and conv.weight.requires_grad
+        assert conv.weight.shape == source.get_submodule(frozen.conv).weight.shape and conv.weight.requires_grad
         assert network.get_submodule(site.norm).weight.requires_grad
     with pytest.raises(AttributeError, match="does not merge"):
         merge_for_inference(network)

@@ -11,7 +11,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [
         ("pruning", "snell keeps the largest entries"),
         ("int8", "not in this suite; training runs in fp32, tf32 or bf16"),
@@ -65,12 +65,12 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
         ("merging", "`make sum`"),
     ],
 )
-def test_words_of_the_field(word: str, told: str):
+def test_words_of_the_field(word: str, message: str):
     for expression in (word, f"bn_adapt, {word}"):
         with pytest.raises(InputError) as caught:
             select(expression)
         sentence = str(caught.value)
-        assert told in sentence and sentence.startswith(f"METHOD={word}: "), sentence
+        assert message in sentence and sentence.startswith(f"METHOD={word}: "), sentence
         assert "did you mean" not in sentence and "\n" not in sentence
 
 
