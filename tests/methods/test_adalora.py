@@ -93,7 +93,7 @@ def test_beside_the_convolution_it_is_the_same(geometry):
 
 
 def test_the_allocator_is_pefts():
-    """The same values and gradients at every step: the same importance, and the same Λ set to zero."""
+    """With the same values and gradients at every step, importance and the Λ set to zero are the same."""
     pytest.importorskip("peft")
     from peft.tuners.adalora.layer import RankAllocator
 
@@ -145,7 +145,7 @@ def test_the_penalty():
 
 
 def test_trained_it_ends_at_its_budget():
-    """Half of the triplets are zero, unevenly over the convolutions; the running means are not stored."""
+    """Half of the triplets are zero, not equally many in each convolution; the running means are not stored."""
     torch.manual_seed(0)
     source = resnet26(3, 0.25).requires_grad_(False)
     method = AdaLora(4, 2, 4.0, interval=2)

@@ -1,4 +1,4 @@
-"""What a training step computes with: nothing that gives other bits each time on a GPU."""
+"""A training step uses no operation that gives different bits each time on a GPU."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ METHODS = [method for method in (entry() for entry in entries()) if not method.u
 
 
 class Operations(TorchDispatchMode):
-    """The names of those that run within."""
+    """Records the names of the operations that run inside."""
 
     def __init__(self):
         super().__init__()
@@ -77,7 +77,7 @@ def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
 
 @pytest.mark.slow
 def test_multiply_adds_are_those_of_the_structure():
-    """For any head and any trained values: what was counted once stands for all."""
+    """The count is the same for any head and any trained values, so that one count is enough."""
     for method in METHODS:
         one, other = placed(method), placed(method, 7)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""DoRA against HF PEFT, finite differences and trap 1: before a train-mode batch norm it is LoRA."""
+"""DoRA against HF PEFT and finite differences; before a batch norm in training mode it is LoRA."""
 
 import copy
 

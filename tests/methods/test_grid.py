@@ -27,7 +27,7 @@ geometry = pytest.mark.parametrize("how", GEOMETRIES.values(), ids=GEOMETRIES)
 
 
 def stirred(adapter):
-    """Its λ and A anywhere."""
+    """Sets λ and A to random values."""
     with torch.no_grad():
         for p in adapter.mix.parameters():
             p.normal_()
@@ -115,7 +115,7 @@ def test_every_tensor_has_a_gradient_in_three_steps(method):
 
 
 def test_counts_at_width_one():
-    """matching is par_adapter's, or a square behind; copies and two groups are half, the stem left out beside."""
+    """`matching` counts as par_adapter, or a square if serial; copies and groups have half, without a parallel stem."""
     shapes, affine = resnet26_shapes(), 7_744
     parallel, behind = 652_960 - affine, sum(c.cout**2 for c in shapes.convs)
     wanted = {
@@ -138,7 +138,7 @@ def test_counts_at_width_one():
     ("cin", "cout", "copies"), [(4, 8, 2), (4, 12, 3), (8, 8, 2), (8, 4, 2), (4, 6, None), (5, 5, None), (8, 3, None)]
 )
 def test_copies_beside(cin: int, cout: int, copies: int | None):
-    """cout / cin where channels grow, 2 elsewhere, and no adapter where that is no whole number."""
+    """cout / cin copies where channels grow, 2 elsewhere, and no adapter where that is no whole number."""
     (method,) = select("adapter(conv='copy_concat', scale='none')")
     shape = ConvShape(cin, cout, (3, 3))
     if copies is None:

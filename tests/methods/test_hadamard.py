@@ -25,7 +25,7 @@ geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".j
 
 
 def moved(method, geometry, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 16 -> 24, every factor off its start."""
+    """The method's adapter of a frozen convolution 16 -> 24, every factor changed from its start."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 24, **geometry, dtype=dtype).requires_grad_(False)
     layer = method.layer(conv)
@@ -118,7 +118,7 @@ def test_counts_of_the_paper():
 
 
 def test_both_pairs_of_loha_learn_at_loras_pace():
-    """B1 A1 has entries of variance one, so that B2 sees LoRA's gradient with other signs and sizes."""
+    """B1 A1 has entries of variance one, so that B2 has LoRA's gradient with other signs and sizes."""
     torch.manual_seed(0)
     layer = LoHa().layer(nn.Conv2d(64, 64, 3))
     product = (layer.up1 @ layer.down1).detach()

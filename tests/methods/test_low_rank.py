@@ -32,7 +32,7 @@ geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".j
 
 
 def moved(method, geometry, seed: int = 0, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 8 -> 12, at a point off its start."""
+    """The method's adapter of a frozen convolution 8 -> 12, changed from its start."""
     torch.manual_seed(seed)
     conv = nn.Conv2d(8, 12, **geometry, dtype=dtype).requires_grad_(False)
     layer = method.layer(conv)

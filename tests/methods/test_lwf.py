@@ -1,4 +1,4 @@
-"""Learning without forgetting: its loss against the formula written out, and what it keeps for training alone."""
+"""Learning without forgetting: its loss against the formula written out, and its training aids."""
 
 import copy
 
@@ -67,7 +67,7 @@ def test_nothing_is_forgotten_at_the_start(source):
 
 
 def test_it_forgets_less(source):
-    """After the same steps the old head on the trained features is nearer to the original with the term."""
+    """After the same steps the old head on the trained features is closer to the original with the term."""
 
     def off(spec):
         method, network = placed(spec, source)

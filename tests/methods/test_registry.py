@@ -1,4 +1,4 @@
-"""Naming methods: strings to methods and back, every mistake one sentence, nothing in a string ever evaluated."""
+"""Naming methods: strings to methods and back, one sentence for every mistake, no code in a string is run."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ NAMES = [entry.name for entry in entries()]
 
 @pytest.fixture
 def toy(monkeypatch):
-    """An entry with an option of each type, listed for one test alone."""
+    """An entry with an option of each type, registered for one test only."""
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
     @register
@@ -210,7 +210,7 @@ def test_code_is_never_evaluated(tmp_path, code):
     with pytest.raises(InputError):
         select(expression)
     assert not canary.exists()
-    with contextlib.suppress(TypeError):  # and it would sing
+    with contextlib.suppress(TypeError):  # the same code does write when it is evaluated
         eval(expression.replace("bn_adapt(", "dict(").replace("par_adapter(", "dict("))
     assert canary.exists()
 
@@ -228,7 +228,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
         register(Other)
     for place in ("visual_decathlon.methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
-    assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
+    assert register(type(select("bn_adapt")[0]))  # registering the same entry again is no error
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""SpotTune: which block each image takes, the noise of training, and what it counts."""
+"""SpotTune: the block each image uses, the noise of training, and its count."""
 
 import pytest
 import torch
@@ -117,7 +117,7 @@ def test_seeds_draw_differently(source):
 
 
 def test_training_follows_both_choices(source):
-    """Over draws every image takes each block both ways; evaluation draws nothing."""
+    """Over many draws every image uses both copies of each block; evaluation draws nothing."""
     _, network = placed(source)
     policy = policy_of(network.train())
     taken = torch.stack([policy(X).detach() for _ in range(40)])
@@ -138,7 +138,7 @@ def test_the_counter_is_training_state_and_not_stored(source):
 
 
 def test_norms(source):
-    """The tuned copies' are the domain's and learn, the frozen blocks' keep the source's statistics."""
+    """Norms of the tuned copies are the domain's and change, those of frozen blocks keep the source's statistics."""
     _, network = placed(source)
     network.train()
     for path in network.blocks:
@@ -179,7 +179,7 @@ def test_on_the_libraries_networks(name):
 
 
 def test_cost(source):
-    """Both copies of every block and the policy's three convolutions; the frozen ones are not stored."""
+    """Counts both copies of every block and the policy's three convolutions; the frozen copies are not stored."""
     method, network = placed(source)
     stem = conv_macs(source, 16) - 16 * 16 * 27 * 4
     policy = 8 * 8 * 27 * 16 + 4 * 4 * 9 * 16 * 32 + 2 * 2 * 9 * 32 * 64

@@ -1,4 +1,4 @@
-"""Words of the field that name no method here: a sentence says which does, or that none is here."""
+"""Words of the field that are no method's name: a sentence names the method, or states that there is none."""
 
 import re
 
@@ -75,7 +75,7 @@ def test_words_of_the_field(word: str, message: str):
 
 
 def test_sentences_name_what_there_is():
-    """And no word is in the table twice, or the name of an entry, whose own sentence it would hide."""
+    """No word is in the table twice, and none is the name of an entry, whose own message it would hide."""
     names = {entry.name for entry in entries()} | set(GROUPS)
     for sentence in _WORDS.values():
         named = re.findall(r"METHOD=(\w+)", sentence) + re.findall(r"\b(?:res|par|lora|bn|pad)_\w+", sentence)
