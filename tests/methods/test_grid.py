@@ -160,8 +160,8 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
         ("adapter(arrangement='serial')", ConvShape.of(nn.Conv2d(4, 8, 2)), ""),
         ("adapter(conv='group')", ConvShape(3, 32, (3, 3)), "3 and 32 channels make no 2 groups"),
         ("adapter(arrangement='serial', conv='group')", ConvShape(3, 32, (3, 3)), ""),
-        ("adapter(arrangement='serial', conv='group', group_count=8)", ConvShape(4, 8, (3, 3)), "batch norm takes"),
-        ("adapter(arrangement='serial', conv='copy_concat')", ConvShape(4, 5, (3, 3)), "copies of 5"),
+        ("adapter(arrangement='serial', conv='group', group_count=8)", ConvShape(4, 8, (3, 3)), "batch norm cancels"),
+        ("adapter(arrangement='serial', conv='copy_concat')", ConvShape(4, 5, (3, 3)), "copies for 5"),
     ],
 )
 def test_what_is_left_alone(spec, shape, message):
