@@ -14,6 +14,7 @@ from visual_decathlon.methods.registry import entries, select
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
     """`outside(code)` adds a package whose entry point of our group is the module `foreign_method`, with that code."""
+    entries()  # the suite's own are registered before the list is copied
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
     def install(code: str) -> None:
