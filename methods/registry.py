@@ -112,7 +112,7 @@ def _check_names(entry: type[Method]) -> None:
     if "__dataclass_params__" not in vars(entry):
         return  # with @dataclass above @register the options are not known yet; `_load` checks again
     options = {field.name for field in dataclasses.fields(entry)}
-    defined = {name for c in entry.__mro__ if issubclass(c, Method) and c is not Method for name in vars(c)}
+    defined = {name for c in entry.__mro__ if c not in (Method, object) for name in vars(c)}
     for old, new in _RENAMED.items():
         is_option = old in options and not (old == "views" and "split" in defined)
         if old in defined and new not in defined and not is_option:

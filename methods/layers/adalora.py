@@ -50,7 +50,7 @@ class Importance(nn.Module):
 
     @torch.no_grad()
     def observe(self, conv: SVDConv, beta: float) -> None:
-        """Update the running means with the last step's gradients; those of a step that fp16 skipped are not finite."""
+        """Updates the running means with the last gradients, which are not finite after a step that fp16 skipped."""
         for name in FACTORS:
             value, size, unrest = getattr(conv, name), getattr(self, f"{name}_size"), getattr(self, f"{name}_unrest")
             good = value.grad.isfinite().all()
@@ -77,7 +77,7 @@ def penalty(convs: list[SVDConv]) -> Tensor:
 
 @torch.no_grad()
 def keep(convs: list[SVDConv], importance: Iterable[Importance], count: int) -> None:
-    """Set Λ to zero for all but the `count` most important triplets of all layers."""
+    """Sets Λ to zero for all but the `count` most important triplets of all layers."""
     scores = torch.cat([means.of_triplets() for means in importance])
     dropped = torch.ones_like(scores, dtype=torch.bool)
     dropped[scores.topk(count).indices] = False

@@ -36,6 +36,6 @@ class ScaledNorm(Adapter):
 
 
 def put_scaled_norms(network: Network, shifts: bool) -> None:
-    """Put a scale, and with `shifts` a shift, after every batch norm of the backbone."""
+    """Puts a scale, and with `shifts` a shift, after every batch norm of the backbone."""
     for name in names_of(network, _BatchNorm):
         network.set_submodule(name, ScaledNorm(network.get_submodule(name), shifts))

@@ -29,7 +29,7 @@ class ARCConv(DeltaConv):
         self.mixed_path = prod(conv.kernel_size) > 1 and conv.out_channels >= max(128, 4 * rank)
 
     def tie_projection(self, projection_owner: "ARCConv") -> None:
-        """Drop this layer's own P and use that of `projection_owner`, a layer of the same width."""
+        """Drops this layer's own P and uses that of `projection_owner`, a layer of the same width."""
         del self.p
         self.projection_owner = (projection_owner,)
 
@@ -55,7 +55,7 @@ class ARCConv(DeltaConv):
 
 
 def share_projections(network: Network) -> None:
-    """Let all layers of one width use the projection of the first of them."""
+    """Lets all layers of one width use the projection of the first of them."""
     first: dict[torch.Size, ARCConv] = {}
     for _, module in network.conv_sites():
         if isinstance(module, ARCConv):

@@ -5,6 +5,8 @@ kernel and padding mode, and merging evaluates the same expression. Each family 
 tensors in its own module, and the layer calls that function.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -43,3 +45,21 @@ class DeltaConv(Adapter):
     def merge(self) -> nn.Conv2d:
         """A frozen convolution with the weight W'."""
         return conv_like(self.conv, self.weight(), self.bias())
+
+
+class FormulaConv(DeltaConv):
+    """W' = formula(W, **tensors): the shortest layer, from a pure function and the start of its trained tensors.
+
+    `formula` must be a function of a module, so that a network can be copied. The trained tensors have the keywords'
+    names in the domain's file.
+    """
+
+    def __init__(self, conv: nn.Conv2d, formula: Callable[..., Tensor], **tensors: Tensor):
+        super().__init__(conv)
+        self.formula, self.names = formula, tuple(tensors)
+        for name, start in tensors.items():
+            self.register_parameter(name, nn.Parameter(start))
+
+    def weight(self) -> Tensor:
+        """W' = formula(W, **tensors)."""
+        return self.formula(self.conv.weight, **{name: getattr(self, name) for name in self.names})

@@ -64,7 +64,7 @@ class Network(nn.Module):
 
 
 def keep_in_eval(module: nn.Module, keep: bool = True) -> None:
-    """Mark a module that `Network.train` leaves in eval mode, or with `keep=False` unmark it."""
+    """Marks a module that `Network.train` leaves in eval mode, or with `keep=False` unmarks it."""
     module.shared = keep
 
 
@@ -95,7 +95,7 @@ def share(source: Network) -> Network:
 
 
 def own(*modules: nn.Module) -> None:
-    """Give the modules and all their submodules their own trainable tensors, initialised with the shared values."""
+    """Gives the modules and all their submodules their own trainable tensors, initialised with the shared values."""
     for module in (m for root in modules for m in root.modules()):
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -108,7 +108,7 @@ def own(*modules: nn.Module) -> None:
 
 
 def new_head(network: Network, classes: int) -> None:
-    """Set a fresh trainable linear head (PyTorch's default initialisation, from the global generator)."""
+    """Sets a fresh trainable linear head (PyTorch's default initialisation, from the global generator)."""
     weight = network.head.weight
     network.head = nn.Linear(weight.shape[1], classes, device=weight.device, dtype=weight.dtype)
 
@@ -119,7 +119,7 @@ def norms(network: Network) -> list[nn.Module]:
 
 
 def start_afresh(module: nn.Module) -> None:
-    """Initialise as the reference code: convolutions normal with variance 2 / (k² cout), batch norm 1 and 0."""
+    """Initialises as the reference code: convolutions normal with variance 2 / (k² cout), batch norm 1 and 0."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -218,7 +218,7 @@ def below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> str:
-    """Copy stored tensors into a placed network; returns a message on the first that does not fit, or "".
+    """Copies stored tensors into a placed network; returns a message on the first that does not fit, or "".
 
     Nothing is copied unless everything fits.
     """

@@ -44,7 +44,7 @@ class Packed(Adapter):
 
 
 def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:
-    """Reduce the adapters of a network, which was restored from `stored`, to their stored form. It cannot be trained.
+    """Reduces the adapters of a network, which was restored from `stored`, to their stored form. It cannot be trained.
 
     Tensors of `stored` that are already on the network's device are used without a copy: copies would be allocated
     after the unpacked ones that are freed here, and malloc would keep those blocks.

@@ -117,7 +117,7 @@ class TruncatedConv(ParallelConv):
 
     @torch.no_grad()
     def truncate(self) -> None:
-        """Replace A by the nearest matrix of the rank."""
+        """Replaces A by the nearest matrix of the rank."""
         up, down = self._factors()
         self.side.weight.copy_((up @ down)[:, :, None, None])
 

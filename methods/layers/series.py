@@ -90,14 +90,14 @@ class SeriesConv(Adapter):
 
 
 def put_series(network: Network, init: str = "he") -> None:
-    """Put a series adapter after every convolution; `init` is how A starts, as `start_mix` has it."""
+    """Puts a series adapter after every convolution; `init` is how A starts, as `start_mix` has it."""
     for site, conv in list(network.conv_sites()):
         network.set_submodule(site.conv, adapter := SeriesConv(conv))
         start_mix(adapter, init)
 
 
 def start_mix(adapter: SeriesConv, init: str) -> None:
-    """Initialise A: `he` as the released code does, otherwise zero, the identity."""
+    """Initialises A: `he` as the released code does, otherwise zero, the identity."""
     if init == "he":
         nn.init.kaiming_normal_(adapter.mix.weight, mode="fan_out", nonlinearity="relu")
     else:

@@ -176,7 +176,7 @@ class Codes(Adapter):
 
 
 def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) -> None:
-    """Wrap the network's body in a Reader of these blocks, and put Codes for its D = `numbers` after it."""
+    """Wraps the network's body in a Reader of these blocks, and puts Codes for its D = `numbers` after it."""
 
     def moved(path: str) -> str:
         return path.replace("body.", "body.read.body.", 1)
@@ -190,7 +190,7 @@ def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) 
 
 @torch.no_grad()
 def fit_side(network: Network, x: Tensor, y: Tensor, strength: float) -> Tensor:
-    """Set Codes and head to the ridge regression of the classes y (n,) on the read numbers x (views, n, D).
+    """Sets Codes and head to the ridge regression of the classes y (n,) on the read numbers x (views, n, D).
 
     Returns the head's inputs (views, n, dim), of mean 0 and variance 1. x is overwritten.
     """

@@ -56,11 +56,11 @@ class _Gates(threading.local):
         self._of: MutableMapping[Spot, Tensor] = WeakKeyDictionary()
 
     def put(self, spot: "Spot", gate: Tensor) -> None:
-        """Set the gate (N,) of a block for its next pass on this thread."""
+        """Sets the gate (N,) of a block for its next pass on this thread."""
         self._of[spot] = gate
 
     def take(self, spot: "Spot") -> Tensor:
-        """Remove and return the gate (N,) of a block. Raises KeyError where none was put since its last pass."""
+        """Removes and returns the gate (N,) of a block. Raises KeyError where none was put since its last pass."""
         return self._of.pop(spot)
 
 
@@ -96,7 +96,7 @@ class PolicyConv(Adapter):
 
 
 def put_choices(network: Network, source: Network, temperature: float, widths: Sequence[int]) -> None:
-    """Pair the network's own blocks with the source's frozen ones, and put the policy at its first convolution."""
+    """Pairs the network's own blocks with the source's frozen ones, and puts the policy at its first convolution."""
     spots = []
     for path in network.blocks:
         spots.append(Spot(share(source.get_submodule(path)), network.get_submodule(path)))

@@ -44,10 +44,10 @@ def pefts(modules, method, **options):
 
 
 @torch.no_grad()
-def copy_to(theirs, layer):
-    theirs.lora_A["default"].copy_(layer.right)
-    theirs.lora_B["default"].copy_(layer.left)
-    theirs.lora_E["default"].copy_(layer.values[:, None])
+def copy_to(reference, layer):
+    reference.lora_A["default"].copy_(layer.right)
+    reference.lora_B["default"].copy_(layer.left)
+    reference.lora_E["default"].copy_(layer.values[:, None])
 
 
 def test_delta_is_pefts():
@@ -57,10 +57,10 @@ def test_delta_is_pefts():
         plain = 1.5 * layer.left @ torch.diag(layer.values) @ layer.right
         torch.testing.assert_close(delta, plain.view_as(delta), rtol=1e-5, atol=1e-5)
         if conv.groups == 1:
-            theirs = pefts([conv], AdaLora(4, 2, 6.0)).model[0]
-            copy_to(theirs, layer)
+            reference = pefts([conv], AdaLora(4, 2, 6.0)).model[0]
+            copy_to(reference, layer)
             # HF PEFT divides by rank + 1e-5
-            wanted = theirs.get_delta_weight("default") * (4 + 1e-5) / 4
+            wanted = reference.get_delta_weight("default") * (4 + 1e-5) / 4
             torch.testing.assert_close(delta, wanted.detach(), rtol=1e-6, atol=2e-6)
 
 
@@ -80,12 +80,12 @@ def test_gradients_are_finite_differences():
 @pytest.mark.parametrize("geometry", GEOMETRIES[:4], ids=str)
 def test_beside_the_convolution_it_is_the_same(geometry):
     _, layer = moved(geometry, torch.float64)
-    x, found = torch.randn(2, 8, 9, 11, dtype=torch.float64), []
-    for beside in (False, True):
-        layer.factored_path = beside
+    x, result = torch.randn(2, 8, 9, 11, dtype=torch.float64), []
+    for factored in (False, True):
+        layer.factored_path = factored
         y = layer(x)
-        found.append((y, torch.autograd.grad(y.square().sum(), (layer.left, layer.values, layer.right))))
-    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-8)
+        result.append((y, torch.autograd.grad(y.square().sum(), (layer.left, layer.values, layer.right))))
+    torch.testing.assert_close(*result, rtol=1e-10, atol=1e-8)
     assert (
         AdaLora().layer(nn.Conv2d(256, 256, 3).requires_grad_(False)).factored_path
         and not moved(geometry)[1].factored_path
@@ -93,7 +93,7 @@ def test_beside_the_convolution_it_is_the_same(geometry):
 
 
 def test_the_allocator_is_pefts():
-    """The same values and gradients at every step: the same importance, and the same Λ set to zero."""
+    """With the same values and gradients at every step, importance and the Λ set to zero are the same."""
     pytest.importorskip("peft")
     from peft.tuners.adalora.layer import RankAllocator
 
@@ -102,29 +102,29 @@ def test_the_allocator_is_pefts():
     convs = [nn.Conv2d(8, 12, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(6, 16, (1, 3))]
     network = nn.Sequential(*map(method.layer, convs))
     network.aids = {"importance": [Importance(conv) for conv in network]}
-    theirs = pefts(convs, method)
-    allocator = RankAllocator(theirs.model, theirs.peft_config["default"], "default")
+    reference = pefts(convs, method)
+    allocator = RankAllocator(reference.model, reference.peft_config["default"], "default")
     kept = []
     for step in range(1, STEPS + 1):
-        for ours, other in zip(network, theirs.model, strict=True):
+        for mine, other in zip(network, reference.model, strict=True):
             with torch.no_grad():
-                for p in (ours.left, ours.values, ours.right):
+                for p in (mine.left, mine.values, mine.right):
                     p.add_(0.1 * torch.randn_like(p) * torch.rand(()))
-            copy_to(other, ours)
-            for p in (ours.left, ours.values, ours.right):
+            copy_to(other, mine)
+            for p in (mine.left, mine.values, mine.right):
                 p.grad = torch.randn_like(p)
-            other.lora_A["default"].grad = ours.right.grad
-            other.lora_B["default"].grad = ours.left.grad
-            other.lora_E["default"].grad = ours.values.grad[:, None]
+            other.lora_A["default"].grad = mine.right.grad
+            other.lora_B["default"].grad = mine.left.grad
+            other.lora_E["default"].grad = mine.values.grad[:, None]
         method.after_step(network, step, STEPS)
         budget, allowed = allocator.budget_schedule(step)
         assert method.budget(step, STEPS, 12, 6) == budget
         if step < STEPS - int(FINAL * STEPS):
-            allocator.update_ipt(theirs.model)
+            allocator.update_ipt(reference.model)
         if allowed and budget < 12:  # it cannot keep all
-            allocator.mask_to_budget(theirs.model, budget)
-        for ours, other in zip(network, theirs.model, strict=True):
-            assert torch.equal(ours.values, other.lora_E["default"].flatten()), step
+            allocator.mask_to_budget(reference.model, budget)
+        for mine, other in zip(network, reference.model, strict=True):
+            assert torch.equal(mine.values, other.lora_E["default"].flatten()), step
         kept.append(sum(int((m.values != 0).sum()) for m in network))
     assert kept[0] == 12 and 6 < kept[8] < kept[5] < 12 and set(kept[-int(FINAL * STEPS) :]) == {6}
 
@@ -145,7 +145,7 @@ def test_the_penalty():
 
 
 def test_trained_it_ends_at_its_budget():
-    """Half of the triplets are zero, unevenly over the convolutions; the running means are not stored."""
+    """Half of the triplets are zero, not equally many in each convolution; the running means are not stored."""
     torch.manual_seed(0)
     source = resnet26(3, 0.25).requires_grad_(False)
     method = AdaLora(4, 2, 4.0, interval=2)

@@ -1,4 +1,4 @@
-"""BitFit, SSF and (IA)³ behind batch norm: written out, against peft, and why they do not stand in front."""
+"""BitFit, SSF and (IA)³ after batch norm: written out, against peft, and why they are not before it."""
 
 import pytest
 import torch
@@ -56,29 +56,29 @@ def test_the_formula_the_fold_and_the_gradient(shifts: bool):
 
 
 def test_ia3_is_that_of_peft():
-    """peft scales a convolution's output; with the batch norm fused into it that is behind the norm."""
+    """peft scales a convolution's output; with the batch norm fused into it, that is after the norm."""
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(4, 6, (3, 5), (2, 1), (1, 2), bias=False).double().requires_grad_(False), a_norm()
-    theirs = peft.get_peft_model(
+    reference = peft.get_peft_model(
         nn.Sequential(fuse_conv_bn_eval(conv.eval(), norm)),
         peft.IA3Config(target_modules=["0"], feedforward_modules=[]),
     )
     adapter, x = ScaledNorm(norm, shifts=False), torch.randn(2, 4, 9, 11, dtype=torch.float64)
-    vector = theirs.base_model.model[0].ia3_l["default"]
+    vector = reference.base_model.model[0].ia3_l["default"]
     with torch.no_grad():
         adapter.scale.normal_()
         vector.copy_(adapter.scale.view_as(vector))
-    assert torch.allclose(adapter(conv(x)), theirs(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
-    wanted = theirs.merge_and_unload()[0]
-    ours = fuse_conv_bn_eval(conv, adapter.merge())
-    assert torch.allclose(ours.weight, wanted.weight, rtol=1e-6, atol=1e-7)
-    assert torch.allclose(ours.bias, wanted.bias, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(adapter(conv(x)), reference(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
+    wanted = reference.merge_and_unload()[0]
+    merged = fuse_conv_bn_eval(conv, adapter.merge())
+    assert torch.allclose(merged.weight, wanted.weight, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(merged.bias, wanted.bias, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("spec", ["bitfit", "ssf", "ia3"])
 def test_statistics_and_affine_stay_the_sources(spec, source):
-    """To the bit, in training too; what is trained is one tensor or two a norm, and the head."""
+    """Equal to the bit, in training too; one or two tensors for each norm and the head are trained."""
     (method,) = select(spec)
     network = method.place(source, 3).train()
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad and not n.startswith("head.")}
@@ -105,7 +105,7 @@ def test_counts_at_width_one(spec, floats):
 
 
 def test_in_front_of_a_training_batch_norm_they_would_have_no_gradient():
-    """Why they stand behind it: the trap that this family avoids."""
+    """Before a batch norm they would have no effect, so this family puts them after it."""
     torch.manual_seed(0)
     x, probe = torch.randn(2, 8, 6, 9, 9, dtype=torch.float64)
     scale, shift = (torch.full((6, 1, 1), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 0.0))

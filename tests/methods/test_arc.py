@@ -1,4 +1,4 @@
-"""ARC against the mix of channels it stands for; one projection a width; whose bias is whose."""
+"""ARC against the mix of channels that it computes; one projection for each width; the role of the bias."""
 
 import copy
 
@@ -32,7 +32,7 @@ def moved(network_or_layer):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_it_is_a_mix_behind_the_convolution(geometry):
-    """(I + P diag(c) Pᵀ) on the output, the convolution's own bias with it; gradients by finite differences."""
+    """(I + P diag(c) Pᵀ) of the output, the convolution's own bias included; gradients by finite differences."""
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 8, **geometry, dtype=torch.float64).requires_grad_(False)
     layer = ARC(3).layer(conv)
@@ -81,7 +81,7 @@ def test_one_projection_a_width():
 
 
 def test_count_has_its_bias_once():
-    """Σ_widths C r + Σ_layers (r + C), the C being the norms' shifts: no more than the rest of batch norm beside it."""
+    """Σ_widths C r + Σ_layers (r + C), where C are the norms' shifts, and the rest of batch norm."""
     shapes = resnet26_shapes()
     own = (32 + 64 + 128 + 256) * 16 + sum(16 + c.cout for c in shapes.convs)
     rest = sum(n.channels for n in shapes.norms) + shapes.norms[-1].channels  # scales, and the last norm's shift
@@ -91,7 +91,7 @@ def test_count_has_its_bias_once():
 
 
 def test_a_bias_of_its_own_would_be_the_norms_shift():
-    """Behind the norm it has the gradient of β to the bit, in front of it none above rounding."""
+    """After the norm it has the gradient of β to the bit; before it, no gradient above rounding."""
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(6, 8, 3, bias=False), nn.BatchNorm2d(8)
     front, behind = (torch.zeros(8, 1, 1, requires_grad=True) for _ in range(2))

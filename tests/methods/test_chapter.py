@@ -1,4 +1,4 @@
-"""CHAPTER against two convolutions, where it stands, and how fast its copy moves."""
+"""CHAPTER against two convolutions, the stages it adapts, and how fast its copy changes."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_stages_that_are_not_there(stages):
 
 
 def test_its_copy_moves_as_a_trained_weight_does():
-    """By -rate (gradient + decay of the change), whatever the scale: the optimiser has the scale's square."""
+    """The step is -rate (gradient + decay of the change) for any scale: the optimiser divides by its square."""
     torch.manual_seed(0)
     (method,) = select("chapter")
     network = method.place(frozen(resnet26(3, 0.125)), 3).train()

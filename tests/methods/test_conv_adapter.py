@@ -43,7 +43,7 @@ def test_the_formula(how):
 
 
 def test_the_start_has_gradients():
-    """Only the scale is zero: it has a gradient at the first step, all else from the second on."""
+    """Only the scale is zero: it has a gradient at the first step, all others from the second on."""
     torch.manual_seed(0)
     adapter = ConvAdapterConv(nn.Conv2d(8, 6, 3, padding=1).requires_grad_(False), 4)
     assert adapter.scale.abs().max() == 0 and adapter.up.weight.abs().min() > 0
@@ -52,7 +52,7 @@ def test_the_start_has_gradients():
 
 
 def test_channels_last():
-    """Strided 1x1s too, where this CPU's weight gradient has crashed."""
+    """Strided 1x1 convolutions too, whose weight gradient has crashed on some CPUs."""
     torch.manual_seed(0)
     conv = nn.Conv2d(64, 32, 1, 2, bias=False).requires_grad_(False)
     adapter = ConvAdapterConv(conv, 8)
@@ -69,7 +69,7 @@ def test_channels_last():
 
 
 def test_counts_at_width_one():
-    """The release's 9 C + w + w cout + 2 cout, less the bias of cout in front of a batch norm."""
+    """The release's 9 C + w + w cout + 2 cout, less the bias of cout before a batch norm."""
     (method,) = select("conv_adapter")
     shapes = resnet26_shapes()
     assert [c.name for c in shapes.convs if method.skip_reason(c)] == ["body.stem.conv"]

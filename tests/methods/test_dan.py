@@ -1,4 +1,4 @@
-"""Deep adaptation: filters combined in weight space against outputs combined behind the convolution."""
+"""Deep adaptation: filters combined in weight space against outputs combined after the convolution."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_combined_filters_are_combined_outputs(how):
 
 
 def test_groups_and_bias():
-    """By groups a filter is a row of the matrix all the same; a bias is not combined."""
+    """With groups too a filter is a row of the matrix; a bias is not combined."""
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, 3, groups=2, bias=True)
     adapter, x = moved(conv), torch.randn(2, 4, 7, 8)

@@ -1,15 +1,17 @@
 """The pure functions behind the layers, each compared with its formula written out over single entries or filters."""
 
+import copy
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.adalora import orthogonality_error, scaled_rows
 from visual_decathlon.methods.layers.arc import recompose
 from visual_decathlon.methods.layers.dan import combine_filters
+from visual_decathlon.methods.layers.delta import FormulaConv
 from visual_decathlon.methods.layers.dora import with_lengths
 from visual_decathlon.methods.layers.grid import serial_weight, tiled_matrix
 from visual_decathlon.methods.layers.hadamard import hadamard_delta, kronecker_delta, relative_weight
@@ -188,3 +190,19 @@ def test_the_nearest_matrix_of_a_rank():
     same(up @ down, left[:, :2] * size[:2] @ right[:2])
     same(up.norm(dim=0), np.sqrt(size[:2]))
     same(down.norm(dim=1), np.sqrt(size[:2]))
+
+
+def test_a_layer_from_a_formula():
+    """FormulaConv: its tensors by name, trained, merged, and copied with the module."""
+    conv = nn.Conv2d(3, 4, 2, dtype=torch.float64).requires_grad_(False)
+    layer = FormulaConv(conv, relative_weight, up=torch.zeros_like(draw(4, 2)), down=draw(2, 12))
+    assert [name for name, p in layer.named_parameters() if p.requires_grad] == ["up", "down"]
+    assert torch.equal(layer.weight(), conv.weight)
+    layer.up.data += 1
+    copied = copy.deepcopy(layer)
+    layer.up.data += 1
+    x = draw(2, 3, 5, 5)
+    for each, b in ((layer, 2), (copied, 1)):
+        expected = conv.weight.numpy() * (1 + (b * np.ones((4, 2)) @ each.down.detach().numpy()).reshape(4, 3, 2, 2))
+        same(each.weight().detach(), expected)
+        assert torch.equal(each.merge()(x), each(x))

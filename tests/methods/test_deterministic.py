@@ -1,4 +1,4 @@
-"""What a training step computes with: nothing that gives other bits each time on a GPU."""
+"""A training step uses no operation that gives different bits each time on a GPU."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ METHODS = [method for method in (entry() for entry in entries()) if not method.u
 
 
 class Operations(TorchDispatchMode):
-    """The names of those that run within."""
+    """Records the names of the operations that run inside."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ def placed(method: Method, classes: int = 3):
 
 def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
     x, y = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
-    found = {}
+    unsettled = {}
     for method in METHODS:
         network = placed(method).train()
         with Operations() as ran:
@@ -71,13 +71,13 @@ def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
             method.after_step(network, 1, 10)
             network.eval()(x)
         assert "convolution" in ran.names
-        found |= {method.name: ran.names & UNSETTLED} if ran.names & UNSETTLED else {}
-    assert found == {}
+        unsettled |= {method.name: ran.names & UNSETTLED} if ran.names & UNSETTLED else {}
+    assert unsettled == {}
 
 
 @pytest.mark.slow
 def test_multiply_adds_are_those_of_the_structure():
-    """For any head and any trained values: what was counted once stands for all."""
+    """The count is the same for any head and any trained values, so that one count is enough."""
     for method in METHODS:
         one, other = placed(method), placed(method, 7)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""DoRA against HF PEFT, finite differences and trap 1: before a train-mode batch norm it is LoRA."""
+"""DoRA against HF PEFT and finite differences; before a batch norm in training mode it is LoRA."""
 
 import copy
 
@@ -42,15 +42,15 @@ def test_weight_is_pefts_and_a_plain_loops():
         if conv.groups > 1:  # there HF PEFT has B per group
             continue
         config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["0"], use_dora=True)
-        theirs = peft.get_peft_model(nn.Sequential(copy.deepcopy(conv)), config).base_model.model[0]
+        reference = peft.get_peft_model(nn.Sequential(copy.deepcopy(conv)), config).base_model.model[0]
         with torch.no_grad():
-            start = theirs.lora_magnitude_vector["default"].weight.flatten()
+            start = reference.lora_magnitude_vector["default"].weight.flatten()
             torch.testing.assert_close(start, Dora(4).layer(conv).magnitude)
-            theirs.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
-            theirs.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
+            reference.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
+            reference.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
             start.copy_(layer.magnitude)
-            theirs.merge()
-            torch.testing.assert_close(layer.weight(), theirs.get_base_layer().weight, rtol=1e-6, atol=1e-6)
+            reference.merge()
+            torch.testing.assert_close(layer.weight(), reference.get_base_layer().weight, rtol=1e-6, atol=1e-6)
 
 
 def test_gradients_are_finite_differences():

@@ -1,4 +1,4 @@
-"""What every entry of the registry promises, run over the whole registry: a new entry is tested by being listed."""
+"""Tests of everything an entry promises, over the whole registry: a new entry is tested because it is listed."""
 
 from functools import cache
 
@@ -34,7 +34,7 @@ refused = each([method for method in listed if method.unsupported_reason("resnet
 
 @cache
 def _trained(structure: str):
-    """A backbone whose statistics and affine values are not those of a fresh start."""
+    """A backbone whose statistics and affine values differ from those of a fresh one."""
     torch.manual_seed(0)
     network = resnet26(3, WIDTH)
     network.size = SIZE
@@ -51,7 +51,7 @@ def _trained(structure: str):
 
 @pytest.fixture
 def source(method):
-    """The shared network; whatever a test does with it must leave every bit of it as it was."""
+    """The shared network; no test may change a bit of it."""
     network = _trained(method.backbone_structure)
     before = {name: (id(t), t.clone()) for name, t in network.state_dict(keep_vars=True).items()}
     yield network
@@ -81,7 +81,7 @@ def statistics(network) -> set[str]:
 
 
 def steps(method, network, count: int = 3, lr: float = 0.02) -> dict[str, float]:
-    """SGD without decay; the largest gradient of every trained tensor, relative to the largest of all."""
+    """Takes SGD steps without decay; the largest gradient of every trained tensor, relative to the largest of all."""
     x, y = batch()
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.SGD(trained.values(), lr, momentum=0.9)
@@ -101,7 +101,7 @@ def steps(method, network, count: int = 3, lr: float = 0.02) -> dict[str, float]
 
 @every
 def test_start(method, source):
-    """`identity` is the frozen network's features; what says `other` must not be it by accident."""
+    """With `identity` the features are the frozen network's; with `other` they are not, not even by accident."""
     assert method.start in ("identity", "near", "other")
     x, _ = batch(4)
     with torch.no_grad():
@@ -119,11 +119,11 @@ def test_start(method, source):
 @every
 def test_storage_is_the_sources_where_it_is_not_own(method, source):
     network = placed(method, source)
-    theirs = {t.data_ptr() for t in source.state_dict().values()}
+    shared = {t.data_ptr() for t in source.state_dict().values()}
     tensors = network.state_dict(keep_vars=True)
     own = own_tensors(network, source)
     for name, t in tensors.items():
-        assert (t.data_ptr() in theirs) == (name not in own), name
+        assert (t.data_ptr() in shared) == (name not in own), name
     pointers = [t.data_ptr() for t in own.values()]
     assert len(set(pointers)) == len(pointers)
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
@@ -133,7 +133,7 @@ def test_storage_is_the_sources_where_it_is_not_own(method, source):
 
 @every
 def test_count_is_the_closed_form(method, source):
-    """Of what the file holds, running statistics left out; and what is trained, where it is stored as it is."""
+    """The file without running statistics has the counted size; so have the trained tensors if stored unchanged."""
     network = placed(method, source)
     steps(method, network, 1)
     stored = {name: t for name, t in stored_tensors(network, source).items() if name not in statistics(network)}
@@ -145,7 +145,7 @@ def test_count_is_the_closed_form(method, source):
     trained = sum(p.numel() for n, p in network.named_parameters() if p.requires_grad and not n.startswith("aids."))
     counted = method.floats(SHAPES) + method.bits(SHAPES) + SHAPES.head(CLASSES)
     packs = any(isinstance(m, Adapter) and m.stored() is not None for m in network.modules())
-    if type(method).fit is not Method.fit:  # what is found in closed form is not trained
+    if type(method).fit is not Method.fit:  # tensors that are set in closed form are not trained
         assert trained < counted
     else:
         assert trained >= counted if packs else trained == counted
@@ -158,9 +158,9 @@ def test_every_trained_tensor_learns_and_nothing_else_moves(method, source):
     before = {name: t.detach().clone() for name, t in network.state_dict().items()}
     gradients = steps(method, network)
     # A series adapter adds A (BN(y)) and the domain's norm follows: the inner shift becomes one constant
-    # a channel there, which a train-mode norm takes out again. It has no gradient but rounding.
+    # a channel there, which a norm in training mode cancels. Its gradient is only rounding.
     cancelled = {f"{n}.norm.bias" for n, m in network.named_modules() if isinstance(m, SeriesConv)}
-    # DoRA's magnitude is a filter's length, which that norm takes out but for its eps: a step is below its last bit.
+    # DoRA's magnitude is a filter's length, which that norm cancels except for its eps: a step is below its last bit.
     suppressed = {f"{n}.magnitude" for n, m in network.named_modules() if isinstance(m, DoraConv)}
     for name, gradient in gradients.items():
         if name in cancelled:
@@ -191,7 +191,7 @@ def test_what_compiles_calls_the_body_as_a_whole(method, source):
 def test_training_lowers_the_loss(method, source):
     network = placed(method, source)
     x, y = batch()
-    passing = own_tensors(network, source).keys() - network.state_dict().keys()  # what noise is drawn from
+    passing = own_tensors(network, source).keys() - network.state_dict().keys()  # the counter of the noise
     start = {name: network.get_buffer(name).clone() for name in passing}
 
     def loss() -> float:
@@ -207,7 +207,7 @@ def test_training_lowers_the_loss(method, source):
 
 @every
 def test_saved_and_loaded_to_the_bit(method, source):
-    """A fresh network with the file's tensors; and the trained one, which goes on with what it stored."""
+    """A fresh network with the file's tensors equals the trained one, which then uses its stored tensors."""
     network, fresh = placed(method, source), placed(method, source, seed=2)
     steps(method, network, 2)
     x, _ = batch(4)
@@ -246,7 +246,7 @@ def test_a_file_that_does_not_fit_changes_nothing(method, source):
 
 @every
 def test_resumed_to_the_bit(method, source, tmp_path):
-    """Two steps, a checkpoint, two more in another network: as four at once, by the method's own optimiser."""
+    """Two steps, a checkpoint and two steps in another network equal four steps, with the method's own optimiser."""
     x, y = batch()
 
     def ready(seed):
@@ -274,14 +274,14 @@ def test_resumed_to_the_bit(method, source, tmp_path):
     broken, optimiser, checkpoint = ready(2)
     checkpoint.load()
     go(broken, optimiser, 3, 4)
-    theirs = own_tensors(broken, source)
+    resumed = own_tensors(broken, source)
     for name, t in own_tensors(whole, source).items():
-        assert t.isfinite().all() and torch.equal(theirs[name], t), name
+        assert t.isfinite().all() and torch.equal(resumed[name], t), name
 
 
 @every
 def test_two_domains_do_not_meet(method, source):
-    """Training one domain's network leaves another's logits on the same backbone as they were."""
+    """Training one domain's network does not change another's logits on the same backbone."""
     first, second = placed(method, source, 1), placed(method, source, 2)
     x, _ = batch(4)
     with torch.no_grad():
@@ -293,7 +293,7 @@ def test_two_domains_do_not_meet(method, source):
 
 @refused
 def test_a_refused_entry_says_why(method):
-    """One sentence, which names the backbone; nothing is placed."""
+    """The message is one sentence that names the backbone; nothing is placed."""
     sentence = method.unsupported_reason("resnet26")
     assert method.name in sentence and "resnet26" in sentence and "\n" not in sentence
     with pytest.raises(InputError, match=method.name):
@@ -341,7 +341,7 @@ PRINTED = {
 
 
 def test_multipliers_of_the_paper():
-    """#par. at width 1, heads left out: 1 + 9 · own / 5,814,688, to the digits that the paper prints."""
+    """#par. at width 1 without heads: 1 + 9 · own / 5,814,688, to the digits that the paper prints."""
     shapes = resnet26_shapes()
     for spec, printed in PRINTED.items():
         (method,) = select(spec)
@@ -352,7 +352,7 @@ def test_multipliers_of_the_paper():
 
 
 def test_the_other_starts():
-    """`he`, and zero on a series backbone, say `other` and are; zero adapters put on a plain one are the identity."""
+    """`he`, and zero on a series backbone, are `other`; zero adapters put on a plain backbone are the identity."""
     x, _ = batch(4)
     for spec in (
         "par_adapter(init='he')",

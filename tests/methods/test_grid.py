@@ -27,7 +27,7 @@ geometry = pytest.mark.parametrize("how", GEOMETRIES.values(), ids=GEOMETRIES)
 
 
 def stirred(adapter):
-    """Its λ and A anywhere."""
+    """Sets λ and A to random values."""
     with torch.no_grad():
         for p in adapter.mix.parameters():
             p.normal_()
@@ -115,16 +115,16 @@ def test_every_tensor_has_a_gradient_in_three_steps(method):
 
 
 def test_counts_at_width_one():
-    """matching is par_adapter's, or a square behind; copies and two groups are half, the stem left out beside."""
+    """`matching` counts as par_adapter, or a square if serial; copies and groups have half, without a parallel stem."""
     shapes, affine = resnet26_shapes(), 7_744
-    beside, behind = 652_960 - affine, sum(c.cout**2 for c in shapes.convs)
+    parallel, behind = 652_960 - affine, sum(c.cout**2 for c in shapes.convs)
     wanted = {
         ("serial", "matching"): behind,
         ("serial", "copy_concat"): behind // 2,
         ("serial", "group"): behind // 2,
-        ("parallel", "matching"): beside,
-        ("parallel", "copy_concat"): (beside - 3 * 32) // 2,
-        ("parallel", "group"): (beside - 3 * 32) // 2,
+        ("parallel", "matching"): parallel,
+        ("parallel", "copy_concat"): (parallel - 3 * 32) // 2,
+        ("parallel", "group"): (parallel - 3 * 32) // 2,
     }
     for method in TWELVE:
         scales = len(method.adapted(shapes)) if method.scale == "learned" else 0
@@ -138,7 +138,7 @@ def test_counts_at_width_one():
     ("cin", "cout", "copies"), [(4, 8, 2), (4, 12, 3), (8, 8, 2), (8, 4, 2), (4, 6, None), (5, 5, None), (8, 3, None)]
 )
 def test_copies_beside(cin: int, cout: int, copies: int | None):
-    """cout / cin where channels grow, 2 elsewhere, and no adapter where that is no whole number."""
+    """cout / cin copies where channels grow, 2 elsewhere, and no adapter where that is no whole number."""
     (method,) = select("adapter(conv='copy_concat', scale='none')")
     shape = ConvShape(cin, cout, (3, 3))
     if copies is None:
@@ -150,7 +150,7 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
 
 
 @pytest.mark.parametrize(
-    ("spec", "shape", "told"),
+    ("spec", "shape", "message"),
     [
         ("adapter", ConvShape(4, 8, (3, 3), groups=2), "2 groups"),
         ("adapter(arrangement='serial')", ConvShape(4, 8, (3, 3), groups=2), "2 groups"),
@@ -160,24 +160,24 @@ def test_copies_beside(cin: int, cout: int, copies: int | None):
         ("adapter(arrangement='serial')", ConvShape.of(nn.Conv2d(4, 8, 2)), ""),
         ("adapter(conv='group')", ConvShape(3, 32, (3, 3)), "3 and 32 channels make no 2 groups"),
         ("adapter(arrangement='serial', conv='group')", ConvShape(3, 32, (3, 3)), ""),
-        ("adapter(arrangement='serial', conv='group', group_count=8)", ConvShape(4, 8, (3, 3)), "batch norm takes"),
-        ("adapter(arrangement='serial', conv='copy_concat')", ConvShape(4, 5, (3, 3)), "copies of 5"),
+        ("adapter(arrangement='serial', conv='group', group_count=8)", ConvShape(4, 8, (3, 3)), "batch norm cancels"),
+        ("adapter(arrangement='serial', conv='copy_concat')", ConvShape(4, 5, (3, 3)), "copies for 5"),
     ],
 )
-def test_what_is_left_alone(spec, shape, told):
+def test_what_is_left_alone(spec, shape, message):
     (method,) = select(spec)
-    assert told in method.skip_reason(shape) and bool(told) == bool(method.skip_reason(shape))
+    assert message in method.skip_reason(shape) and bool(message) == bool(method.skip_reason(shape))
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         ("adapter(conv='group', group_count=0)", "group_count must be 1 or more"),
         ("adapter(group_count=4)", "add conv='group'"),
     ],
 )
-def test_bad_options(spec, told):
-    with pytest.raises(InputError, match=told):
+def test_bad_options(spec, message):
+    with pytest.raises(InputError, match=message):
         select(spec)
 
 

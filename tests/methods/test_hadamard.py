@@ -25,7 +25,7 @@ geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".j
 
 
 def moved(method, geometry, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 16 -> 24, every factor off its start."""
+    """The method's adapter of a frozen convolution 16 -> 24, every factor changed from its start."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 24, **geometry, dtype=dtype).requires_grad_(False)
     layer = method.layer(conv)
@@ -52,18 +52,18 @@ def test_delta_is_pefts(method, geometry):
         config = peft.LoKrConfig(
             r=method.rank, alpha=method.alpha, decompose_factor=method.factor, target_modules=["0"]
         )
-    theirs = peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
+    reference = peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
     names = {
         "hira_A": "down", "hira_B": "up",
         "hada_w1_a": "up1", "hada_w1_b": "down1", "hada_w2_a": "up2", "hada_w2_b": "down2",
         "lokr_w1": "left", "lokr_w2": "right", "lokr_w2_a": "up", "lokr_w2_b": "down",
     }  # fmt: skip
-    held = {ours: getattr(theirs, name)["default"] for name, ours in names.items() if getattr(theirs, name, None)}
+    held = {own: getattr(reference, name)["default"] for name, own in names.items() if getattr(reference, name, None)}
     assert held.keys() == own.keys()
     with torch.no_grad():
         for name, p in own.items():
             held[name].copy_(p.view_as(held[name]))
-        wanted = theirs.get_delta_weight("default")
+        wanted = reference.get_delta_weight("default")
         if isinstance(method, HiRA):
             wanted = wanted * conv.weight
         torch.testing.assert_close(layer.weight() - conv.weight, wanted, rtol=1e-6, atol=1e-6)
@@ -118,7 +118,7 @@ def test_counts_of_the_paper():
 
 
 def test_both_pairs_of_loha_learn_at_loras_pace():
-    """B1 A1 has entries of variance one, so that B2 sees LoRA's gradient with other signs and sizes."""
+    """B1 A1 has entries of variance one, so that B2 has LoRA's gradient with other signs and sizes."""
     torch.manual_seed(0)
     layer = LoHa().layer(nn.Conv2d(64, 64, 3))
     product = (layer.up1 @ layer.down1).detach()

@@ -1,4 +1,4 @@
-"""Houlsby's adapter: the formula written out, and where it stands."""
+"""Houlsby's adapter: the formula written out, and its place."""
 
 import pytest
 import torch
@@ -44,12 +44,12 @@ def test_the_formula():
     ],
 )
 def test_it_stands_behind_the_last_norm_of_each_block(name, last):
-    """Never behind a shortcut's, which both libraries register last."""
+    """Never after the norm of a shortcut, which both libraries register last."""
     source = frozen(resnet26(3, 0.125) if name == "resnet26" else library_network(name, 3))
     (method,) = select("houlsby(bottleneck=4)")
     network, shapes = method.place(source, 3), shapes_of(source)
-    found = [n for n, m in network.named_modules() if isinstance(m, BottleneckNorm)]
-    assert found == [f"{block}.{last}" for block in source.blocks]
+    paths = [n for n, m in network.named_modules() if isinstance(m, BottleneckNorm)]
+    assert paths == [f"{block}.{last}" for block in source.blocks]
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert trained == method.floats(shapes) + shapes.head(3)
 

@@ -32,7 +32,7 @@ geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".j
 
 
 def moved(method, geometry, seed: int = 0, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 8 -> 12, at a point off its start."""
+    """The method's adapter of a frozen convolution 8 -> 12, changed from its start."""
     torch.manual_seed(seed)
     conv = nn.Conv2d(8, 12, **geometry, dtype=dtype).requires_grad_(False)
     layer = method.layer(conv)
@@ -67,14 +67,14 @@ def test_lora_is_pefts():
     peft = pytest.importorskip("peft")
     for geometry in (g for g in GEOMETRIES if g.get("groups", 1) == 1):
         conv, layer = moved(Lora(4, 6.0), geometry)
-        theirs = peft.get_peft_model(
+        reference = peft.get_peft_model(
             nn.Sequential(conv), peft.LoraConfig(r=4, lora_alpha=6, target_modules=["0"])
         ).base_model.model[0]
-        assert theirs.lora_A["default"].weight.shape == (4, *conv.weight.shape[1:])
+        assert reference.lora_A["default"].weight.shape == (4, *conv.weight.shape[1:])
         with torch.no_grad():
-            theirs.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
-            theirs.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
-            wanted = theirs.get_delta_weight("default")
+            reference.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
+            reference.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
+            wanted = reference.get_delta_weight("default")
             assert torch.allclose(layer.weight() - conv.weight, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -84,8 +84,8 @@ def test_gradients_are_finite_differences(method):
         _, layer = moved(method, geometry, dtype=torch.float64)
         x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
         names, values = zip(*((n, p) for n, p in layer.named_parameters() if p.requires_grad), strict=True)
-        for beside in {False, layer.conv.groups == 1}:
-            layer.factored_path = beside
+        for factored in {False, layer.conv.groups == 1}:
+            layer.factored_path = factored
             assert torch.autograd.gradcheck(
                 lambda *values, layer=layer, x=x, names=names: functional_call(layer, dict(zip(names, values)), (x,)),
                 values,
@@ -101,8 +101,8 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
     plain = F.pad(x, conv._reversed_padding_repeated_twice, conv.padding_mode.replace("zeros", "constant"))
     delta = F.conv2d(plain, layer.weight() - conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
     results = []
-    for beside in [False, True] if conv.groups == 1 else [False]:
-        layer.factored_path = beside
+    for factored in [False, True] if conv.groups == 1 else [False]:
+        layer.factored_path = factored
         y = layer(x)
         layer.zero_grad()
         y.square().sum().backward()
@@ -114,10 +114,10 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
 
 
 def test_the_faster_path_is_taken():
-    beside = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).factored_path
-    assert beside(128, 256, kernel_size=3) and beside(64, 64, 4, kernel_size=3)
-    assert not beside(64, 128, kernel_size=3) and not beside(32, 32, 1, kernel_size=3)
-    assert not beside(256, 256, kernel_size=1) and not beside(256, 256, kernel_size=3, groups=2)
+    factored = lambda cin, cout, rank=8, **geometry: LoraConv(nn.Conv2d(cin, cout, **geometry), 1.0, rank).factored_path
+    assert factored(128, 256, kernel_size=3) and factored(64, 64, 4, kernel_size=3)
+    assert not factored(64, 128, kernel_size=3) and not factored(32, 32, 1, kernel_size=3)
+    assert not factored(256, 256, kernel_size=1) and not factored(256, 256, kernel_size=3, groups=2)
 
 
 @families

@@ -1,4 +1,4 @@
-"""Learning without forgetting: its loss against the formula written out, and what it keeps for training alone."""
+"""Learning without forgetting: its loss against the formula written out, and its training aids."""
 
 import copy
 
@@ -67,7 +67,7 @@ def test_nothing_is_forgotten_at_the_start(source):
 
 
 def test_it_forgets_less(source):
-    """After the same steps the old head on the trained features is nearer to the original with the term."""
+    """After the same steps the old head on the trained features is closer to the original with the term."""
 
     def off(spec):
         method, network = placed(spec, source)
@@ -93,8 +93,8 @@ def test_the_teacher_is_the_shared_network_and_never_trains(source):
         method.loss(network, X, Y, F.cross_entropy)[0].backward()
         with torch.no_grad():
             assert torch.equal(network.aids["teacher"](X), wanted)
-    for mine, theirs in zip(network.aids["teacher"].parameters(), source.parameters(), strict=True):
-        assert mine is theirs and mine.grad is None
+    for mine, original in zip(network.aids["teacher"].parameters(), source.parameters(), strict=True):
+        assert mine is original and mine.grad is None
 
 
 def test_aids_are_resumed_and_not_stored(source):

@@ -42,7 +42,7 @@ def conv_of(how) -> nn.Conv2d:
 
 
 def scattered(adapter):
-    """Its mask anywhere around the threshold, the threshold itself among them."""
+    """Sets its mask to values around the threshold, the threshold itself included."""
     with torch.no_grad():
         adapter.mask.uniform_(0, 2 * THRESHOLD)
         adapter.mask.view(-1)[0] = THRESHOLD
@@ -73,7 +73,7 @@ def test_a_switch_is_on_the_input(how):
 
 
 def test_straight_through():
-    """0 and 1 to the bit, the threshold itself 0; the gradient is as if the mask were the real number."""
+    """Exactly 0 and 1, the threshold itself 0; the gradient is that of a real mask."""
     m = torch.tensor([1e-2, THRESHOLD, 5.1e-3, -3.0, 1e6], requires_grad=True)
     s = switched(m)
     assert s.tolist() == [1, 0, 1, 0, 1]
@@ -144,7 +144,7 @@ def test_the_file_holds_the_mask_in_bits(spec, network):
 
 
 def test_no_decay_on_a_mask():
-    """It would pull every weight's mask below the threshold; batch norm and head keep the recipe's."""
+    """Decay would pull every mask below the threshold; batch norm and head keep the recipe's."""
     for spec in ("piggyback", "ba2"):
         (method,) = select(spec)
         network = method.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3)
@@ -154,7 +154,7 @@ def test_no_decay_on_a_mask():
 
 
 def test_the_budget():
-    """weight * max(0, mean - budget) beside the cross-entropy, and it pushes every switch down alike."""
+    """Cross-entropy + weight * max(0, mean - budget), which pushes every switch down equally."""
     (method,) = select("ba2(budget=0.5, weight=3.0)")
     network = method.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3).eval()
     x, y = torch.randn(2, 3, 16, 16), torch.tensor([0, 2])
@@ -176,7 +176,7 @@ def test_the_budget():
 
 
 def test_the_budget_is_met():
-    """Enough steps switch channels off until the mean is at the budget, and no further."""
+    """Enough steps switch channels off until the mean reaches the budget, and no more."""
     (method,) = select("ba2(budget=0.6, weight=1.0)")
     torch.manual_seed(0)
     network = method.place(resnet26(3, 0.125).requires_grad_(False).eval(), 3).train()

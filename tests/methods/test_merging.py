@@ -1,4 +1,4 @@
-"""Merging, over the whole registry: on backbones, on every geometry of a convolution, and out into the libraries."""
+"""Merging over the whole registry: on backbones, on every geometry of a convolution, and exported to the libraries."""
 
 import copy
 
@@ -39,7 +39,7 @@ GEOMETRIES = {
 
 
 def stirred(module: nn.Module) -> nn.Module:
-    """Its trained tensors away from their start, its statistics from a fresh network's."""
+    """Changes trained tensors from their start, and statistics from those of a fresh network."""
     torch.manual_seed(5)
     with torch.no_grad():
         for p in module.parameters():
@@ -89,9 +89,11 @@ def test_merged_is_unmerged_and_leaves_every_bit(method, slim):
             out = merge_for_inference(network, fuse)
             assert off(out(x), wanted) < 1e-5, fuse
             kinds = {type(m) for m in out.modules()}
-            assert kinds <= {type(m) for m in slim.modules()} | {nn.Identity}, kinds  # nothing of the method is left
+            assert kinds <= {type(m) for m in slim.modules()} | {nn.Identity}, kinds  # no module of the method remains
         assert torch.equal(network(x), wanted)
-    assert all(torch.equal(t, as_it_was) for t, as_it_was in before)  # to unmerge is to use the network again
+    assert all(
+        torch.equal(t, as_it_was) for t, as_it_was in before
+    )  # so the network can be used again without unmerging
 
 
 @layered
@@ -131,7 +133,7 @@ def test_merged_weights_load_into_the_library(method, name, library):
 
 @pytest.fixture(scope="module")
 def library() -> dict[str, tuple[Network, nn.Module]]:
-    """Ours and the library's own model of each name."""
+    """Our network and the library's own model of each name."""
     import timm
     from torchvision import models
 
@@ -143,7 +145,7 @@ def library() -> dict[str, tuple[Network, nn.Module]]:
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("method", [m for m in ALL if isinstance(m, PerConv)], ids=lambda m: m.name)
 def test_counts_are_the_closed_forms_on_every_geometry(method, geometry):
-    """Of what one layer trains; what is shared between layers is counted elsewhere (arc), or less is stored (svd)."""
+    """For the tensors that one layer stores; a projection that layers share (arc) is counted elsewhere."""
     torch.manual_seed(0)
     conv = nn.Conv2d(32, 64, **{"kernel_size": 3, "padding": 1, **GEOMETRIES[geometry]}).requires_grad_(False)
     shape = ConvShape.of(conv)
@@ -160,7 +162,7 @@ def test_counts_are_the_closed_forms_on_every_geometry(method, geometry):
 
 @pytest.mark.parametrize("method", [m for m in ALL if isinstance(m, PerConv)], ids=lambda m: m.name)
 def test_float32_gradients_are_those_of_float64_differences(method):
-    """Along a drawn direction in what a layer trains, on a tiny convolution."""
+    """Along a random direction of a layer's trained tensors, on a tiny convolution."""
     if method.name in ("piggyback", "ba2", "snell"):
         pytest.skip("what is masked has a straight-through gradient, which its own test holds")
     torch.manual_seed(3)
@@ -180,8 +182,8 @@ def test_float32_gradients_are_those_of_float64_differences(method):
                 p += step * d.double()
             return shifted(x.double()).sin().sum()
 
-    found = torch.autograd.grad(method_layer(x).sin().sum(), trained)
-    slope = float(sum((g.double() * d.double()).sum() for g, d in zip(found, way, strict=True)))
+    gradients = torch.autograd.grad(method_layer(x).sin().sum(), trained)
+    slope = float(sum((g.double() * d.double()).sum() for g, d in zip(gradients, way, strict=True)))
     wanted = float(value(1e-5) - value(-1e-5)) / 2e-5
-    size = float(sum(g.double().norm() * d.double().norm() for g, d in zip(found, way, strict=True)))
+    size = float(sum(g.double().norm() * d.double().norm() for g, d in zip(gradients, way, strict=True)))
     assert abs(slope - wanted) < 1e-4 * size, (slope, wanted)

@@ -1,4 +1,4 @@
-"""OFT, BOFT and HRA against HF PEFT and matrices written out; what they keep, their blocks and counts."""
+"""OFT, BOFT and HRA against HF PEFT and matrices written out; their invariants, blocks and counts."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".j
 
 
 def moved(method, geometry, dtype=torch.float64):
-    """The method's adapter of a frozen convolution 16 -> 12, off its start."""
+    """The method's adapter of a frozen convolution 16 -> 12, changed from its start."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 12, **geometry, dtype=dtype).requires_grad_(False)
     layer = method.layer(conv)
@@ -61,7 +61,7 @@ def test_it_is_the_matrix_written_out(method, geometry):
     conv, layer, _ = moved(method, geometry)
     q = matrix(layer)
     x = torch.randn(2, 16, 9, 8, dtype=torch.float64)
-    if isinstance(layer, OFTConv) and layer.side == "left":  # what mixes filters mixes channels
+    if isinstance(layer, OFTConv) and layer.side == "left":  # a mix of filters is a mix of output channels
         bias = 0 if conv.bias is None else conv.bias[:, None, None]
         wanted = torch.einsum("ij,njhw->nihw", q, conv(x) - bias) + bias
     else:
@@ -74,7 +74,7 @@ def test_it_is_the_matrix_written_out(method, geometry):
 @families
 @geometries
 def test_what_a_rotation_keeps(method, geometry):
-    """Q is orthogonal; angles and lengths of filters stay, or those of columns. HRA of odd rank reflects."""
+    """Q is orthogonal and keeps angles and lengths of filters, or of columns. HRA of odd rank reflects."""
     conv, layer, own = moved(method, geometry)
     q, eye = matrix(layer), torch.eye
     torch.testing.assert_close(q @ q.T, eye(len(q), dtype=q.dtype), rtol=0, atol=1e-12)
@@ -106,7 +106,7 @@ def test_cayley_of_two_is_the_rotation_by_twice_the_arc_tangent():
     torch.testing.assert_close(cayley(s, 2), wanted)
 
 
-def theirs(config, conv):
+def peft_layer(config, conv):
     peft = pytest.importorskip("peft")
     return peft.get_peft_model(nn.Sequential(conv), config).base_model.model[0]
 
@@ -116,7 +116,7 @@ def theirs(config, conv):
 def test_hra_is_pefts(rank):
     peft = pytest.importorskip("peft")
     conv, layer, own = moved(HRA(rank), GEOMETRIES[0], torch.float32)
-    other = theirs(peft.HRAConfig(r=rank, target_modules=["0"]), conv)
+    other = peft_layer(peft.HRAConfig(r=rank, target_modules=["0"]), conv)
     with torch.no_grad():
         other.hra_u["default"].copy_(own)
         wanted = (conv.weight.flatten(1) @ other.get_delta_weight("default")).view_as(conv.weight)
@@ -126,7 +126,7 @@ def test_hra_is_pefts(rank):
 def test_oft_is_pefts_where_its_geometry_is_right():
     peft = pytest.importorskip("peft")
     conv, layer, own = moved(OFT(4, "right"), {"kernel_size": 1, "stride": 2}, torch.float32)
-    other = theirs(peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["0"]), conv)
+    other = peft_layer(peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["0"]), conv)
     x = torch.randn(2, 16, 5, 6)
     with torch.no_grad():
         other.oft_R["default"].weight.copy_(own)
@@ -147,17 +147,17 @@ def test_boft_is_pefts(block, factors, monkeypatch):
     conv, layer, own = moved(BOFT(block, factors), GEOMETRIES[0], torch.float32)
     assert own.shape == (factors, 144 // block, block * (block - 1) // 2)
     config = peft.BOFTConfig(boft_block_size=block, boft_n_butterfly_factor=factors, target_modules=["0"])
-    other = theirs(config, conv)
+    other = peft_layer(config, conv)
     with torch.no_grad():
         rows, cols = torch.triu_indices(block, block, 1)
-        other.boft_R["default"][..., rows, cols] = 2 * own  # theirs is half of R - Rᵀ
+        other.boft_R["default"][..., rows, cols] = 2 * own  # HF PEFT uses half of R - Rᵀ
         q, _ = other.get_delta_weight("default")
         wanted = (q @ conv.weight.flatten(1).T).T.view_as(conv.weight)
     torch.testing.assert_close(layer.weight(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_that_do_not_divide():
-    """The largest divisor is taken and counted; where there is none the convolution is named, as BOFT's are."""
+    """The largest divisor is used and counted; a convolution without one is named, as with BOFT."""
     conv = lambda cin, cout, k=3, groups=1: ConvShape(cin, cout, (k, k), groups)
     left, right = OFT(32), OFT(32, "right")
     assert [left.block_at(conv(8, c)) for c in (64, 48, 20, 37)] == [32, 24, 20, 1]
@@ -208,7 +208,7 @@ def test_hra_starts_where_it_says(rank):
 
 @families
 def test_bfloat16(method):
-    """Under autocast it runs, a triangular solve included, which has no bfloat16."""
+    """It runs under autocast, including a triangular solve, which has no bfloat16."""
     _, layer, _ = moved(method, GEOMETRIES[0], torch.float32)
     x = torch.randn(2, 16, 9, 8)
     with torch.autocast("cpu", torch.bfloat16):

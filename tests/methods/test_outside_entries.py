@@ -1,4 +1,4 @@
-"""Entries from packages outside: loaded through their entry point, and every mistake in them one sentence."""
+"""Entries from packages outside: loaded through their entry point, with one sentence for every mistake."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -13,7 +13,8 @@ from visual_decathlon.methods.registry import entries, select
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """`outside(code)`: a package whose entry point of our group is the module `foreign_method`, with that code."""
+    """`outside(code)` adds a package whose entry point of our group is the module `foreign_method`, with that code."""
+    entries()  # the suite's own are registered before the list is copied
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
     def install(code: str) -> None:
@@ -34,7 +35,7 @@ def outside(tmp_path, monkeypatch):
 @pytest.mark.parametrize("default", ["", " = field(default_factory=int)"])
 @pytest.mark.parametrize("decorators", ["@register\n@dataclass(frozen=True)", "@dataclass(frozen=True)\n@register"])
 def test_an_option_without_default_is_refused_at_once(outside, default: str, decorators: str):
-    """Or no listing and no wildcard could make the method."""
+    """Otherwise no listing and no wildcard could make the method."""
     outside(
         "from dataclasses import dataclass, field\nfrom visual_decathlon.methods.method import Method\n"
         "from visual_decathlon.methods.registry import register\n"
@@ -56,7 +57,7 @@ HEAD = (
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (HEAD + "    name = 'mine'\n" + REQUIRED.replace("    lr = 'x'\n", ""), r"Mine \(.*\) has no lr; set it"),
         (HEAD + "    rank: int = 1\n" + REQUIRED, r"Mine \(.*\) has no name; set it"),
@@ -72,9 +73,9 @@ HEAD = (
         ("import sys\nsys.exit(3)", r"entry point mine = foreign_method .* does not load \(SystemExit: 3\)"),
     ],
 )
-def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, told: str):
+def test_a_careless_method_from_outside_is_one_sentence(outside, code: str, message: str):
     outside(code)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         entries()
 
 
@@ -128,7 +129,7 @@ def test_an_attribute_under_its_old_name_is_refused(outside, old: str, new: str,
     ["    {old}: int = 8\n", "    {old} = 8\n    {new} = 0\n", "    {old}: int = 8\n    {new} = property(len)\n"],
 )
 def test_an_old_name_with_another_meaning_is_accepted(outside, old: str, new: str, line: str):
-    """As an option, or next to the new name, as the `views` of partial."""
+    """As an option, or in a class that defines the new name, as the `views` of partial."""
     outside(MINE + line.format(old=old, new=new))
     assert "mine" in [entry.name for entry in entries()]
 

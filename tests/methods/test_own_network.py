@@ -28,7 +28,7 @@ def test_scratch_plus_has_adapters_everywhere_and_trains_all(source):
 
 @pytest.mark.parametrize("spec", ["scratch", "scratch_plus"])
 def test_the_start_owes_the_source_nothing(spec, source):
-    """The same generator gives the same start whatever the source's weights; convs normal by fan-out."""
+    """The same generator gives the same start for any weights of the source; convolutions are normal by fan-out."""
     (method,) = select(spec)
     torch.manual_seed(5)
     first = method.place(source, 4).state_dict()

@@ -1,4 +1,4 @@
-"""Adapters held as they are stored: the same bits out of them, and no tensor beside."""
+"""Adapters kept in their stored form: they compute the same bits and keep no other tensor."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def source_of(name: str, layout: torch.memory_format) -> Network:
 
 
 def trained(spec: str, source: Network) -> tuple[Network, dict[str, torch.Tensor]]:
-    """As a run evaluates it, and what its file holds."""
+    """The network that a run evaluates, and the tensors of its file."""
     (method,) = select(spec)
     network = method.place(source, 4)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The learned border: where its pixels are, their count, and the sizes it needs."""
+"""The learned border: the place and number of its pixels, and the sizes it needs."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def source_of(size: int):
 
 
 def test_the_network_sees_the_image_in_its_border():
-    """Every pixel of the border is a parameter once, and the image is whole in the middle."""
+    """Every pixel of the border is one parameter, and the whole image is in the middle."""
     (method,) = select("pad_prompt")
     source = source_of(16)
     network = method.place(source, 3).eval()
@@ -49,7 +49,7 @@ def test_the_network_sees_the_image_in_its_border():
 
 @pytest.mark.parametrize(("size", "width"), [(64, 4), (72, 4), (32, 8), (224, 16)])
 def test_count(size, width):
-    """6p(2H + 2p): the larger square less the smaller, in three colours; nothing else is the domain's but the head."""
+    """6p(2H + 2p): the larger square less the smaller, in three colours; the domain's only other tensor is the head."""
     (method,) = select(f"pad_prompt(width={width})")
     source = source_of(size)
     own = own_tensors(network := method.place(source, 3), source)

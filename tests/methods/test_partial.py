@@ -1,4 +1,4 @@
-"""Partial fine-tuning: which modules are the domain's, and how many floats that is."""
+"""Partial fine-tuning: the modules that are the domain's own, and the number of their floats."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_count_of_the_resnet26(last):
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/resnet50", "timm/resnet18", "timm/resnet50_v1"])
 def test_the_libraries_networks(name):
-    """Nothing lies behind their blocks; a shortcut's convolution lies in its block."""
+    """No layers come after their blocks; a shortcut's convolution is inside its block."""
     source = library_network(name, 3).requires_grad_(False).eval()
     shapes = shapes_of(source)
     for last in (1, 3, len(shapes.blocks)):

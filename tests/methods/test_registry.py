@@ -1,4 +1,4 @@
-"""Naming methods: strings to methods and back, every mistake one sentence, nothing in a string ever evaluated."""
+"""Naming methods: strings to methods and back, one sentence for every mistake, no code in a string is run."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ NAMES = [entry.name for entry in entries()]
 
 @pytest.fixture
 def toy(monkeypatch):
-    """An entry with an option of each type, listed for one test alone."""
+    """An entry with an option of each type, registered for one test only."""
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
     @register
@@ -137,7 +137,7 @@ def test_options_arrive():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("par_adaptor", "did you mean par_adapter"),
         ("quite_something_else", "there are .*bn_adapt"),
@@ -186,8 +186,8 @@ def test_options_arrive():
         ("toy(pair=(1, 'b'))", r"pair must be of type tuple\[float"),
     ],
 )
-def test_one_sentence_for_every_mistake(toy, given, told):
-    with pytest.raises(InputError, match=told) as caught:
+def test_one_sentence_for_every_mistake(toy, given, message):
+    with pytest.raises(InputError, match=message) as caught:
         select(given)
     assert "\n" not in str(caught.value)
 
@@ -210,7 +210,7 @@ def test_code_is_never_evaluated(tmp_path, code):
     with pytest.raises(InputError):
         select(expression)
     assert not canary.exists()
-    with contextlib.suppress(TypeError):  # and it would sing
+    with contextlib.suppress(TypeError):  # the same code does write when it is evaluated
         eval(expression.replace("bn_adapt(", "dict(").replace("par_adapter(", "dict("))
     assert canary.exists()
 
@@ -228,11 +228,11 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
         register(Other)
     for place in ("visual_decathlon.methods.bn_adapt.BNAdapt", "bn_adapt.py", "Other", "test_registry.py"):
         assert place in str(caught.value)
-    assert register(type(select("bn_adapt")[0]))  # the same entry again is no other
+    assert register(type(select("bn_adapt")[0]))  # registering the same entry again is no error
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("my-method", "is no word that METHOD= can name; use letters"),
         ("", "is no word"),
@@ -241,10 +241,10 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
         ("grid", "is the suite's word"),
     ],
 )
-def test_a_name_that_no_string_could_find(monkeypatch, name: str, told: str):
+def test_a_name_that_no_string_could_find(monkeypatch, name: str, message: str):
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     other = type("Other", (Method,), {"name": name})
-    with pytest.raises(InputError, match=rf"{name!r} of .*Other \(.*{told}"):
+    with pytest.raises(InputError, match=rf"{name!r} of .*Other \(.*{message}"):
         register(other)
     assert name not in registry._registry
 

@@ -1,4 +1,4 @@
-"""RepAdapter: written out, folded, with biases where they mean something."""
+"""RepAdapter: written out, merged, with biases where they have an effect."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_the_formula_and_the_fold(how):
 
 
 def test_biases_do_not_fold():
-    """Inside an image they are one constant a channel; at its borders the zeros of the padding lack them."""
+    """Inside an image they are one constant a channel; at its borders the zeros of the padding do not have them."""
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 5, 3, padding=1, bias=False).double().requires_grad_(False)
     adapter, x = stirred(RepAdapterConv(conv, 4, bias=True)), torch.randn(1, 6, 7, 7, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_biases_do_not_fold():
 
 
 def test_biases_have_gradients():
-    """In three steps, in front of every padded convolution; in front of a 1x1 there are none."""
+    """In three steps, before every padded convolution; before a 1x1 there are none."""
     torch.manual_seed(0)
     (method,) = select("rep_adapter(bias=True)")
     for source in (resnet26(3, 0.125), library_network("torchvision/resnet50", 3)):

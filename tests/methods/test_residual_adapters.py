@@ -30,7 +30,7 @@ def plain():
 
 @pytest.mark.parametrize(("images", "decay"), [(9_999, 15e-4), (10_000, 3e-4), (200, 15e-4), (10**6, 3e-4)])
 def test_decay_by_domain_size(images: int, decay: float):
-    """On the adapters alone; batch norm of the network and head keep the recipe's."""
+    """It acts only on the adapters; the network's batch norm and the head keep the recipe's decay."""
     (method,) = select("res_adapter_decay")
     source = resnet26(3, 0.125)
     put_series(source)
@@ -38,8 +38,8 @@ def test_decay_by_domain_size(images: int, decay: float):
     adapters, others = method.groups(network, 3e-4, images)
     assert (adapters["weight_decay"], others["weight_decay"]) == (pytest.approx(decay), 3e-4)
     name = {id(p): n for n, p in network.named_parameters() if p.requires_grad}
-    theirs = [name.pop(id(p)) for p in adapters["params"]]
-    assert len(theirs) == 25 * 3 and all(n.endswith(("mix.weight", "norm.weight", "norm.bias")) for n in theirs)
+    names = [name.pop(id(p)) for p in adapters["params"]]
+    assert len(names) == 25 * 3 and all(n.endswith(("mix.weight", "norm.weight", "norm.bias")) for n in names)
     assert {id(p) for p in others["params"]} == name.keys()
     assert not any(n.startswith(tuple(f"{m}." for m in _paths(network, SeriesConv))) for n in name.values())
 
@@ -103,7 +103,7 @@ def stirred(network):
 
 
 def test_truncated_and_stored(plain):
-    """The nearest matrix of that rank; the file holds its two factors, and as few floats as the closed form says."""
+    """The nearest matrix of that rank; the file holds its two factors, with as many floats as the closed form."""
     (method,) = select("par_adapter_svd(rank=4)")
     network = stirred(method.place(plain, 3))
     before = {n: m.side.weight.detach()[:, :, 0, 0].clone() for n, m in network.named_modules() if hasattr(m, "side")}
@@ -141,7 +141,7 @@ def test_where_factors_do_not_pay(plain):
 
 
 def test_when_it_truncates(plain):
-    """From the middle on every so many steps, and after the last one."""
+    """From the middle on after every `every` steps, and after the last one."""
     (method,) = select("par_adapter_svd(rank=2, every=3)")
     network = method.place(plain, 3)
     seen = []
@@ -162,11 +162,11 @@ def test_counts_at_width_one(spec, printed):
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [("par_adapter_svd(rank=0)", "rank must be 1 or more"), ("par_adapter_svd(every=0)", "every so many steps")],
 )
-def test_bad_options(spec, told):
-    with pytest.raises(InputError, match=told):
+def test_bad_options(spec, message):
+    with pytest.raises(InputError, match=message):
         select(spec)
 
 

@@ -48,10 +48,10 @@ def stepped(kind: type[torch.optim.SGD], gradients: list[list[Tensor | None]], *
 )
 def test_it_is_torchs_to_the_bit(settings):
     gradients = [[torch.randn(37, 5) for _ in range(3)] for _ in range(4)]
-    ours, theirs = (stepped(kind, gradients, **settings) for kind in (SGD, torch.optim.SGD))
-    for mine, wanted in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
+    own, reference = (stepped(kind, gradients, **settings) for kind in (SGD, torch.optim.SGD))
+    for mine, wanted in zip(own[0] + own[1], reference[0] + reference[1], strict=True):
         assert torch.equal(mine, wanted)
-    assert all(p.requires_grad and p.grad_fn is None for p in ours[0])  # no step is part of a graph
+    assert all(p.requires_grad and p.grad_fn is None for p in own[0])  # no step is part of a graph
 
 
 def test_a_parameter_without_a_gradient_stays():
@@ -63,5 +63,5 @@ def test_a_parameter_without_a_gradient_stays():
 
 def test_training_does_not_start_torchs_compiler():
     root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, cwd=root)
-    assert found.stdout.split("\n")[-2:] == ["[]", ""], found.stderr
+    done = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, cwd=root)
+    assert done.stdout.split("\n")[-2:] == ["[]", ""], done.stderr

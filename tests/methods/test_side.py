@@ -1,4 +1,4 @@
-"""The side read-out: its moments by definition, the regression, its binary factors, and what a fit leaves."""
+"""The side read-out: its moments by definition, the regression, its binary factors, and the network after a fit."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def by_definition(image: Tensor, width: int) -> Tensor:
 
 
 def cells(z: Tensor) -> list[list[list[Tensor]]]:
-    """Of each channel, 4 rows of 4 cells; sides are multiples of 4 here."""
+    """For each channel 4 rows of 4 cells; sides are multiples of 4 here."""
     return [[list(row.chunk(4, 1)) for row in channel.chunk(4, 0)] for channel in z]
 
 
@@ -59,8 +59,8 @@ def test_of_many_channels_some_mixtures_are_read():
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5])
 def test_small_and_odd_maps_are_read(side):
-    found = moments(torch.randn(2, 4, side, side), 4)
-    assert found.shape == (2, 128) and found.isfinite().all()
+    result = moments(torch.randn(2, 4, side, side), 4)
+    assert result.shape == (2, 128) and result.isfinite().all()
 
 
 @pytest.mark.parametrize(("n", "d"), [(30, 700), (700, 30), (300, 300)])
@@ -75,7 +75,7 @@ def test_ridge_is_the_regression(n, d):
 
 @pytest.mark.parametrize(("classes", "left"), [(2, 1e-3), (10, 0.03), (20, 0.08), (100, 0.75)])
 def test_binary_factors_come_near(classes, left):
-    """64 codes: what is left over of W, in squares. 100 classes have fewer codes than directions."""
+    """64 codes: the squared residual of W. With 100 classes there are fewer codes than directions."""
     torch.manual_seed(0)
     w = torch.randn(2000, classes)
     w -= w.mean(1, keepdim=True)
@@ -87,9 +87,9 @@ def test_binary_factors_come_near(classes, left):
 def test_directions_are_orthonormal_and_the_leading_ones():
     torch.manual_seed(0)
     w = torch.randn(50, 6) * torch.tensor([9.0, 8, 7, 0.1, 0.1, 0.1])
-    found = leading(w, 3)
-    torch.testing.assert_close(found.T @ found, torch.eye(3), rtol=0, atol=1e-5)
-    assert found[3:].abs().max() < 0.1
+    result = leading(w, 3)
+    torch.testing.assert_close(result.T @ result, torch.eye(3), rtol=0, atol=1e-5)
+    assert result[3:].abs().max() < 0.1
     assert leading(w, 64).shape == (6, 5)
 
 
@@ -106,7 +106,7 @@ def fitted(seed: int, classes: int = 5):
 def test_a_fit_is_the_regression_and_what_the_network_computes():
     network, x, y, read, out = fitted(0)
     with torch.no_grad():
-        torch.testing.assert_close(network.body.read(x), read[0], rtol=1e-3, atol=1e-4)  # batch norm folded, or not
+        torch.testing.assert_close(network.body.read(x), read[0], rtol=1e-3, atol=1e-4)  # with batch norm merged or not
         torch.testing.assert_close(network.body(x), out[0], rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(merge_for_inference(network)(x), network(x), rtol=1e-2, atol=1e-2)
         logits = network.head(out).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""SNELL against plain loops over rows and columns; what it keeps, how near it starts, its count."""
+"""SNELL against plain loops over rows and columns; the entries it keeps, its start, its count."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_gradients_are_finite_differences(geometry):
 @pytest.mark.parametrize("width", [0.125, 0.5])
 @pytest.mark.parametrize("sparsity", [0.0, 0.9, 0.99])
 def test_it_starts_near(width, sparsity):
-    """Features of a network whose statistics are its own: within the bound, and not the frozen ones."""
+    """Features with the domain's statistics are within the tolerance, but not equal to the frozen ones."""
     torch.manual_seed(0)
     source = resnet26(3, width)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_it_starts_near(width, sparsity):
 
 
 def test_a_nearer_start_has_no_smaller_gradients():
-    """Distances go with the points, their slopes do not: a start near zero is not a dead one."""
+    """Distances scale with the points, their slopes do not, so a start near zero still has gradients."""
     conv, layer = moved(SNELL(dim=4), GEOMETRIES[0])
     slope = torch.randn(conv.weight.flatten(1).shape, dtype=torch.float64)
 

@@ -1,4 +1,4 @@
-"""SpotTune: which block each image takes, the noise of training, and what it counts."""
+"""SpotTune: the block each image uses, the noise of training, and its count."""
 
 import pytest
 import torch
@@ -68,9 +68,9 @@ def test_at_test_the_policy_takes_the_larger_logit(source):
             x = network.body.stem.bn(network.body.stem.conv.conv(X[i : i + 1]))
             blocks = [network.get_submodule(path) for path in network.blocks]
             for gate, spot, path in zip(gates[i], blocks, network.blocks, strict=True):
-                theirs = source.get_submodule(path)
-                assert all(a is b for a, b in zip(spot.frozen.parameters(), theirs.parameters(), strict=True))
-                x = spot.tuned(x) if gate else theirs(x)
+                frozen = source.get_submodule(path)
+                assert all(a is b for a, b in zip(spot.frozen.parameters(), frozen.parameters(), strict=True))
+                x = spot.tuned(x) if gate else frozen(x)
             x = F.relu(network.body.norm(x)).mean((2, 3))
             assert torch.allclose(features[i], x[0], rtol=1e-5, atol=1e-6)
         assert torch.equal(network.body(X), features)  # no noise
@@ -117,7 +117,7 @@ def test_seeds_draw_differently(source):
 
 
 def test_training_follows_both_choices(source):
-    """Over draws every image takes each block both ways; evaluation draws nothing."""
+    """Over many draws every image uses both copies of each block; evaluation draws nothing."""
     _, network = placed(source)
     policy = policy_of(network.train())
     taken = torch.stack([policy(X).detach() for _ in range(40)])
@@ -138,7 +138,7 @@ def test_the_counter_is_training_state_and_not_stored(source):
 
 
 def test_norms(source):
-    """The tuned copies' are the domain's and learn, the frozen blocks' keep the source's statistics."""
+    """Norms of the tuned copies are the domain's and change, those of frozen blocks keep the source's statistics."""
     _, network = placed(source)
     network.train()
     for path in network.blocks:
@@ -153,9 +153,9 @@ def test_norms(source):
 
 def test_sites_name_what_is_trained(source):
     _, network = placed(source)
-    for (site, module), theirs in zip(network.conv_sites(), source.sites, strict=True):
+    for (site, module), frozen in zip(network.conv_sites(), source.sites, strict=True):
         conv = getattr(module, "conv", module)
-        assert conv.weight.shape == source.get_submodule(theirs.conv).weight.shape and conv.weight.requires_grad
+        assert conv.weight.shape == source.get_submodule(frozen.conv).weight.shape and conv.weight.requires_grad
         assert network.get_submodule(site.norm).weight.requires_grad
     with pytest.raises(AttributeError, match="does not merge"):
         merge_for_inference(network)
@@ -179,7 +179,7 @@ def test_on_the_libraries_networks(name):
 
 
 def test_cost(source):
-    """Both copies of every block and the policy's three convolutions; the frozen ones are not stored."""
+    """Counts both copies of every block and the policy's three convolutions; the frozen copies are not stored."""
     method, network = placed(source)
     stem = conv_macs(source, 16) - 16 * 16 * 27 * 4
     policy = 8 * 8 * 27 * 16 + 4 * 4 * 9 * 16 * 32 + 2 * 2 * 9 * 32 * 64

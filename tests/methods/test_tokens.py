@@ -1,4 +1,4 @@
-"""Prefix and prompt: listed, counted as nothing, and refused in one sentence."""
+"""Prefix and prompt: listed, counted as 0, and refused in one sentence."""
 
 import pytest
 

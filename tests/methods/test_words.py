@@ -1,4 +1,4 @@
-"""Words of the field that name no method here: a sentence says which does, or that none is here."""
+"""Words of the field that are no method's name: a sentence names the method, or states that there is none."""
 
 import re
 
@@ -11,7 +11,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [
         ("pruning", "snell keeps the largest entries"),
         ("int8", "not in this suite; training runs in fp32, tf32 or bf16"),
@@ -65,17 +65,17 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
         ("merging", "`make sum`"),
     ],
 )
-def test_words_of_the_field(word: str, told: str):
+def test_words_of_the_field(word: str, message: str):
     for expression in (word, f"bn_adapt, {word}"):
         with pytest.raises(InputError) as caught:
             select(expression)
         sentence = str(caught.value)
-        assert told in sentence and sentence.startswith(f"METHOD={word}: "), sentence
+        assert message in sentence and sentence.startswith(f"METHOD={word}: "), sentence
         assert "did you mean" not in sentence and "\n" not in sentence
 
 
 def test_sentences_name_what_there_is():
-    """And no word is in the table twice, or the name of an entry, whose own sentence it would hide."""
+    """No word is in the table twice, and none is the name of an entry, whose own message it would hide."""
     names = {entry.name for entry in entries()} | set(GROUPS)
     for sentence in _WORDS.values():
         named = re.findall(r"METHOD=(\w+)", sentence) + re.findall(r"\b(?:res|par|lora|bn|pad)_\w+", sentence)

@@ -1,4 +1,4 @@
-"""A package of one's own, as methods/README.md has it: installed, listed, trained by the worker processes."""
+"""A package of one's own, as methods/README.md shows it: installed, listed, and trained by worker processes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ MAIN = [sys.executable, "-m", "benchmark"]
 
 @pytest.fixture(scope="module")
 def install(tmp_path_factory: pytest.TempPathFactory, command):
-    """`install(name)` builds the page's package with its method under this name; the PYTHONPATH it is found by."""
+    """`install(name)` installs the page's package with its method under this name and returns the PYTHONPATH for it."""
     if find_spec("pip"):
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     elif shutil.which("uv"):  # as where it made .venv
@@ -31,13 +31,10 @@ def install(tmp_path_factory: pytest.TempPathFactory, command):
 
     def build(name: str) -> str:
         project, target = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("target")
-        entry, layer = (
-            code.replace("visual_decathlon.methods.layers.gain", "our_methods.layers") for code in FILES.values()
-        )
+        (entry,) = FILES.values()
         (project / "pyproject.toml").write_text(PROJECT)
         (project / "our_methods").mkdir()
         (project / "our_methods" / "__init__.py").write_text(entry.replace('"gain"', f'"{name}"'))
-        (project / "our_methods" / "layers.py").write_text(layer)
         alone = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
         done = command([*pip, *alone, str(project)], cwd=project)
         assert done.code == 0, done.err
