@@ -122,7 +122,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
     else:
         batches = InterleavedBatches({i.domain.name: opened(i) for i in joint.images})
     source, module = _build(joint, device, joint.seed)
-    checkpoint = joint.path.with_suffix(".part")
+    checkpoint = joint.checkpoint
     with applied(choice, module):
         history, clock = train(
             module,
