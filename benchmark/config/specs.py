@@ -120,6 +120,11 @@ class Backbone:
         """File of its weights."""
         return self.cache / f"{self.hash}.safetensors"
 
+    @property
+    def checkpoint(self) -> Path:
+        """File of its unfinished pretraining."""
+        return self.path.with_suffix(".part")
+
 
 @dataclass(frozen=True)
 class JointTraining:
@@ -164,6 +169,11 @@ class JointTraining:
     def path(self) -> Path:
         """File of its weights."""
         return (self.folder or self.backbone.cache) / f"{self.hash}.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the unfinished training."""
+        return self.path.with_suffix(".part")
 
 
 def preprocessing_key(domain: Domain) -> tuple:

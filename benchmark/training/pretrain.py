@@ -39,7 +39,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     torch.manual_seed(profile.backbone_seed)
     network = build(profile, backbone.structure, backbone.images.classes)
     network.to(device=device, memory_format=choice.memory_format)
-    checkpoint = backbone.path.with_suffix(".part")
+    checkpoint = backbone.checkpoint
     if profile.compile:
         progress_of(report)("compiling the training step", 0, 0)
     with applied(choice, network):

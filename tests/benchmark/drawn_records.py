@@ -1,4 +1,4 @@
-"""Records that no run made, for tests of what is made from records."""
+"""Synthetic records for tests of tables, figures and pages."""
 
 import json
 

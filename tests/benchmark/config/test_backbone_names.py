@@ -1,4 +1,4 @@
-"""Names of backbones that are not here: the sentence says which are, or which was meant, wherever they are given."""
+"""Unknown names of backbones: the message lists the known ones or a similar one, wherever the name is given."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from visual_decathlon.datasets.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("vit", "methods here adapt ResNets; there are resnet26, torchvision/resnet18"),
         ("timm/vit_base_patch16_224", "methods here adapt ResNets"),
@@ -23,12 +23,12 @@ from visual_decathlon.datasets.errors import InputError
         ("x", "there are resnet26"),
     ],
 )
-def test_unknown_backbones(name: str, told: str, capsys):
+def test_unknown_backbones(name: str, message: str, capsys):
     with pytest.raises(InputError) as caught:
         profile("standin", [f"network={name}"])
-    assert str(caught.value).startswith(f"SET=network={name}: no backbone is called {name!r}") and told in str(
+    assert str(caught.value).startswith(f"SET=network={name}: no backbone is called {name!r}") and message in str(
         caught.value
     )
     with pytest.raises(SystemExit) as ended:
         main(["methods", "--network", name])
-    assert ended.value.code == 2 and told in capsys.readouterr().err
+    assert ended.value.code == 2 and message in capsys.readouterr().err

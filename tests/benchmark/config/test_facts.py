@@ -1,6 +1,6 @@
-"""Published rows, profiles and methods' defaults against the same numbers written down a second time.
+"""Compares published rows, profiles and defaults of methods with the same numbers, typed a second time.
 
-What decides a run's numbers, or is shown beside them, is nowhere only said once.
+Everything that decides the numbers of a run, or is shown next to them, is checked by a second copy.
 """
 
 import csv
@@ -32,10 +32,10 @@ def test_published_rows_are_as_they_were_typed_a_second_time():
 
 
 def test_the_second_copy_adds_up():
-    """A cell that was mistyped in both would show here: printed means and scores are the papers' own."""
-    found = rows(FACTS)
-    fine = next(row for row in found if row["label"] == "Finetune")
-    for row in found:
+    """This finds a cell that was mistyped in both copies: means and scores are those of the papers."""
+    facts = rows(FACTS)
+    fine = next(row for row in facts if row["label"] == "Finetune")
+    for row in facts:
         if not row["svhn"]:
             continue
         cells = [float(row[name]) for name in DOMAINS]
@@ -46,7 +46,7 @@ def test_the_second_copy_adds_up():
         assert score == pytest.approx(float(row["S"]), abs=4 if digits == 2 else 20), row["label"]
 
 
-def test_the_second_copy_is_the_sources(shared: Path):
+def test_the_second_copy_equals_the_source(shared: Path):
     names = list(rows(FACTS)[0])
     assert [{n: row[n] for n in names} for row in rows(shared / "published.csv")] == rows(FACTS)
 
@@ -86,7 +86,7 @@ PAPER = {
     "nesterov": False,
     "label_smoothing": 0.0,
 }
-OURS = {
+STANDIN_RECIPE = {
     "epochs": 20,
     "batch": 16,
     "weight_decay": 5e-4,
@@ -104,13 +104,13 @@ SHAPES = {  # width, shorter side, crop, side of what is never cropped
     "decathlon-2018": (1.0, 72, 64, 72),
 }
 RECIPES = {  # of a domain, of the backbone
-    "standin": (OURS, OURS | {"batch": 64, "lr": 0.2}),
+    "standin": (STANDIN_RECIPE, STANDIN_RECIPE | {"batch": 64, "lr": 0.2}),
     "decathlon": (PAPER, PAPER),
     "decathlon-2018": (PAPER | {"weight_decay": 5e-4}, PAPER),
 }
 
 
-def test_profiles_are_the_papers_and_the_recorded_ones():
+def test_profiles_are_those_of_the_paper_and_of_the_records():
     assert set(PROFILES) == set(SHAPES)
     for name, profile in PROFILES.items():
         assert (profile.name, profile.network, profile.precision) == (name, "resnet26", "fp32")
@@ -118,11 +118,11 @@ def test_profiles_are_the_papers_and_the_recorded_ones():
         assert (profile.backbone_seed, profile.compile) == (0, False)
         for recipe, wanted in zip((profile.adapt, profile.pretrain), RECIPES[name], strict=True):
             assert {key: getattr(recipe, key) for key in wanted} == wanted, name
-    assert {f.name for f in dataclasses.fields(Recipe)} == {*OURS, "follows"}, "each has its fact here"
+    assert {f.name for f in dataclasses.fields(Recipe)} == {*STANDIN_RECIPE, "follows"}, "every field is checked here"
 
 
 def test_the_shipped_records_were_made_with_these_settings():
-    """Of the profile as it is: a default that changes would leave them behind."""
+    """If a default changes, the shipped records no longer belong to the profile."""
     shipped = pq.read_table(ROOT / "results" / "standin" / "records.parquet", columns=["profile", "settings"])
     width, resize, crop, uncropped = SHAPES["standin"]
     for text in shipped["settings"].unique().to_pylist():
@@ -185,14 +185,14 @@ ssf           0.1  ssf
 
 
 def test_rates_and_default_options_of_every_method():
-    """They are in every run's hash: another default is another run."""
+    """They are in the hash of every run: with another default it is another run."""
     own = [entry() for entry in entries() if entry.__module__.startswith("visual_decathlon.methods.")]
-    found = {method.name: (method.lr, method.full_spec) for method in own}
+    defaults = {method.name: (method.lr, method.full_spec) for method in own}
     wanted = {}
     for line in METHODS.strip().splitlines():
         name, rate, spec = line.split(maxsplit=2)
         wanted[name] = (float(rate), spec)
-    assert found == wanted
+    assert defaults == wanted
 
 
 def test_rates_are_those_that_the_recorded_sweep_chose():

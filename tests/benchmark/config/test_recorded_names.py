@@ -1,6 +1,9 @@
 """Settings have new names; records and hashes keep the old ones, so that every committed record keeps its hash."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,8 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-SHIPPED = Path(__file__).parents[3] / "results" / "standin"
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "results" / "standin"
 SPELLINGS = [
     ("decay", "weight_decay", "0.01"),
     ("pretrain.decay", "pretrain.weight_decay", "0.01"),
@@ -108,3 +112,23 @@ def test_an_error_on_an_old_spelling_shows_what_was_typed_and_the_new_name(setti
     with pytest.raises(InputError) as error:
         profile("standin", [setting])
     assert str(error.value).startswith(f"SET={setting}: {name} must be ")
+
+
+def make(*words: str) -> subprocess.CompletedProcess:
+    """Runs make without starting the command."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make here")
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", "-n", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["warmup_fraction", "pretrain.weight_decay", "warm"])
+def test_make_takes_both_names_in_set(name: str):
+    done = make("bench", "METHOD=feature", f"SET={name}=0.1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("variable", "new"), [("DECAY", "weight_decay"), ("WARMUP_FRACTION", "warmup_fraction")])
+def test_make_names_the_new_setting_where_a_setting_is_given_as_a_variable(variable: str, new: str):
+    done = make("bench", "METHOD=feature", f"{variable}=0.1")
+    assert done.returncode == 2 and f"{variable}= (did you mean SET={new}=?)" in done.stderr

@@ -1,4 +1,4 @@
-"""What only a GPU, another system or another version of a package says goes through a record's writer and reader."""
+"""Values that only a GPU, another system or another version of a package has are written to records and read again."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ from visual_decathlon.benchmark.records.store import read_frame, read_record, re
 from visual_decathlon.benchmark.tables.table1 import tables
 from visual_decathlon.datasets.errors import InputError
 
-# what torch says: (torch.version.cuda, torch.version.hip, cudnn.version()) -> what the record says
+# (torch.version.cuda, torch.version.hip, cudnn.version()) -> versions in the record
 KERNELS = {
     "H100": (("12.8", None, 91002), {"cuda": "12.8", "cudnn": "91002"}),
     "without cuDNN": (("12.8", None, None), {"cuda": "12.8"}),
@@ -26,9 +26,9 @@ KERNELS = {
 }
 
 
-@pytest.mark.parametrize(("says", "wanted"), KERNELS.values(), ids=KERNELS)
-def test_versions_of_a_gpu_are_read_again(says, wanted: dict, tmp_path: Path, monkeypatch):
-    cuda, hip, cudnn = says
+@pytest.mark.parametrize(("versions", "wanted"), KERNELS.values(), ids=KERNELS)
+def test_versions_of_a_gpu_are_read_again(versions, wanted: dict, tmp_path: Path, monkeypatch):
+    cuda, hip, cudnn = versions
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.version, "hip", hip, raising=False)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
@@ -41,7 +41,7 @@ def test_versions_of_a_gpu_are_read_again(says, wanted: dict, tmp_path: Path, mo
     assert len(tables(read_frame([tmp_path]))) == 1
 
 
-def test_a_cudnn_that_torch_does_not_fit_is_not_said(monkeypatch):
+def test_a_cudnn_that_does_not_match_torch_is_left_out(monkeypatch):
     def unfit():
         raise RuntimeError("cuDNN version incompatibility")
 
@@ -50,7 +50,7 @@ def test_a_cudnn_that_torch_does_not_fit_is_not_said(monkeypatch):
 
 
 @pytest.mark.parametrize("cudnn", [91002, None])
-def test_records_as_a_gpu_once_wrote_them_are_read(cudnn: int | None, tmp_path: Path):
+def test_older_records_of_a_gpu_are_read(cudnn: int | None, tmp_path: Path):
     old = full() | {"versions": json.dumps({"torch": "2.11.0", "cuda": "12.8", "cudnn": cudnn})}
     plant(old, tmp_path)
     assert read_records([tmp_path]) == [old] and len(tables(read_frame([tmp_path]))) == 1
@@ -65,7 +65,7 @@ def refused(*_, **__):
 
 
 class Nothing:
-    """Of a package without metadata."""
+    """Replaces a package without metadata."""
 
     def __call__(self, name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -86,9 +86,9 @@ SYSTEMS = {
 }
 
 
-@pytest.mark.parametrize("says", SYSTEMS.values(), ids=SYSTEMS)
-def test_what_another_system_says_is_read_again(says: list, tmp_path: Path, monkeypatch):
-    for place, name, value in says:
+@pytest.mark.parametrize("replaced", SYSTEMS.values(), ids=SYSTEMS)
+def test_values_of_another_system_are_read_again(replaced: list, tmp_path: Path, monkeypatch):
+    for place, name, value in replaced:
         monkeypatch.setattr(place, name, value)
     here = {"commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine()}
     record = full() | here
@@ -98,12 +98,12 @@ def test_what_another_system_says_is_read_again(says: list, tmp_path: Path, monk
     assert all(isinstance(text, str) and text for text in json.loads(again["versions"]).values())
 
 
-def test_a_path_that_is_no_utf8_is_no_reason_to_lose_a_run(tmp_path: Path):
+def test_a_path_that_is_not_utf8_loses_no_run(tmp_path: Path):
     again = read_record(write_record(full() | {"command": "--data /\udcffx", "data": "\udcff"}, tmp_path))
     assert again["command"] == "--data /\\udcffx" and again["data"] == "\\udcff"
 
 
-def test_load_is_nothing_where_the_system_tells_none(monkeypatch):
+def test_the_load_is_none_where_the_system_has_none(monkeypatch):
     monkeypatch.delattr(store.os, "getloadavg")
     assert store.load() is None
 
@@ -111,14 +111,14 @@ def test_load_is_nothing_where_the_system_tells_none(monkeypatch):
 @pytest.mark.parametrize(
     ("field", "value"), [("joules", -3.5), ("train_img_s", float("inf")), ("eval_img_s", float("nan"))]
 )
-def test_a_measurement_that_is_none_is_null_and_the_run_is_kept(field: str, value: float, tmp_path: Path):
+def test_an_impossible_measurement_is_null_and_the_run_is_kept(field: str, value: float, tmp_path: Path):
     """An energy counter that was reset falls; a step shorter than the clock's tick has an infinite throughput."""
     again = read_record(write_record(plausible(full() | {field: value}), tmp_path))
     assert again == full() | {field: None}
 
 
-def test_what_could_not_be_read_is_not_written(tmp_path: Path):
-    for wrong, told in (
+def test_a_record_that_no_reader_accepts_is_not_written(tmp_path: Path):
+    for wrong, message in (
         ({"versions": "[]"}, "versions that are no list of versions"),
         ({"settings": "[]"}, "settings that are no profile"),
         ({"top1": float("nan")}, "a top1 that is no number"),
@@ -127,12 +127,12 @@ def test_what_could_not_be_read_is_not_written(tmp_path: Path):
         ({"presentation": "{}"}, "a presentation that is none"),
         ({"asked": "now"}, "an asked that is no time"),
     ):
-        with pytest.raises(InputError, match=rf"the run a+ could not be read again, as it has {told}"):
+        with pytest.raises(InputError, match=rf"the run a+ could not be read again, as it has {message}"):
             write_record(full() | wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_told_before_anything_is_trained(planned, monkeypatch):
+def test_a_record_is_checked_before_anything_is_trained(planned, monkeypatch):
     _, data, runs = planned("feature", domains=["svhn"])
     who = provenance.Provenance.here(data, 1, "test")
     build.check_known(runs, who)

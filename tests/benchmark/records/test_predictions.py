@@ -1,4 +1,4 @@
-"""Predictions of a run: beside its record on request, also of a test split without labels, and never another run."""
+"""Predictions of a run are written on request, also on a test split without labels, and change no run."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ METHODS = "res_adapter,chapter,feature,res_adapter_finetune_all,res_adapter_dom_
 
 @pytest.fixture(scope="module")
 def predicted(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of runs that kept their predictions from the start; nobody writes into it."""
+    """The results of runs that kept their predictions from the start; no test writes into it."""
     results = tmp_path_factory.mktemp("predicted")
     done = bench("--domains", *NAMES, "--predictions", method=METHODS, results=results)
     assert done.code == 0, done.err
@@ -39,7 +39,7 @@ def predicted(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plain(predicted: Path, tmp_path: Path) -> Path:
-    """The same results as if nobody had asked for predictions."""
+    """The same results without predictions."""
     results = Path(shutil.copytree(predicted, tmp_path / "plain"))
     shutil.rmtree(results / "predictions")
     return results
@@ -47,7 +47,7 @@ def plain(predicted: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever trains raises."""
+    """Every training raises an error."""
     monkeypatch.setattr(cell_module, "train", None)
     monkeypatch.setattr("visual_decathlon.benchmark.training.pretrain.pretrain", None)
     monkeypatch.setattr("visual_decathlon.benchmark.runs.joint.train_joint", None)
@@ -57,7 +57,7 @@ def table_of(results: Path, record: dict):
     return pq.read_table(ResultsFolder(results).predictions(record["hash"]))
 
 
-def test_every_field_says_what_it_is(predicted: Path):
+def test_every_field_has_a_comment(predicted: Path):
     for record in read_records([predicted / "records"]):
         schema = table_of(predicted, record).schema
         assert schema.equals(SCHEMA) and [f.metadata for f in schema] == [f.metadata for f in SCHEMA]
@@ -73,7 +73,7 @@ def test_every_field_says_what_it_is(predicted: Path):
     ]
 
 
-def test_they_are_the_records_own(predicted: Path, tiny: Path):
+def test_predictions_agree_with_the_record(predicted: Path, tiny: Path):
     records = read_records([predicted / "records"])
     assert len(records) == 15 and len({r["top1"] for r in records}) > 3
     assert {p.stem for p in (predicted / "predictions").iterdir()} == {r["hash"] for r in records}
@@ -93,8 +93,8 @@ def test_they_are_the_records_own(predicted: Path, tiny: Path):
         assert table["top5_names"].to_pylist() == [[named[c] for c in top] for top in table["top5"].to_pylist()]
 
 
-def test_a_domain_in_use_takes_the_images_for_the_same(predicted: Path, tiny: Path, bench):
-    """Out of the adapters of each run, from the paths of its images."""
+def test_a_loaded_domain_predicts_the_same(predicted: Path, tiny: Path, bench):
+    """From the adapters of each run and the paths of its images."""
     backbones = {}
     for record in read_records([predicted / "records"]):
         adapters = predicted / "adapters" / f"{record['hash']}.safetensors"
@@ -103,9 +103,9 @@ def test_a_domain_in_use_takes_the_images_for_the_same(predicted: Path, tiny: Pa
             net = backbones.setdefault(file, MultiDomain(file))
             name = net.load(adapters, record["hash"], merge=record["merged"])
             table = table_of(predicted, record)
-            found = net.predict([tiny / file for file in table["file"].to_pylist()], name)
-            assert [list(one.names) for one in found] == table["top5_names"].to_pylist()
-            assert [[category_id(record["k"], label) for label in one.labels] for one in found] == (
+            answers = net.predict([tiny / file for file in table["file"].to_pylist()], name)
+            assert [list(one.names) for one in answers] == table["top5_names"].to_pylist()
+            assert [[category_id(record["k"], label) for label in one.labels] for one in answers] == (
                 table["top5"].to_pylist()
             )
             assert net.classes(name) == ("a", "b", "c")
@@ -123,7 +123,7 @@ def test_a_finished_run_is_only_evaluated_for_them(here, plain: Path, predicted:
         assert table_of(plain, record).equals(table_of(predicted, record)), record["method"]
 
 
-def test_what_is_there_is_not_made_again(here, predicted: Path, tmp_path: Path, below, monkeypatch):
+def test_existing_predictions_are_not_made_again(here, predicted: Path, tmp_path: Path, below, monkeypatch):
     results = Path(shutil.copytree(predicted, tmp_path / "r"))
     before = below(results / "predictions")
     monkeypatch.setattr("visual_decathlon.benchmark.runs.scheduler._Schedule", None)  # to call it would raise
@@ -147,8 +147,8 @@ def test_a_run_whose_adapters_are_gone_or_cut_is_trained_again(spoil, here, plai
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", None])
-def test_predictions_that_are_none_are_made_again(content: bytes | None, here, predicted: Path, tmp_path: Path):
-    """An empty file, a damaged one and the predictions of another run under the name of the run's."""
+def test_damaged_predictions_are_made_again(content: bytes | None, here, predicted: Path, tmp_path: Path):
+    """An empty file, a damaged one, and the predictions of another run under the name of this one."""
     results = Path(shutil.copytree(predicted, tmp_path / "r"))
     record = next(r for r in read_records([results / "records"]) if (r["method"], r["domain"]) == ("feature", "dtd"))
     path = ResultsFolder(results).predictions(record["hash"])
@@ -162,8 +162,8 @@ def test_predictions_that_are_none_are_made_again(content: bytes | None, here, p
     assert pq.read_table(path).equals(before)
 
 
-def test_adapters_that_are_damaged_within_are_told(here, plain: Path, untrained):
-    """Of the right size, so only reading them tells."""
+def test_adapters_with_damaged_numbers_are_refused(here, plain: Path, untrained):
+    """The size of the file is right, so that only reading it shows the damage."""
     record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
     path = plain / "adapters" / f"{record['hash']}.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\xff" * 4)  # no number
@@ -172,8 +172,8 @@ def test_adapters_that_are_damaged_within_are_told(here, plain: Path, untrained)
     assert done.code == 2 and not ResultsFolder(plain).predictions(record["hash"]).exists()
 
 
-def test_adapters_of_other_weights_than_the_backbone_has_now_are_told(here, plain: Path, untrained):
-    """It was pretrained anew, elsewhere, by the same recipe: what is predicted would not be the record's."""
+def test_adapters_trained_on_other_weights_of_the_backbone_are_refused(here, plain: Path, untrained):
+    """The backbone was pretrained again by the same recipe: its predictions would not be those of the record."""
     record = next(r for r in read_records([plain / "records"]) if (r["method"], r["domain"]) == ("chapter", "dtd"))
     path = plain / "adapters" / f"{record['hash']}.safetensors"
     tensors, about = read_safetensors(path)
@@ -184,7 +184,7 @@ def test_adapters_of_other_weights_than_the_backbone_has_now_are_told(here, plai
         assert done.code == code and ("was trained on other weights than" in done.err) == (code == 2), done.err
 
 
-def test_older_ones_without_names_and_files_are_read(predicted: Path, tmp_path: Path):
+def test_older_predictions_without_names_and_files_are_read(predicted: Path, tmp_path: Path):
     record = next(r for r in read_records([predicted / "records"]) if r["method"] == "feature")
     table = table_of(predicted, record)
     pq.write_table(table.select(["image_id", "category_id", "domain", "top5"]), tmp_path / "old.parquet")
@@ -202,7 +202,7 @@ def test_names_of_any_characters_and_classes_without_one(tmp_path: Path):
 
 
 def test_five_of_many_classes_and_the_first_of_equals(tmp_path: Path):
-    """Of equal logits argmax takes the first, and the accuracy is its."""
+    """Of equal logits argmax takes the first, which decides the accuracy."""
     logits = torch.zeros(3, 40)
     logits[0, 7], logits[1, 39] = 1.0, -1.0
     ids = np.array([81, 80, 85])
@@ -221,7 +221,7 @@ def test_five_of_many_classes_and_the_first_of_equals(tmp_path: Path):
     assert images.tolist() == ids.tolist() and categories[0] == 80_000_008
 
 
-def test_an_image_that_a_judge_takes_for_another_domains_has_no_category(tmp_path: Path):
+def test_an_image_assigned_to_another_domain_has_no_category(tmp_path: Path):
     logits = torch.tensor([[0.0, 2.0, 1.0, -9.0], [0.0, 2.0, 1.0, 9.0]])
     path = write_predictions(tmp_path, "a" * 16, DOMAINS["svhn"], "xyz", "ab", np.array([1, 2]), logits)
     table = pq.read_table(path)
@@ -233,7 +233,7 @@ def test_an_image_that_a_judge_takes_for_another_domains_has_no_category(tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
-def test_a_file_that_holds_none_is_told(content: bytes, tmp_path: Path):
+def test_a_file_without_predictions_is_refused(content: bytes, tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"x.parquet holds no predictions .*PREDICTIONS=1"):
         read_predictions(tmp_path / "x.parquet")

@@ -1,4 +1,4 @@
-"""Who shared the device, and what of a run's measurements is its own."""
+"""The number of runs that share a device, and the measurements that belong to one run alone."""
 
 import os
 import subprocess
@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch):
-    """A folder for notes that no other run on this machine has."""
+    """Gives the test a folder for notes of its own."""
     monkeypatch.setattr(device_sharing.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
-def test_every_run_knows_the_most_there_were_in_its_time():
+def test_every_run_knows_the_largest_number_of_runs_in_its_time():
     with device_sharing.sharing("cpu") as first:
         assert first.most() == 1
         with device_sharing.sharing("cpu") as second, device_sharing.sharing("cpu") as third:
@@ -44,9 +44,9 @@ def test_a_killed_run_is_not_counted(tmp_path: Path):
         "with sharing('cpu') as shared:\n    print(shared.most(), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    with device_sharing.sharing("cpu") as beside:
+    with device_sharing.sharing("cpu") as shared:
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-        assert done.stdout == "2\n" and beside.most() == 2, done.stderr
+        assert done.stdout == "2\n" and shared.most() == 2, done.stderr
         folder = next(tmp_path.iterdir()) / "cpu"
         assert len(list(folder.glob("[!.]*"))) == 2
         device_sharing.sweep_notes("cpu")
@@ -55,14 +55,14 @@ def test_a_killed_run_is_not_counted(tmp_path: Path):
         assert after.most() == 1
 
 
-def test_where_nobody_can_tell_it_is_null(tmp_path: Path):
+def test_an_unknown_number_is_null(tmp_path: Path):
     (tmp_path / f"visual-decathlon-{os.getuid()}").write_text("in the way")
     with device_sharing.sharing("cpu") as shared:
         assert shared.most() is None
 
 
 def test_other_programs_on_a_gpu_are_counted(monkeypatch):
-    """By NVML; processes of a command whose runs are noted are not, though they have a context while they wait."""
+    """NVML counts them. Waiting processes of a command with noted runs have a context, but are not counted."""
     parents = {10: 1, 11: 1, 12: 1, 20: 2, 30: 3}
     monkeypatch.setattr(device_sharing, "_parent", parents.get)
     assert device_sharing._others({10, 11, 12}, {10, 11}) == 0
@@ -79,14 +79,14 @@ def test_other_programs_on_a_gpu_are_counted(monkeypatch):
         assert shared.most() == 2, "the one that has gone again too"
 
 
-def test_more_than_are_noted_in_another_namespace_is_not_known(monkeypatch):
+def test_more_processes_than_notes_in_another_namespace_are_unknown(monkeypatch):
     monkeypatch.setattr(device_sharing, "computing", lambda device: {10**9, 10**9 + 1})
     with device_sharing.sharing("cpu") as shared:
         assert shared.most() is None
 
 
 @pytest.mark.parametrize("fault", [OSError("no driver"), TypeError("bytes wanted"), ValueError("odd")])
-def test_whatever_nvml_raises_costs_no_run(fault: Exception, monkeypatch):
+def test_an_error_of_nvml_ends_no_run(fault: Exception, monkeypatch):
     nvml = types.SimpleNamespace(nvmlInit=raising(fault), NVMLError=RuntimeError)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert millijoules("cuda:0") is None and computing("cuda:0") == set()
@@ -99,12 +99,12 @@ def raising(fault: Exception):
     return raise_it
 
 
-def test_what_is_not_known_of_a_part_is_not_known_of_all():
+def test_a_sum_or_maximum_with_an_unknown_part_is_unknown():
     assert sum_or_none([1.0, 2.5]) == 3.5 and sum_or_none([1.0, None]) is None and sum_or_none([]) == 0
     assert max_or_none([1, 8, 2]) == 8 and max_or_none([1, None]) is None and max_or_none([]) is None
 
 
-def test_processor_time_is_a_cpus_alone():
+def test_processor_time_is_measured_on_a_cpu_only():
     clock = Clock(torch.device("cpu"))
     clock.start()
     clock.step(1)
@@ -114,13 +114,13 @@ def test_processor_time_is_a_cpus_alone():
     assert clock._processor.seconds() is None
 
 
-def test_energy_is_the_counters_difference(monkeypatch):
+def test_energy_is_the_difference_of_the_counter(monkeypatch):
     counter = iter([1_000, 8_500])
     monkeypatch.setattr("visual_decathlon.benchmark.training.timing.millijoules", lambda device: next(counter))
     assert Energy(torch.device("cuda:0")).joules() == 7.5
 
 
-def test_an_operation_that_is_not_settled_is_named():
+def test_a_nondeterministic_operation_is_named():
     torch.use_deterministic_algorithms(True)
     try:
         with pytest.raises(RuntimeError) as caught:
@@ -149,7 +149,7 @@ print(small, large, again)
 """
 
 
-def test_peak_is_a_runs_own_though_another_was_larger_in_the_process_before():
+def test_the_peak_is_that_of_one_run_even_after_a_larger_one_in_the_same_process():
     from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
 
     environment = {**os.environ, **ENVIRONMENT}

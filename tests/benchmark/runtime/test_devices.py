@@ -1,4 +1,4 @@
-"""Devices other than the CPU, in the place of which a fake backend stands: what it tells is used, the rest is null."""
+"""Devices other than the CPU, replaced by a fake backend: its values are used, and missing ones are null."""
 
 import sys
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ KINDS = ["cuda", "xpu", "mps"]
 
 
 class Event:
-    """On a device whose clock runs by 2 ms with each event."""
+    """An event on a device whose clock advances by 2 ms with each event."""
 
     made = 0
 
@@ -39,7 +39,7 @@ class Event:
 
 
 class Backend(SimpleNamespace):
-    """As torch.cuda, torch.mps or torch.xpu, as far as each goes."""
+    """Replaces torch.cuda, torch.mps or torch.xpu, with the functions that each has."""
 
     def __init__(self, kind: str):
         self.waits = 0
@@ -70,20 +70,20 @@ def backend(kind: str, monkeypatch) -> Backend:
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    """In place of /dev; a driver seems to be there."""
+    """Replaces /dev by a folder with the file of a driver."""
     monkeypatch.setattr(devices, "DEVICE_FILES", tmp_path)
     (tmp_path / "nvidia0").touch()
     return tmp_path
 
 
 def see(kind: str | None, monkeypatch) -> None:
-    """Let torch see this accelerator."""
+    """Lets torch see this accelerator."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
-    found = torch.device(kind) if kind else None
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
+    current = torch.device(kind) if kind else None
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: current)
 
 
-def test_the_device_that_is_seen_is_taken(kind: str, monkeypatch):
+def test_the_visible_device_is_taken(kind: str, monkeypatch):
     see(kind, monkeypatch)
     assert devices.device_of("auto") == devices.device_of(kind) == f"{kind}:0"
     assert devices.device_of("cpu") == "cpu"
@@ -94,9 +94,9 @@ def test_the_device_that_is_seen_is_taken(kind: str, monkeypatch):
             devices.device_of(other)
 
 
-@pytest.mark.parametrize("found", [None, "meta"])
-def test_without_an_accelerator_it_is_the_cpu(found: str | None, monkeypatch):
-    see(found, monkeypatch)
+@pytest.mark.parametrize("seen", [None, "meta"])
+def test_without_an_accelerator_the_device_is_the_cpu(seen: str | None, monkeypatch):
+    see(seen, monkeypatch)
     assert devices.device_of("auto") == "cpu"
     with pytest.raises(
         InputError, match=r"^DEVICE=mps: torch sees no Apple GPU here; leave DEVICE out to train on the CPU"
@@ -105,8 +105,8 @@ def test_without_an_accelerator_it_is_the_cpu(found: str | None, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nvidiactl", "nvhost-gpu", "nvmap", "dxg", "kfd", "dri", None])
-def test_torch_is_asked_where_there_may_be_a_driver(name: str | None, files, monkeypatch):
-    """It need not be imported where none can be; a device that is named is always looked for."""
+def test_torch_is_imported_only_where_there_may_be_a_driver(name: str | None, files, monkeypatch):
+    """A device that is named is always looked for."""
     see("cuda", monkeypatch)
     (files / "nvidia0").unlink()
     (files / "null").touch()
@@ -147,7 +147,7 @@ def test_without_events_the_epoch_alone_is_timed(kind: str, backend: Backend, mo
     assert {value for name, value in clock.summary().items() if name != "first_step_seconds"} == {None}
 
 
-def test_what_is_measured_on_a_device_and_what_is_null(kind: str, backend: Backend):
+def test_measurements_on_a_device_and_nulls(kind: str, backend: Backend):
     device = torch.device(kind, 0)
     assert Peak(device).mb() == (None if kind == "mps" else 3)
     assert Processor(device).seconds() is None
@@ -161,14 +161,14 @@ def test_amd_has_no_nvml(monkeypatch):
     assert Energy(torch.device("cuda", 0)).joules() is None
 
 
-def test_memory_is_the_devices_own_where_it_tells(kind: str, backend: Backend):
+def test_memory_is_that_of_the_device_where_it_is_known(kind: str, backend: Backend):
     device = torch.device(kind)
     assert accelerator.memory(device) == (600, 1000)
     assert (_memory(device), batches._room(device)) == (500, 300)
     assert accelerator.pins(device) == (kind != "mps") and not accelerator.pins(torch.device("cpu"))
 
 
-def test_memory_that_is_not_told(kind: str, monkeypatch):
+def test_memory_that_is_unknown(kind: str, monkeypatch):
     monkeypatch.setattr(torch, "get_device_module", lambda device: SimpleNamespace())
     device, cpu = torch.device(kind), torch.device("cpu")
     assert accelerator.memory(device) is None and accelerator.memory(cpu) is None
@@ -188,7 +188,7 @@ def test_evaluation_waits_for_the_device(kind: str, backend: Backend):
     assert result.logits.shape == (6, 3) and result.img_s > 0 and backend.waits == 6
 
 
-def test_random_numbers_are_as_they_were(kind: str, backend: Backend):
+def test_random_numbers_are_restored(kind: str, backend: Backend):
     states = {f"{kind}:0": "as it was"}
     backend.get_rng_state = lambda device: states[str(device)]
     backend.set_rng_state = lambda state, device: states.update({str(device): state})
@@ -204,7 +204,7 @@ def test_random_numbers_are_as_they_were(kind: str, backend: Backend):
     ("device", "wanted"),
     [("cuda:0", ("a cuda card", "cuda")), ("xpu:0", ("a xpu card", "xpu")), ("mps:0", ("Apple M9", "macos"))],
 )
-def test_a_record_says_what_computed(device: str, wanted: tuple[str, str], monkeypatch):
+def test_a_record_names_the_device_and_its_kernels(device: str, wanted: tuple[str, str], monkeypatch):
     monkeypatch.setattr(torch, "get_device_module", lambda device: Backend(str(device).partition(":")[0]))
     monkeypatch.setattr(torch.backends.mps, "get_name", lambda: "Apple M9", raising=False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -214,7 +214,7 @@ def test_a_record_says_what_computed(device: str, wanted: tuple[str, str], monke
     assert record["device"] == wanted[0] and f'"{wanted[1]}": ' in record["versions"]
 
 
-def test_a_device_without_a_name_is_called_by_its_kind(monkeypatch):
+def test_a_device_without_a_name_has_the_name_of_its_kind(monkeypatch):
     monkeypatch.setattr(torch.backends, "mps", SimpleNamespace())
     assert devices.name("mps:0") == "mps" and devices.name("cpu") == "cpu"
 
@@ -231,7 +231,7 @@ def test_runs_on_a_device_are_counted(kind: str, backend: Backend, tmp_path, mon
         assert second.most() == 2
 
 
-def test_deterministic_on_whatever_is_no_cpu(kind: str):
+def test_every_device_but_a_cpu_is_set_deterministic(kind: str):
     try:
         configure_torch(profile("standin"), f"{kind}:0")
         assert torch.are_deterministic_algorithms_enabled()

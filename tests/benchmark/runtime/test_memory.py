@@ -12,15 +12,15 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason=
 
 @needs_proc
 def test_the_peak_keeps_what_was_freed_until_it_is_reset():
-    size = 2**26
+    size, noise = 2**27, 2**24  # bytes; the kernel counts pages in batches
     held = np.ones(size, np.uint8)
     most = memory.peak_resident()
-    assert most >= memory.resident() >= size
+    assert most + noise > memory.resident() > size - noise
     del held
     memory.give_back()
-    assert memory.peak_resident() >= most
+    assert memory.peak_resident() > most - noise
     if memory.reset_peak_resident():
-        assert memory.peak_resident() < most
+        assert memory.peak_resident() < most - size + noise
 
 
 def test_memory_is_unknown_where_the_system_has_no_such_file(tmp_path: Path, monkeypatch):

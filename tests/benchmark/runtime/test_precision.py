@@ -1,4 +1,4 @@
-"""A precision that is emulated is told before a run begins, and finding out takes no longer than a moment."""
+"""A warning comes before a run in an emulated precision, and the test for it takes only a moment."""
 
 import sys
 
@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.training.evaluate import evaluate
 
 
 class Machine:
-    """Stands for the timer: a fp32 convolution takes 1 µs per 1,000 multiply-adds, in half `ratio` times."""
+    """Replaces the timer: fp32 takes 1 µs per 1,000 multiply-adds, half precision `ratio` times that."""
 
     def __init__(self, ratio: float):
         self.ratio, self.total = ratio, 0.0
@@ -25,7 +25,7 @@ class Machine:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5, 12.0, 100.0, 10_000.0])
-def test_the_ratio_is_found_and_a_slow_machine_is_not_waited_for(ratio: float, device: str, monkeypatch):
+def test_the_ratio_is_measured_soon_on_a_slow_machine_too(ratio: float, device: str, monkeypatch):
     machine = Machine(ratio)
     monkeypatch.setattr(precision, "_seconds", machine.seconds)
     assert times_slower(device) == pytest.approx(ratio)
@@ -37,11 +37,11 @@ def test_the_ratio_is_found_and_a_slow_machine_is_not_waited_for(ratio: float, d
 @pytest.mark.parametrize(
     ("half", "processors"), [("bf16", ("AVX-512 BF16", "AMX", "8.0")), ("fp16", ("AVX-512 FP16", "AMX-FP16", "7.0"))]
 )
-def test_a_warning_has_the_ratio_and_which_processors_gain(half: str, processors: tuple[str, ...], monkeypatch):
+def test_a_warning_has_the_ratio_and_the_processors_that_gain(half: str, processors: tuple[str, ...], monkeypatch):
     monkeypatch.setattr(precision, "_seconds", Machine(12.34).seconds)
-    said = warning(half, "cpu")
-    assert said.startswith(f"SET=precision={half}: a convolution is 12.3 times as slow as in fp32 here")
-    assert all(name in said for name in processors)
+    text = warning(half, "cpu")
+    assert text.startswith(f"SET=precision={half}: a convolution is 12.3 times as slow as in fp32 here")
+    assert all(name in text for name in processors)
     monkeypatch.setattr(precision, "_seconds", Machine(0.5).seconds)
     assert warning(half, "cpu") == ""
 
@@ -51,7 +51,7 @@ def test_each_precision_is_measured_as_itself(monkeypatch):
     assert (times_slower("cpu"), times_slower("cpu", "fp16")) == (2, 5)
 
 
-def test_a_device_without_the_kernel_has_it_not(monkeypatch):
+def test_a_device_without_the_kernel_does_not_have_the_precision(monkeypatch):
     def seconds(device, size, kind):
         if kind != "fp32":
             raise RuntimeError("no kernel image is available")
@@ -63,23 +63,24 @@ def test_a_device_without_the_kernel_has_it_not(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("half", "told"), [("bf16", {(7, 0): True, (7, 5): True, (8, 0): False}), ("fp16", {(6, 1): True, (7, 0): False})]
+    ("half", "slow_at"),
+    [("bf16", {(7, 0): True, (7, 5): True, (8, 0): False}), ("fp16", {(6, 1): True, (7, 0): False})],
 )
-def test_a_gpu_is_asked_and_not_tried(half: str, told: dict, monkeypatch):
+def test_the_capability_of_a_gpu_decides_without_a_trial(half: str, slow_at: dict, monkeypatch):
     monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a command that computes holds memory there"))
-    for capability, slow in told.items():
+    for capability, slow in slow_at.items():
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert ("not in the hardware" in warning(half, "cuda:0")) == slow
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu:0"])
-def test_of_other_devices_nothing_is_known(device: str, monkeypatch):
+def test_other_devices_give_no_warning(device: str, monkeypatch):
     monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a command that computes holds memory there"))
     assert warning("bf16", device) == warning("fp16", device) == warning("fp32", device) == ""
     assert "changes nothing here" in warning("tf32", device)
 
 
-def test_amd_numbers_its_gpus_otherwise(monkeypatch):
+def test_compute_capability_is_nvidias_alone(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "7.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: pytest.fail("AMD's are other numbers"))
     assert warning("bf16", "cuda:0") == "" and "changes nothing here" in warning("tf32", "cuda:0")
@@ -118,19 +119,19 @@ def test_evaluation_is_in_the_precision_of_the_training(name: str):
     assert result.logits.dtype == torch.float32
 
 
-def test_tf32_where_there_is_none_is_told(monkeypatch):
+def test_tf32_on_a_device_without_it_gives_a_warning(monkeypatch):
     assert "computes in fp32 and is recorded as tf32" in warning("tf32", "cpu")
-    for capability, told in (((7, 5), True), ((8, 0), False), ((9, 0), False)):
+    for capability, warned in (((7, 5), True), ((8, 0), False), ((9, 0), False)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert bool(warning("tf32", "cuda:0")) == told
+        assert bool(warning("tf32", "cuda:0")) == warned
 
 
-def test_fp32_is_never_asked_about(monkeypatch):
+def test_fp32_is_never_tested(monkeypatch):
     monkeypatch.setattr(precision, "_seconds", lambda *_: pytest.fail("a convolution"))
     assert warning("fp32", "cpu") == warning("fp32", "cuda:0") == ""
 
 
-def test_asking_changes_neither_random_numbers_nor_threads():
+def test_the_test_changes_neither_random_numbers_nor_threads():
     torch.manual_seed(3)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     assert times_slower("cpu") > 0
@@ -139,7 +140,7 @@ def test_asking_changes_neither_random_numbers_nor_threads():
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="an x86 processor to be slowed down")
-def test_a_processor_without_bf16_is_seen(command):
+def test_a_processor_without_bf16_gives_a_warning(command):
     code = "from visual_decathlon.benchmark.runtime.precision import times_slower; print(times_slower('cpu'))"
     done = command([sys.executable, "-c", code], ONEDNN_MAX_CPU_ISA="AVX2")
     assert done.code == 0 and float(done.out) > 1.5, done
