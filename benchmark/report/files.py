@@ -92,7 +92,7 @@ def _table1(found: list[Table]) -> pa.Table:
                 line[f"{column} binomial"] = row.binomial.get(name)
             line |= {"mean": row.mean and row.mean.mean, "mean sd": row.mean and row.mean.deviation}
             line |= {"S": row.S and row.S.mean, "S sd": row.S and row.S.deviation}
-            line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.ten}
+            line |= {"#par. with heads": row.multiplier_heads, "seeds": row.seeds, "domains": row.official_count}
             about = {"method": row.method, "family": row.family, "fidelity": row.fidelity}
             rows.append(line | about | group | {"records": " ".join(row.runs)})
     columns = [domain.column for domain in DOMAINS.values()] + own

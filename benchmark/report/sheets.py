@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from visual_decathlon.benchmark.tables import superseded
-from visual_decathlon.benchmark.tables.costs import PLACE, parted
+from visual_decathlon.benchmark.tables.costs import PLACE, is_disturbed
 from visual_decathlon.benchmark.tables.published import Published, published
 from visual_decathlon.benchmark.tables.ranking import ranks
 from visual_decathlon.benchmark.tables.score import BASELINE
@@ -58,7 +58,7 @@ def cells(row: Row, own: list[str], digits: int) -> list[str]:
         row.label,
         f"{row.multiplier:.2f}",
         *(_number(row.domains.get(name), digits) for name in (*DOMAINS, *own)),
-        _number(row.mean, digits) if row.ten == 10 else f"({row.ten}/10)",
+        _number(row.mean, digits) if row.official_count == 10 else f"({row.official_count}/10)",
         _number(row.S, 0),
     ]
 
@@ -167,9 +167,9 @@ def timing(table: Table) -> Sheet:
     busy = {(*(row[name] for name in PLACE), row["device"] != "cpu" and row["runs_on_device"]) for row in table.timing}
     sheet = _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
     for line, row in zip(sheet.rows, table.timing, strict=True):
-        if parted(row):
+        if is_disturbed(row):
             line[sheet.head.index("seconds")] += "*"
-    if any(map(parted, table.timing)):
+    if any(map(is_disturbed, table.timing)):
         sheet.notes.append(DISTURBED)
     return sheet
 

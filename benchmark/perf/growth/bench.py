@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.perf.rounds import Variant, run_interleaved
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
-from visual_decathlon.benchmark.tables.costs import spent
+from visual_decathlon.benchmark.tables.costs import training_seconds
 
 # Of nearly one cost, each of another file, so that their number grows and little else.
 METHODS = ("par_adapter", "lora", "houlsby", "dora", "hira", "finetune", "loha", "lora_tkd")
@@ -32,7 +32,7 @@ def measured(
             folders = ("--results", results, "--cache", str(cache.resolve()))
             printed(["benchmark", "run", "--method", ",".join(METHODS[:count]), *words, *folders])
             runs = read_frame([Path(results, "records")])
-        training[count].append(spent(runs).sum() / runs["workers"].max())
+        training[count].append(training_seconds(runs).sum() / runs["workers"].max())
         return 1
 
     found = run_interleaved([Variant(str(count), partial(work, count)) for count in counts], rounds, told, "methods")

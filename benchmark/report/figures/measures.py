@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visual_decathlon.benchmark.report.figures.style import MOST
-from visual_decathlon.benchmark.tables.costs import PLACE, spent
+from visual_decathlon.benchmark.tables.costs import PLACE, training_seconds
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Row, Spread, Table
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -150,7 +150,7 @@ def _trained(table: Table, domains: list[str]) -> "pd.DataFrame":
     Seconds are summed over the domains without the pretrained network's own cell, NaN where there is no other.
     """
     runs = table.runs[table.runs["domain"].isin(domains)]
-    seconds = np.where(runs["source_cell"], np.nan, spent(runs))
+    seconds = np.where(runs["source_cell"], np.nan, training_seconds(runs))
     lines = runs.assign(seconds=seconds).groupby(["method", "seed"], observed=True)
     found = lines.agg(cells=("domain", "size"), top1=("top1", "mean"))
     found["seconds"] = lines["seconds"].sum(min_count=1)

@@ -10,7 +10,7 @@ from string import Template
 import numpy as np
 
 from visual_decathlon.benchmark.report import sheets
-from visual_decathlon.benchmark.tables.detail import wilson
+from visual_decathlon.benchmark.tables.intervals import wilson
 from visual_decathlon.benchmark.tables.published import Published
 from visual_decathlon.benchmark.tables.table1 import Row, Spread, Table
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -86,7 +86,7 @@ def _row(row: Row, names: Sequence[str]) -> dict:
         "fidelity": row.fidelity,
         "par": round(row.multiplier, 4),
         "heads": round(row.multiplier_heads, 4),
-        "ten": row.ten,
+        "ten": row.official_count,
         "seeds": row.seeds,
         "mean": _spread(row.mean),
         "S": _spread(row.S),

@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.tables.compare import compare
-from visual_decathlon.benchmark.tables.display_text import shown
+from visual_decathlon.benchmark.tables.display_text import printable_frame
 from visual_decathlon.benchmark.tables.published import published
 from visual_decathlon.benchmark.tables.table1 import tables
 
@@ -46,12 +46,12 @@ def console(**options) -> tuple[PlainConsole, io.StringIO]:
 def test_a_frames_texts(categories: bool):
     frame = pd.DataFrame({"data": ["b\x1b", None, "a", "b\x1b"], "n": [1, 2, 3, 4], "list": [["x"]] * 4})
     frame = frame.astype({"data": "category"} if categories else {"data": object})
-    found = shown(frame)
+    found = printable_frame(frame)
     assert found["data"].tolist()[0] == r"b\x1b" == found["data"].tolist()[3] and found["data"].tolist()[2] == "a"
     assert (pd.isna(found["data"][1]) and found["data"].dtype == frame["data"].dtype) or categories
     assert isinstance(found["data"].dtype, pd.CategoricalDtype) == categories
     assert frame["data"][0] == "b\x1b", "the caller's frame is as it was"
-    assert shown(plain := frame[["n", "list"]]) is plain
+    assert printable_frame(plain := frame[["n", "list"]]) is plain
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -83,7 +83,7 @@ def test_seeds_give_mean_and_deviation_and_a_score_each_against_the_mean_baselin
     row = rows(table)["f"]
     limits = ceilings(dict.fromkeys(DOMAINS, 75.0))
     scores = [score(dict.fromkeys(DOMAINS, v), limits) for v in mine.values()]
-    assert (row.seeds, row.ten) == (3, 10)
+    assert (row.seeds, row.official_count) == (3, 10)
     assert row.S.mean == pytest.approx(statistics.mean(scores)) and row.S.deviation == pytest.approx(
         statistics.stdev(scores)
     )
@@ -102,7 +102,7 @@ def test_seed_that_is_not_whole_has_no_share_in_the_score():
 def test_nine_domains_leave_mean_and_score_empty():
     table = one(ten() + ten("f", 90.0)[:-1])
     row = rows(table)["f"]
-    assert row.mean is None and row.S is None and row.ten == 9
+    assert row.mean is None and row.S is None and row.official_count == 9
     assert sheets.cells(row, [], 2)[-2:] == ["(9/10)", ""]
     assert "not all ten" in table.why_no_score
 
@@ -182,7 +182,7 @@ def test_own_domains_stand_behind_and_do_not_count():
     table = one(ten() + [record("finetune", "mine", 5.0)] + ten("f", 90.0) + [record("g", "mine", 5.0)])
     assert table.own == ["mine"]
     assert rows(table)["finetune"].mean.mean == pytest.approx(80) and rows(table)["f"].S is not None
-    assert rows(table)["g"].ten == 0 and rows(table)["g"].mean is None
+    assert rows(table)["g"].official_count == 0 and rows(table)["g"].mean is None
     assert sheets.table1(table).head[-3:] == ["mine", "mean", "S"]
     nine = one(ten()[:-1] + [record(domain="mine")] + ten("f"))
     assert rows(nine)["f"].S is None
