@@ -169,7 +169,7 @@ def test_nothing_is_drawn_where_nothing_is(tmp_path):
         list(steps.draw(one([record(step_ms=None)])))
     with pytest.raises(NotDrawn, match="no history"):
         list(curves.draw(one([record("feature", "imagenet12")])))
-    with pytest.raises(NotDrawn, match="no method beside"):
+    with pytest.raises(NotDrawn, match="no method other than"):
         list(gap.draw(one([record()])))
 
 

@@ -117,7 +117,7 @@ def test_a_terminal_has_a_bar_with_the_time_left():
 def test_a_screen_ends_its_thread_however_it_is_left(capsys):
     screen = Screen()
     with contextlib.suppress(KeyboardInterrupt), screen:
-        beats = screen._beats
+        beats = screen._heartbeat
         assert beats.is_alive()
         raise KeyboardInterrupt
     assert not beats.is_alive()

@@ -11,6 +11,7 @@ from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.specs import presentation
 from visual_decathlon.benchmark.report import files, sheets
 from visual_decathlon.benchmark.report.latex import latex
+from visual_decathlon.benchmark.report.markdown import markdown
 from visual_decathlon.benchmark.tables.compare import compare
 from visual_decathlon.benchmark.tables.detail import detail
 from visual_decathlon.benchmark.tables.grouping import current
@@ -77,7 +78,7 @@ def test_a_cell_is_no_mean_over_two_kinds(changed: dict, order: int):
     assert sorted(superseded(table)["hash"].to_pylist()) == sorted(r["hash"] for r in old)
     told = "Superseded by newer runs, so in no row (superseded.csv has them): 3 runs of f on mine, last made 2026-01-01"
     for sheet in (sheets.table1, sheets.timing, sheets.cost):
-        assert told in sheets.markdown([table], sheet) and told in " ".join(sheet(table).notes)
+        assert told in markdown([table], sheet) and told in " ".join(sheet(table).notes)
     assert told in latex([table], sheets.table1) and told in " ".join(sheets.notes(table)), "the page shows these"
 
 
@@ -164,7 +165,7 @@ def test_nothing_is_superseded_where_nothing_changed():
     records = [run(method, domain, seed=seed) for method in "fg" for domain in ("dtd", "mine") for seed in range(3)]
     kept, older = current(pd.DataFrame(records))
     assert len(kept) == 12 and not len(older)
-    assert "Superseded" not in sheets.markdown([one(records)], sheets.table1)
+    assert "Superseded" not in markdown([one(records)], sheets.table1)
     assert len(one(ten() + ten(seed=1)).superseded) == 0
 
 

@@ -15,6 +15,7 @@ from visual_decathlon.benchmark.records.schema import TAKEN
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report import files, sheets
 from visual_decathlon.benchmark.report.latex import latex
+from visual_decathlon.benchmark.report.markdown import markdown
 from visual_decathlon.benchmark.tables.detail import detail
 from visual_decathlon.benchmark.tables.published import published, published_baseline
 from visual_decathlon.benchmark.tables.ranking import ranks
@@ -197,17 +198,17 @@ def test_published_baseline_serves_the_whole_real_test_split_alone():
     base = published_baseline()
     table = one(real("f", base))
     assert "published" in table.baseline and rows(table)["f"].S.mean == pytest.approx(2500)
-    assert sheets.apart(table) == sheets.BESIDE
+    assert sheets.published_note(table) == sheets.COMPARABLE
     for change in ({"standin": True}, {"split": "val"}, {"limit": 10}, {"eval_images": 10}):
         table = one([r | change for r in real("f", base)])
         assert table.baseline == "none" and rows(table)["f"].S is None, change
-        assert sheets.apart(table) == sheets.APART
+        assert sheets.published_note(table) == sheets.NOT_COMPARABLE
     assert one(real("f", base)[:-1]).baseline == "none"
 
 
 def test_published_rows_stand_apart_with_the_decimals_they_have():
-    text = sheets.markdown([one(ten() + ten("ba2", 90.0))], sheets.table1)
-    ours, theirs = text.split(sheets.APART)
+    text = markdown([one(ten() + ten("ba2", 90.0))], sheets.table1)
+    ours, theirs = text.split(sheets.NOT_COMPARABLE)
     assert (
         "| Ba2 |" in ours
         and "| BA2 (beta=1) (published) |" in theirs
@@ -221,7 +222,7 @@ def test_published_rows_stand_apart_with_the_decimals_they_have():
 
 
 def test_markdown_escapes_what_would_end_a_cell():
-    text = sheets.markdown([one(ten("f(x='a|b<i>*')"))], sheets.table1)
+    text = markdown([one(ten("f(x='a|b<i>*')"))], sheets.table1)
     line = next(line for line in text.splitlines() if "a\\|b\\<i\\>\\*" in line)
     assert line.replace("\\|", "").count("|") == len(sheets.table1(one(ten("f"))).head) + 1
 
@@ -316,7 +317,7 @@ def test_files_hold_every_group_and_nulls_where_nothing_is(tmp_path: Path):
 def test_groups_say_what_sets_them_apart_and_never_share_a_ranking():
     other = SETTINGS.replace("0.25", "0.5")
     found = tables(ten() + ten("f", 90.0) + ten("g", 99.0, settings=other, split="test") + ten("g", 98.0, limit=5))
-    text = sheets.markdown(found, sheets.table1)
+    text = markdown(found, sheets.table1)
     reasons = [line for line in text.splitlines() if line.startswith("Not comparable")]
     first, *others = (sheets.heading(table) for table in found)
     assert len(reasons) == len(others) == 2 and text.index(first) < text.index(others[0])
@@ -336,7 +337,7 @@ def test_best_and_second_are_those_of_the_printed_numbers():
     by_name = {row[0]: marks for row, marks in zip(sheet.rows, sheet.marks, strict=True)}
     assert by_name["F"] == ["", "", "", *["best"] * 11] and by_name["G"] == ["", "", "", *["second"] * 11]
     assert by_name["Finetune"] == [""] * 14, "imagenet12 is the backbone's own and has no best"
-    text = sheets.markdown([one(ten() + ten("f", 90.0) + ten("g", 85.0))], sheets.table1)
+    text = markdown([one(ten() + ten("f", 90.0) + ten("g", 85.0))], sheets.table1)
     assert "| F | 2.00 | 90.00 | **90.00** |" in text and "| G | 2.00 | 85.00 | <u>85.00</u> |" in text
 
 
@@ -444,7 +445,7 @@ def test_mean_and_score_say_over_which_seeds_they_are():
 
 def test_headings_and_rows_are_no_markup_and_no_option():
     found = tables(ten("f", label="[2cm] x") + ten("g", profile="*p*\n\n# H <b>"))
-    text = sheets.markdown(found, sheets.table1)
+    text = markdown(found, sheets.table1)
     assert not any(line.startswith("# H") for line in text.splitlines()) and "# H \\<b\\>" in text
     lines = latex(found, sheets.table1).splitlines()
     assert any(line.startswith("{}[2cm] x") for line in lines) and not any(line.startswith("[") for line in lines)
