@@ -9,7 +9,7 @@ import pyarrow as pa
 from rich.table import Table
 
 from visual_decathlon.benchmark.cli.common import probe
-from visual_decathlon.benchmark.perf.store import COMMON, before, now
+from visual_decathlon.benchmark.perf.store import COMMON, environment_columns, load_previous
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
@@ -36,9 +36,9 @@ def run(args: Namespace) -> int:
     probe(args.results)
     path = ResultsFolder(args.results).table("growth")
     columns = get_type_hints(Point) | COMMON | {"cores": int}
-    found = {name: rows for name, rows in before(path, columns, "grows", "growths").items() if name in GROWTHS}
+    found = {name: rows for name, rows in load_previous(path, columns, "grows", "growths").items() if name in GROWTHS}
     torch.set_num_threads(cores())
-    common = now() | {"cores": cores()}
+    common = environment_columns() | {"cores": cores()}
     screen = Screen(PlainConsole(wide=220))
     drawn, paths = {}, {}  # by growth; every file that was written, once
     with screen:
@@ -60,8 +60,7 @@ def run(args: Namespace) -> int:
 
 def _write(path: Path, found: dict[str, list[dict]], drawn: dict) -> list[Path]:
     """The rows as Parquet and Markdown, and the figures that `drawn` lacks, which are added to it."""
-    from visual_decathlon.benchmark.perf.growth import report
-    from visual_decathlon.benchmark.report.figures import growth as figures
+    from visual_decathlon.benchmark.perf.growth import figures, report
     from visual_decathlon.benchmark.report.figures import style
 
     rows, made = [row for rows in found.values() for row in rows], {}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from visual_decathlon.benchmark.cli.common import probe
 from visual_decathlon.benchmark.perf.part_process import measured
-from visual_decathlon.benchmark.perf.store import COMMON, before, now
+from visual_decathlon.benchmark.perf.store import COMMON, environment_columns, load_previous
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.report.console import PlainConsole
@@ -52,9 +52,9 @@ def run(args: Namespace) -> int:
     probe(args.results)  # before ten minutes of measuring
     path = ResultsFolder(args.results).table("perf")
     columns = get_type_hints(Comparison)
-    kept = before(path, columns | COMMON | {"threads": int}, "part", "parts")
+    kept = load_previous(path, columns | COMMON | {"threads": int}, "part", "parts")
     found = {name: rows for name, rows in kept.items() if name in PARTS}
-    common = now() | {"threads": cores()}
+    common = environment_columns() | {"threads": cores()}
     screen = Screen(PlainConsole(wide=220))
     with screen:
         for name in names:

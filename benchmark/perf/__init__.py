@@ -1,1 +1,1 @@
-"""Speed, measured: ours and another way take turns in one process, round by round."""
+"""Measures speed: our variant and another one in turn, round by round in one process."""

@@ -1,4 +1,4 @@
-"""Trainings on drawn pixels of the official counts and sizes, as a run has them, and what a whole run would take."""
+"""Trains on random pixels of the official numbers and sizes, and estimates the time of a whole run."""
 
 import dataclasses
 import gc
@@ -27,12 +27,12 @@ from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.method import Method
 
 NINE = [domain for name, domain in DOMAINS.items() if name != BACKBONE_DOMAIN]
-_POOL = 64  # different images of a drawn pack
+_POOL = 64  # different images of a synthetic pack
 _LONGER = 86 / 72  # the longer side over the shorter one: the official images' mean
 
 
 class DrawnPack:
-    """Stands in for a Pack of `n` images: a few drawn ones, over and over.
+    """Replaces a Pack of `n` images: a few random ones, repeated.
 
     `shorter` is their shorter side in pixels.
     """
@@ -54,12 +54,12 @@ class DrawnPack:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A training that ended. `walls` are seconds by the wall, an epoch each: the first has all that comes before it."""
+    """A finished training. `walls` are wall seconds of each epoch; the first includes everything before it."""
 
     network: nn.Module
     state: dict[str, torch.Tensor]
     history: list[dict]
-    images: int  # an epoch
+    images: int  # in an epoch
     walls: list[float]
 
     def speeds(self) -> list[float]:
@@ -67,7 +67,7 @@ class Trained:
         return [self.images / row["seconds"] for row in self.history[1:]]
 
     def start(self) -> float:
-        """Seconds from the beginning to the first step's end, as the first epoch was longer than a steady one."""
+        """Seconds by which the first epoch was longer than a steady one: preparation and the first step."""
         return max(0.0, self.walls[0] - sorted(self.walls[1:])[len(self.walls[1:]) // 2])
 
 
@@ -79,7 +79,7 @@ def drawn(
     batch: int,
     layout: torch.memory_format = torch.channels_last,
 ) -> Batches:
-    """So many drawn images of a domain as the profile shows them."""
+    """Batches of `images` random images of a domain, cropped and resized as in the profile."""
     uncropped = profile.uncropped_size > 0 and not domain.crop
     pack = DrawnPack(images, domain.classes, profile.resize)
     crop = profile.uncropped_size if uncropped else profile.crop
@@ -97,10 +97,10 @@ def train_drawn(
     graphs: bool | None = None,
     choice: KernelChoice | None = None,
 ) -> Trained:
-    """Train a method on so many drawn images of a domain for a few epochs; None pretrains the backbone.
+    """Train a method on `images` random images of a domain for a few epochs; None pretrains the backbone.
 
-    The loop, its batches and the network's start are a run's; `graphs` is the loop's, `choice` the layout and the
-    norm, the usual ones where it is None. Two calls start from the same weights and show the same images.
+    Loop, batches and initial weights are those of a run. `graphs` is passed to the loop; `choice` has the layout and
+    the norm, the usual ones where it is None. Two calls start from the same weights and show the same images.
     """
     choice = choice or usual(profile.network, device)
     free(device)
@@ -138,22 +138,22 @@ def train_drawn(
 def run_seconds(
     method: Method, domain: Domain, profile: Profile, device: str, choice: KernelChoice, share: float = 1.0
 ) -> float:
-    """Seconds of a run on this domain: its first epoch with all before it, 119 times its second one, its evaluation.
+    """Estimated seconds of a run on this domain: the first epoch, the steady ones at the second's pace, the evaluation.
 
-    `share` of the official images are drawn. What a run does beside, the reading of packs and the writing of its record
-    and adapters, is not in it.
+    `share` is the fraction of the official number of images. Reading packs and writing the record and the adapters
+    are not included.
     """
     images, tested = (max(2, round(share * count)) for count in domain.counts[:2])
-    found = train_drawn(method, domain, images, profile, device, choice=choice)
+    trained = train_drawn(method, domain, images, profile, device, choice=choice)
     begin = time.perf_counter()
-    network = inference_module(found.network) if method.mergeable else found.network
+    network = inference_module(trained.network) if method.mergeable else trained.network
     shown = drawn(domain, tested, profile, device, profile.adapt.batch, choice.memory_format)
     evaluate(network, shown, profile.precision)
-    return found.walls[0] + (profile.adapt.epochs - 1) * found.walls[1] + time.perf_counter() - begin
+    return trained.walls[0] + (profile.adapt.epochs - 1) * trained.walls[1] + time.perf_counter() - begin
 
 
 def free(device: str) -> None:
-    """Give back what earlier trainings of this process left on a GPU: the peak of the next is its own."""
+    """Free GPU memory that earlier trainings of this process left, so that the next peak is measured from zero."""
     gc.collect()
     devices.free_cached(device)
     devices.reset_peak(device)

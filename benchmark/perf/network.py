@@ -1,4 +1,4 @@
-"""Steps and evaluations of the ResNet-26 at the paper's size, ours and the reference's way of the same."""
+"""Training steps and evaluations of the ResNet-26 at the paper's size, in our way and in the reference's."""
 
 import copy
 import time
@@ -23,14 +23,14 @@ _FAST = {ParallelPointwise: "fused", SeriesConv: "fused", FactoredConv: "factore
 
 
 def pixels(batch: int = BATCH, size: int = SIZE, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
-    """x (batch, 3, size, size) and y (batch,), drawn."""
+    """Random x (batch, 3, size, size) float32 and y (batch,)."""
     generator = np.random.default_rng(0)
     x = torch.from_numpy(generator.standard_normal((batch, 3, size, size), np.float32))
     return x, torch.from_numpy(generator.integers(classes, size=batch))
 
 
 def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
-    """A backbone with a random start in the structure that the method stands on."""
+    """A backbone with random weights in the structure that the method needs."""
     torch.manual_seed(0)
     network = resnet26(CLASSES, width * method.width_multiplier)
     if method.backbone_structure == "series":
@@ -40,13 +40,13 @@ def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
 
 
 def placed(method: Method, width: float = 1.0, size: int = SIZE, classes: int = CLASSES) -> Network:
-    """The method on such a backbone, ready to be trained."""
+    """The method on such a backbone, ready for training."""
     torch.manual_seed(1)
     return method.place(source(method, width, size), classes).to(memory_format=torch.channels_last)
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """Every adapter on the plain one of its two equal paths, in place."""
+    """Switch every adapter to the plain one of its two equivalent paths, in place."""
     for module in network.modules():
         for kind, flag in _FAST.items():
             if isinstance(module, kind):
@@ -55,14 +55,14 @@ def plain(network: nn.Module) -> nn.Module:
 
 
 def reference_way(network: nn.Module) -> nn.Module:
-    """The released code's way of the same step: NCHW, adapters beside the convolutions."""
+    """The step as in the released code: NCHW, adapters in parallel to the convolutions."""
     return plain(network).to(memory_format=torch.contiguous_format)
 
 
 def training(
     name: str, method: Method, network: nn.Module, inputs: tuple[Tensor, Tensor], steps: int = 1, bf16: bool = False
 ) -> Variant:
-    """Training steps of the method's own loss and optimiser on `network`, where the network is: eager, in a loop."""
+    """Training steps with the method's own loss and optimiser on the network's device: eager, in a loop."""
     device = next(network.parameters()).device
     x, y = (each.to(device) for each in inputs)
     if next(network.parameters()).is_contiguous(memory_format=torch.channels_last):
@@ -83,7 +83,7 @@ def training(
 
 
 def evaluation(name: str, network: nn.Module, x: Tensor, bf16: bool = False) -> Variant:
-    """Forward passes of `network` as it is, in eval mode, on x in the network's own layout."""
+    """Forward passes of `network` unchanged, in eval mode, with x in the network's own layout."""
     weight = next(p for p in network.parameters() if p.dim() == 4 and p.shape[2] > 1)
     layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     x = x.to(weight.device).contiguous(memory_format=layout)
@@ -104,7 +104,7 @@ def inference_module(network: Network) -> Network:
 
 
 def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Multiply-adds of one training step, an image, by torch's own counter: convolutions and matrix products."""
+    """Multiply-adds of one training step for each image, by torch's counter: convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(network.train()(x), y).backward()
     network.zero_grad(set_to_none=True)
@@ -112,7 +112,7 @@ def training_macs(network: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def ceiling(dtype: torch.dtype = torch.float32, seconds: float = 0.4) -> float:
-    """Multiply-adds per second of the fastest of some 3x3 convolutions of this network's kind, channels_last."""
+    """Multiply-adds per second of the fastest of some 3x3 convolutions typical of this network, channels_last."""
     best = 0.0
     for channels, side in ((64, 32), (128, 16), (256, 8), (256, 32)):
         x = torch.randn(BATCH, channels, side, side).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -124,7 +124,7 @@ def ceiling(dtype: torch.dtype = torch.float32, seconds: float = 0.4) -> float:
 
 
 def _fastest(work: nn.Module, x: Tensor, seconds: float) -> float:
-    """Seconds of the fastest call, of as many as fit."""
+    """Seconds of the fastest call among those within `seconds`."""
     end, best = time.perf_counter() + seconds, float("inf")
     while (start := time.perf_counter()) < end:
         work(x)

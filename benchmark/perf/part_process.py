@@ -1,4 +1,4 @@
-"""A part measured in a process of its own: what malloc keeps of one part's networks would make another's faster."""
+"""Measures a part in its own process: memory that malloc keeps from one part would make the next one faster."""
 
 import contextlib
 import dataclasses
@@ -16,18 +16,18 @@ from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
 
 
-def measured(name: str, cache: Path, told: ProgressCallback) -> Iterator[dict]:
-    """The lines of a part as they are measured; `told` hears how far it is.
+def measured(name: str, cache: Path, progress: ProgressCallback) -> Iterator[dict]:
+    """The lines of a part as they are measured; `progress` is called with the part's progress.
 
-    However this ends, neither the process nor one that it started is left. Raises InputError with the part's own
-    sentence, or where its process died.
+    At the end of any kind, neither the process nor one that it started is left. Raises InputError with the part's own
+    message, or where its process died.
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_measure, args=(name, cache, there))
-    with block_stop_signals():  # until it has a session of its own
+    with block_stop_signals():  # until it has its own session
         process.start()
-    there.close()  # the child's end alone is open: when it is gone, reading ends
+    there.close()  # only the child's end is open: reading ends when the child does
     try:
         while True:
             kind, *content = here.recv()
@@ -38,7 +38,7 @@ def measured(name: str, cache: Path, told: ProgressCallback) -> Iterator[dict]:
             if kind == "line":
                 yield content[0]
             else:
-                told(*content)
+                progress(*content)
     except EOFError:
         process.join()
         raise InputError(
@@ -53,7 +53,7 @@ def measured(name: str, cache: Path, told: ProgressCallback) -> Iterator[dict]:
 
 
 def _measure(name: str, cache: Path, home: Connection) -> None:
-    """In the child: a session of its own, so that Ctrl-C reaches the parent alone, which ends all of it."""
+    """In the child: measure in an own session, so that Ctrl-C reaches only the parent, which ends the whole session."""
     os.setsid()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os.killpg(0, signal.SIGKILL)), daemon=True).start()
@@ -63,7 +63,7 @@ def _measure(name: str, cache: Path, home: Connection) -> None:
 
     torch.set_num_threads(cores())
     try:
-        for line in PARTS[name](cache, lambda *progress: home.send(("told", *progress))):
+        for line in PARTS[name](cache, lambda *progress: home.send(("progress", *progress))):
             home.send(("line", dataclasses.asdict(line)))
         home.send(("end",))
     except InputError as error:

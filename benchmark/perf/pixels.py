@@ -1,4 +1,4 @@
-"""Training batches two ways: packed pixels, and files through PIL, torchvision's transforms and a DataLoader."""
+"""Two ways to make training batches: packed pixels; and files with PIL, torchvision's transforms and a DataLoader."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.pack import pack
 
 
-def ways(cache: Path, epochs: int = 10) -> list[Variant]:
-    """Ours, `epochs` over a drawn domain, and the usual way once: batches of 64, crop 64 of 72, flip, normalise."""
+def variants(cache: Path, epochs: int = 10) -> list[Variant]:
+    """Ours, `epochs` over a stand-in domain, and the usual way once: batches of 64, crop 64 of 72, flip, normalise."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
@@ -23,6 +23,8 @@ def ways(cache: Path, epochs: int = 10) -> list[Variant]:
     change = transforms.Compose([*change, transforms.ToTensor(), transforms.Normalize(domain.mean, domain.std)])
 
     class Files(Dataset):
+        """The images of the split, read from files."""
+
         def __len__(self):
             return len(split)
 

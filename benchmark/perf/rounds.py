@@ -1,4 +1,4 @@
-"""Rounds in which several ways of one thing take turns; those in which the machine did other work are dropped."""
+"""Measures several variants of one task in turn; rounds in which the machine did other work are dropped."""
 
 import os
 import statistics
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 
-RETRYING = 30.0  # s of dropped rounds after which no further one is dropped
-OTHERS = 0.05  # of the machine's processors: a round in which others had more of them is dropped
+RETRYING = 30.0  # s of dropped rounds, after which no further round is dropped
+OTHERS = 0.05  # of the machine's processors: a round in which other programs used more is dropped
 _STAT = Path("/proc/stat")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of doing a thing: `work()` does it once and returns how many images (or whatever is counted) it did."""
+    """One way to do a task: `work()` does it once and returns the number of images, or of other units, processed."""
 
     name: str
     work: Callable[[], int]
@@ -24,10 +24,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times faster ours is than the other way: median, least and largest of the rounds.
+    """How many times faster our variant is than the other: median, least and largest ratio of the rounds.
 
-    `ours_value` and `other_value` are medians of what `unit` says, the other's null where nothing is compared,
-    both where what is measured is not there (a GPU).
+    `ours_value` and `other_value` are medians in `unit`. The other's is null where nothing is compared, both are where
+    nothing could be measured (without a GPU, say).
     """
 
     part: str
@@ -41,75 +41,79 @@ class Comparison:
     least: float | None
     largest: float | None
     rounds: int
-    dropped: int  # rounds in which others had the machine
-    peak_mb: float | None = None  # of the process while ours ran: it holds all ways of the part
-    share: float | None = None  # the reference's multiply-adds at our speed, of the machine's ceiling of convolutions
+    dropped: int  # rounds in which other programs used the machine
+    peak_mb: float | None = None  # of the process while ours ran: it holds all variants of the part
+    share: float | None = None  # multiply-adds of the reference at our speed, relative to the machine's ceiling
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Per way its speeds (what it did per second), one a round that counts."""
+    """Speeds (units per second) by variant, one for each round that counts."""
 
     speeds: Mapping[str, list[float]]
     dropped: int
 
-    def line(
+    def comparison(
         self, part: str, what: str, ours: str, other: str | None = None, unit: str = "img/s", **more
     ) -> Comparison:
-        """`ours` against `other`, both names of ways; `unit` s gives seconds in place of speeds."""
-        mine, theirs = self.speeds[ours], self.speeds[other] if other else []
-        ratios = [a / b for a, b in zip(mine, theirs)]
+        """Compare `ours` with `other`, both names of variants; with `unit` "s" the values are seconds, not speeds."""
+        speeds, other_speeds = self.speeds[ours], self.speeds[other] if other else []
+        ratios = [a / b for a, b in zip(speeds, other_speeds)]
         value = statistics.median if unit != "s" else lambda speeds: 1 / statistics.median(speeds)
-        found = (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
-        there = value(theirs) if theirs else None
-        return Comparison(part, what, ours, other, unit, value(mine), there, *found, len(mine), self.dropped, **more)
+        ratio = (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
+        values = value(speeds), value(other_speeds) if other_speeds else None
+        return Comparison(part, what, ours, other, unit, *values, *ratio, len(speeds), self.dropped, **more)
 
 
-def run_interleaved(ways: list[Variant], rounds: int, told: ProgressCallback = silent, what: str = "") -> Rounds:
-    """Run the ways in turn until `rounds` rounds count; the first warms up.
+def run_interleaved(
+    variants: list[Variant], rounds: int, progress: ProgressCallback = silent, what: str = ""
+) -> Rounds:
+    """Run the variants in turn until `rounds` rounds count; one more before these warms up.
 
-    As many rounds as count are dropped at most, and for RETRYING seconds at most: where all that were tried were
-    disturbed, the last ones count, and `dropped` tells. `told` hears which way of `what` and round it is at.
+    At most `rounds` rounds are dropped, and only during RETRYING seconds. After that disturbed rounds count too, and
+    `dropped` shows how many were dropped. `progress` is called with the variant of `what` and the round.
     """
-    steps, done = len(ways) * (1 + rounds), 0
+    steps, done = len(variants) * (1 + rounds), 0
 
-    def tell(way: Variant, which: str) -> None:
+    def report(variant: Variant, which: str) -> None:
         nonlocal done
-        told(", ".join(filter(None, (what, way.name, which))), done, steps)
+        progress(", ".join(filter(None, (what, variant.name, which))), done, steps)
         done += 1
 
-    for way in ways:
-        tell(way, "warming up")
-        way.work()
-    speeds: dict[str, list[float]] = {way.name: [] for way in ways}
+    for variant in variants:
+        report(variant, "warming up")
+        variant.work()
+    speeds: dict[str, list[float]] = {variant.name: [] for variant in variants}
     dropped, retried = 0, 0.0
-    while (kept := len(speeds[ways[0].name])) < rounds:
+    while (kept := len(speeds[variants[0].name])) < rounds:
         again = f" (again: others had the machine in {dropped})" if dropped else ""
-        start, before = time.perf_counter(), _busy()
-        found = {}
-        for way in ways:
-            tell(way, f"round {kept + 1} of {rounds}{again}")
-            found[way.name] = _speed(way.work)
+        start, busy_before = time.perf_counter(), _busy()
+        measured = {}
+        for variant in variants:
+            report(variant, f"round {kept + 1} of {rounds}{again}")
+            measured[variant.name] = _speed(variant.work)
         seconds = time.perf_counter() - start
-        if (_busy() - before) / seconds / (os.cpu_count() or 1) > OTHERS and dropped < rounds and retried < RETRYING:
-            dropped, retried, steps = dropped + 1, retried + seconds, steps + len(ways)
+        disturbed = (_busy() - busy_before) / seconds / (os.cpu_count() or 1) > OTHERS
+        if disturbed and dropped < rounds and retried < RETRYING:
+            dropped, retried, steps = dropped + 1, retried + seconds, steps + len(variants)
             continue
-        for name, speed in found.items():
+        for name, speed in measured.items():
             speeds[name].append(speed)
     return Rounds(speeds, dropped)
 
 
 def _speed(work: Callable[[], int]) -> float:
+    """Units per second of one call."""
     start = time.perf_counter()
     done = work()
     return done / (time.perf_counter() - start)
 
 
 def _busy() -> float:
-    """Processor seconds that others than this process and its children have had; 0 where the system does not tell."""
+    """Processor seconds used so far by other programs than this process and its children; 0 where unknown."""
     try:
         user, nice, system, _, _, irq, soft, stolen = map(int, _STAT.read_text().split(maxsplit=9)[1:9])
     except (OSError, ValueError):
         return 0.0
-    all_of_us = sum(os.times()[:4])
-    return (user + nice + system + irq + soft + stolen) / os.sysconf("SC_CLK_TCK") - all_of_us
+    own = sum(os.times()[:4])
+    return (user + nice + system + irq + soft + stolen) / os.sysconf("SC_CLK_TCK") - own

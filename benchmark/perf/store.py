@@ -1,4 +1,4 @@
-"""What every measured row says beside its figures; and rows on disk, which measuring other parts leaves as they are."""
+"""The environment columns of measured rows, and the rows of earlier measurements on disk."""
 
 import os
 import sys
@@ -15,26 +15,26 @@ from visual_decathlon.datasets.errors import reason
 from visual_decathlon.datasets.text import printable
 
 COMMON = {"load": float | None, "machine": str, "versions": str, "commit": str | None}
-"""Of every row beside what was measured, with its type; `load` is that before the first round."""
+"""Environment columns of every row with their types; `load` is the load average before the first round."""
 
 
-def now() -> dict:
-    """The values of COMMON here and now."""
+def environment_columns() -> dict:
+    """The current values of the columns COMMON."""
     return {"load": load(), "machine": machine(), "versions": versions(), "commit": commit()}
 
 
 def load() -> float | None:
-    """Load average of the last minute; None where the system tells none, as Windows."""
+    """Load average of the last minute; None where the system has none, as on Windows."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return None
 
 
-def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:
-    """The rows at `path` by their `key`, {} where there is no file.
+def load_previous(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict[str, list[dict]]:
+    """The rows at `path` by their `key`, {} where there is no file. `what` names the keys in messages.
 
-    One that cannot be read, or is not of these columns, is set aside, which is said on stderr: {} too.
+    A file that cannot be read or has other columns is set aside with a message on stderr; then {} too.
     """
     if not path.exists():
         return {}
@@ -49,14 +49,15 @@ def before(path: Path, columns: Mapping[str, type], key: str, what: str) -> dict
         return _aside(path, f"is no readable Parquet file ({reason(error)})")
     except msgspec.ValidationError as error:
         return _aside(path, f"is not of this version's {what} ({error})")
-    found: dict[str, list[dict]] = {}
+    by_key: dict[str, list[dict]] = {}
     for row in rows:
-        found.setdefault(row[key], []).append(row)
-    return found
+        by_key.setdefault(row[key], []).append(row)
+    return by_key
 
 
 def _aside(path: Path, fault: str) -> dict:
+    """Set the file aside, print a message and return no rows."""
     where = ", ".join(map(str, set_aside([path])))
-    told = f"{path} {fault}; it is now {where}, and what was not asked for is to be measured again"
-    print(printable(told), file=sys.stderr)
+    message = f"{path} {fault}; it is now {where}; parts that are not measured now must be measured again"
+    print(printable(message), file=sys.stderr)
     return {}

@@ -1,4 +1,4 @@
-"""Very many synthetic records, and how long all tables of them take: `python -m …perf.synthetic_records FOLDER`."""
+"""Makes very many synthetic records, and times all their tables: `python -m …perf.synthetic_records FOLDER`."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas  # noqa: F401  # imports are not what is timed
+import pandas  # noqa: F401  # so that its import is not timed
 import pyarrow as pa
 import pyarrow.csv
 
@@ -35,7 +35,7 @@ _TEXTS = {
 
 
 def write_many(folder: Path, n: int) -> Path:
-    """`n` records with drawn accuracies in one file: ten domains, three seeds, groups of 6,000, fine-tune in each."""
+    """Write `n` records with random accuracies to one file: ten domains, three seeds, groups of 6,000."""
     i = np.arange(n)
     columns = {}
     for field in SCHEMA:
@@ -45,7 +45,7 @@ def write_many(folder: Path, n: int) -> Path:
             columns[field.name] = np.full(n, None)
         else:
             columns[field.name] = np.full(n, True if field.type == pa.bool_() else 5)
-    names, right = list(DOMAINS), np.random.default_rng(0).integers(5000, 9000, n)
+    names, correct = list(DOMAINS), np.random.default_rng(0).integers(5000, 9000, n)
     columns |= {
         "schema": np.full(n, SCHEMA_VERSION),
         "hash": [f"{j:016x}" for j in i],
@@ -56,8 +56,8 @@ def write_many(folder: Path, n: int) -> Path:
         "method": [f"m(v={j})" if j % 100 else "finetune" for j in i // 30],
         "data": [f"data {j}" for j in i // 6000],
         "limit": np.full(n, None),
-        "correct": right,
-        "top1": right / 100,
+        "correct": correct,
+        "top1": correct / 100,
         "eval_images": np.full(n, 10_000),
         "multiplier": np.full(n, 2.0),
     }
@@ -68,7 +68,7 @@ def write_many(folder: Path, n: int) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Print processor seconds of all tables of the records in `folder`/records, and the process's peak in MB."""
+    """Print the processor seconds of all tables of the records in `folder`/records, and the peak memory in MB."""
     start = time.process_time()
     write_all(files.contents(table1.tables(read_frame([ResultsFolder(folder).records])), folder / "out"))
     seconds = time.process_time() - start

@@ -1,4 +1,4 @@
-"""The console that every command prints on: text is text, no markup, and nothing in it steers the terminal."""
+"""The console that every command prints on: text is never markup, and cannot control the terminal."""
 
 import sys
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from visual_decathlon.datasets.text import printable
 
 
 class PlainConsole(Console):
-    """Shows names from outside as they are: no `[red]` in one is markup, no escape sequence reaches the terminal.
+    """Prints names from outside as plain text: `[red]` is no markup, and no escape sequence reaches the terminal.
 
-    A terminal is as wide as it is; elsewhere a line has `wide` columns.
+    On a terminal a line is as wide as the terminal; elsewhere it has `wide` columns.
     """
 
     def __init__(self, wide: int | None = None, **options):
@@ -21,11 +21,11 @@ class PlainConsole(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **{"width": width, **options})
 
     def render_str(self, text: str, **options) -> Text:
-        """Before its width is measured: a table's lines stay straight."""
+        """Make the text printable before rich measures its width, so that a table's lines stay straight."""
         return super().render_str(_printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What was no plain string before (`Text`), too; `control` is rich's own."""
+        """Make the rest printable too, such as `Text` objects; `control` segments are rich's own and stay."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else _printable(text), style, control)
 

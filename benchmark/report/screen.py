@@ -1,4 +1,4 @@
-"""The screen of a run: live bars on a terminal, plain lines elsewhere; tables at the end."""
+"""The screen of a command: live progress bars on a terminal, plain lines elsewhere; tables at the end."""
 
 import threading
 import time
@@ -17,24 +17,25 @@ from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.runtime.progress import EPOCHS, Task, time_left
 from visual_decathlon.benchmark.tables.table1 import Table
 
-QUIET, EVERY = 5.0, 10.0  # s: what takes less than QUIET is not mentioned in a log
-RARER = 20  # times the interval is the time since the start: a day's log has no thousands of lines
+QUIET, EVERY = 5.0, 10.0  # s: a log does not mention a task shorter than QUIET
+RARER = 20  # intervals grow to a 20th of the time since the start: a day's log has no thousands of lines
 STYLES = {"": "", "best": "bold", "second": "underline"}
 
 
 class Screen:
-    """Says what is being done, for which domain, and how long it still takes.
+    """Reports the current tasks, their domains and the remaining time.
 
-    What takes long is told by `doing`: a bar with the time left on a terminal; in a log a line after QUIET seconds and
-    then at most every EVERY seconds, ever more rarely, also while nothing new is heard. `clock` gives seconds.
+    `doing` reports a long task: on a terminal as a bar with the time left; in a log as a line after QUIET seconds and
+    then at most every EVERY seconds, more rarely with time, even while the task reports nothing. `clock` returns
+    seconds.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
-        # Not a terminal: as wide as any table needs, so that nothing is cut in a log.
+        # Outside a terminal as wide as any table needs, so that nothing is cut in a log.
         self.console = console or PlainConsole(wide=400)
         self.live = self.console.is_terminal
         self._clock = clock
-        self._start = self._told = clock()
+        self._start = self._last_line = clock()
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -48,48 +49,48 @@ class Screen:
         self._waiting: dict[str, tuple[str, int]] = {}
         self._tasks: dict[str, Task] = {}
         self._lock = threading.RLock()
-        self._over = threading.Event()
-        self._beats: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._heartbeat: threading.Thread | None = None
         self._work = self._done = 0.0
-        self._last = ""
+        self._preparation = ""
 
     def __enter__(self) -> "Screen":
         if self.live:
             self._progress.start()
         else:
-            self._over.clear()
-            self._beats = threading.Thread(target=self._beating, daemon=True)
-            self._beats.start()
+            self._stop.clear()
+            self._heartbeat = threading.Thread(target=self._beat_every_second, daemon=True)
+            self._heartbeat.start()
         return self
 
     def __exit__(self, *_) -> None:
         if self.live:
             self._progress.stop()
-        if self._beats is not None:
-            self._over.set()
-            self._beats.join()
-            self._beats = None
+        if self._heartbeat is not None:
+            self._stop.set()
+            self._heartbeat.join()
+            self._heartbeat = None
 
-    def _beating(self) -> None:
-        while not self._over.wait(1.0):
+    def _beat_every_second(self) -> None:
+        while not self._stop.wait(1.0):
             self.beat()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print one permanent line."""
         stamp = "" if self.live else f"[{self._clock() - self._start:5.0f} s] "
         self.console.print(stamp + text, markup=False)
 
     def preparing(self, what: str, domain: str, done: int, of: int) -> None:
-        """Something that is done before the runs is `done` of `of` far; said once in a log, then as any task."""
-        if not self.live and what != self._last:
-            self._last = what
+        """A task before the runs has `done` of `of`: a log has one line about it, and then those of any task."""
+        if not self.live and what != self._preparation:
+            self._preparation = what
             self.say(what)
         self.doing("preparing", f"{what} {domain}".rstrip(), done, of, again=what)
 
     def doing(self, key: str, text: str, done: float = 0, of: int = 0, again: str | None = None) -> None:
-        """Task `key` is `done` of `of` far (0: nobody knows how much there is), and over at the end of it.
+        """Task `key` has `done` of `of` (0: the total is unknown); it ends when all is done.
 
-        A job has one task after another: another text is another task, unless both are the same thing `again`.
+        A job has one task after another: another text starts another task, unless both have the same name `again`.
         """
         with self._lock:
             job, epochs = self._waiting.get(key, ("", 0))
@@ -104,12 +105,12 @@ class Screen:
             if self.live:
                 shown = job if text == EPOCHS else f"{job}: {text}" if job else text
                 self._bar(key, of or None, shown, task.left(now))
-                state = {} if text == EPOCHS else {"state": task.left(now)}  # it shows loss and accuracy
+                state = {} if text == EPOCHS else {"state": task.left(now)}  # `epoch` shows loss and accuracy there
                 self._progress.update(self._bars[key], completed=done, **state)
         self.beat()
 
     def done(self, key: str) -> None:
-        """Task `key` is over."""
+        """Task `key` has ended."""
         with self._lock:
             self._tasks.pop(key, None)
             if key not in self._waiting:
@@ -117,7 +118,7 @@ class Screen:
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """While it lasts, something is done of which nobody can tell how much is left."""
+        """Within, a task runs whose length is unknown."""
         self.doing("busy", text)
         try:
             yield
@@ -125,10 +126,10 @@ class Screen:
             self.done("busy")
 
     def beat(self) -> None:
-        """In a log, and where one is due: a line on what takes long just now."""
+        """Print a line about the long tasks in a log, where one is due."""
         with self._lock:
             now = self._clock()
-            if self.live or now - self._told < max(EVERY, (now - self._start) / RARER):
+            if self.live or now - self._last_line < max(EVERY, (now - self._start) / RARER):
                 return
             lines = [
                 f"{self._waiting[key][0]}, {task.line(now)}" if key in self._waiting else task.line(now)
@@ -136,22 +137,22 @@ class Screen:
                 if now - task.began >= QUIET
             ]
             if lines:
-                self._told = now
+                self._last_line = now
                 left = self.left()
                 self.say("; ".join(lines) + (f"   (all runs: {left})" if left else ""))
 
     def expect(self, work: float) -> None:
-        """The whole work ahead, in images shown."""
+        """Set the total work of all runs, in images shown."""
         self._work, self._began = work, self._clock()
         if self.live:
             self._bar("all", work, "all runs", "")
 
     def begin(self, key: str, text: str, epochs: int) -> None:
-        """A job is waiting: it gets its bar when it is heard of, so only what runs is seen."""
+        """Register a waiting job with its epochs. It gets a bar with its first report: only running jobs have one."""
         self._waiting[key] = (text, epochs)
 
     def epoch(self, key: str, row: dict, work: float) -> None:
-        """An epoch of job `key` ended, `work` images shown in it."""
+        """An epoch of job `key` has ended, which showed `work` images."""
         with self._lock:
             self._done += work
             self.doing(key, EPOCHS, row["epoch"])
@@ -161,12 +162,13 @@ class Screen:
                 self._progress.update(self._bars["all"], completed=self._done, state=self.left())
 
     def left(self) -> str:
-        """How long the rest of all runs takes at the pace so far."""
+        """The remaining time of all runs at the pace so far, as text; "" before the first epoch."""
         if not self._done:
             return ""
         return time_left((self._clock() - self._began) / self._done * max(0.0, self._work - self._done))
 
     def end(self, key: str, text: str) -> None:
+        """Job `key` has ended: print its result."""
         with self._lock:
             self._waiting.pop(key, None)
             self.done(key)
@@ -184,13 +186,13 @@ class Screen:
             self._progress.remove_task(self._bars.pop(key))
 
     def table(self, table: Table) -> None:
-        """Table 1 of the run with the published rows under it, the timing and the cost table."""
+        """Print Table 1 with the published rows under it, the timing and the cost table."""
         for sheet in (sheets.table1(table), sheets.timing(table), sheets.cost(table)):
             if sheet.rows:
                 self._sheet(sheet)
 
     def _sheet(self, sheet: sheets.Sheet) -> None:
-        """The rows as they are; on a terminal too narrow for them, turned on their side."""
+        """Print a sheet; on a terminal too narrow for its columns, with rows and columns exchanged."""
         dim = Style(dim=True)
         above, below = ([[Text(cell, dim) for cell in row] for row in part] for part in (sheet.above, sheet.below))
         rows = [[Text(c, STYLES[m]) for c, m in zip(*pair, strict=True)] for pair in zip(sheet.rows, sheet.marks)]
@@ -216,4 +218,5 @@ class Screen:
             self.console.print(note, style="dim", markup=False)
 
     def files(self, paths: list[Path]) -> None:
+        """Print the files that were written."""
         self.console.print("Files: " + "  ".join(str(p) for p in paths), markup=False)

@@ -1,12 +1,11 @@
-"""Tables as text: what stands in which cell, for the screen, Markdown and LaTeX alike."""
+"""Tables as text: the cells, marks and notes that the screen, Markdown and LaTeX share."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from visual_decathlon.benchmark.config.profiles import current_name
 from visual_decathlon.benchmark.tables import superseded
-from visual_decathlon.benchmark.tables.costs import PLACE, parted
+from visual_decathlon.benchmark.tables.costs import PLACE, is_disturbed
 from visual_decathlon.benchmark.tables.published import Published, published
 from visual_decathlon.benchmark.tables.ranking import ranks
 from visual_decathlon.benchmark.tables.score import BASELINE
@@ -15,12 +14,12 @@ from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS
 
 
 def heading(table: Table) -> str:
-    """What the table's group is: data, split, profile, backbone."""
+    """Data, split, profile and backbone of the table's group, in one line."""
     return described(table.group)
 
 
 def described(group: dict) -> str:
-    """A group of comparable records in a line."""
+    """A group of comparable records in one line."""
     settings = json.loads(group["settings"])
     parts = [
         f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",
@@ -35,7 +34,7 @@ def described(group: dict) -> str:
 
 
 def images_line(table: Table) -> list[str]:
-    """The paper's "# images" where the data are the real ones, the actual counts otherwise."""
+    """The line "# images": the paper's numbers where the data are the real ones, the actual counts otherwise."""
 
     def count(name: str) -> str:
         n, domain = table.images.get(name), DOMAINS.get(name)
@@ -54,12 +53,12 @@ def _number(spread: Spread | None, digits: int) -> str:
 
 
 def cells(row: Row, own: list[str], digits: int) -> list[str]:
-    """A row as text; n/10 in the mean's place where there are not ten."""
+    """A row as text; (n/10) in place of the mean where domains are missing."""
     return [
         row.label,
         f"{row.multiplier:.2f}",
         *(_number(row.domains.get(name), digits) for name in (*DOMAINS, *own)),
-        _number(row.mean, digits) if row.ten == 10 else f"({row.ten}/10)",
+        _number(row.mean, digits) if row.official_count == 10 else f"({row.official_count}/10)",
         _number(row.S, 0),
     ]
 
@@ -71,6 +70,7 @@ def published_like(table: Table) -> list[Published]:
 
 
 def published_cells(row: Published, own: list[str]) -> list[str]:
+    """A published row as text, with the decimals of the print and empty cells for `own` domains."""
     return [
         f"{row.label} (published)",
         row.params,
@@ -82,20 +82,8 @@ def published_cells(row: Published, own: list[str]) -> list[str]:
 
 
 def notes(table: Table) -> list[str]:
-    out = [f"Top-1 in %. E_max of S: {table.baseline}."]
-    if any(row.seeds > 1 for row in table.rows):
-        seeds = sorted({row.seeds for row in table.rows})
-        many = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
-        out.append(f"± is the standard deviation over seeds ({many}); the backbone is one, so imagenet12 has none.")
-        if any(row.mean and row.complete < row.seeds for row in table.rows):
-            out.append("Mean and S are over the seeds that have all ten domains.")
-        if any(row.method == BASELINE and row.seeds > 1 and row.S for row in table.rows):
-            out.append(
-                "S is the mean of the seeds' S; where the errors are E_max / 2 it is 2500, and above that on average "
-                "where they vary about it, as fine-tune's own do."
-            )
-        if seeds[0] == 1:
-            out.append("A row without ± is of one seed: a difference of a point or two from it says little.")
+    """The sentences under Table 1: baseline, seeds, marks, missing scores and superseded runs."""
+    out = [f"Top-1 in %. E_max of S: {table.baseline}.", *_seed_notes(table)]
     if len(table.rows) > 1:
         out.append("Bold: the best of a column; underlined: the second.")
     if table.why_no_score:
@@ -103,29 +91,48 @@ def notes(table: Table) -> list[str]:
     return out + superseded.note(table)
 
 
-APART = "Published, on the real test split: for orientation only, not comparable with the rows above."
-BESIDE = "Published, on the same test split."
+def _seed_notes(table: Table) -> list[str]:
+    """The meaning of ± and S, where a row has several seeds."""
+    if all(row.seeds <= 1 for row in table.rows):
+        return []
+    seeds = sorted({row.seeds for row in table.rows})
+    count = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+    out = [f"± is the standard deviation over seeds ({count}); the backbone is one, so imagenet12 has none."]
+    if any(row.mean and row.complete < row.seeds for row in table.rows):
+        out.append("Mean and S are over the seeds that have all ten domains.")
+    if any(row.method == BASELINE and row.seeds > 1 and row.S for row in table.rows):
+        out.append(
+            "S is the mean of the seeds' S; where the errors are E_max / 2 it is 2500, and above that on average "
+            "where they vary about it, as fine-tune's own do."
+        )
+    if seeds[0] == 1:
+        out.append("A row without ± is of one seed: a difference of a point or two from it says little.")
+    return out
+
+
+NOT_COMPARABLE = "Published, on the real test split: for orientation only, not comparable with the rows above."
+COMPARABLE = "Published, on the same test split."
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text: rows that are ranked against each other, and what stands quietly above and below them."""
+    """A table as text: rows that are ranked against each other, and unranked rows above and below them."""
 
     title: str
     head: list[str]
     rows: list[list[str]]
-    marks: list[list[str]]  # of each cell of `rows`: "best", "second" or ""
+    marks: list[list[str]]  # "best", "second" or "" for each cell of `rows`
     above: list[list[str]]
     below: list[list[str]]
     notes: list[str]
-    beneath: str = ""  # what the rows below are
+    beneath: str = ""  # a sentence about the rows below
 
 
 def table1(table: Table) -> Sheet:
-    """The published layout: the "# images" line, our rows, and the published rows of the same methods."""
+    """The published layout: the "# images" line, the table's rows, and the published rows of the same methods."""
     names, rows = (*DOMAINS, *table.own), table.rows
     digits = 2 if all(row.seeds == 1 for row in rows) else 1
-    # The imagenet12 of a pretrained backbone is nobody's merit: it has no best.
+    # All methods share the imagenet12 result of a pretrained backbone: it has no best.
     ranked = [name for name in names if name != BACKBONE_DOMAIN or table.group["backbone_source"] != "pretrained"]
     columns = [[(s := row.domains.get(n)) and s.mean if n in ranked else None for row in rows] for n in names]
     columns.append([row.mean and row.mean.mean for row in rows])
@@ -138,13 +145,13 @@ def table1(table: Table) -> Sheet:
         above=[images_line(table)],
         below=[published_cells(row, table.own) for row in published_like(table)],
         notes=notes(table),
-        beneath=apart(table),
+        beneath=published_note(table),
     )
 
 
-def apart(table: Table) -> str:
-    """Whether the published rows may stand beside ours."""
-    return BESIDE if table.baseline.startswith("the published") else APART
+def published_note(table: Table) -> str:
+    """The sentence on whether the published rows are comparable with the table's."""
+    return COMPARABLE if table.published_baseline else NOT_COMPARABLE
 
 
 TIMING = (
@@ -164,25 +171,28 @@ _DIGITS |= {"#par.": 2, "#par. with heads": 2, "kB a domain": 1, "MMACs": 1, "me
 
 
 def timing(table: Table) -> Sheet:
-    """Ranked where all were measured on one device, as busy; times of others stand side by side without a place."""
-    busy = {(*(row[name] for name in PLACE), row["device"] != "cpu" and row["runs_on_device"]) for row in table.timing}
-    sheet = _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(busy) == 1 else {})
+    """Times and memory. They are ranked where all were measured in one place, shared by as many runs."""
+    places = {
+        (*(row[name] for name in PLACE), row["device"] != "cpu" and row["runs_on_device"]) for row in table.timing
+    }
+    sheet = _sheet(table, TIMING, table.timing, _LARGEST | _SMALLEST if len(places) == 1 else {})
     for line, row in zip(sheet.rows, table.timing, strict=True):
-        if parted(row):
+        if is_disturbed(row):
             line[sheet.head.index("seconds")] += "*"
-    if any(map(parted, table.timing)):
+    if any(map(is_disturbed, table.timing)):
         sheet.notes.append(DISTURBED)
     return sheet
 
 
 def cost(table: Table) -> Sheet:
+    """Storage and multiply-adds; nothing is ranked."""
     return _sheet(table, COST, table.cost, {})
 
 
 def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) -> Sheet:
-    """Rows of one kind as text; `ranked` names the columns that have a best, and whether it is the largest."""
-    quiet = ("method", "seeds", "records", "machine", "workers", "threads", "processor s", "runs_on_device")
-    head = [name for name in (rows[0] if rows else ()) if name not in quiet]
+    """Rows of one kind as text; `ranked` has the columns that have a best, and whether that is the largest value."""
+    hidden = ("method", "seeds", "records", "machine", "workers", "threads", "processor s", "runs_on_device")
+    head = [name for name in (rows[0] if rows else ()) if name not in hidden]
 
     def text(name: str, value) -> str:
         if value is None:
@@ -204,67 +214,39 @@ def _sheet(table: Table, about: str, rows: list[dict], ranked: dict[str, bool]) 
     )
 
 
-def differs(table: Table, other: Table) -> str:
-    """Why the two are not one table: in which settings their runs differ."""
-    mine, theirs = table.group, other.group
+def differences(table: Table, other: Table) -> list[tuple[str, str]]:
+    """(field of the group, text) of everything that separates `table` from `other`, a field of settings each."""
+    group, reference = table.group, other.group
     parts = []
-    for name, value in mine.items():
-        if value == theirs[name] or (name == "data_id" and mine["data"] != theirs["data"]):
+    for name, value in group.items():
+        if value == reference[name] or (name == "data_id" and group["data"] != reference["data"]):
             continue
         if name == "settings":
-            parts += _settings(json.loads(value), json.loads(theirs[name]))
+            parts += [(name, text) for text in _settings(json.loads(value), json.loads(reference[name]))]
         elif name == "standin":
-            parts.append("drawn stand-ins" if value else "real images")
+            parts.append((name, "drawn stand-ins" if value else "real images"))
         elif name == "limit":
-            parts.append("whole splits" if value is None else f"splits cut to {value} images")
+            parts.append((name, "whole splits" if value is None else f"splits cut to {value} images"))
         else:
-            parts.append(f"{_WORDS.get(name, name)} {value}")
-    return "; ".join(parts)
+            parts.append((name, f"{_WORDS.get(name, name)} {value}"))
+    return parts
+
+
+def differs(table: Table, other: Table) -> str:
+    """The differences between two groups in one line, "" where there are none."""
+    return "; ".join(text for _, text in differences(table, other))
 
 
 _WORDS = {"data_id": "other annotations", "backbone_source": "backbone", "training": "training version"}
 
 
-def _settings(mine: dict, theirs: dict, prefix: str = "") -> list[str]:
+def _settings(settings: dict, reference: dict, prefix: str = "") -> list[str]:
+    """`name=value` of every setting that differs from the reference; those of `adapt` without its name."""
     out = []
-    for name in sorted(mine.keys() | theirs.keys()):
-        value, other = mine.get(name), theirs.get(name)
+    for name in sorted(settings.keys() | reference.keys()):
+        value, other = settings.get(name), reference.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            out += _settings(value, other, f"{name}.".replace("adapt.", ""))
+            out += _settings(value, other, "" if name == "adapt" else f"{name}.")
         elif value is not None and value != other and name != "name":
             out.append(f"{prefix}{current_name(name)}={value}")
     return out
-
-
-def markdown(found: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
-    """One kind of sheet of every group under its own heading, which says what sets it apart from the first."""
-    lines = []
-    for table in found:
-        one = sheet(table)
-        if not one.rows:
-            continue
-        lines += [f"## {_escaped(one.title)}", ""]
-        if table is not found[0]:
-            lines += [f"Not comparable with the first table: {_escaped(differs(table, found[0]))}.", ""]
-        rows = [[_MARKDOWN[m].format(_escaped(c)) for m, c in zip(*pair)] for pair in zip(one.marks, one.rows)]
-        lines += [*_markdown(one.head, [[*map(_escaped, row)] for row in one.above] + rows), "", *one.notes, ""]
-        if one.below:
-            lines += [one.beneath, "", *_markdown(one.head, [[*map(_escaped, row)] for row in one.below]), ""]
-    return "\n".join(lines)
-
-
-_MARKDOWN = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
-
-
-_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\|*_<>`[$"} | {"\n": " ", "&": "&amp;"})
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.translate(_ESCAPES).split())
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(values) + " |"
-
-    return [line(map(_escaped, head)), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]

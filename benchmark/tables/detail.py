@@ -1,11 +1,12 @@
-"""Each method on each domain: seeds, deviation over them, and beside it what the finite sample alone allows."""
+"""Each method on each domain: top-1, its deviation over seeds, and the interval that the finite sample alone gives."""
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from visual_decathlon.benchmark.tables.costs import spent
-from visual_decathlon.benchmark.tables.grouping import codes, first
+from visual_decathlon.benchmark.tables.costs import training_seconds
+from visual_decathlon.benchmark.tables.grouping import codes, first_positions
+from visual_decathlon.benchmark.tables.intervals import wilson
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Table, spreads
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -36,32 +37,18 @@ _COLUMNS = (
 DETAIL = pa.schema([pa.field(name, kind, metadata={"comment": text}) for name, kind, text in _COLUMNS])
 
 
-def wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % interval of a share that was found in n trials (Wilson 1927)."""
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return middle - half, middle + half
-
-
 def detail(table: Table) -> pa.Table:
     """One row for each method and domain of a group, in the order of Table 1."""
-    runs = table.runs
-    methods, domains = pd.Index([row.method for row in table.rows]), pd.Index([*DOMAINS, *table.own])
-    order = (domains.get_indexer(runs["domain"].astype(object)), methods.get_indexer(runs["method"].astype(object)))
-    runs = runs.iloc[np.lexsort(order)]
+    runs = _ordered_runs(table)
     cell = codes(runs["method"], runs["domain"])
-    one = runs.iloc[first(cell)]
+    one = runs.iloc[first_positions(cell)]
     _, top1, deviation = spreads(cell, runs["top1"].to_numpy(float))
     source = one["source_cell"].to_numpy(bool)
     top1 = np.where(source, one["top1"], top1)
-    n = one["eval_images"].to_numpy(float)
-    low, high = wilson(top1 / 100, n)
+    low, high = wilson(top1 / 100, one["eval_images"].to_numpy(float))
     domain = one["domain"].astype(object).to_numpy()
-    fine = dict(zip(domain[b := (one["method"] == BASELINE).to_numpy()], top1[b], strict=True))
-    seeds, hashes = ([[] for _ in range(len(one))] for _ in range(2))
-    for i, seed, text in zip(cell.tolist(), runs["seed"].tolist(), runs["hash"].tolist(), strict=True):
-        seeds[i].append(str(seed))
-        hashes[i].append(text)
+    is_baseline = (one["method"] == BASELINE).to_numpy()
+    baseline = dict(zip(domain[is_baseline], top1[is_baseline], strict=True))
     group = {name: value for name, value in table.group.items() if name in DETAIL.names}
     columns = {
         "Model": one["method"].astype(object).map({row.method: row.label for row in table.rows}),
@@ -71,13 +58,29 @@ def detail(table: Table) -> pa.Table:
         "sd": np.where(source, np.nan, deviation),
         "low": 100 * low,
         "high": 100 * high,
-        "gap": top1 - np.array([fine.get(name, np.nan) for name in domain]),
+        "gap": top1 - np.array([baseline.get(name, np.nan) for name in domain]),
         "eval_images": one["eval_images"],
         "train_images": one["train_images"],
-        "seconds": np.where(source, np.nan, spreads(cell, spent(runs))[1]),
+        "seconds": np.where(source, np.nan, spreads(cell, training_seconds(runs))[1]),
         "floats": one["floats"],
-        "seeds": map(" ".join, seeds),
-        "records": map(" ".join, hashes),
+        "seeds": _joined(cell, runs["seed"].tolist(), len(one)),
+        "records": _joined(cell, runs["hash"].tolist(), len(one)),
         **{name: [value] * len(one) for name, value in group.items()},
     }
     return pa.table([pa.array(columns[f.name], f.type, from_pandas=True) for f in DETAIL], DETAIL)
+
+
+def _ordered_runs(table: Table) -> pd.DataFrame:
+    """The table's records by method, as in Table 1, then by domain."""
+    runs = table.runs
+    methods, domains = pd.Index([row.method for row in table.rows]), pd.Index([*DOMAINS, *table.own])
+    order = (domains.get_indexer(runs["domain"].astype(object)), methods.get_indexer(runs["method"].astype(object)))
+    return runs.iloc[np.lexsort(order)]
+
+
+def _joined(cell: np.ndarray, values: list, count: int) -> list[str]:
+    """The values of each of `count` cells, a space between them."""
+    texts: list[list[str]] = [[] for _ in range(count)]
+    for i, value in zip(cell.tolist(), values, strict=True):
+        texts[i].append(str(value))
+    return [" ".join(each) for each in texts]

@@ -1,12 +1,15 @@
-"""Records' texts as tables show them: on a screen, in files, figures and the page."""
+"""Makes the texts of records printable, once for all outputs: screen, files, figures and the leaderboard page."""
 
 import pandas as pd
 
 from visual_decathlon.datasets.text import printable
 
 
-def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its texts printable; itself where they are. Records may be anybody's, and `data` is a folder."""
+def printable_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its texts printable; the same object where nothing changes.
+
+    Records may come from anybody, and `data` is the name of a folder: both may hold control characters.
+    """
     changed = {}
     for name in frame.columns:
         column = frame[name]
@@ -16,9 +19,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             texts = column
         else:
             continue
-        if odd := {t: p for t in texts if isinstance(t, str) and (p := printable(t)) != t}:
-            plain = [odd.get(t, t) if isinstance(t, str) else t for t in column.tolist()]
-            changed[name] = pd.Series(plain, index=column.index, dtype=object)
+        if escaped := {t: p for t in texts if isinstance(t, str) and (p := printable(t)) != t}:
+            values = [escaped.get(t, t) if isinstance(t, str) else t for t in column.tolist()]
+            changed[name] = pd.Series(values, index=column.index, dtype=object)
             if texts is not column:
-                changed[name] = changed[name].astype("category")  # in their own order, as `read_frame` gives them
+                changed[name] = changed[name].astype("category")  # in sorted order, as `read_frame` gives them
     return frame.assign(**changed) if changed else frame

@@ -1,6 +1,6 @@
-"""Published figures, as read in the papers: the decathlon's rows, and two tables of other benchmarks for reference.
+"""Published numbers, as printed in the papers: the decathlon's rows, and two tables of other benchmarks for reference.
 
-The readable sources are the CSV files in results/published; `contents` has them typed as Parquet beside them.
+The readable sources are the CSV files in results/published; `contents` gives them typed, as Parquet.
 """
 
 import csv
@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from visual_decathlon.benchmark.config.folders import PUBLISHED
-from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.tables.score import ceilings, score
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -22,7 +21,7 @@ PATH = PUBLISHED / "published.csv"
 
 @dataclass(frozen=True)
 class Published:
-    """One row: top-1 in % on the real test split by domain (empty where the cells were not found)."""
+    """One row: top-1 in % on the real test split by domain (empty where its cells are not known)."""
 
     table: str
     label: str
@@ -38,11 +37,12 @@ class Published:
 
     @property
     def multiplier(self) -> float | None:
-        """#par. as a number; "about" is lost."""
+        """#par. as a number, without the "about" of the printed text."""
         return float(self.params.lstrip("~")) if self.params else None
 
     @property
     def mean_of_cells(self) -> float | None:
+        """Mean top-1 of the row's own cells, %; None unless all ten are known."""
         return math.fsum(self.top1.values()) / len(DOMAINS) if len(self.top1) == len(DOMAINS) else None
 
     @property
@@ -52,6 +52,7 @@ class Published:
 
 
 def published() -> list[Published]:
+    """Every published row of the decathlon, in the order of the file."""
     with open(PATH, newline="") as file:
         return [_row(row) for row in csv.DictReader(file)]
 
@@ -118,7 +119,7 @@ COMPRESSION = _schema(
 
 
 def decathlon() -> pa.Table:
-    """Every published row, its printed mean and S beside what its own cells give."""
+    """Every published row, with the printed mean and S next to those computed from its cells."""
     rows = []
     for row in published():
         cells = {DOMAINS[name].column: value for name, value in row.top1.items()}
@@ -132,18 +133,14 @@ def decathlon() -> pa.Table:
 
 
 def chapter() -> pa.Table:
-    """CHAPTER against Houlsby adapters on three speech tasks."""
-    return pa.Table.from_pylist(_typed("chapter.csv", CHAPTER), CHAPTER)
+    """The method CHAPTER compared with Houlsby adapters on three speech tasks."""
+    return pa.Table.from_pylist([_typed(row, CHAPTER) for row in _read("chapter.csv")], CHAPTER)
 
 
 def compression() -> pa.Table:
-    """Kernels as CP and Tucker-CP tensors: FLOPs saved and accuracy lost on ImageNet."""
+    """Kernels factored as CP and Tucker-CP tensors: FLOPs saved and accuracy lost on ImageNet."""
     rows = [row | {"flops": row["flops_ratio"]} for row in _read("compression.csv")]
-    return pa.Table.from_pylist([_numbers(row, COMPRESSION) for row in rows], COMPRESSION)
-
-
-def _typed(name: str, schema: pa.Schema) -> list[dict]:
-    return [_numbers(row, schema) for row in _read(name)]
+    return pa.Table.from_pylist([_typed(row, COMPRESSION) for row in rows], COMPRESSION)
 
 
 def _read(name: str) -> list[dict[str, str]]:
@@ -151,15 +148,21 @@ def _read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _numbers(row: dict[str, str], schema: pa.Schema) -> dict:
-    real = {field.name for field in schema if field.type == pa.float64()}
-    return {n: (float(v.lstrip("~")) if n in real else v) if v else None for n, v in row.items()}
+def _typed(row: dict[str, str], schema: pa.Schema) -> dict:
+    """The row with numbers where the schema has float64, and None for empty cells."""
+    numeric = {field.name for field in schema if field.type == pa.float64()}
+    return {n: (float(v.lstrip("~")) if n in numeric else v) if v else None for n, v in row.items()}
 
 
 def contents(folder: Path) -> dict[Path, pa.Buffer]:
-    """published.parquet, chapter.parquet and compression.parquet in `folder`, for `io.write_all`."""
+    """published.parquet, chapter.parquet and compression.parquet in `folder`, for `io.write_all`.
+
+    Raises InputError where a source is missing, or a number in it is not one.
+    """
     try:
         made = {"published": decathlon(), "chapter": chapter(), "compression": compression()}
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{PUBLISHED} lacks a published figure or holds one that is no number ({error})") from None
-    return {ResultsFolder(folder).table(name): parquet(table) for name, table in made.items()}
+        raise InputError(
+            f"{PUBLISHED}: a published number is missing or is no number ({error}); restore the folder with git"
+        ) from None
+    return {folder / f"{name}.parquet": parquet(table) for name, table in made.items()}

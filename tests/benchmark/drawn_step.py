@@ -21,20 +21,21 @@ FACTS = {
 
 
 def main(name: str, work: str, descriptor: str) -> int:
+    """Send a row to the descriptor, then end as `name` says; returns the exit status."""
     home = os.fdopen(int(descriptor), "w", buffering=1)
-    tell = lambda kind, content: home.write(json.dumps([kind, content]) + "\n")
+    send = lambda kind, content: home.write(json.dumps([kind, content]) + "\n")
     assert list(Path(work).iterdir()) == [], "a step's folder is empty"
     Path(work, "left").write_text("")
-    tell("row", {"step": name, "what": f"of {name}", "work": work})
+    send("row", {"step": name, "what": f"of {name}", "work": work})
     if name == "hangs":
         below = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], stdin=subprocess.DEVNULL)
-        tell("row", {"step": name, "what": "hangs now", "pids": [os.getpid(), below.pid]})
+        send("row", {"step": name, "what": "hangs now", "pids": [os.getpid(), below.pid]})
         signal.pause()
-    if name == "closes":  # nothing more is heard, and it does not end
+    if name == "closes":  # it sends nothing more and does not end
         home.close()
         signal.pause()
     if name == "refuses":
-        tell("fault", "there is no room for it")
+        send("fault", "there is no room for it")
         return 2
     if name == "dies":
         os.kill(os.getpid(), signal.SIGKILL)

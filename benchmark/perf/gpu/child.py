@@ -1,4 +1,4 @@
-"""A step in its own process: `python -m …perf.gpu.child NAME DEVICE WORK FD`, rows as JSON lines to FD."""
+"""Runs a step in its own process: `python -m …perf.gpu.child NAME DEVICE WORK FD` writes rows as JSON lines to FD."""
 
 import dataclasses
 import json
@@ -15,12 +15,12 @@ from visual_decathlon.datasets.errors import InputError
 
 
 def main(name: str, device: str, work: str, descriptor: str) -> int:
-    """0: done; 2: a sentence says why not. Every other exception is a defect: told, with its trace on the screen."""
+    """Return 0: done; 2: failed with a message. Another exception is a defect: sent too, its trace on the screen."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.set_inheritable(int(descriptor), False)  # what the step starts cannot keep the parent waiting
+    os.set_inheritable(int(descriptor), False)  # so that processes of the step cannot keep the parent waiting
     home = open(int(descriptor), "w", buffering=1)  # noqa: SIM115  open until the process ends
 
-    def tell(kind: str, content: object) -> None:
+    def send(kind: str, content: object) -> None:
         home.write(json.dumps([kind, content]) + "\n")
 
     try:
@@ -30,20 +30,20 @@ def main(name: str, device: str, work: str, descriptor: str) -> int:
         (step,) = (step for step in PLAN if step.name == name)
         module, _, function = step.work.partition(":")
         effort = Effort(device, Path(work))
-        getattr(import_module(module), function)(effort, lambda row: tell("row", dataclasses.asdict(row)))
+        getattr(import_module(module), function)(effort, lambda row: send("row", dataclasses.asdict(row)))
     except InputError as error:
-        tell("fault", str(error))
+        send("fault", str(error))
         print(error, file=sys.stderr)
         return 2
     except Exception as error:
         lines = str(error).splitlines()
-        tell("fault", f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
+        send("fault", f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
         raise
     return 0
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of stdin: when it is gone, all of this step's processes go too."""
+    """End all processes of this step with the parent, which holds the other end of stdin."""
     os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 

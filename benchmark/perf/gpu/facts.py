@@ -1,7 +1,7 @@
-"""Where the rows were measured: the card, its driver, what computes on it, and when.
+"""Where and when the rows were measured: the card, its driver and libraries, and the date.
 
-The card is asked in a process of its own, `python -m` this module with a DEVICE, since whoever asks may hold a
-context on it from then on: a bench would count that as one more program there, and give no energy.
+The card is queried in a separate process, `python -m` this module with a DEVICE, since the query may keep a context on
+the card: a bench would count that as another program there, and would not record energy.
 """
 
 import datetime
@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 
 from visual_decathlon.benchmark.config.folders import HOME
-from visual_decathlon.benchmark.perf.store import load, now
+from visual_decathlon.benchmark.perf.store import environment_columns, load
 from visual_decathlon.benchmark.records.provenance import kernels
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.datasets.cores import cores
@@ -20,22 +20,22 @@ from visual_decathlon.datasets.errors import InputError
 ANSWER = 120  # s: the first import of torch from a cold disk takes 20 to 30
 
 FACTS = {"card": str, "driver": str | None, "kernels": str, "processors": int, "date": str}
-"""Of every row beside those of `perf.store`, with its type. `kernels` are versions in JSON; `date` is UTC."""
+"""Columns of every row in addition to those of `perf.store`. `kernels` has versions in JSON; `date` is UTC."""
 
 
 def facts(device: str) -> dict:
-    """Here and now; `driver` is null where NVML does not tell it, as on an AMD card."""
+    """The current facts; `driver` is None where NVML does not know it, as for an AMD card."""
     here = {"card": devices.name(device), "driver": _driver(), "kernels": json.dumps(kernels(device))}
-    return now() | here | {"processors": cores()} | when()
+    return environment_columns() | here | {"processors": cores()} | when()
 
 
 def when() -> dict:
-    """Of the facts those that change from step to step: the load and the date."""
+    """The facts that change from step to step: load and date."""
     return {"load": load(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
 def ask(device: str) -> dict:
-    """The facts, from a process of its own. Raises InputError where the device is there and cannot be used."""
+    """The facts, from a separate process. Raises InputError where the device exists but cannot be used."""
     words = [sys.executable, "-m", "visual_decathlon.benchmark.perf.gpu.facts", device]
     try:
         done = subprocess.run(words, cwd=HOME, capture_output=True, text=True, timeout=ANSWER)
@@ -50,12 +50,13 @@ def ask(device: str) -> dict:
 
 
 def _driver() -> str | None:
-    with suppress(Exception):  # no NVML, or one of another driver: what is not known costs no step
+    """Version of the NVIDIA driver; None where it is unknown."""
+    with suppress(Exception):  # no NVML, or that of another driver: a missing fact must not stop a step
         import pynvml
 
         pynvml.nvmlInit()
-        found = pynvml.nvmlSystemGetDriverVersion()
-        return found.decode() if isinstance(found, bytes) else found
+        version = pynvml.nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else version
     return None
 
 

@@ -1,4 +1,4 @@
-"""What is to be reached, once: each goal is of one line of the table, named by its key."""
+"""The goals, in one place: each belongs to one line of the table, which names it by its key."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on a line's own value or on its ratio to the baseline; `unit` is the value's, "" for a ratio."""
+    """A bound on a line's own value or on its ratio to the baseline; `unit` is that of the value, "" for a ratio."""
 
     bound: float
     of: Literal["value", "ratio"]
@@ -14,16 +14,16 @@ class Goal:
     unit: str = ""
 
     def text(self) -> str:
-        """`≥ 5`, `≤ 45 s`"""
+        """The goal in the table: `≥ 5`, `≤ 45 s`."""
         sign = "≥" if self.at == "least" else "≤"
-        return f"{sign} {self.start_tolerance:,g} {self.unit}".strip()
+        return f"{sign} {self.bound:,g} {self.unit}".strip()
 
     def reached(self, value: float | None, ratio: float | None) -> bool | None:
-        """None where what it is of was not measured."""
+        """Whether the goal is reached; None where its value or ratio was not measured."""
         measured = ratio if self.of == "ratio" else value
         if measured is None:
             return None
-        return measured >= self.start_tolerance if self.at == "least" else measured <= self.start_tolerance
+        return measured >= self.bound if self.at == "least" else measured <= self.bound
 
 
 def _ratio(bound: float) -> Goal:

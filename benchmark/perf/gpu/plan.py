@@ -1,17 +1,17 @@
-"""The steps of `make gpu`, the most wanted first: what each does, how long it may take, and where its code is.
+"""The steps of `make gpu`, the most important first: their subject, time limit and code.
 
-Light: neither torch nor the steps' code is imported here.
+Neither torch nor the steps' code is imported here.
 """
 
 from dataclasses import dataclass
 
 BUDGET = 480.0
-"""Seconds that all steps together may take."""
+"""Seconds for all steps together."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One process. It is ended after `limit` seconds, and not started where fewer than `needs` are left of BUDGET."""
+    """One process. It is ended after `limit` seconds, and skipped where fewer than `needs` are left of BUDGET."""
 
     name: str
     about: str

@@ -1,4 +1,4 @@
-"""The rows of `make gpu` as Parquet and Markdown: figures with their goals, the tests, and where all of it was."""
+"""The rows of `make gpu` as Parquet and Markdown: measurements with their goals, tests, and the environment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ _LEGEND = (
 )
 
 
-def write(path: Path, found: Mapping[str, Sequence[dict]]) -> list[Path]:
-    """Write all rows, by step, to `path` and beside it as Markdown; returns the files. InputError as `write_all`."""
-    rows = [row for step in found.values() for row in step]
+def write(path: Path, by_step: Mapping[str, Sequence[dict]]) -> list[Path]:
+    """Write all rows to `path` and next to it as Markdown; return the files. Raises InputError as `write_all` does."""
+    rows = [row for step in by_step.values() for row in step]
     made = {path: parquet(pa.Table.from_pylist(rows)), path.with_suffix(".md"): markdown(rows).encode()}
     return write_all(made)
 
 
 def markdown(rows: Sequence[dict]) -> str:
-    """The table of figures, what was not measured and why, the tests, and the machines."""
+    """The table of measurements, missing ones with their reasons, the tests, and the machines."""
     figures = list(filter(is_figure, rows))
     tests = [row for row in rows if row["step"] == "tests" and row["ours_value"] is not None]
     rest = [row for row in rows if row["ours_value"] is None]
@@ -44,12 +44,12 @@ def markdown(rows: Sequence[dict]) -> str:
 
 
 def is_figure(row: Mapping) -> bool:
-    """Whether it was measured; a test's seconds are no figure."""
+    """Whether the row is a measurement; the seconds of a test are none."""
     return row["step"] != "tests" and row["ours_value"] is not None
 
 
 def cells(row: Mapping) -> list[str]:
-    """A row's texts, in the order of HEAD."""
+    """The row as text, in the order of HEAD."""
     reached = {True: "yes", False: "no", None: ""}[row["reached"]]
     values = [row["what"], row["ours"], _number(row["ours_value"]), row["other"] or "", _number(row["other_value"])]
     spread = [_number(row[name]) if row["rounds"] > 1 else "" for name in ("least", "largest")]
@@ -57,20 +57,20 @@ def cells(row: Mapping) -> list[str]:
 
 
 def about(rows: Sequence[Mapping]) -> str:
-    """Which card, driver, versions, commit and day the rows are of: a sentence for each that there is."""
-    found: dict[str, None] = {}
+    """Card, driver, versions, commit and day of the rows: a line for each combination."""
+    lines: dict[str, None] = {}
     for row in rows:
         known = json.loads(row["versions"]) | json.loads(row["kernels"])
         versions = ", ".join(f"{name} {known[name]}" for name in _VERSIONS if name in known)
         card = row["card"] + f", driver {row['driver']}" * bool(row["driver"])
         machine = f"{row['machine']}, {row['processors']} processors"
         when = f"{row['date'].partition('T')[0]}, commit {row['commit'] or 'unknown'}"
-        found[f"{card}; {versions}; {machine}; {when}."] = None
-    return "\n".join(found)
+        lines[f"{card}; {versions}; {machine}; {when}."] = None
+    return "\n".join(lines)
 
 
 def summary(rows: Sequence[Mapping]) -> str:
-    """How many tests passed and goals were reached, in one line."""
+    """The numbers of passed tests and reached goals, in one line."""
     tests = [row["note"] for row in rows if row["step"] == "tests" and row["ours_value"] is not None]
     goals = [row["reached"] for row in rows if row["reached"] is not None]
     return f"{tests.count('passed')} of {len(tests)} tests passed, {sum(goals)} of {len(goals)} measured goals reached"

@@ -1,4 +1,4 @@
-"""One line of what was tested or measured on a GPU, and how it is made from the rounds."""
+"""One line of the tests or measurements on a GPU, made from the rounds."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from visual_decathlon.benchmark.perf.gpu.goals import GOALS
 
-FASTER = ("img/s",)  # units of which more is better: there the ratio is ours over the baseline
-MEMORY = ("MB",)  # there it is ours over the baseline too, and less is better
+FASTER = ("img/s",)  # units of which more is better: the ratio is ours over the baseline
+MEMORY = ("MB",)  # the ratio is ours over the baseline too, and less is better
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; what was not measured is null, and `note` says why.
+    """A line of the table; missing values are null, and `note` has the reason.
 
-    `ratio` is how many times faster ours is than the baseline, for memory how many times as much it takes; both are
-    medians, `least` and `largest` are of our rounds, in `unit`. A test has its name in `what` and its end in `note`.
+    `ratio` is how many times faster ours is than the baseline, for memory how many times as much it takes. Values are
+    medians; `least` and `largest` are of our rounds, in `unit`. A test has its name in `what`, its outcome in `note`.
     """
 
     step: str
@@ -35,26 +35,26 @@ class Row:
 
 
 Keep = Callable[[Row], None]
-"""Given every row as soon as it is known."""
+"""Called with every row as soon as it is known."""
 
 
 def row(
     step: str,
     what: str,
     ours: str,
-    mine: Sequence[float],
+    rounds: Sequence[float],
     other: str | None = None,
-    theirs: Sequence[float] = (),
+    other_rounds: Sequence[float] = (),
     *,
     unit: str = "img/s",
     goal: str | None = None,
 ) -> Row:
-    """The medians of our rounds and the baseline's, and whether the goal of that key is reached."""
-    value = statistics.median(mine)
-    there = statistics.median(theirs) if theirs else None
+    """A row with the medians of our rounds and the baseline's, and whether the goal of that key is reached."""
+    value = statistics.median(rounds)
+    baseline = statistics.median(other_rounds) if other_rounds else None
     ratio = None
-    if there is not None:
-        ratio = value / there if unit in (*FASTER, *MEMORY) else there / value
+    if baseline is not None:
+        ratio = value / baseline if unit in (*FASTER, *MEMORY) else baseline / value
     wanted = GOALS[goal] if goal else None
     return Row(
         step,
@@ -62,12 +62,12 @@ def row(
         ours,
         value,
         other,
-        there,
+        baseline,
         unit,
         ratio,
-        min(mine),
-        max(mine),
-        len(mine),
+        min(rounds),
+        max(rounds),
+        len(rounds),
         wanted and wanted.text(),
         wanted and wanted.reached(value, ratio),
     )

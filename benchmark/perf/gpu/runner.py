@@ -1,4 +1,4 @@
-"""Runs the steps one after the other, each in a process of its own that ends with its limit, and hears their rows."""
+"""Runs the steps one after the other, each in its own process with a time limit, and receives their rows."""
 
 import json
 import os
@@ -15,27 +15,27 @@ from pathlib import Path
 from visual_decathlon.benchmark.config.folders import HOME
 from visual_decathlon.benchmark.perf.gpu.plan import Step
 
-POLL = 0.1  # s between two looks at the clock while nothing is heard
+POLL = 0.1  # s between two looks at the clock while no message comes
 
-Hear = Callable[[str, object], None]
-"""hear(kind, content): "row" with a dictionary, "fault" with a sentence."""
-Words = Callable[[Step, Path, int], list[str]]
-"""The command of a step, of its empty folder and the descriptor that it writes to."""
+OnMessage = Callable[[str, object], None]
+"""on_message(kind, content): "row" with a dictionary, "fault" with a sentence."""
+Command = Callable[[Step, Path, int], list[str]]
+"""command(step, empty folder, descriptor to write to): the command line of a step."""
 
 
 def run_plan(
     steps: Sequence[Step],
-    words: Words,
+    command: Command,
     keep: Callable[[Step, dict], None],
     *,
     budget: float,
     cache: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[Step, str]]:
-    """Run what fits into `budget` seconds; yields each step before it starts, with "", and its end.
+    """Run the steps that fit into `budget` seconds; yields (step, "") before each starts, and (step, outcome) after.
 
-    The end is "done" or a sentence: why it was skipped, ended or failed. `keep` is given its rows as they come.
-    One that fails stops no other.
+    The outcome is "done" or a sentence: why the step was skipped, ended or failed. `keep` is called with each row when
+    it comes. A failed step does not stop the others.
     """
     begin = clock()
     for step in steps:
@@ -47,43 +47,47 @@ def run_plan(
         with tempfile.TemporaryDirectory(prefix=f"gpu-{step.name}-", dir=cache, ignore_cleanup_errors=True) as folder:
             faults: list[str] = []
 
-            def hear(kind: str, content: object, step: Step = step, faults: list[str] = faults) -> None:
+            def receive(kind: str, content: object, step: Step = step, faults: list[str] = faults) -> None:
                 if kind == "fault":
                     faults.append(str(content))
                 else:
                     keep(step, content)
 
-            end = run_step(lambda home: words(step, Path(folder), home), min(step.limit, left), hear, clock)  # noqa: B023
+            line = lambda home: command(step, Path(folder), home)  # noqa: B023
+            end = run_step(line, min(step.limit, left), receive, clock)
             yield step, f"failed: {faults[0]}" if faults and end != "done" else end
 
 
 def run_step(
-    words: Callable[[int], list[str]], limit: float, hear: Hear, clock: Callable[[], float] = time.monotonic
+    command: Callable[[int], list[str]],
+    limit: float,
+    on_message: OnMessage,
+    clock: Callable[[], float] = time.monotonic,
 ) -> str:
-    """Run one command, whose output goes to the screen, until its end or for `limit` seconds; returns how it ended.
+    """Run one command until its end or for `limit` seconds; return the outcome. Its output goes to the screen.
 
-    `words(descriptor)` is the command. However this ends, neither the process nor one that it started is left.
+    `command(descriptor)` is the command line. Afterwards neither the process nor one that it started is left.
     """
     here, there = os.pipe()
     begin = clock()
-    # A session of its own, which is ended as a whole. It sees by its stdin that this process is gone.
+    # The process has its own session, which is ended as a whole. Its stdin closes when this process is gone.
     process = subprocess.Popen(
-        words(there), cwd=HOME, stdin=subprocess.PIPE, pass_fds=(there,), start_new_session=True, env=_environment()
+        command(there), cwd=HOME, stdin=subprocess.PIPE, pass_fds=(there,), start_new_session=True, env=_environment()
     )
     os.close(there)
     try:
-        heard = _Lines(here, hear)
-        while heard.read(POLL) and process.poll() is None:
+        messages = _Messages(here, on_message)
+        while messages.read(POLL) and process.poll() is None:
             if clock() - begin > limit:
                 return f"ended: it took longer than its limit of {limit:.0f} s"
         code = process.wait(max(0.0, limit - (clock() - begin)))
-        while heard.read(0):
+        while messages.read(0):
             pass
         return "done" if code == 0 else f"failed: it ended with {code}"
     except subprocess.TimeoutExpired:
         return f"ended: it took longer than its limit of {limit:.0f} s"
     finally:
-        for number in [process.pid, *_below(process.pid)]:  # a test's commands have groups of their own
+        for number in [process.pid, *_below(process.pid)]:  # commands of a test have their own process groups
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(os.getpgid(number), signal.SIGKILL)
         process.wait()
@@ -92,45 +96,45 @@ def run_step(
 
 
 def _below(process: int) -> list[int]:
-    """Its children, their children and so on, as Linux tells them; elsewhere none."""
+    """Ids of all its descendants, on Linux; elsewhere none."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
             parent = int(path.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(path.parent.name))
-    found = list(children.get(process, []))
-    for number in found:  # which grows meanwhile
-        found += children.get(number, [])
-    return found
+    descendants = list(children.get(process, []))
+    for number in descendants:  # the list grows during the loop
+        descendants += children.get(number, [])
+    return descendants
 
 
-class _Lines:
-    """What comes through a pipe, a JSON message a line."""
+class _Messages:
+    """Messages from a pipe: JSON, one in each line."""
 
-    def __init__(self, descriptor: int, hear: Hear):
-        self._descriptor, self._hear, self._rest = descriptor, hear, b""
+    def __init__(self, descriptor: int, on_message: OnMessage):
+        self._descriptor, self._on_message, self._rest = descriptor, on_message, b""
 
     def read(self, seconds: float) -> bool:
-        """Wait so long for something and pass on what is whole; False when the other end is closed or silent at 0 s."""
+        """Wait up to `seconds` for data and pass on complete messages; False at the end, and without data at 0 s."""
         if not select.select([self._descriptor], [], [], seconds)[0]:
             return seconds > 0
         content = os.read(self._descriptor, 1 << 16)
         *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:
-            self._hear(*json.loads(line))
+            self._on_message(*json.loads(line))
         return bool(content)
 
 
 def _environment() -> dict[str, str]:
-    """The user's, PYTHONPATH with it; what is printed is on the screen at once, also where that is a file.
+    """The user's environment, including PYTHONPATH, with unbuffered output.
 
-    A bench within is not the command that make was given.
+    Without the command that make was given: it is not that of a bench within a step.
     """
     return {name: value for name, value in os.environ.items() if name != "BENCH_COMMAND"} | {"PYTHONUNBUFFERED": "1"}
 
 
-def child(device: str) -> Words:
-    """The commands of the real steps."""
+def child(device: str) -> Command:
+    """The command lines of the real steps."""
     return lambda step, folder, home: [
         *(sys.executable, "-m", "visual_decathlon.benchmark.perf.gpu.child", step.name, device, str(folder), str(home))
     ]

@@ -1,4 +1,4 @@
-"""A Python of its own for what must not be measured in this one."""
+"""Runs Python in its own process, for measurements that this one would disturb."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ from visual_decathlon.benchmark.config.folders import HOME
 from visual_decathlon.datasets.errors import InputError
 
 
-def printed(words: Sequence[str]) -> str:
-    """What `python -m` with these words prints. Raises InputError with the sentence of a command that ends with 2."""
+def output_of(words: Sequence[str]) -> str:
+    """The output of `python -m` with these words. Raises InputError with the message of a command that ends with 2."""
     done = subprocess.run([sys.executable, "-m", *words], cwd=HOME, capture_output=True, text=True)
     if done.returncode == 2:
         raise InputError(done.stderr.strip())

@@ -1,4 +1,4 @@
-"""One measured point of a growth."""
+"""One measured point of a scaling study."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Point:
-    """`what` was measured of `series` where that which `grows` was `at`: median, least and largest of the rounds."""
+    """`what` of `series`, measured where the quantity `grows` is `at`: median, least and largest of the rounds."""
 
     grows: str
-    setting: str  # all else, in words
+    setting: str  # everything else, in words
     at: float
-    series: str  # a method; "" where there is but one
+    series: str  # a method; "" where there is only one series
     what: str
     unit: str
     value: float
     least: float
     largest: float
     rounds: int
-    dropped: int  # rounds in which others had the machine
+    dropped: int  # rounds in which other programs used the machine
 
     @classmethod
-    def of(cls, what: str, unit: str, values: Sequence[float], dropped: int = 0, **of) -> "Point":
-        """That of the rounds' `values`; `of` says of what."""
+    def of(cls, what: str, unit: str, values: Sequence[float], dropped: int = 0, **about) -> "Point":
+        """The point of the rounds' `values`; `about` has the remaining fields."""
         middle = statistics.median(values)
         return cls(
             what=what,
@@ -33,5 +33,5 @@ class Point:
             largest=max(values),
             rounds=len(values),
             dropped=dropped,
-            **of,
+            **about,
         )

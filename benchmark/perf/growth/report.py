@@ -1,4 +1,4 @@
-"""growth.md: a table a growth, its figure and what that says."""
+"""growth.md: a table, the figure and its caption for each scaling study."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,17 @@ from visual_decathlon.benchmark.report.figures.style import Drawn
 
 
 def table(rows: Sequence[dict]) -> list[list[str]]:
-    """Of one growth, its head first: a line a series, a column a value; the spread of the rounds in brackets."""
+    """The table of one study, head first: a line for each series, a column for each value, spreads in brackets."""
     values = sorted({row["at"] for row in rows})
     lines = [[rows[0]["grows"], "", "", *(f"{value:,g}" for value in values)]]
     for series, what, unit in dict.fromkeys((row["series"], row["what"], row["unit"]) for row in rows):
-        mine = {row["at"]: row for row in rows if (row["series"], row["what"]) == (series, what)}
-        lines.append([series, what, unit, *(_cell(mine.get(value)) for value in values)])
+        by_value = {row["at"]: row for row in rows if (row["series"], row["what"]) == (series, what)}
+        lines.append([series, what, unit, *(_cell(by_value.get(value)) for value in values)])
     return lines
 
 
 def _cell(row: dict | None) -> str:
+    """The median, with least and largest value where they differ."""
     if row is None:
         return ""
     value, least, largest = (number(row[name]) for name in ("value", "least", "largest"))
@@ -25,14 +26,14 @@ def _cell(row: dict | None) -> str:
 
 
 def markdown(rows: Sequence[dict], drawn: Sequence[Drawn]) -> str:
-    """The blocks of all growths; a drawn figure is of the rows of one, in their order."""
+    """The blocks of all studies; `drawn` has a figure for each, in the order of the rows."""
     blocks = []
     for grows, figure in zip(dict.fromkeys(row["grows"] for row in rows), drawn, strict=True):
-        mine = [row for row in rows if row["grows"] == grows]
-        head, *lines = table(mine)
+        of_study = [row for row in rows if row["grows"] == grows]
+        head, *lines = table(of_study)
         rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
         text = "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
-        first = mine[0]
+        first = of_study[0]
         made = f"commit {first['commit']}, load {first['load']:.1f} before the first round"
         blocks.append(f"{block(figure)}\n{text}\n\n{made}\n")
     return "\n".join(blocks)

@@ -1,4 +1,4 @@
-"""Time of a training step against what the network, or the batch, is made of."""
+"""Time of a training step against the size of the network, the images or the batch."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ METHODS = ("finetune", "res_adapter", "par_adapter", "bn_adapt", "feature")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step is of. By default the paper's network and images."""
+    """Network, images and batch of a step; by default the paper's."""
 
     width: float = 1.0
     size: int = net.SIZE
@@ -27,14 +27,14 @@ class Setting:
 
     @property
     def work(self) -> float:
-        """Multiply-adds, about, in no unit."""
+        """Roughly proportional to the multiply-adds."""
         return self.batch * (self.size * self.width) ** 2
 
     def without(self, name: str) -> str:
-        """All but one of them in words."""
-        said = {"width": f"width {self.width:g}", "size": f"{self.size} px", "batch": f"batch {self.batch}"}
-        said |= {"classes": f"{self.classes:,} classes"}
-        return ", ".join(text for key, text in said.items() if key != name)
+        """All settings but one, in words."""
+        texts = {"width": f"width {self.width:g}", "size": f"{self.size} px", "batch": f"batch {self.batch}"}
+        texts |= {"classes": f"{self.classes:,} classes"}
+        return ", ".join(text for key, text in texts.items() if key != name)
 
 
 def measured(
@@ -43,28 +43,28 @@ def measured(
     base: Setting = Setting(),
     methods: Sequence[str] = METHODS,
     rounds: int = 3,
-    told: ProgressCallback = silent,
+    progress: ProgressCallback = silent,
 ) -> list[Point]:
-    """ms an image of each method where the setting that `grows` has these values and the others are `base`'s.
+    """ms an image of each method, where the setting `grows` has these values and the others are those of `base`.
 
-    All of them take turns in each round. `feature` trains its head on features that are there.
+    All of them take turns in each round. `feature` trains its head on cached features.
     """
-    ways, names = [], {}
+    variants, names = [], {}
     for value in values:
         setting = dataclasses.replace(base, **{grows: value})
         for (method,) in map(select, methods):
-            way = _way(f"{method.name} {value:g}", method, setting, base)
-            ways.append(way)
-            names[way.name] = {"at": value, "series": method.name, "grows": grows, "setting": base.without(grows)}
-    found = run_interleaved(ways, rounds, told)
+            variant = _variant(f"{method.name} {value:g}", method, setting, base)
+            variants.append(variant)
+            names[variant.name] = {"at": value, "series": method.name, "grows": grows, "setting": base.without(grows)}
+    timed = run_interleaved(variants, rounds, progress)
     return [
-        Point.of("step", "ms an image", [1e3 / speed for speed in speeds], found.dropped, **names[name])
-        for name, speeds in found.speeds.items()
+        Point.of("step", "ms an image", [1e3 / speed for speed in speeds], timed.dropped, **names[name])
+        for name, speeds in timed.speeds.items()
     ]
 
 
-def _way(name: str, method: Method, setting: Setting, base: Setting) -> Variant:
-    """Steps of the method: more than one where they are so short that a single one would be noise."""
+def _variant(name: str, method: Method, setting: Setting, base: Setting) -> Variant:
+    """Steps of the method: several where a single one would be too short to time."""
     network = net.placed(method, setting.width, setting.size, setting.classes)
     if method.cached_views:
         features = torch.randn(setting.batch, network.head.in_features)

@@ -1,7 +1,7 @@
 """The figures of a folder of records, SVG and PNG: S against cost and time, gaps, learning curves, step times.
 
-They are functions of the tables: the same bytes twice. matplotlib is loaded here alone. A figure belongs to one group
-of comparable runs; `captions.md` has the caption of each, and is the list of what stands in the folder.
+They are functions of the tables: the same tables give the same bytes. Only this package loads matplotlib. A figure
+belongs to one group of comparable runs; `captions.md` has the caption of each, and is the list of the folder's figures.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ KINDS: dict[str, Callable[[Group], Iterable[style.Drawn]]] = {
     "steps": steps.draw,
     "curves": curves.draw,
 }
-"""What is drawn, by the name that ONLY= takes and that its files, or their folder, begin with."""
+"""The kinds of figures by name: ONLY= takes it, and the files, or their folder, begin with it."""
 
 CAPTIONS = "captions.md"
 _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 
 
 def check(only: Sequence[str]) -> None:
-    """Raises InputError for a name that is no figure."""
+    """Raise InputError for a name that is no kind of figure."""
     if unknown := [name for name in only if name not in KINDS]:
         raise InputError(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
 
@@ -42,38 +42,38 @@ def contents(
     histories: Callable[[set[str]], Mapping[str, Sequence[dict]]],
     folder: Path,
     only: Sequence[str] = (),
-    say: Callable[[str], None] = print,
-    told: ProgressCallback = silent,
+    message: Callable[[str], None] = print,
+    progress: ProgressCallback = silent,
 ) -> dict[Path, bytes | None]:
     """Every kind of figure, or those named in `only`, for every group, and `captions.md`, for `io.write_all`.
 
-    `histories` gives the history of runs by their hashes; it is asked once, and only for curves. What has no rows is
-    left out, and said in one line. Figures of these kinds that stand in the folder and are drawn no more are None.
-    `told` hears how many are drawn. Raises InputError for a name that is no figure, and where nothing asked for
-    by name can be drawn.
+    `histories` returns the histories of runs by hash; it is called once, and only for curves. `message` is called with
+    one line for each kind that lacks a figure, `progress` with the number drawn. The content is None for figures of
+    these kinds that the folder has and that are not drawn any more. Raises InputError for a name that is no kind of
+    figure, and where none of the requested figures can be drawn.
     """
     check(only)
     kinds = [name for name in KINDS if name in only or not only]
-    found = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
+    groups = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
     made: dict[Path, bytes | None] = {}
     drawn: dict[str, str] = {}
     empty: list[str] = []
     with style.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
-            for i, group in enumerate(found):
-                told("drawing figures", kinds.index(kind) * len(found) + i, len(kinds) * len(found))
+            for i, group in enumerate(groups):
+                progress("drawing figures", kinds.index(kind) * len(groups) + i, len(kinds) * len(groups))
                 try:
                     for figure in KINDS[kind](group):
                         for ending, content in style.as_bytes(figure).items():
                             made[folder / f"{figure.name}.{ending}"] = content
                         drawn[figure.name] = block(figure)
-                except style.NotDrawn as why:
-                    lacking[str(why)] += 1
+                except style.NotDrawn as reason:
+                    lacking[str(reason)] += 1
             if len(drawn) == before:
-                empty.append(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(found))}")
+                empty.append(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(groups))}")
             if lacking:
-                say(f"figures, {kind}: {_reasons(lacking, len(found))}")
+                message(f"figures, {kind}: {_reasons(lacking, len(groups))}")
     if only and not drawn:
         raise InputError("; ".join(empty))
     return made | _captions(folder, kinds, drawn)
@@ -86,15 +86,16 @@ def _reasons(lacking: Counter[str], groups: int) -> str:
 
 
 def block(figure: style.Drawn) -> str:
-    """The figure with its caption; markup in a method's name stays text."""
-    say = lambda text: html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
-    return f"## {figure.name}\n\n![{say(figure.title)}]({figure.name}.svg)\n\n{say(figure.caption)}\n"
+    """The Markdown block of a figure with its caption; markup in a method's name stays text."""
+    escaped = lambda text: html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
+    return f"## {figure.name}\n\n![{escaped(figure.title)}]({figure.name}.svg)\n\n{escaped(figure.caption)}\n"
 
 
 def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> dict[Path, bytes | None]:
-    """captions.md: the new blocks, and the old ones of kinds that were not asked for. It is the list of the folder.
+    """captions.md with the new blocks and the old ones of kinds that were not requested.
 
-    Files that it named and that are drawn no more would be taken for figures of the present records: None.
+    Its old version is the list of the folder's figures. Those that are not drawn any more get None: they would be
+    taken for figures of the present records.
     """
     path, blocks, stale = folder / CAPTIONS, dict(drawn), []
     for block in re.split(r"^(?=## )", _read(path), flags=re.MULTILINE)[1:]:
@@ -110,11 +111,12 @@ def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> dict
 
 
 def _kind(name: str) -> str:
-    """`gap` of gap-val, `curves` of curves/lora."""
+    """The kind in a figure's name: `gap` of gap-val, `curves` of curves/lora."""
     return re.split(r"[/-]", name)[0]
 
 
 def _read(path: Path) -> str:
+    """The file's text, "" where there is none."""
     with contextlib.suppress(OSError):
         return read_plain(path, most=2**26).decode(errors="replace")
     return ""

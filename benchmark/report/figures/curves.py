@@ -1,6 +1,6 @@
-"""Learning curves: a figure a method, its domains as lines; loss and top-1 in training, by epoch and second.
+"""Learning curves: a figure for each method, a line for each domain; training loss and top-1 by epoch and second.
 
-One figure a method and not one for all: losses of forty methods in one picture tell nobody anything.
+The losses of forty methods in a single figure could not be read.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,12 +36,12 @@ MARKED = {"markersize": 5, "markeredgewidth": 0.5, "markeredgecolor": "#FFFFFF",
 
 
 def hashes(table: Table) -> set[str]:
-    """The runs whose histories the curves of the table need."""
+    """Hashes of the runs whose histories the curves of the table need."""
     return set(_runs(table)["hash"])
 
 
 def draw(group: Group) -> Iterable[Drawn]:
-    """The best methods of a group of very many; whose runs have no history has no figure."""
+    """A figure for each method that has a history; of very many only the best. Raises NotDrawn after them."""
     runs = _runs(group.table)
     runs = runs[runs["hash"].isin(group.histories.keys())]
     if not len(runs):
@@ -57,17 +57,18 @@ def draw(group: Group) -> Iterable[Drawn]:
 
 
 def _runs(table: Table) -> "pd.DataFrame":
-    """The pretraining of the shared backbone is no method's curve and left out."""
+    """The runs of the drawn methods, without the pretraining of the shared backbone, which belongs to no method."""
     return table.runs[~table.runs["source_cell"] & table.runs["method"].isin([row.method for row in best(table)])]
 
 
 def seconds_of(history: Sequence[dict], prepare: float) -> list[float]:
-    """Seconds from the start to each epoch's end, with what was prepared before the first."""
+    """Seconds from the start to the end of each epoch, including the preparation before the first."""
     start = 0.0 if np.isnan(prepare) else prepare
     return [start + seconds for seconds in accumulate(row["seconds"] for row in history)]
 
 
 def _one(group: Group, row: Row, runs: "pd.DataFrame", name: str) -> Drawn:
+    """The figure of one method."""
     present = set(runs["domain"])
     styles = {d: i % len(LINES) for i, d in enumerate((*DOMAINS, *group.table.own)) if d in present}
     foot = 0.62 + 0.19 * -(-len(styles) // COLUMNS)
@@ -79,19 +80,9 @@ def _one(group: Group, row: Row, runs: "pd.DataFrame", name: str) -> Drawn:
         for by, left in (("epoch", 0.62), ("seconds", 4.72))
     }
     for domain, index in styles.items():
-        some = runs[runs["domain"] == domain]
-        trainings = [group.histories[name] for name in some["hash"]]
-        prepared = some["prepare_seconds"].astype(float)
-        at = {"epoch": [[row["epoch"] for row in history] for history in trainings]}
-        at["seconds"] = [seconds_of(history, p) for history, p in zip(trainings, prepared, strict=True)]
-        for (key, by), ax in panels.items():
-            _lines(ax, at[by], [[row[key] for row in history] for history in trainings], index)
+        _plot_domain(panels, group, runs[runs["domain"] == domain], index)
     _dress(panels)
-    handles = []
-    for domain, index in styles.items():
-        colour, dashes, mark = LINES[index]
-        line = {"color": colour, "linestyle": dashes, "marker": mark, "label": fitting(column(domain), 0.75, 8)}
-        handles.append(Line2D([], [], **line, **MARKED))
+    handles = [_handle(domain, index) for domain, index in styles.items()]
     figure.legend(handles=handles, loc="lower left", ncols=COLUMNS, bbox_to_anchor=(0.06, 0.0), handlelength=3.2)
     seeds = "Thin: each seed; thick: their mean. " if row.seeds > 1 else ""
     few = f" This method: {seeds_text([row])}." if row.seeds < max(r.seeds for r in group.table.rows) else ""
@@ -102,20 +93,37 @@ def _one(group: Group, row: Row, runs: "pd.DataFrame", name: str) -> Drawn:
     return Drawn(name, figure, title, caption)
 
 
+def _plot_domain(panels: dict[tuple[str, str], Axes], group: Group, runs: "pd.DataFrame", index: int) -> None:
+    """Draw the runs of one domain into the four panels."""
+    trainings = [group.histories[name] for name in runs["hash"]]
+    prepared = runs["prepare_seconds"].astype(float)
+    at = {"epoch": [[row["epoch"] for row in history] for history in trainings]}
+    at["seconds"] = [seconds_of(history, p) for history, p in zip(trainings, prepared, strict=True)]
+    for (key, by), ax in panels.items():
+        _lines(ax, at[by], [[row[key] for row in history] for history in trainings], index)
+
+
+def _handle(domain: str, index: int) -> Line2D:
+    """The domain's entry in the legend."""
+    colour, dashes, mark = LINES[index]
+    line = {"color": colour, "linestyle": dashes, "marker": mark, "label": fitting(column(domain), 0.75, 8)}
+    return Line2D([], [], **line, **MARKED)
+
+
 def _lines(ax: Axes, at: Sequence[Sequence[float]], values: Sequence[Sequence[float]], index: int) -> None:
-    """Every seed thin; their mean thick, with a mark at its end and one on the way, where no other line has its own."""
+    """Every seed as a thin line; their mean thick, with a mark at its end and one where no other line has its mark."""
     colour, dashes, mark = LINES[index]
     if len(at) > 1:
         for x, y in zip(at, values, strict=True):
             ax.plot(x, y, color=colour, linewidth=0.5, alpha=0.55, zorder=2)
     length = min(map(len, at))
-    x, y = (np.mean([one[:length] for one in of], axis=0) for of in (at, values))
+    x, y = (np.mean([one[:length] for one in each], axis=0) for each in (at, values))
     marked = [(index + 1) * (length - 1) // (len(LINES) + 2), length - 1]
     ax.plot(x, y, color=colour, linestyle=dashes, marker=mark, markevery=marked, **MARKED)
 
 
 def _dress(panels: dict[tuple[str, str], Axes]) -> None:
-    """Scales, ticks and names of the four axes; those beside each other share their height's scale."""
+    """Set scales, ticks and names of the four axes; the two of a row share their y scale."""
     for by, name in (("epoch", "epoch"), ("seconds", "seconds of training")):
         loss, top1 = panels["loss", by], panels["train_top1", by]
         loss.set_yscale("log")

@@ -1,9 +1,10 @@
-"""The accuracy gap to fine-tune: a heat map of methods by domains, the numbers in the cells."""
+"""The accuracy gap to fine-tune: a heat map of methods by domains, with the numbers in the cells."""
 
 import statistics
 from collections.abc import Iterable
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -28,37 +29,37 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 
 END = 20.0  # points of top-1 at which the colours end: one scale for all groups
 ROW, HEAD = 0.235, 0.85  # inches
-WIDEST = 3.2  # of a method's name, inches
+WIDEST = 3.2  # inches for a method's name
 
 
 def gaps(table: Table) -> tuple[list[str], list[str], np.ndarray]:
-    """(labels, domains, top-1 minus fine-tune's in points): the best mean first, NaN where one of the two is missing.
+    """(labels, domains, top-1 minus fine-tune's in points), the best mean first; NaN where one of the two is missing.
 
-    The baseline is the group's fine-tune, or the published one where S takes it (the real test split).
+    The baseline is the group's own fine-tune row, or the published one where S uses it (on the real test split).
     Raises NotDrawn where there is neither, or no other method.
     """
     own = baseline_row(table)
     if own:
         reference = {name: spread.mean for name, spread in own.domains.items()}
-    elif table.baseline.startswith("the published"):
+    elif table.published_baseline:
         reference = published_baseline()
     else:
         raise NotDrawn("no fine-tune run (METHOD=finetune with the same settings makes it)")
     rows = [row for row in best(table) if row.method != BASELINE and row.domains.keys() & reference.keys()]
     if not rows:
-        raise NotDrawn("no method beside fine-tune")
+        raise NotDrawn("no method other than fine-tune")
     domains = [d for d in (*DOMAINS, *table.own) if d in reference and any(d in row.domains for row in rows)]
     cells = np.array(
         [[row.domains[d].mean - reference[d] if d in row.domains else np.nan for d in domains] for row in rows]
     )
-    # A row that lacks domains cannot be ranked among the whole ones: it follows them.
+    # A row without some of the domains cannot be ranked among the complete rows: it follows them.
     order = sorted(range(len(rows)), key=lambda i: (np.isnan(cells[i]).sum(), -np.nanmean(cells[i]), rows[i].label))
-    called = labels(table)
-    return [called[rows[i].method] for i in order], domains, cells[order]
+    names = labels(table)
+    return [names[rows[i].method] for i in order], domains, cells[order]
 
 
 def draw(group: Group) -> Iterable[Drawn]:
-    """Colours centred at 0; in grey the sign in the cell, and the darkness below 0, still tell the sides apart."""
+    """The heat map. Colours are centred at 0; printed in grey, signs and darker cells still show which are below."""
     methods, domains, cells = gaps(group.table)
     methods = [fitting(text, WIDEST, 8) for text in methods]
     margin = max(1.3, *(width_of(text, 8) + 0.25 for text in methods))
@@ -68,12 +69,7 @@ def draw(group: Group) -> Iterable[Drawn]:
     ax = axes(figure, margin, 0.5, 0.15, HEAD)
     width = len(domains) + 1.15 * several
     names = [fitting(column(d), (WIDTH - margin - 0.15) / width - 0.04, 8) for d in domains]
-    ax.set_xlim(0, width)
-    ax.set_ylim(len(methods), 0)
-    ax.grid(False)
-    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    _cell_axes(ax, width, len(methods))
     columns = [(i, cells[:, i], name) for i, name in enumerate(names)]
     if several:
         mean = np.array([statistics.fmean(row) if not np.isnan(row).any() else np.nan for row in cells])
@@ -95,17 +91,29 @@ def draw(group: Group) -> Iterable[Drawn]:
     yield Drawn(f"gap{group.suffix}", figure, title, " ".join(caption))
 
 
+def _cell_axes(ax: Axes, width: float, height: int) -> None:
+    """Axes of `width` by `height` cells without frame, grid and tick marks, the columns' names at the top."""
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+    ax.grid(False)
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def text_of(value: float) -> str:
-    """One decimal with its sign, a true minus; 0.0 without one."""
+    """The value with one decimal, its sign and a typographic minus; 0.0 without a sign."""
     text = f"{value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
 def colour_of(value: float) -> tuple:
+    """Colour (RGBA) of a gap in points."""
     return BELOW_ABOVE(0.5 + np.clip(value / END, -1, 1) / 2)
 
 
-def _cell(ax, left: float, top: int, value: float, bold: bool) -> None:
+def _cell(ax: Axes, left: float, top: int, value: float, bold: bool) -> None:
+    """A coloured cell with its number, hatched where the value is missing."""
     if np.isnan(value):
         ax.add_patch(Rectangle((left, top), 1, 1, facecolor="#F2F2F2", edgecolor="#BFBFBF", hatch="////", linewidth=0))
         return
@@ -117,7 +125,7 @@ def _cell(ax, left: float, top: int, value: float, bold: bool) -> None:
 
 
 def _scale(figure: Figure, margin: float) -> None:
-    """The colours' scale at the figure's foot."""
+    """The colour scale at the foot of the figure."""
     width, height = figure.get_size_inches()
     bar = figure.add_axes((margin / width, 0.27 / height, (width - margin - 0.3) / width, 0.11 / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=BELOW_ABOVE, aspect="auto", extent=(-END, END, 0, 1))

@@ -1,4 +1,4 @@
-"""A scatter of methods: a mark a family, bars over seeds, the Pareto front, labels, and the legend at the foot."""
+"""A scatter plot of methods: a mark for each family, error bars over seeds, the Pareto front, labels and a legend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DASHED = (0, (3, 2))
 
 @dataclass(frozen=True)
 class Hollow:
-    """A published point."""
+    """A published point, drawn as a hollow mark."""
 
     x: float
     y: float
@@ -27,11 +27,11 @@ class Hollow:
 
 
 def empty(measure: Measure, title: str, where: str, hollow: bool) -> tuple[Figure, float]:
-    """The canvas with the legend of families at its foot, and the height of that foot in inches."""
+    """(a canvas with the legend of families at its foot, the height of the foot in inches)."""
     handles = []
     for name in sorted({p.row.family for p in measure.points}, key=_order):
         mark, colour = family(name)
-        handles.append(Line2D([], [], linestyle="none", **_look(mark, colour), label=name))
+        handles.append(Line2D([], [], linestyle="none", **_mark_style(mark, colour), label=name))
     handles.append(Line2D([], [], drawstyle="steps-post", **FRONT, label="Pareto front"))
     if hollow:
         handles.append(Line2D([], [], **HOLLOW, label="published"))
@@ -51,10 +51,12 @@ def empty(measure: Measure, title: str, where: str, hollow: bool) -> tuple[Figur
 
 
 def _order(name: str) -> tuple[int, str]:
+    """Sorting key: the suite's own families first, in their fixed order."""
     return (list(FAMILIES).index(name) if name in FAMILIES else len(FAMILIES), name)
 
 
-def _look(mark, colour: str) -> dict:
+def _mark_style(mark: str | tuple[int, int, int], colour: str) -> dict:
+    """Style of a family's mark; pointed marks are larger, as they cover less."""
     pointed = mark == "*" or isinstance(mark, tuple)
     return {
         "marker": mark,
@@ -66,9 +68,9 @@ def _look(mark, colour: str) -> dict:
 
 
 def scatter(ax: Axes, points: Sequence[Point], xs: Sequence[float], hollow: Sequence[Hollow]) -> list[str]:
-    """Draw the points at their `xs` (log) and the published ones; set the limits; return the labels without a place.
+    """Draw the points at their `xs` (log) and the published ones, set the limits; return the labels that do not fit.
 
-    Of more than MOST points those of the front alone have bars.
+    Of more than MOST points only those of the front have error bars.
     """
     ys = [point.value.mean for point in points]
     ahead = front(xs, ys)
@@ -78,22 +80,22 @@ def scatter(ax: Axes, points: Sequence[Point], xs: Sequence[float], hollow: Sequ
     for point, x, y, bar in zip(points, xs, ys, bars, strict=True):
         if bar:
             ax.errorbar(x, y, bar, color="#A6A6A6", linewidth=0.8, capsize=1.5, zorder=2.5)
-        ax.plot(x, y, **_look(*family(point.row.family)), zorder=4)
+        ax.plot(x, y, **_mark_style(*family(point.row.family)), zorder=4)
     for p in hollow:
         ax.plot(p.x, p.y, **HOLLOW, zorder=3.5)
-    ours = [Label(point.label, x, y, i in ahead) for i, (point, x, y) in enumerate(zip(points, xs, ys, strict=True))]
+    own = [Label(point.label, x, y, i in ahead) for i, (point, x, y) in enumerate(zip(points, xs, ys, strict=True))]
     others = front([p.x for p in hollow], [p.y for p in hollow])
-    theirs = [Label(p.label, p.x, p.y, i in others) for i, p in enumerate(hollow)]
+    published = [Label(p.label, p.x, p.y, i in others) for i, p in enumerate(hollow)]
     fronts = []
-    for labels, style in ((ours, "-"), (theirs, DASHED)):
+    for labels, dashes in ((own, "-"), (published, DASHED)):
         if corners := sorted((label.x, label.y) for label in labels if label.bold):
             fronts.append(_steps(corners, ax.get_xlim()[1]))
-            ax.plot(*zip(*fronts[-1]), **FRONT, linestyle=style, zorder=3)
-    return [label.text for label in write_labels(ax, [*ours, *theirs], fronts)]
+            ax.plot(*zip(*fronts[-1]), **FRONT, linestyle=dashes, zorder=3)
+    return [label.text for label in write_labels(ax, [*own, *published], fronts)]
 
 
 def _limits(ax: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Room around the points, on a log axis in proportion to what they span."""
+    """Set limits with room around the points, on the log axis in proportion to their range."""
     spread = max(xs) / min(xs)
     ax.set_xscale("log")
     ax.set_xlim(min(xs) / max(1.02, spread**0.05), max(xs) * max(1.02, spread**0.07))
@@ -103,7 +105,7 @@ def _limits(ax: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
 
 
 def _steps(corners: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
-    """What a front reaches for each cost: flat until the next of its points."""
+    """Corners of a front's staircase: the value reached at each cost, flat until the next point."""
     out = []
     for x, y in corners:
         if out:

@@ -1,4 +1,4 @@
-"""Bars of what a training step costs: its time with the 10th and 90th percentile, and the peak memory."""
+"""Bars for the cost of a training step: its time with the 10th and 90th percentile, and the peak memory."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,12 +22,12 @@ from visual_decathlon.benchmark.report.figures.style import (
 from visual_decathlon.benchmark.tables.score import BASELINE
 
 ROW = 0.2  # inches
-WIDEST = 3.2  # of a method's name, inches
+WIDEST = 3.2  # inches for a method's name
 HATCHES = ("", "////", "....", "xxxx", "||||", "----")  # of several machines
 
 
 def draw(group: Group) -> Iterable[Drawn]:
-    """Two columns of bars that share their rows, the quickest step at the top."""
+    """Two columns of bars that share their rows, the fastest step at the top. Raises NotDrawn without a step time."""
     kept = {row.method for row in best(group.table)}
     rows = [row for row in group.table.timing if row["step ms"] is not None and row["method"] in kept]
     if not rows:
@@ -37,8 +37,8 @@ def draw(group: Group) -> Iterable[Drawn]:
     foot = 0.5 + (0.2 * len(machines) if len(machines) > 1 else 0)
     title = "Training step: time and peak memory"
     figure = canvas(0.7 + foot + ROW * len(rows), title, group.where)
-    called = labels(group.table)
-    names = [fitting(called[row["method"]], WIDEST, 8, bold=True) for row in rows]
+    label_of = labels(group.table)
+    names = [fitting(label_of[row["method"]], WIDEST, 8, bold=True) for row in rows]
     left = max(1.3, *(width_of(name, 8, bold=True) + 0.2 for name in names))
     half = left + 0.56 * (WIDTH - left)
     time, memory = axes(figure, left, foot, WIDTH - half + 0.2, 0.7), axes(figure, half + 0.2, foot, 0.15, 0.7)
@@ -69,7 +69,7 @@ def draw(group: Group) -> Iterable[Drawn]:
 
 
 def _bars(ax: Axes, rows: Sequence[dict], key: str, hatches: Sequence[str]) -> None:
-    """Bars from 0, so that their lengths are the numbers; the numbers in a column at the right."""
+    """Draw bars from 0, so that their lengths are the numbers, and the numbers in a column at the right."""
     ends = [row[end] or 0 for row in rows for end in ((key, "p90") if key == "step ms" else (key,))]
     digits = 0 if max(ends) >= 100 else 1
     for i, (row, hatch) in enumerate(zip(rows, hatches)):
@@ -79,8 +79,8 @@ def _bars(ax: Axes, rows: Sequence[dict], key: str, hatches: Sequence[str]) -> N
         ax.barh(i, value, 0.74, color=BLUE if row["method"] == BASELINE else SKY, edgecolor=INK, lw=0.4, hatch=hatch)
         if key == "step ms" and row["p10"] is not None and row["p90"] is not None:
             ax.plot([row["p10"], row["p90"]], [i, i], color=INK, linewidth=1.2, marker="|", markersize=5, zorder=4)
-        place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center_baseline"}
-        ax.text(1, i, f"{value:,.{digits}f}", size=8, **place)
+        right = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center_baseline"}
+        ax.text(1, i, f"{value:,.{digits}f}", size=8, **right)
         if row["method"] == BASELINE:
             ax.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=3)
     ax.set_xlim(0, max(ends) * 1.22 or 1)

@@ -1,6 +1,6 @@
-"""One look for every figure: size, letters, colours with marks and dashes beside them, and how a figure becomes bytes.
+"""The common style of all figures: size, font, colours with marks and dashes, and the writing of a figure to bytes.
 
-The colours are those of Okabe and Ito (2008, "Color Universal Design"); none of them ever speaks alone.
+The colours are those of Okabe and Ito (2008, "Color Universal Design"); colour is never the only distinction.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ WIDTH = 8.4  # inches: at the 800 pixels of a README the smallest letters are st
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-MOST = 60  # methods: what rows, labels and files of one group still serve a reader
+MOST = 60  # methods of one group that are drawn, labelled or given a file: more cannot be read
 
 INK, QUIET = "#1A1A1A", "#5C5C5C"
 
 RC = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same letters on every machine
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same font on every machine
     "font.size": 9,
     "text.parse_math": False,  # a $ in a method's name stays a $
     "text.color": INK,
@@ -53,11 +53,11 @@ RC = {
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
     "savefig.dpi": 160,
-    "svg.fonttype": "path",  # looks the same where these letters are not installed
+    "svg.fonttype": "path",  # looks the same where this font is not installed
     "svg.hashsalt": "decathlon",
 }
 
-# A family has a mark of its own; the colour helps who sees it.
+# Every family has its own mark; the colour is an additional help.
 FAMILIES = {
     "own network": ("s", BLACK),
     "frozen": ("o", YELLOW),
@@ -76,10 +76,10 @@ FAMILIES = {
     "masks": ((4, 1, 0), YELLOW),
     "prompts": ("*", SKY),
 }
-OTHER = ((6, 1, 0), "#FFFFFF")  # a family of a package outside
+OTHER = ((6, 1, 0), "#FFFFFF")  # a family of an external package
 
 LONG, SHORT = (0, (4, 1.5)), (0, (1.2, 1.2))
-# Of several curves in one picture: (colour, dashes, mark). The marks alone tell the ten domains apart.
+# Of several curves in one figure: (colour, dashes, mark). The marks alone distinguish the ten domains.
 LINES = [
     (BLACK, "-", "o"),
     (ORANGE, "-", "s"),
@@ -105,7 +105,7 @@ BELOW_ABOVE = LinearSegmentedColormap.from_list(
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure that is ready to be written: its place below the folder without ending, and its caption."""
+    """A figure ready to be written: its path below the folder without extension, its title and caption."""
 
     name: str
     figure: Figure
@@ -114,7 +114,7 @@ class Drawn:
 
 
 class NotDrawn(Exception):
-    """What a group has no figure for, and why, in half a sentence. Raised before the figures or after them."""
+    """A group has no figure, or not all of them; the message is the reason in half a sentence."""
 
 
 def family(name: str) -> tuple[str | tuple[int, int, int], str]:
@@ -129,19 +129,19 @@ def luminance(colour: str | tuple) -> float:
 
 
 def ink_on(colour: str | tuple) -> str:
-    """Black or white, whichever stands out more on the colour."""
+    """Black or white, whichever has more contrast to the colour."""
     light = luminance(colour)
     return "#FFFFFF" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "#000000"
 
 
 def width_of(text: str, size: float, bold: bool = False) -> float:
-    """Inches that a line of text takes."""
+    """Width of a line of text in inches."""
     font = FontProperties(size=size, weight="bold" if bold else "normal")
     return FigureCanvasAgg(Figure()).get_renderer().get_text_width_height_descent(text, font, ismath=False)[0] / 100
 
 
 def fitting(text: str, inches: float, size: float, bold: bool = False) -> str:
-    """The text, or as much of it as fits with an ellipsis; captions have it whole."""
+    """The text, or as much of it as fits with an ellipsis; captions have the whole text."""
     if width_of(text, size, bold) <= inches:
         return text
     while text and width_of(f"{text}…", size, bold) > inches:
@@ -150,7 +150,7 @@ def fitting(text: str, inches: float, size: float, bold: bool = False) -> str:
 
 
 def canvas(height: float, title: str, where: str) -> Figure:
-    """An empty figure, `height` inches high, with what it shows and, below that, of what (data, split, profile, n)."""
+    """An empty figure, `height` inches high, with its title and below it data, split, profile and n."""
     figure = Figure(figsize=(WIDTH, height))
     room = WIDTH - 0.2
     figure.text(0.1 / WIDTH, 1 - 0.09 / height, fitting(title, room, 11, bold=True), size=11, weight="bold", va="top")
@@ -159,14 +159,14 @@ def canvas(height: float, title: str, where: str) -> Figure:
 
 
 def axes(figure: Figure, left: float, bottom: float, right: float, top: float, **more) -> Axes:
-    """Axes whose margins to the figure's edges are given in inches."""
+    """Axes with margins in inches to the edges of the figure."""
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     return figure.add_axes(box, **more)
 
 
 def round_ticks(axis: Axis, low: float, high: float) -> None:
-    """Round numbers on a log axis, as many as can be read."""
+    """Put ticks at round numbers on a log axis, as many as can be read."""
     tens = range(-6, 9)
     choices = [
         [step * 10.0**ten for ten in tens for step in steps] for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
@@ -179,19 +179,19 @@ def round_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def as_bytes(drawn: Drawn) -> dict[str, bytes]:
-    """Content by ending, the same whenever and wherever it is made: no date and no version in it."""
-    said = {"Title": drawn.title, "Description": drawn.caption}
-    unsaid = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    """Content by file extension, the same at any time and place: it has no date and no version."""
+    metadata = {"Title": drawn.title, "Description": drawn.caption}
+    removed = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     out = {}
-    for ending, without in unsaid.items():
-        drawn.figure.savefig(sink := io.BytesIO(), format=ending, metadata=said | without)
+    for ending, empty in removed.items():
+        drawn.figure.savefig(sink := io.BytesIO(), format=ending, metadata=metadata | empty)
         out[ending] = sink.getvalue()
     return out
 
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """The look, whatever a user's own matplotlibrc says; the settings of before come back."""
+    """Within, matplotlib has this style, independent of a user's matplotlibrc; afterwards the old settings return."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)

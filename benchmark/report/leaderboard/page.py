@@ -1,4 +1,4 @@
-"""The leaderboard page: tables and published rows as one HTML file that needs no network, a pure function of both."""
+"""The leaderboard page: tables and published rows as one HTML file that needs no network; a pure function of both."""
 
 import base64
 import hashlib
@@ -10,21 +10,21 @@ from string import Template
 import numpy as np
 
 from visual_decathlon.benchmark.report import sheets
-from visual_decathlon.benchmark.tables.detail import wilson
+from visual_decathlon.benchmark.tables.intervals import wilson
 from visual_decathlon.benchmark.tables.published import Published
 from visual_decathlon.benchmark.tables.table1 import Row, Spread, Table
 from visual_decathlon.datasets.catalogue import DOMAINS
 
 SOURCES = Path(__file__).resolve().parent
 
-# What is the same for most runs of a row is written once and named by its place in the list.
+# Most runs of a row share these values: each combination is written once, and a run has its index.
 _ORIGIN = ("device", "machine", "threads", "workers", "precision", "commit", "versions", "backbone", "structure", "lr")
 _IMAGES = ("train_manifest", "eval_manifest", "train_images", "eval_images")
 _RUN = ("domain", "seed", "top1", "hash", "created")
 
 
 def page(tables: Sequence[Table], published: Iterable[Published]) -> str:
-    """The page as text, the same for the same tables. Data in it are JSON that no browser takes for markup."""
+    """The page as text, the same for the same tables; its JSON is escaped so that no browser takes it for markup."""
     style, script, html = ((SOURCES / name).read_text() for name in ("page.css", "page.js", "page.html"))
     policy = f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; base-uri 'none'"
     policy += "; form-action 'none'"
@@ -32,17 +32,18 @@ def page(tables: Sequence[Table], published: Iterable[Published]) -> str:
 
 
 def _source(text: str) -> str:
-    """How a Content-Security-Policy names an inline script or style: by its hash, so that no other runs."""
+    """An inline script or style as a Content-Security-Policy names it: by its hash, so that no other one runs."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _json(data: dict) -> str:
+    """Compact JSON without a character that could end the script element."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(tables: Sequence[Table], published: Iterable[Published]) -> dict:
-    # Real before drawn, whole before cut: the first is the one that is shown at first.
+    """All data of the page. The first group is the one shown at first: real before drawn data, whole before cut."""
     ordered = sorted(tables, key=lambda table: (table.group["limit"] is not None, table.group["standin"]))
     origins, images = {}, {}
     groups = [_group(table, ordered[0], origins, images) for table in ordered]
@@ -51,12 +52,13 @@ def _data(tables: Sequence[Table], published: Iterable[Published]) -> dict:
         "columns": [[domain.name, domain.column] for domain in DOMAINS.values()],
         "groups": groups,
         "origins": [dict(zip((*_ORIGIN, "command"), origin)) for origin in origins],
-        "images": [list(shown) for shown in images],
+        "images": [list(image) for image in images],
         "published": [_published(row, families) for row in published],
     }
 
 
 def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
+    """A group's rows and texts; new combinations are added to `origins` and `images`, each with its index."""
     group, names = table.group, [*DOMAINS, *table.own]
     runs, samples = _runs(table, origins, images), _samples(table)
     marks = [_marks(line) for line in sheets.table1(table).marks]
@@ -65,7 +67,7 @@ def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
         "apart": sheets.differs(table, first),
         "notes": sheets.notes(table),
         "standin": bool(group["standin"]),
-        "comparable": sheets.apart(table) == sheets.BESIDE,
+        "comparable": table.published_baseline,
         **{name: group[name] for name in ("data", "profile", "split")},
         "cut": group["limit"] is not None,
         "settings": group["settings"],
@@ -86,7 +88,7 @@ def _row(row: Row, names: Sequence[str]) -> dict:
         "fidelity": row.fidelity,
         "par": round(row.multiplier, 4),
         "heads": round(row.multiplier_heads, 4),
-        "ten": row.ten,
+        "ten": row.official_count,
         "seeds": row.seeds,
         "mean": _spread(row.mean),
         "S": _spread(row.S),
@@ -101,38 +103,38 @@ def _spread(spread: Spread | None) -> list[float | None] | None:
 
 
 def _marks(line: list[str]) -> str:
-    """b(est), s(econd) or - for each domain, mean and S, of the whole group, whatever a filter leaves of it."""
+    """b(est), s(econd) or - for each domain, mean and S; of the whole group, independent of the page's filter."""
     return "".join((mark or "-")[0] for mark in line[2:])
 
 
 def _samples(table: Table) -> dict[str, dict[str, list[float]]]:
-    """By method and domain: the ends of the interval that the finite sample allows."""
+    """By method and domain: the ends of the 95 % interval that the finite sample gives, %."""
     one = table.runs.drop_duplicates(["method", "domain"])
     images = dict(zip(zip(one["method"], one["domain"]), one["eval_images"].tolist(), strict=True))
     cells = [(row.method, name, spread.mean) for row in table.rows for name, spread in row.domains.items()]
     ends = wilson(np.array([top1 for *_, top1 in cells]) / 100, np.array([images[cell[:2]] for cell in cells]))
-    found: dict[str, dict[str, list[float]]] = {row.method: {} for row in table.rows}
+    intervals: dict[str, dict[str, list[float]]] = {row.method: {} for row in table.rows}
     for (method, name, _), low, high in zip(cells, *(np.round(100 * end, 2).tolist() for end in ends), strict=True):
-        found[method][name] = [low, high]
-    return found
+        intervals[method][name] = [low, high]
+    return intervals
 
 
 def _runs(table: Table, origins: dict, images: dict) -> dict[str, list[list]]:
-    """By method: [domain, seed, top-1, hash, created, number of its origin, number of its images] of every run."""
+    """By method: [domain, seed, top-1, hash, created, index of its origin, index of its images] of every run."""
     columns = lambda names: zip(*(_plain(table.runs[name].tolist()) for name in names))
-    found: dict[str, list[list]] = {row.method: [] for row in table.rows}
-    for (method, command), run, origin, shown in zip(
+    runs: dict[str, list[list]] = {row.method: [] for row in table.rows}
+    for (method, command), run, origin, image in zip(
         columns(("method", "command")), columns(_RUN), columns(_ORIGIN), columns(_IMAGES)
     ):
         first = origins.setdefault((*origin, command), len(origins))
-        second = images.setdefault(shown, len(images))
+        second = images.setdefault(image, len(images))
         domain, seed, top1, *rest = run
-        found[method].append([domain, seed, round(top1, 4), *rest, first, second])
-    return found
+        runs[method].append([domain, seed, round(top1, 4), *rest, first, second])
+    return runs
 
 
 def _plain(values: list) -> list:
-    """A frame's nulls (NaN) as None, which JSON has."""
+    """The values with a frame's nulls (NaN) as None, which JSON has."""
     return [None if value != value else value for value in values]
 
 

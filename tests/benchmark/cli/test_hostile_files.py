@@ -179,5 +179,5 @@ def test_a_pipe_among_the_records_is_told(tmp_path: Path):
 def test_measurements_that_are_no_plain_file_are_set_aside(kind: str, tmp_path: Path, capsys):
     make, told = KINDS[kind]
     make(tmp_path / "perf.parquet")
-    assert store.before(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
+    assert store.load_previous(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
     assert told in capsys.readouterr().err and not (tmp_path / "perf.parquet").exists()

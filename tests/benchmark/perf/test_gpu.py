@@ -1,4 +1,4 @@
-"""`make gpu`: what of it needs no GPU. Its steps run one by one, each within its limit, and every row is kept."""
+"""`make gpu`, without a GPU: steps run one by one, each within its limit, and every row is kept."""
 
 import dataclasses
 import importlib
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def card(monkeypatch) -> None:
-    """torch says that there is a GPU."""
+    """torch reports a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
@@ -41,7 +41,7 @@ def steps(*names: str, limit: float = 1e6, needs: float = 0) -> list[Step]:
 
 
 class Clock:
-    """Stands still until it is set."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 0.0
@@ -76,7 +76,7 @@ def test_a_missing_package_is_named_with_where_to_put_it(package: str, card, tmp
     assert err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_what_a_package_imports_itself_is_named_too(card, tmp_path, monkeypatch, capsys):
+def test_a_missing_import_of_a_package_is_named_too(card, tmp_path, monkeypatch, capsys):
     def absent(name: str):
         assert name == "fvcore.nn"
         raise ModuleNotFoundError("No module named 'iopath.common'", name="iopath.common")
@@ -93,72 +93,72 @@ def test_an_unknown_step_is_one_sentence(capsys):
 
 def test_the_plan_names_code_that_is_there_and_fits_its_budget():
     names = [step.name for step in PLAN]
-    assert len(set(names)) == len(names) and names[:3] == ["step", "small", "tests"], "the most wanted first"
+    assert len(set(names)) == len(names) and names[:3] == ["step", "small", "tests"], "the most important first"
     for step in PLAN:
         module, _, function = step.work.partition(":")
         assert callable(getattr(importlib.import_module(module), function)), step
         assert 0 < step.needs <= step.limit < BUDGET <= 480
-    assert sum(step.limit for step in PLAN[:4]) < BUDGET, "the first ones have room whatever happens"
+    assert sum(step.limit for step in PLAN[:4]) < BUDGET, "the first ones always have room"
 
 
-def test_steps_run_in_order_and_one_that_fails_stops_no_other(tmp_path):
-    heard, ends = [], []
+def test_steps_run_in_order_and_a_failed_one_does_not_stop_the_others(tmp_path):
+    received, ends = [], []
     names = ("ends", "refuses", "dies", "again")
-    for step, end in run_plan(steps(*names), drawn, lambda *of: heard.append(of), budget=1e6, cache=tmp_path):
+    for step, end in run_plan(steps(*names), drawn, lambda *row: received.append(row), budget=1e6, cache=tmp_path):
         ends.append((step.name, end))
     assert ends == [
         *(("ends", ""), ("ends", "done"), ("refuses", ""), ("refuses", "failed: there is no room for it")),
         *(("dies", ""), ("dies", "failed: it ended with -9"), ("again", ""), ("again", "done")),
     ]
-    assert [(step.name, row["what"]) for step, row in heard] == [(name, f"of {name}") for name in names]
+    assert [(step.name, row["what"]) for step, row in received] == [(name, f"of {name}") for name in names]
     assert list(tmp_path.iterdir()) == [], "each step's folder is gone"
-    assert len({row["work"] for _, row in heard}) == 4, "and was its own"
+    assert len({row["work"] for _, row in received}) == 4, "and was its own"
 
 
-def test_a_step_that_hangs_is_ended_with_all_it_started_and_keeps_its_rows(tmp_path):
-    clock, heard, pids = Clock(), [], []
+def test_a_step_that_hangs_is_ended_with_its_processes_and_keeps_its_rows(tmp_path):
+    clock, received, pids = Clock(), [], []
 
     def keep(step: Step, content: dict) -> None:
-        heard.append((step.name, content["what"]))
+        received.append((step.name, content["what"]))
         if "pids" in content:
             pids.extend(map(gone, content["pids"]))
             clock.now += 61
 
-    asked = [*steps("hangs", limit=60), *steps("ends")]
-    ends = [(step.name, end) for step, end in run_plan(asked, drawn, keep, budget=1e6, cache=tmp_path, clock=clock)]
+    plan = [*steps("hangs", limit=60), *steps("ends")]
+    ends = [(step.name, end) for step, end in run_plan(plan, drawn, keep, budget=1e6, cache=tmp_path, clock=clock)]
     assert ends[1] == ("hangs", "ended: it took longer than its limit of 60 s") and ends[-1] == ("ends", "done")
-    assert ("hangs", "of hangs") in heard and ("ends", "of ends") in heard
+    assert ("hangs", "of hangs") in received and ("ends", "of ends") in received
     for ended in pids:
         ended()
 
 
 def test_a_step_that_closes_its_pipe_and_stays_is_ended(tmp_path, monkeypatch):
     clock = Clock()
-    read = runner._Lines.read
+    read = runner._Messages.read
 
     def closing(self, seconds: float) -> bool:
         more = read(self, seconds)
         clock.now = 0.0 if more else 61
         return more
 
-    monkeypatch.setattr(runner._Lines, "read", closing)
+    monkeypatch.setattr(runner._Messages, "read", closing)
     (step,) = steps("closes")
-    found = run_step(lambda home: drawn(step, tmp_path, home), 60, lambda *of: None, clock)
-    assert found == "ended: it took longer than its limit of 60 s"
+    outcome = run_step(lambda home: drawn(step, tmp_path, home), 60, lambda *message: None, clock)
+    assert outcome == "ended: it took longer than its limit of 60 s"
 
 
-def test_what_the_budget_has_no_room_for_is_skipped_and_limits_shrink_to_it(tmp_path):
+def test_steps_beyond_the_budget_are_skipped_and_limits_shrink_to_it(tmp_path):
     clock, limits = Clock(), []
 
-    def timed(words, limit, hear, clock):
+    def timed(command, limit, on_message, clock):
         limits.append(limit)
         clock.now += 50
         return "done"
 
-    asked = [*steps("a", "b", limit=60), *steps("c", limit=60, needs=40), *steps("d", limit=60, needs=10)]
+    plan = [*steps("a", "b", limit=60), *steps("c", limit=60, needs=40), *steps("d", limit=60, needs=10)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "run_step", timed)
-        ends = list(run_plan(asked, drawn, lambda *of: None, budget=130, cache=tmp_path, clock=clock))
+        ends = list(run_plan(plan, drawn, lambda *row: None, budget=130, cache=tmp_path, clock=clock))
     assert [(step.name, end) for step, end in ends if end] == [
         ("a", "done"),
         ("b", "done"),
@@ -170,9 +170,9 @@ def test_what_the_budget_has_no_room_for_is_skipped_and_limits_shrink_to_it(tmp_
 
 @pytest.mark.parametrize(("ends", "code"), [("done", 0), ("failed: it ended with 1", 1), ("skipped: no room", 0)])
 def test_the_command_shows_the_table_and_its_exit_code(ends: str, code: int, card, tmp_path, monkeypatch, capsys):
-    def planned(asked, words, keep, *, budget, cache):
+    def planned(plan, words, keep, *, budget, cache):
         assert 0 < budget <= BUDGET
-        (step,) = asked
+        (step,) = plan
         assert words(step, Path("folder"), 7)[1:] == [
             *("-m", "visual_decathlon.benchmark.perf.gpu.child", "step", "cuda:0", "folder", "7")
         ]
@@ -223,44 +223,44 @@ def waits(effort, keep):
 
 @pytest.fixture
 def child(tmp_path, monkeypatch):
-    """`child(function)` is the command of a real step's process that does this function."""
+    """`child(function)` is the command of a real step's process that calls this function."""
     (tmp_path / "drawn_work.py").write_text(WORK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return lambda function: lambda home: [sys.executable, "-c", CHILD, f"drawn_work:{function}", str(home)]
 
 
 @pytest.mark.parametrize(
-    ("function", "end", "told"),
+    ("function", "end", "message"),
     [
         ("well", "done", ("row", "what")),
         ("refused", "failed: it ended with 2", ("fault", "there is no room")),
         ("defect", "failed: it ended with 1", ("fault", "ZeroDivisionError: by zero")),
     ],
 )
-def test_a_steps_process_tells_where_it_is_its_rows_and_its_fault(function, end, told, child, capfd):
-    heard = []
-    assert run_step(child(function), 1e6, lambda *of: heard.append(of)) == end
-    kind, content = heard[-1]
-    assert (kind, content["what"] if kind == "row" else content) == told
+def test_a_steps_process_sends_its_rows_and_its_fault(function, end, message, child, capfd):
+    received = []
+    assert run_step(child(function), 1e6, lambda *one: received.append(one)) == end
+    kind, content = received[-1]
+    assert (kind, content["what"] if kind == "row" else content) == message
     assert ("Traceback" in capfd.readouterr().err) == (function == "defect"), "its output is on the screen"
 
 
-def test_what_a_process_told_before_its_end_is_heard_after_it(child, monkeypatch):
-    monkeypatch.setattr(runner, "POLL", 0)  # nothing is heard while it runs
-    heard = []
-    assert run_step(child("well"), 1e6, lambda *of: heard.append(of)) == "done"
-    assert [kind for kind, _ in heard] == ["row"]
+def test_messages_from_before_the_end_of_a_process_are_received_after_it(child, monkeypatch):
+    monkeypatch.setattr(runner, "POLL", 0)  # nothing is received while it runs
+    received = []
+    assert run_step(child("well"), 1e6, lambda *one: received.append(one)) == "done"
+    assert [kind for kind, _ in received] == ["row"]
 
 
-def test_a_steps_process_goes_when_its_parent_is_gone(child, processes):
+def test_a_steps_process_ends_with_its_parent(child, processes):
     parent = (
         "import json, os, sys\nfrom visual_decathlon.benchmark.perf.gpu.runner import run_step\n"
         "words = json.loads(sys.argv[1])\n"
-        "def hear(kind, content):\n"
+        "def receive(kind, content):\n"
         "    if kind == 'row':\n"
         "        below = open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read()\n"
         "        print(below, flush=True)\n"
-        "run_step(lambda home: [*words, str(home)], 1e6, hear)\n"
+        "run_step(lambda home: [*words, str(home)], 1e6, receive)\n"
     )
     words = json.dumps(child("waits")("")[:-1])
     run = processes.start([sys.executable, "-c", parent, words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -300,7 +300,7 @@ def test_a_test_is_a_row_as_soon_as_it_has_ended(tmp_path, processes):
 @pytest.mark.parametrize(
     "words", ["test_graph.py", "test_bench.py -k 'one_worker or peak or predictions or in_use or step_ran'"]
 )
-def test_what_the_gpu_tests_do_is_tried_on_a_cpu(words: str, processes, tmp_path):
+def test_the_gpu_tests_run_on_a_cpu(words: str, processes, tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", f"--basetemp={tmp_path}", "-m", "gpu"]
     file, *chosen = shlex.split(words)
     environment = {**os.environ, "GPU_TESTS_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
@@ -308,7 +308,7 @@ def test_what_the_gpu_tests_do_is_tried_on_a_cpu(words: str, processes, tmp_path
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout
 
 
-def test_the_readme_shows_the_table_of_the_card_or_says_that_there_was_none():
+def test_the_readme_shows_the_table_of_the_card_or_notes_its_absence():
     section = (ROOT / "README.md").read_text().split("### On a GPU")[1].split("\n## ")[0]
     kept = ROOT / "results" / "perf" / "gpu.md"
     assert ", ".join(step.name for step in PLAN) in section.replace("\n", " ")

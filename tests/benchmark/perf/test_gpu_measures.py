@@ -1,4 +1,4 @@
-"""What `make gpu` measures, on a CPU at tiny sizes: every line comes out, and each way is what its name says."""
+"""The measurements of `make gpu`, on a CPU at tiny sizes: every line is made, and each variant matches its name."""
 
 import collections
 import math
@@ -30,49 +30,51 @@ PAPER, STANDIN = Size("decathlon", (*TINY, "uncropped_size=16")), Size("standin"
 
 @pytest.fixture
 def effort(tmp_path: Path) -> Effort:
-    """So little that every measure takes a moment."""
+    """Sizes so small that every measurement takes a moment."""
     small = {"steps": 2, "rounds": 2, "share": 1e-9, "pretraining": 16, "processes": (1, 2), "epochs": (2, 2)}
     return Effort("cpu", tmp_path, PAPER, STANDIN, **small)
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Neither baseline nor loop is run: each gives figures of its own."""
+    """Neither baseline nor loop runs: each returns fixed numbers."""
     monkeypatch.setattr(steps, "eager", lambda *of, reference=False: [10.0] if reference else [20.0])
-    found = decathlon.Trained(None, {}, [{"seconds": 9.0}, {"seconds": 1.0}, {"seconds": 2.0}], 100, [9.0, 1.0, 2.0])
-    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: found)
+    trained = decathlon.Trained(None, {}, [{"seconds": 9.0}, {"seconds": 1.0}, {"seconds": 2.0}], 100, [9.0, 1.0, 2.0])
+    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: trained)
     monkeypatch.setattr(steps, "_peak", lambda effort, keep: keep(rows.row("step", "", "", [1], goal="peak")))
     monkeypatch.setattr(runs, "run_seconds", lambda *of: 60.0)
-    monkeypatch.setattr(runs, "train_drawn", lambda *of, **more: found)
+    monkeypatch.setattr(runs, "train_drawn", lambda *of, **more: trained)
     monkeypatch.setattr(benches, "_seconds", lambda words: 30.0)
     monkeypatch.setattr(benches, "_bench", lambda effort, method: 30.0)
 
 
 def kept(function, effort: Effort) -> list[Row]:
-    found: list[Row] = []
-    function(effort, found.append)
-    return found
+    rows: list[Row] = []
+    function(effort, rows.append)
+    return rows
 
 
-def test_every_goal_is_of_one_line(quick, effort: Effort, monkeypatch):
-    asked: collections.Counter = collections.Counter()
+def test_every_goal_belongs_to_one_line(quick, effort: Effort, monkeypatch):
+    used: collections.Counter = collections.Counter()
 
     class Counting(dict):
+        """Counts how often each goal is used."""
+
         def __getitem__(self, key: str):
-            asked[key] += 1
+            used[key] += 1
             return super().__getitem__(key)
 
     monkeypatch.setattr(rows, "GOALS", Counting(GOALS))
     functions = [getattr(steps, step.work.rpartition(":")[2]) for step in PLAN if step.work.count("gpu.steps:")]
     functions += [runs.nine, runs.pretraining, benches.bench, benches.every_method]
-    found = [row for function in functions for row in kept(function, effort)]
-    assert asked == dict.fromkeys(GOALS, 1) and sum(row.goal is not None for row in found) == len(GOALS)
+    lines = [row for function in functions for row in kept(function, effort)]
+    assert used == dict.fromkeys(GOALS, 1) and sum(row.goal is not None for row in lines) == len(GOALS)
     names = {step.name for step in PLAN}
-    assert {row.step for row in found} == names - {"tests", "processes"}
-    assert len({(row.step, row.what, row.ours, row.other) for row in found}) == len(found), "no line is there twice"
+    assert {row.step for row in lines} == names - {"tests", "processes"}
+    assert len({(row.step, row.what, row.ours, row.other) for row in lines}) == len(lines), "no line is repeated"
 
 
-def test_lines_compare_what_they_say(quick, effort: Effort):
+def test_lines_compare_the_named_variants(quick, effort: Effort):
     (bf16, against, _) = kept(steps.step, effort)
     assert (bf16.ours_value, bf16.other_value, bf16.ratio) == (75.0, 20.0, 3.75), "the first epoch is not counted"
     assert (against.ratio, against.goal, against.reached) == (7.5, "≥ 8", False)
@@ -80,14 +82,16 @@ def test_lines_compare_what_they_say(quick, effort: Effort):
     assert small.ours_value == pytest.approx(4e3 * (1 / 100 + 1 / 50) / 2) and small.other_value == 200.0
     assert small.unit == "ms" and small.ratio == pytest.approx(200 / 60)
     speed, start, *_ = kept(steps.compiled, effort)
-    assert speed.ours_value == 75.0 and (start.ours_value, start.unit) == (7.0, "s"), "9 s, less a steady epoch's 2"
+    assert speed.ours_value == 75.0 and (start.ours_value, start.unit) == (7.0, "s"), (
+        "9 s minus the 2 s of a steady epoch"
+    )
     (nine,) = kept(runs.nine, effort)
     assert (nine.ours_value, nine.unit, nine.reached) == (9.0, "min", True)
     imports, bench = kept(benches.bench, effort)
     assert (imports.ours_value, bench.ours_value) == (60.0, 30.0) and (imports.reached, bench.reached) == (False, True)
 
 
-def test_steps_are_measured_in_every_way(effort: Effort):
+def test_steps_are_measured_in_every_variant(effort: Effort):
     for function in (steps.step, steps.small, steps.fp32, steps.deterministic):
         for row in kept(function, effort):
             assert row.ours_value > 0 and row.other_value > 0 and row.ratio > 0, row
@@ -95,7 +99,7 @@ def test_steps_are_measured_in_every_way(effort: Effort):
 
 
 @pytest.mark.parametrize(("precision", "reference"), [("bf16", False), ("fp32", True)])
-def test_the_baselines_are_the_ways_that_they_are_called(precision: str, reference: bool, effort: Effort, monkeypatch):
+def test_the_baselines_match_their_names(precision: str, reference: bool, effort: Effort, monkeypatch):
     seen = {}
     training = net.training
 
@@ -117,21 +121,21 @@ def test_the_baselines_are_the_ways_that_they_are_called(precision: str, referen
     assert (seen["as_"].deterministic, seen["as_"].precision) == (False, precision)
 
 
-def test_peak_memory_is_null_where_the_system_does_not_tell_it(effort: Effort, monkeypatch):
+def test_peak_memory_is_null_where_the_system_does_not_know_it(effort: Effort, monkeypatch):
     monkeypatch.setattr(steps.Peak, "mb", lambda self: None)
     monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: None)
-    found: list[Row] = []
-    steps._peak(effort, found.append)
-    assert [(row.ours_value, row.note) for row in found] == [(None, "this system does not tell a process's peak")]
+    rows: list[Row] = []
+    steps._peak(effort, rows.append)
+    assert [(row.ours_value, row.note) for row in rows] == [(None, "this system does not tell a process's peak")]
 
 
 def test_peak_memory_is_of_the_default_and_of_the_eager_loop(effort: Effort, monkeypatch):
-    asked, peaks = [], iter([110.0, 100.0])
+    calls, peaks = [], iter([110.0, 100.0])
     monkeypatch.setattr(steps.Peak, "mb", lambda self: next(peaks))
-    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: asked.append(graphs))
-    found: list[Row] = []
-    steps._peak(effort, found.append)
-    assert asked == [None, False] and found[0].ratio == pytest.approx(1.1) and found[0].reached is True
+    monkeypatch.setattr(steps, "ours", lambda *of, graphs=None: calls.append(graphs))
+    rows: list[Row] = []
+    steps._peak(effort, rows.append)
+    assert calls == [None, False] and rows[0].ratio == pytest.approx(1.1) and rows[0].reached is True
 
 
 @pytest.mark.parametrize(("name", "method"), [("svhn", "par_adapter"), ("dtd", "res_adapter"), ("imagenet12", "")])
@@ -147,9 +151,10 @@ def test_an_epoch_of_the_papers_sizes_is_trained_as_a_run_is(name, method, monke
     monkeypatch.setattr(decathlon, "train", spied)
     (chosen,) = select(method) if method else (None,)
     profiled = profile("decathlon", ["width=0.125", "precision=bf16"])
-    found = decathlon.train_drawn(chosen, DOMAINS[name], 6, profiled, "cpu", epochs=3, graphs=False)
-    assert len(found.history) == len(found.walls) == 3 and len(found.speeds()) == 2 and min(found.speeds()) > 0
-    assert sum(found.walls) > sum(row["seconds"] for row in found.history)
+    trained = decathlon.train_drawn(chosen, DOMAINS[name], 6, profiled, "cpu", epochs=3, graphs=False)
+    assert len(trained.history) == len(trained.walls) == 3
+    assert len(trained.speeds()) == 2 and min(trained.speeds()) > 0
+    assert sum(trained.walls) > sum(row["seconds"] for row in trained.history)
     side = 72 if name == "svhn" else 64
     assert seen["x"] == (6, 3, side, side) and seen["batch"] == 128 and seen["y"] < DOMAINS[name].classes
     assert (seen["precision"], seen["compile"], seen["graphs"]) == ("bf16", False, False)
@@ -164,31 +169,31 @@ def test_two_drawn_trainings_have_the_same_bits():
 
 
 def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monkeypatch):
-    asked, ticks = {}, iter([100.0, 103.0])
+    seen, ticks = {}, iter([100.0, 103.0])
     network = torch.nn.Identity()
 
     def drawn(domain, images, chosen, device, batch, layout):
-        asked.update(tested=images, layout=layout)
+        seen.update(tested=images, layout=layout)
         return "batches"
 
     def trained(method, domain, images, chosen, device, choice):
-        asked.update(images=images, choice=choice)
+        seen.update(images=images, choice=choice)
         return decathlon.Trained(network, {}, [], images, [20.0, 2.0])
 
     monkeypatch.setattr(decathlon, "train_drawn", trained)
     monkeypatch.setattr(decathlon, "drawn", drawn)
     monkeypatch.setattr(decathlon, "inference_module", lambda of: of)
-    monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: asked.update(evaluated=of))
+    monkeypatch.setattr(decathlon, "evaluate", lambda of, batches, precision: seen.update(evaluated=of))
     monkeypatch.setattr(decathlon.time, "perf_counter", lambda: next(ticks))
     (method,), choice = select("par_adapter"), KernelChoice("contiguous", "plain")
-    found = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", choice, 0.5)
-    assert found == 20.0 + 119 * 2.0 + 3.0
+    seconds = decathlon.run_seconds(method, DOMAINS["svhn"], profile("decathlon"), "cpu", choice, 0.5)
+    assert seconds == 20.0 + 119 * 2.0 + 3.0
     train_images, tested, _ = DOMAINS["svhn"].counts
-    assert asked.pop("choice") == choice and asked.pop("layout") == torch.contiguous_format
-    assert asked == {"images": round(train_images / 2), "tested": round(tested / 2), "evaluated": network}
+    assert seen.pop("choice") == choice and seen.pop("layout") == torch.contiguous_format
+    assert seen == {"images": round(train_images / 2), "tested": round(tested / 2), "evaluated": network}
 
 
-def test_whole_runs_and_pretraining_come_out(effort: Effort):
+def test_whole_runs_and_pretraining_are_measured(effort: Effort):
     (nine,) = kept(runs.nine, effort)
     assert nine.ours_value > 0 and nine.goal == "≤ 11 min"
     resident, streamed = kept(runs.pretraining, effort)
@@ -209,19 +214,19 @@ def test_streamed_batches_have_no_room_on_a_device(monkeypatch):
 
 @pytest.mark.slow
 def test_processes_side_by_side_begin_together(effort: Effort):
-    found = kept(processes.processes, effort)
-    assert [row.ours for row in found] == ["1 side by side", "2 side by side"] * 2
-    assert [row.other for row in found] == [None, "1 alone"] * 2
-    assert all(row.ours_value > 0 for row in found) and math.isclose(found[1].other_value, found[0].ours_value)
+    lines = kept(processes.processes, effort)
+    assert [row.ours for row in lines] == ["1 side by side", "2 side by side"] * 2
+    assert [row.other for row in lines] == [None, "1 alone"] * 2
+    assert all(row.ours_value > 0 for row in lines) and math.isclose(lines[1].other_value, lines[0].ours_value)
 
 
 @pytest.mark.parametrize("graphs", [None, False])
-def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeypatch):
-    """And computes in the layout and with the norm that a run has."""
-    told, applied = [], []
+def test_graphs_is_passed_to_the_loop(graphs: bool | None, effort: Effort, monkeypatch):
+    """The loop computes in the layout and with the norm of a run."""
+    passed, applied = [], []
 
     def loop(network, method, batches, recipe, **named):
-        told.append(named["graphs"])
+        passed.append(named["graphs"])
         assert batches.layout == torch.contiguous_format and applied == [network]
         return [], None
 
@@ -229,7 +234,7 @@ def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeyp
     monkeypatch.setattr(effort_module, "chosen", lambda *of: KernelChoice("contiguous", "plain"))
     monkeypatch.setattr(KernelChoice, "applied", lambda self, network: nullcontext(applied.append(network)))
     steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
-    assert told == [graphs]
+    assert passed == [graphs]
 
 
 def test_a_bench_is_the_command_with_empty_folders(effort: Effort, monkeypatch):
@@ -252,7 +257,7 @@ def test_a_bench_is_the_command_with_empty_folders(effort: Effort, monkeypatch):
         benches._bench(effort, "all")
 
 
-def test_a_command_that_fails_is_one_sentence():
+def test_a_failed_command_gives_one_sentence():
     with pytest.raises(
         InputError, match=r"^`python -c import sys; sys.exit\(3\) …` ended with 3; its output is above$"
     ):

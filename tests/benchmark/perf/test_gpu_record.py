@@ -1,4 +1,4 @@
-"""The rows of `make gpu`: goals, medians, what is on disk, what the Markdown says, and where all of it was measured."""
+"""The rows of `make gpu`: goals, medians, the files on disk, the Markdown, and the environment."""
 
 import dataclasses
 from typing import get_type_hints
@@ -29,21 +29,21 @@ def test_a_goal_is_of_a_value_or_of_a_ratio():
 
 
 @pytest.mark.parametrize(
-    ("unit", "mine", "theirs", "ratio"),
+    ("unit", "ours", "other", "ratio"),
     [("img/s", [30.0, 10.0, 20.0], [4.0], 5.0), ("ms", [1.0, 3.0, 2.0], [10.0], 5.0), ("MB", [11.0], [10.0], 1.1)],
 )
-def test_a_row_compares_medians(unit: str, mine: list[float], theirs: list[float], ratio: float):
-    found = row("step", "what", "ours", mine, "other", theirs, unit=unit)
-    assert found.ratio == ratio and (found.least, found.largest, found.rounds) == (min(mine), max(mine), len(mine))
-    assert row("step", "what", "ours", mine, unit=unit).ratio is None
+def test_a_row_compares_medians(unit: str, ours: list[float], other: list[float], ratio: float):
+    made = row("step", "what", "ours", ours, "other", other, unit=unit)
+    assert made.ratio == ratio and (made.least, made.largest, made.rounds) == (min(ours), max(ours), len(ours))
+    assert row("step", "what", "ours", ours, unit=unit).ratio is None
 
 
-def measured(step: str, *of, **more) -> dict:
-    return dataclasses.asdict(row(step, *of, **more)) | drawn_step.FACTS
+def measured(step: str, *values, **more) -> dict:
+    return dataclasses.asdict(row(step, *values, **more)) | drawn_step.FACTS
 
 
 def rows() -> list[dict]:
-    """As a card that there is not would give them."""
+    """Rows as of an imaginary card."""
     speeds = (
         "par_adapter step, bf16",
         "the loop",
@@ -60,7 +60,7 @@ def rows() -> list[dict]:
     return [measured("step", *speeds, **goals[0]), *rest[:2], measured("bench", *bench, **goals[1]), rest[2]]
 
 
-def test_the_markdown_says_what_was_reached_what_not_and_where():
+def test_the_markdown_has_goals_tests_and_environment():
     assert report.markdown(rows()) == (
         "| what | ours |  | against |  | unit | ratio | least | largest | rounds | goal | reached |\n"
         "| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | --- | --- |\n"
@@ -92,13 +92,13 @@ def test_every_row_is_on_disk_at_once_and_other_steps_stay(tmp_path):
     later = Record(path, drawn_step.FACTS | {"card": "another", "date": "2026"})
     later.begin()
     assert [each["step"] for each in later.rows(PLAN)] == ["step", "tests", "tests", "bench", "nine"], (
-        "until it has some"
+        "until the step has new rows"
     )
     later.note(by_name["bench"], "ended: it took longer than its limit of 90 s")
     kept = pq.read_table(path).to_pylist()
     assert [(each["step"], each["ours_value"]) for each in kept if each["step"] == "bench"] == [("bench", None)]
     assert [each["card"] for each in kept] == [*["NVIDIA Fake 80GB"] * 3, "another", "NVIDIA Fake 80GB"]
-    assert kept[3]["date"] > drawn_step.FACTS["date"], "of the beginning of its step"
+    assert kept[3]["date"] > drawn_step.FACTS["date"], "the date is that of the beginning of its step"
     assert len(kept) == 5 and later.rows([by_name["bench"]]) == kept[3:4]
 
 
@@ -111,11 +111,11 @@ def test_a_record_of_other_columns_is_set_aside(tmp_path, capsys):
     assert "is not of this version's steps" in capsys.readouterr().err
 
 
-def test_facts_are_of_the_types_that_rows_have():
+def test_facts_have_the_types_of_the_columns():
     types = COMMON | FACTS
-    for found in (facts.ask("cpu"), drawn_step.FACTS):
-        assert found.keys() == types.keys()
-        assert all(isinstance(found[name], kind) for name, kind in types.items()), found
+    for each in (facts.ask("cpu"), drawn_step.FACTS):
+        assert each.keys() == types.keys()
+        assert all(isinstance(each[name], kind) for name, kind in types.items()), each
     assert facts.ask("cpu")["card"] == "cpu"
 
 

@@ -1,4 +1,4 @@
-"""The speed table compares two ways of computing the same thing."""
+"""The speed table compares two variants of the same computation."""
 
 import dataclasses
 import itertools
@@ -14,8 +14,8 @@ from tests.benchmark import drawn_part
 from tests.processes import gone
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.perf import apart, parts, rounds
 from visual_decathlon.benchmark.perf import network as net
+from visual_decathlon.benchmark.perf import part_process, parts, rounds
 from visual_decathlon.benchmark.perf.network import reference_way
 from visual_decathlon.benchmark.perf.rounds import Comparison, Rounds, Variant, run_interleaved
 from visual_decathlon.datasets.errors import InputError
@@ -23,54 +23,54 @@ from visual_decathlon.methods.registry import entries, select
 
 
 def test_ratio_is_of_rounds_and_the_first_round_is_not_counted(monkeypatch):
-    ticks = itertools.accumulate([*[0, 0, 1, 0, 2, 0] * 3])  # a round begins; ours 1 s, theirs 2 s; it ends
+    ticks = itertools.accumulate([*[0, 0, 1, 0, 2, 0] * 3])  # a round begins; ours 1 s, the other 2 s; it ends
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: 0.0)
     calls = []
-    ways = [Variant("ours", lambda: calls.append("o") or 10), Variant("other", lambda: calls.append("t") or 10)]
-    line = run_interleaved(ways, rounds=3).line("part", "what", "ours", "other")
+    variants = [Variant("ours", lambda: calls.append("o") or 10), Variant("other", lambda: calls.append("t") or 10)]
+    line = run_interleaved(variants, rounds=3).comparison("part", "what", "ours", "other")
     assert (line.ours_value, line.other_value, line.unit) == (10, 5, "img/s")
     assert (line.ratio, line.least, line.largest, line.rounds, line.dropped) == (2, 2, 2, 3, 0)
-    assert "".join(calls) == "ot" * 4, "in turn, once for warmth"
+    assert "".join(calls) == "ot" * 4, "in turn, once to warm up"
 
 
-def test_rounds_in_which_others_work_are_dropped_up_to_as_many_as_count(monkeypatch):
+def test_disturbed_rounds_are_dropped_up_to_the_number_that_count(monkeypatch):
     others = iter([0.0, 99.0, 99.0, 99.0, 99.0, 99.0, *[99.0] * 9])  # the first round alone is disturbed
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(others))
-    found = run_interleaved([Variant("a", lambda: 1)], rounds=2)
-    assert found.dropped == 1 and len(found.speeds["a"]) == 2
+    measured = run_interleaved([Variant("a", lambda: 1)], rounds=2)
+    assert measured.dropped == 1 and len(measured.speeds["a"]) == 2
     rising = itertools.count(0, 1000)
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(rising))
-    found = run_interleaved([Variant("a", lambda: 1)], rounds=2)
-    assert found.dropped == 2 and len(found.speeds["a"]) == 2
-    assert found.line("p", "w", "a", unit="s").ratio is None
+    measured = run_interleaved([Variant("a", lambda: 1)], rounds=2)
+    assert measured.dropped == 2 and len(measured.speeds["a"]) == 2
+    assert measured.comparison("p", "w", "a", unit="s").ratio is None
 
 
 def test_dropped_rounds_are_bounded_in_time_too(monkeypatch):
-    """A round takes 20 s: the second that is dropped passes half a minute, so the third counts, whatever others do."""
+    """A round takes 20 s: the second dropped round passes half a minute, so the third counts even if disturbed."""
     ticks = itertools.accumulate([*[0, 0, 20, 0] * 9])
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds.time.perf_counter", lambda: next(ticks))
     rising = itertools.count(0, 1000)
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(rising))
-    found = run_interleaved([Variant("a", lambda: 1)], rounds=5)
-    assert found.dropped == 2 and found.speeds["a"] == [1 / 20] * 5
+    measured = run_interleaved([Variant("a", lambda: 1)], rounds=5)
+    assert measured.dropped == 2 and measured.speeds["a"] == [1 / 20] * 5
 
 
-def test_it_is_told_which_way_and_round_it_is_at(monkeypatch):
-    others, told = iter([0.0, 0.0, 0.0, 99.0, *[99.0] * 9]), []
+def test_progress_has_the_variant_and_the_round(monkeypatch):
+    others, calls = iter([0.0, 0.0, 0.0, 99.0, *[99.0] * 9]), []
     monkeypatch.setattr("visual_decathlon.benchmark.perf.rounds._busy", lambda: next(others))
     run_interleaved(
-        [Variant("ours", lambda: 1), Variant("theirs", lambda: 1)], 2, lambda *row: told.append(row), "finetune"
+        [Variant("ours", lambda: 1), Variant("reference", lambda: 1)], 2, lambda *row: calls.append(row), "finetune"
     )
-    assert told == [
+    assert calls == [
         ("finetune, ours, warming up", 0, 6),
-        ("finetune, theirs, warming up", 1, 6),
+        ("finetune, reference, warming up", 1, 6),
         ("finetune, ours, round 1 of 2", 2, 6),
-        ("finetune, theirs, round 1 of 2", 3, 6),
+        ("finetune, reference, round 1 of 2", 3, 6),
         ("finetune, ours, round 2 of 2", 4, 6),
-        ("finetune, theirs, round 2 of 2", 5, 6),
+        ("finetune, reference, round 2 of 2", 5, 6),
         ("finetune, ours, round 2 of 2 (again: others had the machine in 1)", 6, 8),
-        ("finetune, theirs, round 2 of 2 (again: others had the machine in 1)", 7, 8),
+        ("finetune, reference, round 2 of 2 (again: others had the machine in 1)", 7, 8),
     ]
 
 
@@ -80,9 +80,9 @@ def test_bf16_is_left_out_where_it_is_emulated(part: str, slower: float, monkeyp
     worked, ceilings = [], []
     placed, macs = net.placed, net.training_macs
 
-    def at_once(ways, rounds, *_):
-        worked.extend(way.name for way in ways)
-        return Rounds({way.name: [2.0] for way in ways}, 0)
+    def at_once(variants, rounds, *_):
+        worked.extend(variant.name for variant in variants)
+        return Rounds({variant.name: [2.0] for variant in variants}, 0)
 
     monkeypatch.setattr(parts, "times_slower", lambda device: slower)
     monkeypatch.setattr(parts, "run_interleaved", at_once)
@@ -95,7 +95,7 @@ def test_bf16_is_left_out_where_it_is_emulated(part: str, slower: float, monkeyp
     monkeypatch.setattr(parts, "_cached", lambda *of: Comparison("step", "cached", *("",) * 3, *(1.0,) * 5, 1, 0))
     lines = [line for line in getattr(parts, part)(None) if line.what != "cached"]
     half = [line for line in lines if "bf16" in line.ours]
-    assert len(half) == len(lines) / 2, "a row there is, with or without figures"
+    assert len(half) == len(lines) / 2, "there is a row, with or without numbers"
     if slower < 1:
         assert all(line.ours_value == 2.0 and line.ours.endswith("bf16 (opt-in)") for line in half)
     else:
@@ -104,12 +104,12 @@ def test_bf16_is_left_out_where_it_is_emulated(part: str, slower: float, monkeyp
         assert all("left out: a convolution takes 12.0 times fp32's time here" in line.ours for line in half)
 
 
-def test_others_are_those_outside_this_process(tmp_path, monkeypatch):
-    """Those of this process and its children are none of the others', and waiting is nobody's."""
+def test_other_programs_are_those_outside_this_process(tmp_path, monkeypatch):
+    """Time of this process and its children does not count, nor does waiting."""
     tick = os.sysconf("SC_CLK_TCK")
-    stat, ours = tmp_path / "stat", [0.0] * 5
+    stat, own = tmp_path / "stat", [0.0] * 5
     monkeypatch.setattr(rounds, "_STAT", stat)
-    monkeypatch.setattr(rounds.os, "times", lambda: ours)
+    monkeypatch.setattr(rounds.os, "times", lambda: own)
 
     def processors(**seconds: float) -> float:
         names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
@@ -118,14 +118,14 @@ def test_others_are_those_outside_this_process(tmp_path, monkeypatch):
 
     assert processors(idle=100, iowait=50) == 0
     assert processors(user=7, nice=1, system=2, irq=3, softirq=4, steal=5, idle=9) == 22
-    ours[:4] = 5.0, 1.0, 3.0, 1.0  # user, system, and the children's
+    own[:4] = 5.0, 1.0, 3.0, 1.0  # user, system, and the children's
     assert processors(user=7, system=5) == 2
     stat.unlink()
-    assert rounds._busy() == 0, "where the system does not tell"
+    assert rounds._busy() == 0, "where the system does not know"
 
 
-def test_multiply_adds_of_a_step_are_those_that_are_known():
-    """performance.md's: forward and the gradients that are needed, at the paper's size, in millions."""
+def test_multiply_adds_of_a_step_are_the_known_ones():
+    """Those of performance.md: forward and the needed gradients, at the paper's size, in millions."""
     known = {"finetune": 2555, "res_adapter": 2017, "par_adapter": 1986, "feature": 853}
     for name, millions in known.items():
         (method,) = select(name)
@@ -144,12 +144,12 @@ def test_every_family_has_a_step_and_an_evaluation(bf16):
         assert net.training("", method, network, inputs, bf16=bf16).work() == 4
         after = [p for p in network.parameters() if p.requires_grad]
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), method.name
-        shown = net.inference_module(network) if method.mergeable else network
-        half = net.evaluation("", shown, inputs[0], bf16=True)
-        assert half.work() == net.evaluation("", shown, inputs[0]).work() == 4
+        network_shown = net.inference_module(network) if method.mergeable else network
+        half = net.evaluation("", network_shown, inputs[0], bf16=True)
+        assert half.work() == net.evaluation("", network_shown, inputs[0]).work() == 4
 
 
-def test_the_reference_way_computes_what_ours_does():
+def test_the_reference_way_computes_the_same_as_ours():
     torch.manual_seed(0)
     (method,) = select("par_adapter(init='he')")
     source = resnet26(5, 0.25).double()
@@ -170,9 +170,9 @@ def test_the_reference_way_computes_what_ours_does():
     assert sum(getattr(m, "fused", None) is False for m in networks[1].modules()) == 25
 
 
-def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_rows_that_it_prints(tmp_path, monkeypatch, capsys):
     names = ("one", "two", "three")
-    lines = [Comparison("start", name, "ours", "theirs", "s", 1.5, 3.0, 2.0, 1.9, 2.1, 5, 1) for name in names]
+    lines = [Comparison("start", name, "ours", "other", "s", 1.5, 3.0, 2.0, 1.9, 2.1, 5, 1) for name in names]
     monkeypatch.setattr(
         "visual_decathlon.benchmark.cli.perf.measured", lambda *of: (dataclasses.asdict(line) for line in lines)
     )
@@ -185,12 +185,12 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
     assert markdown.count("5 (1 dropped)") == out.count("5 (1 dropped)") == 3 and "perf.md" in out
 
 
-def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
+def test_other_parts_keep_their_measurements(tmp_path, monkeypatch, capsys):
     at = ["perf", "--results", str(tmp_path), "--only"]
     measured = {"families": 1.0, "tables": 2.0, "start": 3.0}
     line = lambda name: Comparison(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
     one = lambda name: (dataclasses.asdict(line(name)) for _ in "1")
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lambda name, cache, told: one(name))
+    monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lambda name, cache, progress: one(name))
     assert main([*at, "start,families"]) == 0
     measured["families"] = 9.0
     assert main([*at, "tables,families"]) == 0
@@ -214,12 +214,12 @@ def test_other_parts_stay_as_they_were_measured(tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "damaged").iterdir())) == 6
 
 
-def test_what_was_measured_is_kept_when_it_is_stopped(tmp_path, monkeypatch, capsys):
+def test_measurements_are_kept_when_the_command_is_stopped(tmp_path, monkeypatch, capsys):
     at = ["perf", "--results", str(tmp_path), "--only", "start"]
     values, stop = {"one": 1.0, "two": 2.0, "bf16": 3.0}, []
 
-    def lines(name, cache, told):
-        told("one, round 1 of 2", 0, 2)
+    def lines(name, cache, progress):
+        progress("one, round 1 of 2", 0, 2)
         for what, value in values.items():
             yield dataclasses.asdict(Comparison(name, what, "ours", None, "s", value, *(None,) * 4, 1, 0))
             if stop == [what]:
@@ -233,25 +233,25 @@ def test_what_was_measured_is_kept_when_it_is_stopped(tmp_path, monkeypatch, cap
     err = capsys.readouterr().err
     assert err.startswith("stopped; ") and "what was measured so far is kept" in err
     kept = {row["what"]: row["ours_value"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()}
-    assert kept == {"one": 7.0, "two": 2.0, "bf16": 3.0}, "the new, and what was not measured again"
+    assert kept == {"one": 7.0, "two": 2.0, "bf16": 3.0}, "the new row, and those that were not measured again"
     assert "| one | ours | 7 |" in (tmp_path / "perf.md").read_text()
     stop.clear()
     del values["bf16"]
     assert main(at) == 0
     kept = [row["what"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()]
-    assert kept == ["one", "two"], "what a part measures no more is gone at its end"
+    assert kept == ["one", "two"], "rows that a part does not measure any more are removed at its end"
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a foreign process is seen by Linux")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux reports the end of a foreign process")
 @pytest.mark.parametrize("how", ["stopped", "ends", "dies", "refuses"])
 def test_a_measured_part_leaves_no_process(how: str, monkeypatch):
-    monkeypatch.setattr(apart, "_measure", drawn_part.measure)
-    told = []
-    lines = apart.measured(how, Path("cache"), lambda *row: told.append(row))
+    monkeypatch.setattr(part_process, "_measure", drawn_part.measure)
+    calls = []
+    lines = part_process.measured(how, Path("cache"), lambda *row: calls.append(row))
     handles = [gone(pid) for pid in next(lines)["pids"]]
-    assert told == [("a way, round 1 of 2", 1, 2)]
+    assert calls == [("a way, round 1 of 2", 1, 2)]
     if how == "stopped":
-        lines.close()  # as an exception in the loop over it does
+        lines.close()  # as an exception in the loop over it would
     elif how == "ends":
         assert list(lines) == []
     else:
@@ -269,6 +269,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.parametrize("part", ["nothing", "step,nothing"])
-def test_unknown_part_is_one_sentence(part, capsys):
+def test_an_unknown_part_is_refused_in_one_sentence(part, capsys):
     assert main(["perf", "--only", part]) == 2
     assert "no part is called so" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The leaderboard page: what is in the file, and in headless Chromium how it sorts, filters, opens and looks."""
+"""The leaderboard page: the content of the file; in headless Chromium sorting, filters, details and layout."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ SIX = ("feature", "scratch", "bn_adapt", "res_adapter", "par_adapter", "finetune
 
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
-    """The committed records of six methods over three seeds, as if of one command."""
+    """The committed records of six methods over three seeds, as if made by one command."""
     frame = read_frame([ROOT / "results" / "standin"])
     frame = frame[frame["method"].isin(SIX)].reset_index(drop=True)
     same = {name: frame[name].iloc[0] for name in ("command", "commit", "versions", "machine")}
@@ -43,7 +43,7 @@ def shipped() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def three(shipped: pd.DataFrame) -> list[Table]:
-    """Stand-ins; the same as if of a release, with a row of nine domains that has markup in its names; a cut run."""
+    """Three groups: stand-ins; the same as a release, with a row of nine domains and markup in its names; a cut run."""
     real = changed(shipped, "r", split="test", data="decathlon-1.0", data_id="abc", standin=False, profile="decathlon")
     evil = real[(real["method"] == "res_adapter") & (real["domain"] != "svhn")]
     evil = changed(evil, "e", method=f"res_adapter(x='{EVIL}')", label=EVIL, family=EVIL, command=EVIL)
@@ -52,7 +52,7 @@ def three(shipped: pd.DataFrame) -> list[Table]:
 
 
 def many(shipped: pd.DataFrame, rows: int) -> list[Table]:
-    """So many rows of ten domains about those of one method."""
+    """`rows` rows of ten domains, drawn around those of one method."""
     rng = np.random.default_rng(0)
     base = shipped[(shipped["method"] == "par_adapter") & (shipped["seed"] == 0)]
     row = np.repeat(np.arange(rows), len(base))
@@ -67,8 +67,8 @@ def many(shipped: pd.DataFrame, rows: int) -> list[Table]:
 
 
 def embedded(text: str) -> dict:
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
-    return json.loads(found)
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    return json.loads(data)
 
 
 def test_the_same_tables_give_the_same_bytes(shipped):
@@ -108,7 +108,7 @@ def test_rows_lead_back_to_their_records(shipped):
             assert data["images"][images][:2] == list(record[["train_manifest", "eval_manifest"]])
 
 
-def test_each_group_says_what_sets_it_apart(three):
+def test_each_group_names_its_differences(three):
     groups = embedded(page(three, published()))["groups"]
     assert [(g["standin"], g["cut"]) for g in groups] == [(False, False), (True, False), (True, True)]
     assert groups[0]["apart"] == "" and "20 images" in groups[2]["apart"]
@@ -116,7 +116,7 @@ def test_each_group_says_what_sets_it_apart(three):
         assert text in groups[1]["apart"]
 
 
-def test_what_is_missing_is_empty(three):
+def test_missing_values_are_empty(three):
     row = next(row for row in embedded(page(three, published()))["groups"][0]["rows"] if EVIL in row["label"])
     assert row["ten"] == 9 and row["mean"] is None and row["S"] is None
     assert row["cells"][list(DOMAINS).index("svhn")] is None
@@ -127,33 +127,33 @@ def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def opened(browser, tmp_path: Path) -> Iterator[Callable]:
-    """`opened(tables, **context)` shows the page; at the end nothing was asked of a network and nothing went wrong."""
-    said, contexts = [], []
+    """`opened(tables, **context)` opens the page; at the end no network request and no error may have occurred."""
+    problems, contexts = [], []
 
-    def show(found: list[Table], **context):
+    def show(groups: list[Table], **context):
         path = tmp_path / "leaderboard.html"
-        path.write_text(page(found, published()))
+        path.write_text(page(groups, published()))
         contexts.append(browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context))
         tab = contexts[-1].new_page()
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-        tab.on("request", lambda request: request.url == path.as_uri() or said.append(request.url))
-        tab.set_default_timeout(0)  # what hangs is ended as any test is
+        tab.on("console", lambda message: problems.append(message.text))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+        tab.on("request", lambda request: request.url == path.as_uri() or problems.append(request.url))
+        tab.set_default_timeout(0)  # a test that hangs is ended as any other
         tab.goto(path.as_uri())
         return tab
 
     yield show
     for context in contexts:
         context.close()
-    assert said == []
+    assert problems == []
 
 
 def column(tab, name: str) -> list[str]:
@@ -185,7 +185,7 @@ def test_every_column_sorts_both_ways(opened, three):
             else:
                 values = numbers(cells)
                 assert values == sorted(values, reverse=not rises)
-                assert "" not in cells[: len(values)], "what is missing stands last, either way"
+                assert "" not in cells[: len(values)], "missing values come last in both orders"
 
 
 @needs_chromium
@@ -224,7 +224,7 @@ def test_groups_never_share_a_ranking(opened, three):
 
 
 @needs_chromium
-def test_best_and_second_are_of_the_group_whatever_is_filtered(opened, shipped):
+def test_best_and_second_are_of_the_group_independent_of_filters(opened, shipped):
     (table,) = tables(shipped)
     tab = opened([table])
     scores = sorted({round(row.S.mean) for row in table.rows}, reverse=True)
@@ -317,7 +317,7 @@ def test_published_points_are_on_where_they_are_comparable(opened, shipped):
 
 
 @needs_chromium
-def test_without_a_baseline_the_plot_shows_the_mean_and_says_so(opened, shipped):
+def test_without_a_baseline_the_plot_shows_the_mean_with_a_note(opened, shipped):
     others = shipped[shipped["method"] != "finetune"]
     own = changed(others[others["domain"] == "dtd"], "o", domain="birds", column="birds", k=0)
     tab = opened(tables(pd.concat([others, own], ignore_index=True)))
@@ -341,8 +341,8 @@ def test_markup_in_a_name_stays_text(opened, three):
 @needs_chromium
 def test_dark_by_the_system_and_by_the_button(opened, shipped):
     paper = "getComputedStyle(document.documentElement).backgroundColor"
-    found = tables(shipped)
-    light, dark = (opened(found, color_scheme=scheme) for scheme in ("light", "dark"))
+    groups = tables(shipped)
+    light, dark = (opened(groups, color_scheme=scheme) for scheme in ("light", "dark"))
     white, black = light.evaluate(paper), dark.evaluate(paper)
     assert white == "rgb(255, 255, 255)" and white != black
     dark.get_by_role("button", name="Light theme").click()
@@ -354,7 +354,7 @@ def test_dark_by_the_system_and_by_the_button(opened, shipped):
 
 
 @needs_chromium
-def test_on_a_phone_the_table_scrolls_beside_its_names(opened, shipped):
+def test_on_a_phone_the_table_scrolls_next_to_its_names(opened, shipped):
     tab = opened(tables(shipped), viewport={"width": 390, "height": 844})
     tab.locator("#table > tbody th button").first.click()
     assert tab.evaluate("document.documentElement.scrollWidth") == 390, "the page itself does not scroll sideways"
@@ -369,7 +369,7 @@ def test_on_a_phone_the_table_scrolls_beside_its_names(opened, shipped):
 
 @needs_chromium
 def test_five_thousand_rows_stay_smooth(opened, shipped):
-    """What an action takes grows with the elements that it makes: those of one page of rows, not of all."""
+    """The cost of an action grows with the elements it creates: those of one page of rows, not of all."""
     tab = opened(many(shipped, 5000))
     assert "5,001 of 5,001 rows" in tab.locator("#status").inner_text()
     assert tab.locator("*").count() < 6000

@@ -1,4 +1,4 @@
-"""What takes long is told: a line now and then in a log, a bar with the time left on a terminal."""
+"""Long tasks are reported: occasional lines in a log, a bar with the remaining time on a terminal."""
 
 import contextlib
 import io
@@ -16,6 +16,8 @@ from visual_decathlon.benchmark.training.features import FeatureBatches
 
 
 class Clock:
+    """A clock that a test sets."""
+
     now = 0.0
 
     def __call__(self) -> float:
@@ -24,26 +26,26 @@ class Clock:
 
 @pytest.fixture
 def log() -> tuple[Screen, Clock, io.StringIO]:
-    """A screen that is no terminal, and is not entered: nothing beats but what the test does."""
+    """A screen outside a terminal that is not entered: only the test calls `beat`."""
     clock, out = Clock(), io.StringIO()
     return Screen(Console(file=out, highlight=False, width=400), clock), clock, out
 
 
-def test_a_log_has_a_line_of_what_takes_long_with_the_time_left(log):
+def test_a_log_has_lines_about_a_long_task_with_the_time_left(log):
     screen, clock, out = log
     for done in range(0, 601, 3):  # an image in 0.1 s, for a minute
         clock.now = done / 10
         screen.doing("packing", "packing", done, 600)
     lines = out.getvalue().splitlines()
-    assert len(lines) == 5, "every ten seconds, and none at the end"
+    assert len(lines) == 5, "one every ten seconds, and none at the end"
     assert lines[0] == "[   10 s] packing: 102 of 600, about 50 s left"
     assert lines[-1] == "[   51 s] packing: 510 of 600, about 9 s left"
     clock.now = 90
     screen.beat()
-    assert len(out.getvalue().splitlines()) == 5, "what is over is told no more"
+    assert len(out.getvalue().splitlines()) == 5, "an ended task is not reported again"
 
 
-def test_what_is_short_is_not_mentioned_and_what_is_silent_is(log):
+def test_a_short_task_is_not_mentioned_and_a_silent_one_is(log):
     screen, clock, out = log
     for start in range(0, 40, 4):
         clock.now = start
@@ -53,7 +55,7 @@ def test_what_is_short_is_not_mentioned_and_what_is_silent_is(log):
     assert out.getvalue() == ""
     with screen.busy("a regression"):
         clock.now += 11
-        screen.beat()  # as the screen's own thread does, where the task says nothing
+        screen.beat()  # as the screen's own thread does while the task reports nothing
         clock.now += 5
         screen.beat()
     assert out.getvalue() == "[   51 s] a regression: 11 s so far\n"
@@ -68,7 +70,7 @@ def test_lines_become_rarer_so_that_a_day_has_no_thousands(log):
     assert 50 < out.getvalue().count("\n") < 200
 
 
-def test_a_resumed_task_is_timed_from_where_it_went_on(log):
+def test_a_resumed_task_is_timed_from_its_restart(log):
     screen, clock, out = log
     screen.doing("x", "archive", 900, 1000)
     clock.now = 10
@@ -76,7 +78,7 @@ def test_a_resumed_task_is_timed_from_where_it_went_on(log):
     assert "about 90 s left" in out.getvalue() or "about 2 min left" in out.getvalue()
 
 
-def test_a_job_tells_its_epochs_and_what_is_beside_them(log):
+def test_a_job_reports_its_epochs_and_its_other_tasks(log):
     screen, clock, out = log
     screen.expect(2000)
     screen.begin("h", "side svhn", 20)
@@ -114,30 +116,32 @@ def test_a_terminal_has_a_bar_with_the_time_left():
         assert screen._progress.tasks == []
 
 
-def test_a_screen_ends_its_thread_however_it_is_left(capsys):
+def test_a_screen_always_ends_its_thread(capsys):
     screen = Screen()
     with contextlib.suppress(KeyboardInterrupt), screen:
-        beats = screen._beats
+        beats = screen._heartbeat
         assert beats.is_alive()
         raise KeyboardInterrupt
     assert not beats.is_alive()
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
-    """What a report hears, as if half a second went by at every step."""
+def progress_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Collects the calls of a report; the clock advances by a second at every look."""
     seconds = itertools.count()
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
     return []
 
 
 class Report:
-    def __init__(self, told: list[tuple]):
-        self.doing = lambda what, done=0, of=0: told.append((what, done, of))
+    """A report that collects its calls."""
+
+    def __init__(self, calls: list[tuple]):
+        self.doing = lambda what, done=0, of=0: calls.append((what, done, of))
 
 
 class Few:
-    """Ten images as Batches shows them."""
+    """Ten images with the interface of Batches."""
 
     batch, steps, device, labels = 5, 2, torch.device("cpu"), np.zeros(10, int)
 
@@ -159,27 +163,29 @@ class Few:
         return self.show(None, 10 // batch)
 
 
-def test_batches_that_are_watched_are_the_same_and_tell_their_steps(told):
-    watched = Watched(Few(), Report(told))
+def test_watched_batches_are_the_same_and_report_their_steps(progress_calls):
+    watched = Watched(Few(), Report(progress_calls))
     assert len(watched) == 10 and watched.steps == 2
     assert [len(y) for _, y in watched.train(0, 3)] == [5, 5]
-    assert told == [("epochs", 3.0, 0), ("epochs", 3.5, 0)]
-    told.clear()
-    watched = Watched(Few(), Report(told))
+    assert progress_calls == [("epochs", 3.0, 0), ("epochs", 3.5, 0)]
+    progress_calls.clear()
+    watched = Watched(Few(), Report(progress_calls))
     list(watched.evaluate(5))
-    assert told == [("evaluating", 0, 10), ("evaluating", 5, 10)]
-    assert list(Watched(Few(), lambda row: pytest.fail("no epoch")).train(0, 0)), "a plain function hears of epochs"
+    assert progress_calls == [("evaluating", 0, 10), ("evaluating", 5, 10)]
+    assert list(Watched(Few(), lambda row: pytest.fail("no epoch")).train(0, 0)), (
+        "a plain function is called with epochs only"
+    )
 
 
-def test_features_tell_how_many_are_read_of_all_views(told):
-    FeatureBatches(torch.nn.Identity(), Few(), 3, 0, progress_of(Report(told)))
-    assert told == [("reading features", 10 * view, 30) for view in (1, 2, 3)]
+def test_features_report_the_images_read_of_all_views(progress_calls):
+    FeatureBatches(torch.nn.Identity(), Few(), 3, 0, progress_of(Report(progress_calls)))
+    assert progress_calls == [("reading features", 10 * view, 30) for view in (1, 2, 3)]
 
 
 def test_a_counter_is_quiet_in_between(monkeypatch: pytest.MonkeyPatch):
-    heard, now = [], iter([0.0, 0.1, 0.2, 0.6, 0.7, 1.2])
+    calls, now = [], iter([0.0, 0.1, 0.2, 0.6, 0.7, 1.2])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    count = Counter(lambda *row: heard.append(row), "x", 5)
+    count = Counter(lambda *row: calls.append(row), "x", 5)
     for done in range(5):
         count(done)
-    assert heard == [("x", 2, 5), ("x", 4, 5)]
+    assert calls == [("x", 2, 5), ("x", 4, 5)]

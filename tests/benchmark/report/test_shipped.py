@@ -1,4 +1,4 @@
-"""What is committed under results/ is what the committed records give, and the README shows it."""
+"""The files committed under results/ are made from the committed records, and the README shows them."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_committed_tables_come_out_of_the_committed_records(again: Path):
+def test_the_committed_tables_are_made_from_the_committed_records(again: Path):
     made = {p.name for p in again.iterdir() if p.is_file()}
     assert made == {p.name for p in SHIPPED.iterdir() if p.is_file()} - {
         "records.parquet",
@@ -47,7 +47,7 @@ def test_the_committed_tables_come_out_of_the_committed_records(again: Path):
             assert (again / name).read_bytes() == (SHIPPED / name).read_bytes(), name
 
 
-def test_the_committed_figures_come_out_of_the_committed_records(again: Path):
+def test_the_committed_figures_are_made_from_the_committed_records(again: Path):
     lock = (ROOT / "requirements.lock").read_text()
     if f"matplotlib=={matplotlib.__version__}\n" not in lock:
         pytest.skip(f"bytes are the same under the locked matplotlib, this is {matplotlib.__version__}")
@@ -56,11 +56,11 @@ def test_the_committed_figures_come_out_of_the_committed_records(again: Path):
 
 
 def test_every_method_that_runs_here_is_there_on_all_ten(records: list[dict]):
-    # Of the suite's own methods: others may be installed, or be at work in methods/.
+    # Only the suite's own methods: others may be installed, or be in progress in methods/.
     able = set(pq.read_table(SHIPPED / "sweep.parquet")["method"].to_pylist()) | {"res_adapter_large"}
     assert len(able) >= 44
-    found = {(r["method"], r["domain"]) for r in records if r["split"] == "val"}
-    assert {(name, domain) for name in able for domain in DOMAINS} <= found
+    runs = {(r["method"], r["domain"]) for r in records if r["split"] == "val"}
+    assert {(name, domain) for name in able for domain in DOMAINS} <= runs
 
 
 def test_parameters_of_every_row_are_the_closed_forms(records: list[dict]):
@@ -77,7 +77,7 @@ def test_parameters_of_every_row_are_the_closed_forms(records: list[dict]):
 
 
 def test_nothing_is_at_chance(records: list[dict]):
-    """Four deviations of guessing above it, and nearly always twice as good."""
+    """Every top-1 is at least four standard deviations of guessing above chance."""
     for record in records:
         chance, n = 1 / record["classes"], record["eval_images"]
         above = chance + 4 * (chance * (1 - chance) / n) ** 0.5

@@ -1,4 +1,4 @@
-"""Two methods, paired: against scipy's own paired test, and what is left out."""
+"""Paired comparison of two methods: against SciPy's paired test, and the records that are left out."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_only_pairs_count_and_one_has_no_interval():
     assert over.mean == 10.0 and over.pairs == 1
 
 
-def test_the_better_one_is_named_where_the_interval_leaves_zero_out():
+def test_the_better_method_is_named_where_the_interval_excludes_zero():
     far = {("a", "dtd", s): 90.0 + s / 10 for s in range(3)} | {("b", "dtd", s): 80.0 for s in range(3)}
     near = {("a", "dtd", s): 80.0 + 9 * s for s in range(3)} | {("b", "dtd", s): 85.0 for s in range(3)}
     assert [compare(frame(cells), *pair)[0][1][0].wins for cells in (far, near) for pair in ("ab", "ba")] == [
@@ -56,7 +56,7 @@ def test_the_better_one_is_named_where_the_interval_leaves_zero_out():
     ]
 
 
-def test_groups_are_compared_apart_and_the_backbones_own_cell_not_at_all():
+def test_groups_are_compared_separately_and_the_backbones_own_runs_left_out():
     one = frame({("a", "dtd", 0): 90.0, ("b", "dtd", 0): 80.0})
     other = frame({("a", "dtd", 0): 10.0, ("b", "dtd", 0): 20.0}, split="test")
     assert sorted(lines[0].mean for _, lines, _ in compare(pd.concat([one, other]), "a", "b")) == [-10.0, 10.0]
@@ -64,7 +64,7 @@ def test_groups_are_compared_apart_and_the_backbones_own_cell_not_at_all():
     assert compare(one.assign(source_cell=True), "a", "b") == []
 
 
-def test_an_own_domain_has_a_line_and_no_share_in_the_mean():
+def test_an_own_domain_has_a_line_and_does_not_count_in_the_mean():
     cells = {(m, d, 0): v for m, v in (("a", 90.0), ("b", 80.0)) for d in ("dtd", "mine")} | {("b", "mine", 0): 0.0}
     ((_, lines, over),) = compare(frame(cells), "a", "b")
     assert [line.name for line in lines] == ["dtd", "mine"] and (over.name, over.mean) == ("mean of 1", 10.0)
@@ -85,7 +85,7 @@ def test_the_command(capsys: pytest.CaptureFixture):
         (("feature", "par_adapter(init='he')"), "holds no record of par_adapter(init='he')"),
     ],
 )
-def test_what_cannot_be_compared_is_one_sentence(words, sentence, capsys: pytest.CaptureFixture):
+def test_an_impossible_comparison_is_refused_in_one_sentence(words, sentence, capsys: pytest.CaptureFixture):
     assert main(["compare", *words, "--from", str(SHIPPED)]) == 2
     err = capsys.readouterr().err
     assert sentence in err and err.count("\n") == 1

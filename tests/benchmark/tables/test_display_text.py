@@ -1,4 +1,4 @@
-"""Names from outside in everything that is shown: the terminal, tables in every form, figures, the page."""
+"""Names from outside are harmless in every output: the terminal, tables in every form, figures, the page."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.tables.compare import compare
-from visual_decathlon.benchmark.tables.display_text import shown
+from visual_decathlon.benchmark.tables.display_text import printable_frame
 from visual_decathlon.benchmark.tables.published import published
 from visual_decathlon.benchmark.tables.table1 import tables
 
@@ -46,12 +46,12 @@ def console(**options) -> tuple[PlainConsole, io.StringIO]:
 def test_a_frames_texts(categories: bool):
     frame = pd.DataFrame({"data": ["b\x1b", None, "a", "b\x1b"], "n": [1, 2, 3, 4], "list": [["x"]] * 4})
     frame = frame.astype({"data": "category"} if categories else {"data": object})
-    found = shown(frame)
-    assert found["data"].tolist()[0] == r"b\x1b" == found["data"].tolist()[3] and found["data"].tolist()[2] == "a"
-    assert (pd.isna(found["data"][1]) and found["data"].dtype == frame["data"].dtype) or categories
-    assert isinstance(found["data"].dtype, pd.CategoricalDtype) == categories
-    assert frame["data"][0] == "b\x1b", "the caller's frame is as it was"
-    assert shown(plain := frame[["n", "list"]]) is plain
+    printed = printable_frame(frame)
+    assert printed["data"].tolist()[0] == r"b\x1b" == printed["data"].tolist()[3] and printed["data"].tolist()[2] == "a"
+    assert (pd.isna(printed["data"][1]) and printed["data"].dtype == frame["data"].dtype) or categories
+    assert isinstance(printed["data"].dtype, pd.CategoricalDtype) == categories
+    assert frame["data"][0] == "b\x1b", "the caller's frame is unchanged"
+    assert printable_frame(plain := frame[["n", "list"]]) is plain
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -71,12 +71,12 @@ def test_the_screen(terminal: bool):
     assert AS_SHOWN in text and "[red]A\\x1b" in text and r"[b]cell\x1b" in text and "two\nlines" in text
     assert not STEERING.search(re.sub(r"\x1b\[[\d;]*m", "", text) if terminal else text)
     edges = {len(line) for line in text.splitlines() if "[b]cell" in line or ("━" in line and "head" in line)}
-    assert len(edges) == 1, "what is measured is what is shown"
+    assert len(edges) == 1, "widths are measured after escaping"
 
 
 def test_files(tmp_path: Path):
-    found = tables(pd.DataFrame(records()))
-    made = {path.name: content for path, content in files.contents(found, tmp_path).items()}
+    groups = tables(pd.DataFrame(records()))
+    made = {path.name: content for path, content in files.contents(groups, tmp_path).items()}
     for name, content in made.items():
         if content is not None and not name.endswith(".parquet"):
             text = bytes(content).decode()
@@ -150,14 +150,14 @@ def test_the_command_line(words: list[str], capsys):
         code = main(words + (["--method", "feature"] if len(words) > 1 else []))
     except SystemExit as end:
         code = end.code
-    told = capsys.readouterr().err
-    assert code == 2 and r"\x1b" in told and told.count("\n") == 1 and not STEERING.search(told)
+    err = capsys.readouterr().err
+    assert code == 2 and r"\x1b" in err and err.count("\n") == 1 and not STEERING.search(err)
 
 
 def test_records_that_are_left_out(capsys):
     report_left_out([Fault(Path("a\x1b[2J\n.parquet"), " is no record")])
-    told = capsys.readouterr().err
-    assert r"a\x1b[2J\n.parquet is no record" in told and told.count("\n") == 1
+    err = capsys.readouterr().err
+    assert r"a\x1b[2J\n.parquet is no record" in err and err.count("\n") == 1
 
 
 def test_a_full_memory_is_one_sentence(monkeypatch, capsys):
@@ -166,5 +166,5 @@ def test_a_full_memory_is_one_sentence(monkeypatch, capsys):
 
     monkeypatch.setattr("visual_decathlon.benchmark.cli.methods.run", full)
     assert main(["methods"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("the memory is full; ") and told.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("the memory is full; ") and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The published figures: typed as their readable sources say, and printed means and scores beside what cells give."""
+"""The published numbers: typed as in their readable sources; printed means and scores next to computed ones."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_committed_parquet_is_made_from_the_readable_sources(tmp_path: Path):
         assert all(len(field.metadata[b"comment"]) > 5 for field in committed.schema)
 
 
-def test_figures_that_the_brief_gives():
+def test_known_numbers():
     rows = published.decathlon().to_pylist()
     assert len(rows) == 28 and sum(row["table"] == "table1" for row in rows) == 11
     best = next(row for row in rows if row["Model"] == "URL + parallel res. adapt.")
@@ -32,7 +32,7 @@ def test_figures_that_the_brief_gives():
     assert kernels["ResNet-50", "EPS=0.0028"]["top5_change"] == -0.71
 
 
-def test_printed_and_computed_stand_beside_each_other():
+def test_printed_and_computed_values_are_next_to_each_other():
     rows = {row["Model"]: row for row in published.decathlon().to_pylist()}
     odd = rows["Res. adapt. finetune all"]
     assert odd["mean"] == 77.17 and round(odd["mean of cells"], 2) == 77.18 and "77.18" in odd["note"]
@@ -43,7 +43,7 @@ def test_printed_and_computed_stand_beside_each_other():
             assert abs(row["mean"] - row["mean of cells"]) < (0.011 if row["decimals"] == 2 else 0.11), row["Model"]
 
 
-def test_a_figure_that_is_no_number_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_cell_that_is_no_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for path in published.PUBLISHED.glob("*.csv"):
         (tmp_path / path.name).write_text(path.read_text().replace("91.56", "many"))
     monkeypatch.setattr(published, "PUBLISHED", tmp_path)

@@ -12,23 +12,23 @@ WHOLE = [row for row in published() if len(row.top1) == 10]
 CEILING = ceilings(published_baseline())
 
 
-def test_there_are_rows_to_hold_the_formula_against():
+def test_there_are_complete_published_rows():
     assert len(WHOLE) >= 20
     assert {row.decimals for row in WHOLE} == {1, 2}
     assert sum(row.table == "table1" for row in WHOLE) == 11
 
 
 @pytest.mark.parametrize("row", WHOLE, ids=lambda row: row.label)
-def test_published_scores_come_out(row):
-    """Cells are rounded: 0.005 (0.05) points of top-1 in each of ten move S by so much at most."""
+def test_published_scores_are_reproduced(row):
+    """Cells are rounded: 0.005 (0.05) points of top-1 in each of the ten change S by at most this tolerance."""
     if row.S is None:
         pytest.skip("no S was published")
     assert abs(score(row.top1, CEILING) - row.S) <= (4 if row.decimals == 2 else 20)
 
 
 @pytest.mark.parametrize("row", WHOLE, ids=lambda row: row.label)
-def test_published_means_come_out(row):
-    """One row of Table 1 prints 77.17 where its cells give 77.18; its note says so."""
+def test_published_means_are_reproduced(row):
+    """One row of Table 1 prints 77.17 where its cells give 77.18; its note explains it."""
     if row.mean is None:
         pytest.skip("no mean was published")
     assert abs(math.fsum(row.top1.values()) / 10 - row.mean) <= 0.011 * 10 ** (2 - row.decimals)
@@ -38,7 +38,7 @@ def test_baseline_gets_2500():
     assert score(published_baseline(), CEILING) == pytest.approx(2500)
 
 
-def test_perfect_gets_10000_and_the_worst_nothing():
+def test_perfect_gets_10000_and_the_worst_gets_0():
     assert score(dict.fromkeys(DOMAINS, 100.0), CEILING) == pytest.approx(10_000)
     assert score(dict.fromkeys(DOMAINS, 0.0), dict.fromkeys(DOMAINS, 100.0)) == 0
 

@@ -1,4 +1,4 @@
-"""Runs of other data, another recipe or backbone than the newest never share a cell with it, and stand apart."""
+"""Runs with other data, another recipe or backbone than the newest never share a cell with it."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.specs import preprocessing_json
 from visual_decathlon.benchmark.report import files, sheets
 from visual_decathlon.benchmark.report.latex import latex
+from visual_decathlon.benchmark.report.markdown import markdown
 from visual_decathlon.benchmark.tables.compare import compare
 from visual_decathlon.benchmark.tables.detail import detail
 from visual_decathlon.benchmark.tables.grouping import current
@@ -63,7 +64,7 @@ CHANGES = {
 @pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_cell_is_no_mean_over_two_kinds(changed: dict, order: int):
-    """Seeds 0, 1 and 2 of before, seed 0 of now: 85.0 of one seed, not 59.2 of three."""
+    """Old seeds 0, 1 and 2 and a new seed 0 give 85.0 over one seed, not 59.2 over three."""
     known = {
         "presentation": preprocessing_json(DOMAINS["dtd"]),
         "together": ["mine", "svhn"],
@@ -79,24 +80,24 @@ def test_a_cell_is_no_mean_over_two_kinds(changed: dict, order: int):
     assert table.timing[0]["records"] == table.cost[0]["records"] == new["hash"]
     assert table.timing[0]["seconds"] == 4.0
     assert sorted(superseded(table)["hash"].to_pylist()) == sorted(r["hash"] for r in old)
-    told = "Superseded by newer runs, so in no row (superseded.csv has them): 3 runs of f on mine, last made 2026-01-01"
+    note = "Superseded by newer runs, so in no row (superseded.csv has them): 3 runs of f on mine, last made 2026-01-01"
     for sheet in (sheets.table1, sheets.timing, sheets.cost):
-        assert told in sheets.markdown([table], sheet) and told in " ".join(sheet(table).notes)
-    assert told in latex([table], sheets.table1) and told in " ".join(sheets.notes(table)), "the page shows these"
+        assert note in markdown([table], sheet) and note in " ".join(sheet(table).notes)
+    assert note in latex([table], sheets.table1) and note in " ".join(sheets.notes(table)), "the page shows these"
 
 
-def test_what_is_superseded_has_a_file_of_its_own(tmp_path: Path):
+def test_superseded_runs_have_their_own_file(tmp_path: Path):
     table = one([run(top1=10.0), run(top1=85.0, train_manifest="x", created=NEW)])
     write_all(files.contents([table], tmp_path))
     (line,) = pq.read_table(tmp_path / "superseded.parquet").to_pylist()
     assert (line["top1"], line["train_manifest"], line["why"]) == (10.0, "a", "other images or labels in training")
     assert (tmp_path / "superseded.csv").is_file()
     write_all(files.contents([one([run()])], tmp_path))
-    assert not (tmp_path / "superseded.parquet").exists(), "it was of other records"
+    assert not (tmp_path / "superseded.parquet").exists(), "it held other records"
 
 
 def test_other_methods_on_old_data_have_no_cell_there():
-    """One method alone was run on the corrected labels: the others' numbers are of other data."""
+    """Only one method was run on the corrected labels: the numbers of the others are of other data."""
     old = [run(method, domain) for method in "fg" for domain in ("mine", "dtd")]
     table = one([*old, run("f", "mine", 85.0, train_manifest="x", created=NEW)])
     cells = {(row.method, name): spread.mean for row in table.rows for name, spread in row.domains.items()}
@@ -110,19 +111,19 @@ def test_a_row_is_one_recipe_on_all_its_domains():
 
 
 def test_other_images_of_imagenet12_are_another_backbone_for_all():
-    """Series and plain backbones have hashes of their own; that of imagenet12's images tells both."""
+    """Series and plain backbones have hashes of their own; the hash of imagenet12's images identifies both."""
     first, second = {"backbone_manifest": "i1"}, {"backbone_manifest": "i2", "backbone": "plain 2", "created": NEW}
     serial = {"structure": "series", "backbone": "series 1"}
     table = one([run("s", "dtd", **first, **serial), run("f", "dtd", **first), run("f", "dtd", 90.0, **second)])
     assert [row.method for row in table.rows] == ["f"] and len(table.superseded) == 2
-    # Records of older schemas do not say it: the network's own cell does.
+    # Records of older schemas lack it: the backbone's own run has it.
     source = run("s", "imagenet12", train_manifest="i1", **serial)
     table = one([source, run("s", "dtd", **serial), run("f", "dtd", 90.0, **second)])
     assert [row.method for row in table.rows] == ["f"] and len(table.superseded) == 2
 
 
-def test_what_was_asked_for_last_is_current():
-    """Labels were changed and changed back: the runs of before were asked for again."""
+def test_the_run_requested_last_is_current():
+    """Labels were changed and changed back, and the old runs requested again."""
     back = run(top1=60.0, asked=NEWER)
     table = one([back, run(top1=85.0, train_manifest="x", created=NEW)])
     assert table.rows[0].domains["mine"].mean == 60.0 and table.superseded["top1"].tolist() == [85.0]
@@ -134,7 +135,7 @@ def test_records_of_older_schemas_are_of_the_catalogues_colours():
     assert one([run(domain="dtd"), new]).rows[0].seeds == 2
     other = preprocessing_json(DOMAINS["svhn"])
     assert one([run(domain="dtd"), new | {"presentation": other}]).rows[0].seeds == 1
-    given = {"backbone_source": "w.pth 0123"}  # in whose colours, its record does not say
+    given = {"backbone_source": "w.pth 0123"}  # its record does not have the colours
     assert one([run(domain="dtd", **given), new | given | {"presentation": other}]).rows[0].seeds == 2
 
 
@@ -168,7 +169,7 @@ def test_nothing_is_superseded_where_nothing_changed():
     records = [run(method, domain, seed=seed) for method in "fg" for domain in ("dtd", "mine") for seed in range(3)]
     kept, older = current(pd.DataFrame(records))
     assert len(kept) == 12 and not len(older)
-    assert "Superseded" not in sheets.markdown([one(records)], sheets.table1)
+    assert "Superseded" not in markdown([one(records)], sheets.table1)
     assert len(one(ten() + ten(seed=1)).superseded) == 0
 
 
@@ -183,7 +184,7 @@ def test_corrected_labels_through_the_bench(here, picture, tmp_path: Path, capsy
                 where.mkdir(parents=True, exist_ok=True)
                 picture(kind, 100 * (split == "val") + i).save(where / f"{i}.png", compress_level=1)
 
-    def shown(folder: Path, seeds: str) -> tuple:
+    def bench(folder: Path, seeds: str) -> tuple:
         results = tmp_path / "r"
         words = ("--own", f"mine={folder}", "--domains", "mine", "--seeds", seeds)
         done = here(*words, method="feature", results=results)
@@ -195,14 +196,14 @@ def test_corrected_labels_through_the_bench(here, picture, tmp_path: Path, capsy
         again = pq.read_table(results / "table1.parquet").to_pylist()
         assert again == table and len(table) == 1, "make results agrees with the bench"
         row = table[0]
-        said = f"{row['mine']:.2f}" if row["mine sd"] is None else f"{row['mine']:.1f} ±{row['mine sd']:.1f}"
-        assert said in done.out, "and both with its screen"
+        text = f"{row['mine']:.2f}" if row["mine sd"] is None else f"{row['mine']:.1f} ±{row['mine sd']:.1f}"
+        assert text in done.out, "and both agree with its screen"
         assert row["seeds"] == len(row["records"].split())
         assert ("Superseded by newer runs" in done.out) == ("Superseded" in (results / "table1.md").read_text())
         return row["records"], row["seeds"], "Superseded" in (results / "table1.md").read_text()
 
-    first = shown(mixed, "3")
-    second = shown(own, "1")
-    third = shown(mixed, "3")
+    first = bench(mixed, "3")
+    second = bench(own, "1")
+    third = bench(mixed, "3")
     assert (first[1:], second[1:], third[1:]) == ((3, False), (1, True), (3, True))
     assert first[0] == third[0] != second[0]
