@@ -52,7 +52,7 @@ def _run(args: Namespace, request: Request, device: str, faults: list[str]) -> N
     with Screen() as screen, LocalEngine(args.workers or cores(), device) as pool:
         for note in spelling_notes(args.set):
             screen.say(note)
-        for sentence in request.given.sentences if request.given else ():
+        for sentence in request.user_backbone.notes if request.user_backbone else ():
             screen.say(sentence)
         if args.data is not None and request.profile.name == "standin":
             screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")

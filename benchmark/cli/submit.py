@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
         raise InputError(f"METHOD={args.method} names {len(methods)} methods; a submission is of one")
     source = args.source or args.results
     check_source(args.source)
-    expected = archive.official() if args.data is None else archive.of_release(args.data)
+    expected = archive.official_test_images() if args.data is None else archive.release_test_images(args.data)
     names = [one.domain.name for one in expected]
     runs = _runs(source, methods[0], args.profile, args.seed, names)
     entries = _entries(source, methods[0], runs)

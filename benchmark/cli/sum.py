@@ -77,7 +77,7 @@ def run(args: Namespace) -> int:
     with screen:
         for note in spelling_notes(args.set):
             screen.say(note)
-        for sentence in request.given.sentences if request.given else ():
+        for sentence in request.user_backbone.notes if request.user_backbone else ():
             screen.say(sentence)
         data = open_data(request, screen.preparing, screen.say)
     runs = [c for c in plan_runs(request, data, [method], request.seeds) if c.domain.name in names]

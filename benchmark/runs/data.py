@@ -69,7 +69,7 @@ def open_data(
     _check_names(request)
     needed = tuple(dict.fromkeys(split for splits, _ in SPLITS[request.split] for split in splits))
     problems = Faults()
-    own = {name: problems.kept(read_own, name, folder, needed) for name, folder in request.selected_own_domains}
+    own = {name: problems.collect(read_own, name, folder, needed) for name, folder in request.selected_own_domains}
     if request.data is None:
         problems.raise_all()  # before anything is drawn
         root = ensure_standins(request.cache, progress)
@@ -113,7 +113,7 @@ def _read_annotations(
         slowly(domain.name, done, len(wanted))
         only_pretraining = domain.name == BACKBONE_DOMAIN and request.domains and BACKBONE_DOMAIN not in request.domains
         splits = ("train",) if only_pretraining else needed
-        annotated[domain.name] = [problems.kept(read_split, root, domain, split) for split in splits]
+        annotated[domain.name] = [problems.collect(read_split, root, domain, split) for split in splits]
     slowly("", len(wanted), len(wanted))
     problems.raise_all()
     return annotated

@@ -177,10 +177,10 @@ def test_a_given_backbone_without_what_a_method_stands_on(name: str, told: str, 
 
 def test_a_wildcard_on_a_given_backbone(sifted):
     given = UserBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
-    stay, heard = sifted("*res_adapter*,bn*", given=given)
+    stay, heard = sifted("*res_adapter*,bn*", user_backbone=given)
     assert stay == ["bn_adapt"]
     assert sum(line.startswith("left out: ") for line in heard) == 5
-    stay, heard = sifted("table1", given=given)
+    stay, heard = sifted("table1", user_backbone=given)
     assert stay == ["scratch", "scratch_plus", "feature", "finetune", "lwf", "bn_adapt"]
 
 
