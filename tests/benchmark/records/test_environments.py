@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_records import full, plant
+from tests.benchmark.records.test_records import full, plant
 
 from visual_decathlon.benchmark.perf import store
 from visual_decathlon.benchmark.records import build, provenance
