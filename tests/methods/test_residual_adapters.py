@@ -163,7 +163,7 @@ def test_counts_at_width_one(spec, printed):
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("par_adapter_svd(rank=0)", "rank must be 1 or more"), ("par_adapter_svd(every=0)", "every so many steps")],
+    [("par_adapter_svd(rank=0)", "rank must be 1 or more"), ("par_adapter_svd(every=0)", "it truncates A every")],
 )
 def test_bad_options(spec, message):
     with pytest.raises(InputError, match=message):
