@@ -11,7 +11,6 @@ from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbon
 from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.cli.request import able, requested
 from visual_decathlon.benchmark.config.folders import SHIPPED
-from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import Fault, describe_faults
@@ -48,8 +47,6 @@ def run(args: Namespace) -> int:
 def _run(args: Namespace, request: plan.Request, device: str, faults: list[str]) -> None:
     results = args.results
     with Screen() as screen, Workers(args.workers or cores(), device) as pool:
-        for note in spelling_notes(args.set):
-            screen.say(note)
         for sentence in request.given.sentences if request.given else ():
             screen.say(sentence)
         if args.data is not None and request.profile.name == "standin":
