@@ -142,7 +142,7 @@ def test_what_the_file_says_is_taken(given):
     assert read.colours == tuple(tuple(json.loads(COLOURS[key])) for key in ("mean", "std"))
     assert given(weights()).colours is None
     by_hand = given(weights(), {"image_size": "64"}, "standin", "crop=48", "resize=50").profile
-    assert (by_hand.crop, by_hand.shorter) == (48, 50)
+    assert (by_hand.crop, by_hand.resize) == (48, 50)
 
 
 @pytest.mark.parametrize(("size", "shorter", "whole"), [(64, 72, 72), (32, 36, 32), (72, 81, 80), (8, 9, 8)])
