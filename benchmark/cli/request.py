@@ -1,17 +1,19 @@
 """From the arguments of a command to the request that a plan is made of."""
 
 import dataclasses
+import sys
 from argparse import Namespace
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
-from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.config.profiles import profile, spelling_notes
 from visual_decathlon.benchmark.records.schema import TAKEN
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs.backbones import unsupported_reason
 from visual_decathlon.benchmark.runs.request import Request, parse_seeds
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.text import printable
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import Shapes
 
@@ -25,6 +27,8 @@ def requested(args: Namespace) -> Request:
             raise InputError(f"OWN={name}={folder}: the tables have a column {name} already; choose another name")
     settings = tuple(args.set)
     chosen = profile(args.profile, settings)
+    for note in spelling_notes(settings):
+        print(printable(note), file=sys.stderr)
     given = None
     if args.backbone is not None:
         given = read_user_backbone(args.backbone, chosen, settings, args.cache)
