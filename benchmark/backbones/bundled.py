@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.backbones.limits import LARGEST
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.datasets.io import read_plain, write_bytes
 
-SUMS = "SHA256SUMS"  # as sha256sum -c takes it
+CHECKSUMS = "SHA256SUMS"  # as sha256sum -c takes it
 
 
 def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, say: Callable[[str], None]) -> None:
@@ -21,7 +21,7 @@ def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, say: Cal
         if backbone.path.is_file() or not ours.is_file():
             continue
         content = read_plain(ours, LARGEST)
-        if hashlib.sha256(content).hexdigest() != sums(folder).get(ours.name):
+        if hashlib.sha256(content).hexdigest() != read_checksums(folder).get(ours.name):
             say(f"{ours} is damaged, so the {backbone.structure} backbone is pretrained here; `git checkout` it")
             continue
         write_bytes(content, backbone.path)
@@ -31,8 +31,8 @@ def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, say: Cal
         )
 
 
-def sums(folder: Path) -> dict[str, str]:
+def read_checksums(folder: Path) -> dict[str, str]:
     """File name -> sha256, of the folder's list; {} where there is none."""
-    path = folder / SUMS
+    path = folder / CHECKSUMS
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return {name: found for found, _, name in (line.partition("  ") for line in lines)}

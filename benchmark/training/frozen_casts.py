@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.benchmark.training.swap_class import SwappedClass, swap_class
 
 
 class _Low(NamedTuple):
@@ -37,13 +37,13 @@ def cast_once(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
                     lows[id(weight)] = _Low(weight, weight._version, weight.detach().to(dtype))
                 module._low = lows[id(weight)]
     chosen = [m for m in network.modules() if "_low" in m.__dict__]
-    with swapped(chosen, _CastConv), swapped(chosen, _CastLinear):
+    with swap_class(chosen, _CastConv), swap_class(chosen, _CastLinear):
         yield
     if any(low.of._version != low.version and not low.of.requires_grad for low in lows.values()):
         raise RuntimeError("a frozen weight changed while a copy of it in low precision was in use")
 
 
-class _Cast(Swapped):
+class _Cast(SwappedClass):
     """A module that is called with the copy `_low` of its weight, where that is what autocast would make."""
 
     drops = ("_low",)

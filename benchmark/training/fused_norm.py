@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.benchmark.training.swap_class import SwappedClass, swap_class
 from visual_decathlon.methods.layers.pointwise import first_order
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -35,11 +35,11 @@ def fused(network: nn.Module) -> Iterator[None]:
     """
     from visual_decathlon.benchmark.training import norm_kernels  # noqa: F401  (fails here, not in the first step)
 
-    with swapped(network.modules(), FusedNorm):
+    with swap_class(network.modules(), FusedNorm):
         yield
 
 
-class FusedNorm(Swapped, nn.BatchNorm2d):
+class FusedNorm(SwappedClass, nn.BatchNorm2d):
     """(N, C, H, W) -> the same: batch norm, then `residual` added, then ReLU, where those are asked for."""
 
     plain = nn.BatchNorm2d

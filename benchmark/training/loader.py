@@ -11,7 +11,7 @@ from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.pack import Pack
 
 
-def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
+def select_indices(pack: Pack, part: str, limit: int | None) -> np.ndarray:
     """Indices (n,) of the images of a part: all, fit (4/5 of each class) or held (the other 1/5).
 
     A class's images stand in tracks of near-copies in some domains, so a holdout takes each class's
@@ -37,7 +37,7 @@ def open_images(
     uncropped = profile.whole > 0 and not domain.crop
     packs = [Pack(folder) for folder in images.packs]
     return Batches(
-        [(pack, chosen(pack, images.part, images.limit)) for pack in packs],
+        [(pack, select_indices(pack, images.part, images.limit)) for pack in packs],
         domain,
         profile.whole if uncropped else profile.crop,
         batch,

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, sums
+from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, read_checksums
 from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
@@ -113,7 +113,7 @@ def test_what_is_damaged_is_not_taken_and_is_named(shelf, damage):
 
 def test_the_list_is_that_of_the_files():
     found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.safetensors")}
-    assert sums(FOLDER) == found and len(found) == len(METHODS)
+    assert read_checksums(FOLDER) == found and len(found) == len(METHODS)
 
 
 @pytest.mark.parametrize("fault", ["hash", "history"])

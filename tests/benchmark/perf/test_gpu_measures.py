@@ -226,8 +226,8 @@ def test_the_loop_is_told_of_graphs(graphs: bool | None, effort: Effort, monkeyp
         return [], None
 
     monkeypatch.setattr(decathlon, "train", loop)
-    monkeypatch.setattr(effort_module, "chosen", lambda *of: KernelChoice("contiguous", "plain"))
-    monkeypatch.setattr(KernelChoice, "applied", lambda self, network: nullcontext(applied.append(network)))
+    monkeypatch.setattr(effort_module, "choose_kernels", lambda *of: KernelChoice("contiguous", "plain"))
+    monkeypatch.setattr(decathlon, "kernels_applied", lambda choice, network: nullcontext(applied.append(network)))
     steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
     assert told == [graphs]
 

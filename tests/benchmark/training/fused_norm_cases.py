@@ -13,7 +13,7 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import norm_relu, resnet26
 from visual_decathlon.benchmark.training import norm_kernels
-from visual_decathlon.benchmark.training.fused_norm import FusedNorm, fused
+from visual_decathlon.benchmark.training.fused_norm import FusedNorm, fused_norms
 from visual_decathlon.methods.registry import select
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def computed(norm, x, residual, grad, relu):
 
 
 def by_kernels(norm, *args):
-    with fused(norm):
+    with fused_norms(norm):
         calls = []
         norm.register_forward_hook(lambda module, inputs, y: calls.append(y.grad_fn.name()))
         out = computed(norm, *args)
@@ -149,7 +149,7 @@ def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
     ran.clear()
     norm = norm_of(8)
     norm.weight.requires_grad_(False)
-    with fused(norm):
+    with fused_norms(norm):
         norm_relu(norm, x, other).backward(grad)
     assert ran == ["_partial_sums"] and norm.bias.grad is not None and norm.weight.grad is None
 
@@ -179,7 +179,7 @@ def test_any_layout_of_a_gradient_is_taken():
     """The mean over a map gives one that is expanded from a number."""
     x, norm = maps(2, 8, 6).requires_grad_(), norm_of(8)
     plain = torch.autograd.grad(norm_relu(copy.deepcopy(norm), x).mean((2, 3)).square().sum(), x)[0]
-    with fused(norm):
+    with fused_norms(norm):
         got = torch.autograd.grad(norm_relu(norm, x).mean((2, 3)).square().sum(), x)[0]
     torch.testing.assert_close(got, plain, rtol=1e-4, atol=1e-6)
 
@@ -196,28 +196,28 @@ def test_what_the_kernels_cannot_is_computed_by_torch_to_the_bit(kind):
     else:
         norm = nn.BatchNorm2d(8, affine=False).to(DEVICE)
     plain = norm_relu(copy.deepcopy(norm), x, other)
-    with fused(norm):
+    with fused_norms(norm):
         assert torch.equal(norm_relu(norm, x, other), plain)
 
 
 def test_one_value_a_channel_is_refused_as_by_torch():
     norm = norm_of(8)
-    with fused(norm), pytest.raises(ValueError, match="more than 1 value per channel"):
+    with fused_norms(norm), pytest.raises(ValueError, match="more than 1 value per channel"):
         norm(maps(1, 8, 1))
 
 
 def test_there_is_no_second_derivative():
     norm, x = norm_of(8), maps(2, 8, 6).requires_grad_()
-    with fused(norm), pytest.raises(RuntimeError, match="no second derivative"):
+    with fused_norms(norm), pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(norm(x).sum(), x, create_graph=True)
 
 
 def test_nothing_is_left_behind_and_copies_are_plain():
     network = resnet26(3, 0.25).to(DEVICE)
     names = list(network.state_dict())
-    with fused(network):
+    with fused_norms(network):
         assert type(network.body.norm) is FusedNorm and list(network.state_dict()) == names
-        with fused(network):
+        with fused_norms(network):
             assert type(network.body.norm) is FusedNorm
         assert type(network.body.norm) is FusedNorm
         for copied in (copy.copy(network.body.norm), copy.deepcopy(network).body.norm):
@@ -252,7 +252,7 @@ def step(method, x, y, kernels, double=False):
     network = network.double() if double else network
     x = x.double() if double else x
     if kernels:
-        with fused(network):
+        with fused_norms(network):
             loss, _ = method.loss(network, x, y, F.cross_entropy)
             loss.backward()
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visual_decathlon.benchmark.training.fused_norm import available, fused
+from visual_decathlon.benchmark.training.fused_norm import available, fused_norms
 
 HERE = Path(__file__).parent
 
@@ -63,6 +63,6 @@ def test_on_a_cpu_it_is_torchs_norm_to_the_bit():
     torch.manual_seed(0)
     norm, plain = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)
     x = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    with fused(norm):
+    with fused_norms(norm):
         assert torch.equal(norm(x, relu=True), torch.relu(plain(x)))
     assert torch.equal(norm.running_var, plain.running_var)

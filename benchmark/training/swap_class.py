@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 
-class Swapped:
+class SwappedClass:
     """Mixin of a subclass that modules of the class `plain` are turned into and back. Copies of them are plain."""
 
     plain: ClassVar[type[nn.Module]]
@@ -18,7 +18,7 @@ class Swapped:
 
 
 @contextmanager
-def swapped(modules: Iterable[nn.Module], kind: type[Swapped]) -> Iterator[None]:
+def swap_class(modules: Iterable[nn.Module], kind: type[SwappedClass]) -> Iterator[None]:
     """Within, those of the modules that are of class `kind.plain`, and of no subclass, are of class `kind`.
 
     A module that is of that kind already is left to whoever made it so.

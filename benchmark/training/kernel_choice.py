@@ -21,7 +21,7 @@ from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
-    from visual_decathlon.benchmark.training.trial import Measure, Trial
+    from visual_decathlon.benchmark.training.kernel_trial import Measure, Trial
 
 FILE, LOCK = "layouts.json", "layouts.lock"  # in the cache's folder of backbones
 MARGIN = 1.03  # the usual choice stays where nothing else is that many times as fast: below it may be noise
@@ -32,13 +32,13 @@ _HERE: dict[tuple[Path, str], KernelChoice] = {}
 """What this process chose where not all could be measured: a run asks several times."""
 
 
-def usual(network: str, device: str) -> KernelChoice:
+def default_kernels(network: str, device: str) -> KernelChoice:
     """channels_last; but not for strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
     safe = network == "resnet26" or not devices.on_cpu(device)
     return KernelChoice("channels_last" if safe else "contiguous", "plain")
 
 
-def chosen(
+def choose_kernels(
     profile: Profile, device: str, cache: Path, given: KernelChoice | None, measure: "Measure | None" = None
 ) -> KernelChoice:
     """For a training by the profile's `adapt`; `given` is that of the run that is repeated.
@@ -46,7 +46,7 @@ def chosen(
     Of several processes that ask at once one measures. What was measured is kept in `cache`; a file there that cannot
     be read is written anew. Raises InputError where it cannot be written.
     """
-    plain = usual(profile.network, device)
+    plain = default_kernels(profile.network, device)
     if devices.on_cpu(device):
         return plain
     fused = not profile.compile and _fused_norms(device)  # torch.compile fuses norms by itself
@@ -59,7 +59,7 @@ def chosen(
         if (found := _choice(kept.get(key))) in choices:
             return found
         if measure is None:
-            from visual_decathlon.benchmark.training.trial import measure
+            from visual_decathlon.benchmark.training.kernel_trial import measure
         if (path, key) in _HERE:
             return _HERE[path, key]
         trials = measure(profile, device, choices)

@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
-from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.graph import Replays, own_stream
 from visual_decathlon.methods.registry import select
 
@@ -95,7 +95,7 @@ class _Step:
         source = build(profile, self._method.backbone_structure, CLASSES).requires_grad_(False).eval().to(**to)
         source.size = profile.crop
         self._network = self._method.place(source, CLASSES).to(**to).train()
-        stack.enter_context(applied(choice, self._network))
+        stack.enter_context(kernels_applied(choice, self._network))
         recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
         groups = self._method.groups(self._network, recipe.decay, recipe.batch)
         self._optimiser = self._method.optimiser(groups, 0.0, recipe.momentum, recipe.nesterov)

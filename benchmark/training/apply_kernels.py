@@ -7,10 +7,10 @@ from torch import nn
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 
 
-def applied(choice: KernelChoice, network: nn.Module) -> contextlib.AbstractContextManager:
+def kernels_applied(choice: KernelChoice, network: nn.Module) -> contextlib.AbstractContextManager:
     """Within, the network's batch norms are computed as chosen."""
     if choice.norm == "plain":
         return contextlib.nullcontext()
-    from visual_decathlon.benchmark.training.fused_norm import fused
+    from visual_decathlon.benchmark.training.fused_norm import fused_norms
 
-    return fused(network)
+    return fused_norms(network)
