@@ -134,7 +134,7 @@ def test_processes_that_ask_at_once_measure_once(gpu, tmp_path: Path):
         begun.wait(0.2)  # the others come to the lock meanwhile
         return ask(*given)
 
-    found = []
+    answers = []
     several = [
         threading.Thread(target=lambda: found.append(choose_kernels(SLIM, "cuda:0", tmp_path, None, slowly)))
         for _ in range(4)
