@@ -1,4 +1,4 @@
-"""A network computed as a KernelChoice says."""
+"""Applies a KernelChoice to a network."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 
 
 def kernels_applied(choice: KernelChoice, network: nn.Module) -> contextlib.AbstractContextManager:
-    """Within, the network's batch norms are computed as chosen."""
+    """Context in which the network's batch norms are computed by the kernels of `choice`."""
     if choice.norm == "plain":
         return contextlib.nullcontext()
     from visual_decathlon.benchmark.training.fused_norm import fused_norms

@@ -1,4 +1,4 @@
-"""Frozen weights in low precision, made once: autocast makes them again at every step."""
+"""Casts frozen weights to low precision once: autocast casts them again at every step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,12 @@ class _Low(NamedTuple):
 
 @contextmanager
 def cast_once(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Within, frozen weights of nn.Conv2d and nn.Linear are not cast again where autocast computes in `dtype`.
+    """Context in which frozen weights of nn.Conv2d and nn.Linear are not cast again where autocast uses `dtype`.
 
     `dtype` is torch.bfloat16 or torch.float16. Loss and gradients are the same to the bit. Only calls of the modules
-    see the copies: who reads `.weight` gets the float32 parameter. A weight that requires a gradient, now or at a
-    call, is left to autocast. Parameters, names, state dict and copies of the modules stay as they are. Raises
-    RuntimeError at the end where a frozen weight was written to meanwhile: the steps did not see that.
+    use the copies: `.weight` is still the float32 parameter. A weight that requires a gradient, now or at a call, is
+    left to autocast. Parameters, names, state dict and copies of the modules are unchanged. Raises RuntimeError at the
+    end where a frozen weight was changed meanwhile, because the steps did not use the new values.
     """
     lows: dict[int, _Low] = {}  # by the weight, which several modules may share
     for module in network.modules():
@@ -44,7 +44,7 @@ def cast_once(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 class _Cast(SwappedClass):
-    """A module that is called with the copy `_low` of its weight, where that is what autocast would make."""
+    """A module that computes with the copy `_low` of its weight, where autocast would make the same copy."""
 
     drops = ("_low",)
 
