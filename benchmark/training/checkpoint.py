@@ -46,7 +46,7 @@ class Checkpoint:
             done.result()
 
     def save(self, history: list[dict]) -> None:
-        """Saves the present tensors and history. A full disk raises InputError, with `aside` here or at a later call."""
+        """Saves the present tensors and history. A full disk raises InputError, with `aside` here or later."""
         self._written()
         tensors = {f"state/{name}": t for name, t in self.state.items()}
         for name, p in self.trained.items():

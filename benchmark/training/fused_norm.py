@@ -1,7 +1,7 @@
 """Batch norm fused with the following residual sum and ReLU, for GPUs, where a step is limited by memory bandwidth.
 
 Passes over an activation in a training step, for norm and ReLU (with a residual): 13 (16) with torch's kernels, 8 (11)
-with these. The results equal torch's up to rounding: intermediates are float32 and not rounded to the activations' type.
+with these. Results equal torch's up to rounding: intermediates are float32 and not rounded to the activations' type.
 """
 
 from collections.abc import Iterator

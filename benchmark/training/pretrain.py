@@ -22,12 +22,12 @@ from visual_decathlon.methods.method import Method
 
 
 def choice_of(backbone: Backbone, device: str) -> KernelChoice:
-    """Layout and batch norm of what is trained on this backbone."""
+    """Memory layout and batch norm kernels of the trainings on this backbone."""
     return choose_kernels(backbone.network_profile, device, backbone.cache, backbone.choice)
 
 
 def pretrain(backbone: Backbone, device: str, report: Report) -> None:
-    """Train the backbone on its images and leave it at `backbone.path`; goes on from a checkpoint."""
+    """Trains the backbone on its images and writes `backbone.path`; resumes from a checkpoint."""
     with sharing(device) as shared:
         _pretrain(backbone, device, shared, report)
 
@@ -74,7 +74,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
 
 
 def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
-    """The frozen backbone and its file's metadata. Raises InputError where the file in the cache is damaged."""
+    """Loads the frozen backbone and its file's metadata. Raises InputError where the cached file is damaged."""
     path, profile = backbone.path, backbone.network_profile
     try:
         tensors, about = read_safetensors(path)
@@ -85,7 +85,7 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
     except (SafetensorError, OSError, LookupError, ValueError) as error:
         fault = f"cannot be read ({error})"
     if fault:
-        raise InputError(f"the backbone {path} {fault}; remove it, and it is made again")
+        raise InputError(f"the backbone {path} {fault}; remove it, and the next run makes it again")
     network.to(device=device, memory_format=choice_of(backbone, device).memory_format)
     return network.requires_grad_(False).eval(), about
 

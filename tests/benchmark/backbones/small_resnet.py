@@ -43,7 +43,7 @@ class Settings(dict):
     """A dictionary with a class and a method of its own."""
 
     class Inner:
-        pass
+        """A class within a class."""
 
     def method(self):
         pass

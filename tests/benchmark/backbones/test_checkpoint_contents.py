@@ -1,4 +1,4 @@
-"""Checkpoints as people's trainers write them: the weights are read, whatever else the file holds."""
+"""Checkpoints as people's trainers write them: the weights are read next to any other content."""
 
 import argparse
 import array
@@ -38,10 +38,14 @@ from visual_decathlon.datasets.errors import InputError
 
 
 class Mode(enum.Enum):
+    """An enum of a user's package."""
+
     FAST = 1
 
 
 class Level(enum.IntFlag):
+    """A flag of a user's package."""
+
     HIGH = 4
 
 
@@ -58,7 +62,7 @@ def table() -> pd.DataFrame:
 
 
 def inert() -> dict[str, object]:
-    """What stands beside the weights in people's checkpoints, one kind each."""
+    """Other entries of people's checkpoints, next to the weights, by kind."""
     settings = Settings(a=1)
     settings.b = 2
     schedule = torch.optim.lr_scheduler.MultiStepLR(trained(), [3])
@@ -116,10 +120,10 @@ OLD = {"_use_new_zipfile_serialization": False}
 
 @pytest.mark.parametrize("how", [{}, {"pickle_protocol": 5}, {"pickle_protocol": 0}, OLD], ids=str)
 @pytest.mark.parametrize("kind", list(inert()))
-def test_what_stands_beside_the_weights_is_inert(kind: str, how: dict, read):
-    """Read as data, in every format, and nothing of it is there afterwards."""
-    assert value(read({"model": NET, "beside": inert()[kind]}, **how)) == 1.0
-    assert value(read({**NET, "beside": inert()[kind]}, **how)) == 1.0
+def test_other_entries_are_inert(kind: str, how: dict, read):
+    """They are read as data, in every format, and are not among the tensors."""
+    assert value(read({"model": NET, "other": inert()[kind]}, **how)) == 1.0
+    assert value(read({**NET, "other": inert()[kind]}, **how)) == 1.0
 
 
 @pytest.mark.parametrize("protocol", [0, 1])
@@ -153,10 +157,12 @@ def test_old_names_of_numpy(tmp_path: Path):
 
 
 def test_whole_modules_of_any_package(tmp_path: Path, monkeypatch):
-    """Compiled, averaged, with hooks, with a whole optimiser beside, whose state has parameters as its keys."""
+    """Compiled, averaged, with hooks, next to a whole optimiser, whose state has parameters as its keys."""
     import torchvision
 
-    class OptimizedModule:  # as torch.compile's are written, without the seconds of importing it
+    class OptimizedModule:
+        """Saved like torch.compile's modules, without the seconds of importing it."""
+
         def __init__(self, *made_of):
             self.made_of = made_of
 
@@ -218,7 +224,7 @@ def test_parameters_with_attributes_views_and_ties(read):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor: save its dequantize"),
         (lambda t: t.to_sparse(), "a sparse tensor: save its to_dense"),
@@ -226,10 +232,10 @@ def test_parameters_with_attributes_views_and_ties(read):
         (lambda t: torch.complex(t, t).conj().imag, r"resolve_conj\(\).resolve_neg\(\)"),
     ],
 )
-def test_tensors_that_are_not_read(change: Callable, told: str, read):
-    """Refused where it is the network's, by its name in the file; no harm beside it."""
+def test_tensors_that_are_not_read(change: Callable, message: str, read):
+    """Refused where it is the network's, by its name in the file; harmless next to it."""
     for name in ("conv1.weight", "fc.weight"):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             read({"model": NET | {name: change(NET[name])}})
-    if "resolve" not in told:
+    if "resolve" not in message:
         assert value(read({"model": NET, "mask": change(torch.ones(3))})) == 1.0

@@ -67,7 +67,7 @@ def test_lying_numbers(tmp_path, lie, match):
     )
     tracemalloc.start()
     refused(tmp_path / "legacy.t7", match)
-    if "numel" in lie and type(lie["numel"]) is int:  # the same lie beside the data itself
+    if "numel" in lie and type(lie["numel"]) is int:  # the same lie next to the data itself
         where = tmp_path / "legacy2.t7"
         where.write_bytes(
             LEGACY_HEAD + tensor_pickle() + pickle.dumps(["7"], 2) + struct.pack("<q", lie["numel"]) + raw
@@ -78,7 +78,7 @@ def test_lying_numbers(tmp_path, lie, match):
     tracemalloc.stop()
 
 
-def test_the_truth_is_read(tmp_path):
+def test_honest_numbers_are_read(tmp_path):
     """The control of the lies above."""
     raw = torch.arange(6.0).numpy().tobytes()
     path = tmp_path / "x.t7"
@@ -202,7 +202,7 @@ def test_zip_entries_over_one_another_do_not_multiply(tmp_path):
     body, blob, places = b"\x80\x02}(", bytes(400_000), []
     for name in list(files)[1:]:  # each file's bytes are all of the file behind its header, other headers with it
         key, numel = name[-3:], len(blob) // 4
-        body += text(key) + tensor_pickle(numel=numel, size=(numel,), key=key, bare=True)
+        body += text(key) + tensor_pickle(numel=numel, size=(numel,), key=key, alone=True)
         files[name] = blob
         blob = entry_head(b"PK\x03\x04\x14\0", name, blob) + blob
     files["x/data.pkl"] = body + b"u."

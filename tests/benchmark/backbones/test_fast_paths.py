@@ -68,7 +68,7 @@ def test_no_centre_tap_falls_back(geometry, monkeypatch):
     s = conv.stride[0]
     wanted = conv(x) + torch.einsum("oi,nihw->nohw", adapter.side.weight[:, :, 0, 0], x[:, :, ::s, ::s])
     assert off(adapter(x), wanted) < 1e-13
-    if centred(conv):  # the padding mode is the only hindrance, and a fold is still exact
+    if centred(conv):  # only the padding mode prevents the fast path, and folding is still exact
         assert off(adapter.folded()(x), wanted) < 1e-13
     else:
         with pytest.raises(AttributeError, match="no centre tap"):
@@ -76,7 +76,7 @@ def test_no_centre_tap_falls_back(geometry, monkeypatch):
 
 
 def test_a_convolution_that_is_trained_keeps_its_gradient():
-    """The centre tap gives none to W and b: either of them trained, the plain pair runs."""
+    """The centre tap computes none for W and b: where one of them is trained, the plain pair runs."""
     for trained in ("weight", "bias"):
         conv = nn.Conv2d(2, 2, 3, padding=1).requires_grad_(False)
         getattr(conv, trained).requires_grad_(True)
@@ -102,7 +102,7 @@ def test_gradcheck_of_the_centre_tap():
 
 
 def in_one(adapter: SeriesConv, y: torch.Tensor) -> torch.Tensor:
-    """The fused sum behind the convolution, whatever its size and precision."""
+    """The fused sum behind the convolution, at any size and precision."""
     mean, variance = y.detach().mean((0, 2, 3)), y.detach().var((0, 2, 3), unbiased=False)
     norm = adapter.norm
     return _Mixed.apply(y, mean, (variance + norm.eps).rsqrt(), norm.weight, norm.bias, adapter.mix.weight)
@@ -130,15 +130,15 @@ def test_large_series_adapters_are_fused_and_compute_the_plain_sum(layout, monke
     torch.manual_seed(0)
     adapter = SeriesConv(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)).to(memory_format=layout)
     x = torch.randn(17, 3, 64, 64).to(memory_format=layout).requires_grad_(True)  # 17 x 32² places x 32² channels
-    found = []
+    results = []
     for fused in (True, False):
         adapter.fused = fused
         adapter.norm.reset_running_stats()
         y = adapter(x)
         grads = torch.autograd.grad(torch.cos(y).sum(), (x, *adapter.parameters()))
-        found.append((y, *grads, adapter.norm.running_mean.clone(), adapter.norm.running_var.clone()))
+        results.append((y, *grads, adapter.norm.running_mean.clone(), adapter.norm.running_var.clone()))
     assert taken == [1]
-    for fast, plain in zip(*found, strict=True):
+    for fast, plain in zip(*results, strict=True):
         assert off(fast, plain) < 1e-5
     adapter.fused = True
     adapter(x[:15])  # small work
@@ -156,7 +156,9 @@ def test_a_second_derivative_is_refused_not_wrong(kind):
     trained = adapter.mix.weight if kind == "series" else adapter.side.weight
     y = adapter(torch.randn(8, 4, 64, 64))
     with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(y[:, :3].sum(), trained, create_graph=True)  # a linear loss: nothing else would tell
+        torch.autograd.grad(
+            y[:, :3].sum(), trained, create_graph=True
+        )  # a linear loss: without the error the result would be wrong
 
 
 @pytest.mark.parametrize("n", [1, 70])

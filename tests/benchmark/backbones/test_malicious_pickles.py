@@ -195,7 +195,7 @@ def test_the_canaries_sing(tmp_path, name):
 
 def test_setstate_and_hooks_of_placeholders_are_only_data(tmp_path):
     """A state that names dunder methods, hooks and `forward` changes nothing, and the weights are still read."""
-    state = b"}(" + text("_parameters") + b"}" + text("w") + tensor_pickle(bare=True) + b"s" + text("_buffers") + b"}"
+    state = b"}(" + text("_parameters") + b"}" + text("w") + tensor_pickle(alone=True) + b"s" + text("_buffers") + b"}"
     state += (
         text("_modules") + b"}" + b"".join(text(n) + text("boom") for n in ("__setstate__", "__class__", "forward"))
     )
@@ -258,8 +258,8 @@ def test_names_that_are_not_listed(module, name):
 )
 def test_functions_may_be_named_and_not_called(tmp_path, module, name):
     named = b"\x80\x02c" + f"{module}\n{name}\n".encode()
-    beside = named + b"0}" + text("w") + tensor_pickle(bare=True) + b"s."
-    assert list(read_pickled(zipped(tmp_path / "x.pt", beside, {"7": bytes(24)}))) == ["w"]
+    body = named + b"0}" + text("w") + tensor_pickle(alone=True) + b"s."
+    assert list(read_pickled(zipped(tmp_path / "x.pt", body, {"7": bytes(24)}))) == ["w"]
     for called in (b")R.", b"]\x85R."):
         for path in everywhere(tmp_path, named + called):
             refused(path, f"calls the function '{module}.{name}'")

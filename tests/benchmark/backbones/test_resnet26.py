@@ -40,7 +40,7 @@ def test_the_module_has_these_parameters():
 def test_shapes_known_without_a_network(width):
     network = resnet26(3, width)
     assert shapes_of(network) == resnet26_shapes(width)
-    assert network.eval()(image(16, torch.float32)).shape == (1, 3)  # whatever the rounding, the shortcut fits
+    assert network.eval()(image(16, torch.float32)).shape == (1, 3)  # the shortcut fits at any rounding
 
 
 def test_multiply_adds_of_the_reference():
@@ -56,7 +56,7 @@ def test_multiply_adds_of_the_reference():
     # To the unit: 64² stem outputs, then a quarter of the outputs and twice the channels a stage.
     assert at_64 == 4096 * 9 * 3 * 32 + 3 * 1024 * 9 * (32 * 64 + 7 * 64**2)
     assert conv_macs(series, 64) - at_64 == 4096 * 32**2 + 3 * 1024 * 8 * 64**2
-    assert conv_macs(merged(parallel), 64) == at_64  # merged costs what the bare backbone does
+    assert conv_macs(merged(parallel), 64) == at_64  # a merged network costs as much as the plain backbone
 
 
 def test_random_start():

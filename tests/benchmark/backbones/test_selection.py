@@ -1,4 +1,4 @@
-"""The network in a checkpoint is found, and the report names what was taken off and what was left out."""
+"""Selects the network in a checkpoint; sentences name the removed prefixes and the entries left out."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.benchmark.backbones.small_resnet import (
     value,
     within,
 )
-from visual_decathlon.benchmark.backbones import torch_checkpoint
+from visual_decathlon.benchmark.backbones import state_dicts as state_dicts_module
 from visual_decathlon.benchmark.backbones.pickle_names import Unreadable
 from visual_decathlon.benchmark.backbones.state_dicts import WithoutNetwork, state_dicts
 from visual_decathlon.benchmark.backbones.torch_checkpoint import read_pickled
@@ -28,7 +28,7 @@ from visual_decathlon.datasets.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "told"),
+    ("checkpoint", "message"),
     [
         ({"model": NET, "optimizer": {}, "lr_scheduler": {"last": 1}, "args": argparse.Namespace(), "epoch": 3}, ""),
         ({"epoch": 1, "arch": "resnet18", "state_dict": NET, "version": 2, "amp_scaler": {}, "metric": 0.5}, ""),
@@ -60,12 +60,12 @@ from visual_decathlon.datasets.errors import InputError
          "`m.head.fc` is its head"),
         (within("body.", BODY) | within("head.", {"weight": NET["fc.weight"], "bias": NET["fc.bias"]}), ""),
     ],
-    ids=lambda told: told if isinstance(told, str) else "",
+    ids=lambda message: message if isinstance(message, str) else "",
 )  # fmt: skip
-def test_wrapped_networks(checkpoint: dict, told: str, read, tmp_path: Path):
+def test_wrapped_networks(checkpoint: dict, message: str, read, tmp_path: Path):
     selected = read(checkpoint)
     assert value(selected) == 1.0
-    assert told in " ".join(selected.sentences) if told else not selected.sentences
+    assert message in " ".join(selected.sentences) if message else not selected.sentences
     if all(isinstance(tensor, torch.Tensor) for tensor in checkpoint.values()):  # alike in every format
         save_file({name: tensor.clone() for name, tensor in checkpoint.items()}, tmp_path / "x.bin")
         again, _ = read_network(tmp_path / "x.bin", R18)
@@ -108,7 +108,7 @@ DINO = {"student": within("module.backbone.", EMA), "teacher": within("backbone.
     ],
     ids=str.__class__,
 )
-def test_which_of_several_is_said_and_can_be_chosen(checkpoint: dict, plain: str, other: str, read):
+def test_the_selected_one_of_several_is_reported_and_can_be_chosen(checkpoint: dict, plain: str, other: str, read):
     selected = read(checkpoint)
     assert value(selected) == 1.0
     assert selected.sentences[0] == f"`{plain}` is taken; BACKBONE=FILE:NAME takes another (`{other}`)"
@@ -155,11 +155,11 @@ def test_lists_tuples_and_numbers_hold_networks_too(checkpoint: object, place: s
 
 
 def test_a_long_history_is_no_bomb(monkeypatch):
-    """The bound is on what stands at several places, since the pickle's own length bounds the rest."""
-    monkeypatch.setattr(torch_checkpoint, "MOST_VISITS", 1000)
+    """Only objects at several places are limited, since the pickle's own length limits the others."""
+    monkeypatch.setattr(state_dicts_module, "MOST_VISITS", 1000)
     history = [(n, {"loss": [n]}) for n in range(2000)]
-    found = state_dicts({"model": {"a.weight": Unreadable("")}, "history": history})
-    assert [each.place for each in found] == ["model"]
+    selected = state_dicts({"model": {"a.weight": Unreadable("")}, "history": history})
+    assert [each.place for each in selected] == ["model"]
 
 
 @pytest.mark.parametrize("checkpoint", [[NET, EMA], (NET, EMA), {0: NET, 1: EMA}, {"0": NET, "1": EMA}], ids=type)
@@ -180,12 +180,12 @@ def test_the_same_by_a_prefix_in_safetensors(tmp_path: Path):
 # --- heads, and files without such a network ---------------------------------------------------------------------
 
 
-def test_no_head_is_said(read):
+def test_a_missing_head_is_reported(read):
     projection = {"fc.0.weight": torch.ones(4, 4), "fc.2.weight": torch.ones(2, 4), "queue": torch.ones(2, 2)}
-    for beside in ({}, projection, {"fc.weight": torch.ones(3, 5)}, {"fc.bias": torch.ones(3)}):
-        selected = read(BODY | beside)
+    for others in ({}, projection, {"fc.weight": torch.ones(3, 5)}, {"fc.bias": torch.ones(3)}):
+        selected = read(BODY | others)
         assert not [name for name in selected.tensors if name.startswith("head")]
-        assert ("left out" in " ".join(selected.sentences)) == bool(beside)
+        assert ("left out" in " ".join(selected.sentences)) == bool(others)
     del projection["queue"]
     assert "fc.0.weight" in " ".join(read(BODY | projection).sentences)
 
@@ -195,27 +195,27 @@ def test_a_head_without_bias(read):
     assert "head.bias" not in selected.tensors and "`fc` has no bias" in selected.sentences[0]
 
 
-def test_what_is_no_such_network(read):
-    ours = {"body.norm.weight": torch.ones(2), "body.stem.conv.weight": torch.ones(2)}
+def test_a_file_without_such_a_network(read):
+    decathlon = {"body.norm.weight": torch.ones(2), "body.stem.conv.weight": torch.ones(2)}
     deep = within("x.", NET | {f"layer1.{n}.conv1.weight": torch.ones(1) for n in (2, 3)})
-    for thing, network, told in (
+    for thing, network, message in (
         (NET, "resnet26", "add SET=network=torchvision/resnet18 or timm/resnet18"),
         (within("model.", NET), "resnet26", "add SET=network=torchvision/resnet18"),
         (deep, "resnet26", "is a ResNet of 4-2-2-2 blocks"),
         (deep, R18, "holds a ResNet of 4-2-2-2 blocks a stage, not a torchvision/resnet18"),
         (NET, "timm/resnet50", "holds a resnet18, not a timm/resnet50: name it by SET=network=timm/resnet18"),
-        (ours, R18, "names of a decathlon ResNet-26, not of torchvision/resnet18: leave SET=network= out"),
+        (decathlon, R18, "names of a decathlon ResNet-26, not of torchvision/resnet18: leave SET=network= out"),
         ({"model": {"features.0.weight": torch.ones(1)}}, R18, "under `model` (first: `features.0.weight`)"),
         ({"epoch": 3, "optimizer": trained().state_dict()}, R18, "holds no weights: under 'epoch', 'optimizer'"),
         ({"a\x1b[2Jb": torch.ones(1)}, R18, r"`a\x1b[2Jb`"),
     ):
         with pytest.raises(WithoutNetwork) as caught:
             read(thing, network=network)
-        assert told in str(caught.value) and "x.pth" in str(caught.value) and str(caught.value).isprintable()
+        assert message in str(caught.value) and "x.pth" in str(caught.value) and str(caught.value).isprintable()
 
 
-def test_what_the_network_has_not_stays_and_is_refused_later(read):
-    """Only known companions are left out: a further stage or a gate within a block changes what is computed."""
+def test_unknown_parts_are_kept_and_refused_later(read):
+    """Only known other entries are left out: a further stage or a gate within a block changes the network."""
     tensors = NET | {
         "layer1.0.se.weight": torch.ones(1),
         "layer5.0.weight": torch.ones(1),
@@ -226,6 +226,8 @@ def test_what_the_network_has_not_stays_and_is_refused_later(read):
 
 def test_other_kinds_of_file(tmp_path: Path):
     class Twice(nn.Module):
+        """A module for TorchScript."""
+
         def forward(self, x):
             return x + x
 
@@ -234,12 +236,12 @@ def test_other_kinds_of_file(tmp_path: Path):
         torch.jit.save(torch.jit.script(Twice()), path)
     with pytest.raises(InputError, match=r"TorchScript archive: load it by torch\.jit\.load"):
         read_pickled(path)
-    for content, told in (
+    for content, message in (
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"\x1f\x8b\x08", "gzip"),
     ):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=f"is no PyTorch checkpoint but .*{told}"):
+        with pytest.raises(InputError, match=f"is no PyTorch checkpoint but .*{message}"):
             read_pickled(path)

@@ -48,7 +48,7 @@ def test_a_module_of_a_class_that_is_gone(tmp_path, network, legacy, protocol):
     same(weights, expected)
     assert "hidden" not in weights and "absent" not in weights
     assert weights["again.weight"].data_ptr() == weights["linears.1.weight"].data_ptr(), "shared stays shared"
-    weights["kept"] += 1  # the memory is ours, and writable
+    weights["kept"] += 1  # the memory is not the file's: it is writable
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -125,6 +125,8 @@ def test_a_checkpoint_as_pytorch_03_under_python_2_wrote_it(tmp_path, network):
     classes = set()
 
     class Pickler(OldPickler):
+        """Writes storages and the source of classes outside the pickle."""
+
         def persistent_id(self, thing):
             if isinstance(thing, torch.storage.TypedStorage):
                 key = str(thing._cdata)

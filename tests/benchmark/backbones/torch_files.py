@@ -29,7 +29,9 @@ def same(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
         assert got[name].contiguous().numpy().tobytes() == value.detach().contiguous().numpy().tobytes(), name
 
 
-class conv_task(nn.Module):  # RA's name
+class conv_task(nn.Module):
+    """Named as in the residual adapters' released code."""
+
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, bias=False)
@@ -37,6 +39,8 @@ class conv_task(nn.Module):  # RA's name
 
 
 class ResNet(nn.Module):
+    """A network with shared modules, absent parameters, and buffers of both kinds."""
+
     def __init__(self):
         super().__init__()
         self.pre_layers_conv = conv_task()
@@ -53,7 +57,7 @@ conv_task.__module__ = ResNet.__module__ = "models"
 
 
 def bring_models() -> None:
-    """Makes the module `models` that pickling looks the classes up in; `saved` takes it away."""
+    """Adds the module `models`, where pickling finds the classes; `saved` removes it."""
     sys.modules["models"] = types.ModuleType("models")
     sys.modules["models"].__dict__.update(conv_task=conv_task, ResNet=ResNet)
 
@@ -83,12 +87,14 @@ def zipped(path: Path, body: bytes, data: dict[str, bytes] | None = None, **how:
 
 def everywhere(folder: Path, body: bytes) -> list[Path]:
     """The same pickle as a whole file, as the object of a legacy file, and in a zip."""
-    (folder / "bare.t7").write_bytes(body)
+    (folder / "alone.t7").write_bytes(body)
     (folder / "legacy.t7").write_bytes(LEGACY_HEAD + body + pickle.dumps([], 2))
-    return [folder / "bare.t7", folder / "legacy.t7", zipped(folder / "zip.pt", body)]
+    return [folder / "alone.t7", folder / "legacy.t7", zipped(folder / "zip.pt", body)]
 
 
 class Calls:
+    """Pickled as a call of `function`."""
+
     def __init__(self, function, *arguments, state=None):
         self.reduced = (function, arguments) if state is None else (function, arguments, state)
 
@@ -101,7 +107,7 @@ def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(raw)) + raw
 
 
-def tensor_pickle(numel=6, offset=0, size=(2, 3), stride=None, view=None, key="7", bare=False) -> bytes:
+def tensor_pickle(numel=6, offset=0, size=(2, 3), stride=None, view=None, key="7", alone=False) -> bytes:
     """A pickle of {'w': one float tensor}, in the legacy way, that may lie about its numbers."""
     stride = stride if stride is not None else tuple(math.prod(size[n + 1 :]) for n in range(len(size)))
 
@@ -109,9 +115,9 @@ def tensor_pickle(numel=6, offset=0, size=(2, 3), stride=None, view=None, key="7
         return pickle.dumps(thing, 2)[2:-1].replace(b"q\x00", b"").replace(b"q\x01", b"").replace(b"q\x02", b"")
 
     saved_id = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + value(numel)
-    saved_id += (value(view) if view or not bare else b"") + b"tQ"
+    saved_id += (value(view) if view or not alone else b"") + b"tQ"
     tensor = b"ctorch._utils\n_rebuild_tensor\n(" + saved_id + value(offset) + value(size) + value(stride) + b"tR"
-    return tensor if bare else b"\x80\x02}" + text("w") + tensor + b"s."
+    return tensor if alone else b"\x80\x02}" + text("w") + tensor + b"s."
 
 
 def entry_head(signature: bytes, name: str, raw: bytes) -> bytes:

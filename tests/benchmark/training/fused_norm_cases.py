@@ -139,7 +139,7 @@ def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
     ran = []
     for name in ("_partial_sums", "_input_gradient"):
         kernel = getattr(norm_kernels, name)
-        monkeypatch.setattr(norm_kernels, name, _Heard(kernel, name, ran))
+        monkeypatch.setattr(norm_kernels, name, _Recorded(kernel, name, ran))
     x, other = maps(2, 8, 6), maps(2, 8, 6, seed=2) if residual else None
     norm = norm_of(8, training=False).requires_grad_(False)
     grad = maps(2, 8, 6, seed=3)
@@ -154,8 +154,8 @@ def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
     assert ran == ["_partial_sums"] and norm.bias.grad is not None and norm.weight.grad is None
 
 
-class _Heard:
-    """A kernel that writes down that it was launched."""
+class _Recorded:
+    """A kernel that records its launches in `ran`."""
 
     def __init__(self, kernel, name, ran):
         self.kernel, self.name, self.ran = kernel, name, ran
@@ -265,14 +265,14 @@ def step(method, x, y, kernels, double=False):
 
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter", "bn_adapt", "finetune", "ssf", "bitfit", "houlsby"])
 def test_a_step_of_a_method(spec):
-    """Every norm takes part that stands as one; loss, gradients and statistics are torch's up to rounding."""
+    """Every norm uses the kernels; loss, gradients and statistics equal torch's up to rounding."""
     (method,) = select(spec)
     x, y = maps(6, 3, 16), torch.arange(6, device=DEVICE) % 5
     exact, _ = step(method, x, y, kernels=False, double=True)
     plain, before = step(method, x, y, kernels=False)
     got, graph = step(method, x, y, kernels=True)
     torchs = [name for name in graph if "BatchNorm" in name or name == "ReluBackward0"]
-    if spec == "ssf":  # its adapters stand where the norms stood
+    if spec == "ssf":  # its adapters replace the norms
         assert sorted(graph) == sorted(before)
     elif spec == "houlsby":  # its norms' sums with a bottleneck have the ReLU behind them
         assert graph.count("_NormBackward") and "ReluBackward0" in torchs

@@ -1,4 +1,4 @@
-"""Layout and batch norm of a run: fixed on a CPU, measured once on a GPU, kept, and taken again from a record."""
+"""Kernel choice of a run: fixed on a CPU, measured once on a GPU, cached, and taken from the record in a rerun."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ SLIM = profile("standin", ["width=0.125", "batch=4"])
 
 @pytest.fixture
 def gpu(monkeypatch) -> SimpleNamespace:
-    """A GPU, as far as `chosen` asks, on which fused norms are `there` or not."""
+    """A simulated GPU for `choose_kernels`; `there` is whether it has fused norms."""
     made = SimpleNamespace(name="a card", there=True)
     monkeypatch.setattr(devices, "name", lambda device: made.name)
     module = SimpleNamespace(available=lambda device: made.there and device.type == "cuda")
@@ -40,7 +40,7 @@ def gpu(monkeypatch) -> SimpleNamespace:
 
 
 class Measured:
-    """In the place of the measurement: these ms, all of one loss; counts how often it was asked."""
+    """Replaces the measurement: gives these ms, all with one loss, and records the requests."""
 
     def __init__(self, ms: dict[KernelChoice, float]):
         self.trials = {choice: Trial(value, 4.0, 2.0) for choice, value in ms.items()}
@@ -131,12 +131,12 @@ def test_processes_that_ask_at_once_measure_once(gpu, tmp_path: Path):
     begun, ask = threading.Event(), Measured({LAST: 3.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 2.0})
 
     def slowly(*given):
-        begun.wait(0.2)  # the others come to the lock meanwhile
+        begun.wait(0.2)  # the others reach the lock meanwhile
         return ask(*given)
 
     answers = []
     several = [
-        threading.Thread(target=lambda: found.append(choose_kernels(SLIM, "cuda:0", tmp_path, None, slowly)))
+        threading.Thread(target=lambda: answers.append(choose_kernels(SLIM, "cuda:0", tmp_path, None, slowly)))
         for _ in range(4)
     ]
     for one in several:
@@ -183,7 +183,7 @@ def test_fused_norms_that_went_are_not_taken_from_the_file(gpu, tmp_path: Path):
 def test_where_not_all_can_be_measured_it_is_for_this_process_alone(
     gpu, ms: dict, wanted: KernelChoice, tmp_path: Path
 ):
-    """A run asks several times: the answer stays the same, whatever could be measured later."""
+    """A run asks several times: the answer stays the same, even if more can be measured later."""
     assert choose_kernels(SLIM, "cuda:0", tmp_path, None, Measured(ms)) == wanted
     assert not (tmp_path / FILE).exists()
     all_of_them = Measured({LAST: 2.0, NCHW: 9.0, FUSED: 0.1, NCHW_FUSED: 9.0})
@@ -258,4 +258,4 @@ def test_a_record_has_what_was_computed(monkeypatch):
     run = SimpleNamespace(source_cell=False, backbone=None)
     assert cells_run._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
     run.source_cell = True
-    assert cells_run._computed(run, "cuda:0") == {"layout": None, "norm": None}, "its pretraining tells"
+    assert cells_run._computed(run, "cuda:0") == {"layout": None, "norm": None}, "the pretraining's record has them"

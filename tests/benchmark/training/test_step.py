@@ -144,6 +144,8 @@ def unread(spec: str) -> None:
         x = "svhn", x
 
     class Given:
+        """Batches that are always the same."""
+
         def take(self, shape):
             return x, y
 
@@ -158,7 +160,7 @@ def unread(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", [m.name for m in entries() if not m().unsupported_reason("resnet26")])
-def test_a_method_that_says_so_can_be_captured(spec):
+def test_a_method_marked_as_captured_can_be_captured(spec):
     """The others draw on the host within the step, which tensors without values do not allow."""
     (method,) = select(spec)
     if method.captured:
@@ -173,6 +175,8 @@ def test_a_capture_comes_after_a_warm_up_and_is_then_replayed(monkeypatch):
     done, made = [], []
 
     class Graph:
+        """Records its replays."""
+
         def __init__(self):
             made.append(self)
 
@@ -200,8 +204,8 @@ def test_a_capture_comes_after_a_warm_up_and_is_then_replayed(monkeypatch):
     assert replays.able
 
 
-def test_what_cannot_be_captured_goes_on_without_and_says_so_once(monkeypatch):
-    done, said = [], []
+def test_a_failed_capture_is_reported_once_and_the_step_runs_without(monkeypatch):
+    done, reasons = [], []
 
     @contextmanager
     def capture(graph, pool, stream):
@@ -210,10 +214,10 @@ def test_what_cannot_be_captured_goes_on_without_and_says_so_once(monkeypatch):
 
     for name, fake in {"CUDAGraph": object, "graph": capture, "graph_pool_handle": int, "current_stream": int}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    replays = Replays(said.append)
+    replays = Replays(reasons.append)
     for shape in ["a", "b"] * (WARM_UP + 2):
         replays(done.append, shape, lambda: done.append("recovered"))
-    assert said == ["operation not permitted when stream is capturing"] and not replays.able
+    assert reasons == ["operation not permitted when stream is capturing"] and not replays.able
     assert done == ["a", "b"] * WARM_UP + ["a", "recovered", "a", "b"] + [
         "a",
         "b",
@@ -225,6 +229,8 @@ def test_an_optimiser_that_reads_its_rate_on_the_host_stays_eager(make, tmp_path
     rates = []
 
     class Plain(torch.optim.SGD):
+        """Records its learning rates."""
+
         def step(self, closure=None):
             rates.append(self.param_groups[0]["lr"])
             return super().step(closure)
@@ -306,7 +312,7 @@ def test_fp16_trains_and_a_resumed_run_ends_in_the_same_bits(spec, make, tmp_pat
     assert single[0]["loss"] == pytest.approx(history[0]["loss"], rel=0.1)
 
     class Stop(Exception):
-        pass
+        """Ends the training."""
 
     def stop(row):
         raise Stop

@@ -139,13 +139,13 @@ def test_against_a_plain_loop(spec, batches, tmp_path):
         assert history[epoch]["train_top1"] == pytest.approx(100 * right / 24)
         assert history[epoch]["epoch"] == epoch + 1 and history[epoch]["seconds"] > 0
     assert len(history) == 3
-    theirs = plain.state_dict()
+    wanted = plain.state_dict()
     for name, t in network.state_dict().items():
-        assert torch.allclose(t, theirs[name], rtol=1e-3, atol=1e-5), name
+        assert torch.allclose(t, wanted[name], rtol=1e-3, atol=1e-5), name
 
 
 class Stop(Exception):
-    pass
+    """Ends the training."""
 
 
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter", "finetune", "feature"])
@@ -171,7 +171,7 @@ def test_resumed_is_unbroken(spec, after, batches, tmp_path):
     for name, t in own.items():
         assert torch.equal(t, unbroken[name]), name
     done, _ = train(network, method, batches, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
-    assert len(done) == 3  # nothing is left to do
+    assert len(done) == 3  # nothing remains to be done
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
@@ -318,10 +318,10 @@ def test_cached_features_are_those_of_the_views(batches):
     shown = list(cached.train(0, 0))
     assert [len(y) for _, y in shown] == [8, 8, 8]
     x, y = (torch.cat(part) for part in zip(*shown, strict=True))
-    found = [(row == cached.x).all(-1).nonzero().tolist() for row in x]  # the (view, image) that a row can be
-    images = [hits[0][1] for hits in found]
+    hits_of_rows = [(row == cached.x).all(-1).nonzero().tolist() for row in x]  # the (view, image) that a row can be
+    images = [hits[0][1] for hits in hits_of_rows]
     assert sorted(images) == list(range(24))  # each image once
-    assert {hits[0][0] for hits in found if len(hits) == 1} == {0, 1, 2}
+    assert {hits[0][0] for hits in hits_of_rows if len(hits) == 1} == {0, 1, 2}
     assert torch.equal(y, cached.y[images])
 
 
@@ -334,6 +334,8 @@ def test_what_is_trained_on_cached_features_is_what_is_trained_on_recomputed_one
     train(trained, method, cached, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
 
     class Recomputed:
+        """Batches of images in the order of the cached features."""
+
         device, steps = batches.device, batches.steps
 
         def __len__(self):
@@ -363,7 +365,7 @@ def test_features_beyond_memory_are_refused_before_they_are_made(batches, monkey
 
 
 def test_a_contiguous_network_computes_in_its_own_layout(folder, batches):
-    """A convolution computes in its input's layout, whatever its weight's: what is shown decides."""
+    """A convolution computes in its input's layout, not its weight's."""
     seen = []
     for layout in (torch.contiguous_format, torch.channels_last):
         shown = Batches([whole_pack(batches.packs[0])], DOMAINS["dtd"], CROP, 8, layout=layout)
