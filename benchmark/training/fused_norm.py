@@ -26,7 +26,7 @@ def available(device: torch.device) -> bool:
 
 
 @contextmanager
-def fused(network: nn.Module) -> Iterator[None]:
+def fused_norms(network: nn.Module) -> Iterator[None]:
     """Context in which every nn.BatchNorm2d of `network` uses the fused kernels where they can compute its input.
 
     They can for channels_last input on a device for which they are `available`; everything else is computed as before.

@@ -85,7 +85,7 @@ def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
     except (SafetensorError, OSError, LookupError, ValueError) as error:
         fault = f"cannot be read ({error})"
     if fault:
-        raise InputError(f"the backbone {path} {fault}; remove it, and the next run makes it again")
+        raise InputError(f"the backbone {path} {fault}; remove it, and it is made again")
     network.to(device=device, memory_format=choice_of(backbone, device).memory_format)
     return network.requires_grad_(False).eval(), about
 

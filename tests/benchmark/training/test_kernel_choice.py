@@ -223,9 +223,7 @@ def test_a_choice_that_cannot_be_computed_is_left_out(monkeypatch):
     def fused(network):
         raise ValueError("no compiler")
 
-    monkeypatch.setitem(
-        sys.modules, "visual_decathlon.benchmark.training.fused_norm", SimpleNamespace(fused_norms=fused)
-    )
+    monkeypatch.setitem(sys.modules, FUSED_NORM, SimpleNamespace(fused_norms=fused))
     assert set(measure(SLIM, "cpu", [LAST, FUSED])) == {LAST}
 
 
@@ -240,9 +238,7 @@ def test_fused_norms_are_in_place_for_all_steps_and_gone_afterwards(monkeypatch)
         hook.remove()
         events.append("out")
 
-    monkeypatch.setitem(
-        sys.modules, "visual_decathlon.benchmark.training.fused_norm", SimpleNamespace(fused_norms=fused)
-    )
+    monkeypatch.setitem(sys.modules, FUSED_NORM, SimpleNamespace(fused_norms=fused))
     measure(SLIM, "cpu", [LAST, FUSED])
     assert events == ["in", *["step"] * 30, "out"]
 
