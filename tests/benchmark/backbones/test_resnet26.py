@@ -85,7 +85,7 @@ def put_series_on(network):
     return out
 
 
-def test_counting_leaves_the_network_as_it_was():
+def test_counting_leaves_the_network_unchanged():
     network = select("par_adapter")[0].place(resnet26(3, 0.05), 3).train()
     conv_macs(network, 16)
     assert network.training and all(m.fused for m in network.modules() if isinstance(m, ParallelConv))

@@ -39,7 +39,7 @@ def test_the_same_content_is_the_same_bytes(tensors: dict, about: dict, tmp_path
     assert int.from_bytes(content[:8], "little") % 8 == 0, "numbers begin at a multiple of 8"
 
 
-def test_the_library_reads_what_is_written(tmp_path: Path):
+def test_the_library_reads_our_files(tmp_path: Path):
     write_safetensors(tmp_path / "a", TENSORS, ABOUT)
     with safe_open(tmp_path / "a", "pt") as file:
         assert file.metadata() == ABOUT
@@ -62,7 +62,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_hash_of_tensors_is_of_what_they_hold(change: str):
+def test_the_hash_of_tensors_depends_on_their_content(change: str):
     digest = tensors_digest(TENSORS)
     assert digest == tensors_digest({name: t.clone().contiguous() for name, t in reversed(TENSORS.items())})
     other = dict(TENSORS)
@@ -81,7 +81,7 @@ def checkpoint_of_one_weight(path: Path) -> Checkpoint:
     return Checkpoint(path, {"p": p.data}, {"p": p}, optimiser, aside=True)
 
 
-def test_a_file_is_of_when_it_was_saved(tmp_path: Path, monkeypatch):
+def test_a_checkpoint_has_the_values_of_its_save(tmp_path: Path, monkeypatch):
     """Training has changed the tensors long before they are on disk; the next save waits for that."""
     go, write = threading.Event(), checkpoints.write_safetensors
     monkeypatch.setattr(checkpoints, "write_safetensors", lambda *a: go.wait() and write(*a))

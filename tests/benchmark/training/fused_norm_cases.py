@@ -85,7 +85,7 @@ def test_as_near_to_float64_as_torch(count, channels, side, training, relu, resi
 @pytest.mark.parametrize(("relu", "residual"), KINDS)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_rounds_what_it_stores_alone(dtype, training, relu, residual):
+def test_low_precision_only_rounds_stored_values(dtype, training, relu, residual):
     """Values and gradients are within their type's rounding of float64's; sums and statistics are float32's."""
     x, grad = maps(2, 32, 9, dtype, shift=3), maps(2, 32, 9, dtype, seed=3)
     other = maps(2, 32, 9, dtype, seed=2) if residual else None
@@ -185,7 +185,7 @@ def test_any_layout_of_a_gradient_is_taken():
 
 
 @pytest.mark.parametrize("kind", ["contiguous", "float64", "no momentum", "no affine"])
-def test_what_the_kernels_cannot_is_computed_by_torch_to_the_bit(kind):
+def test_unsupported_inputs_are_computed_by_torch_to_the_bit(kind):
     x, other, norm = maps(2, 8, 6), maps(2, 8, 6, seed=2), norm_of(8)
     if kind == "contiguous":
         x = x.contiguous()

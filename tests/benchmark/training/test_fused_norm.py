@@ -42,7 +42,7 @@ def test_every_launch_compiles_for_a_gpu(target, processes, tmp_path):
     }  # fmt: skip
 
 
-def test_a_cpu_has_it_not():
+def test_a_cpu_has_no_fused_norm():
     assert not available(torch.device("cpu"))
 
 
@@ -58,7 +58,7 @@ def test_without_triton(monkeypatch):
     assert not available(torch.device("cuda", 0))
 
 
-def test_on_a_cpu_it_is_torchs_norm_to_the_bit():
+def test_on_a_cpu_the_fused_norm_is_torchs_to_the_bit():
     pytest.importorskip("triton")
     torch.manual_seed(0)
     norm, plain = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)

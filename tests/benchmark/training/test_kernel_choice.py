@@ -15,9 +15,9 @@ from visual_decathlon.benchmark.cli.rerun import as_computed
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
-from visual_decathlon.benchmark.runs import execute as cells_run
+from visual_decathlon.benchmark.runs import execute
 from visual_decathlon.benchmark.runtime import devices
-from visual_decathlon.benchmark.training import kernel_choice as choosing
+from visual_decathlon.benchmark.training import kernel_choice
 from visual_decathlon.benchmark.training.kernel_choice import FILE, choose_kernels, default_kernels, fastest
 from visual_decathlon.benchmark.training.kernel_trial import Trial, measure
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -106,7 +106,7 @@ def test_a_compiled_step_fuses_its_norms_by_itself(gpu, tmp_path: Path):
         "another card",
     ],
 )
-def test_what_may_change_the_choice_is_measured_again(gpu, other: dict | str, tmp_path: Path):
+def test_a_changed_setting_is_measured_again(gpu, other: dict | str, tmp_path: Path):
     ask = Measured({LAST: 1.0, NCHW: 2.0, FUSED: 2.0, NCHW_FUSED: 2.0})
     choose_kernels(SLIM, "cuda:0", tmp_path, None, ask)
     gpu.name = other if isinstance(other, str) else gpu.name
@@ -120,7 +120,7 @@ def test_what_may_change_the_choice_is_measured_again(gpu, other: dict | str, tm
     "damage", [b"", b"{", b"[1]", b"\xff", b'{"KEY": 3}', b'{"KEY": {"layout": "x", "norm": "y"}}']
 )
 def test_a_damaged_file_is_measured_again(gpu, damage: bytes, tmp_path: Path):
-    (tmp_path / FILE).write_bytes(damage.replace(b"KEY", choosing._key(SLIM, "cuda:0").encode()))
+    (tmp_path / FILE).write_bytes(damage.replace(b"KEY", kernel_choice._key(SLIM, "cuda:0").encode()))
     ask = Measured({LAST: 3.0, NCHW: 1.0, FUSED: 2.0, NCHW_FUSED: 2.0})
     for _ in range(2):
         assert choose_kernels(SLIM, "cuda:0", tmp_path, None, ask) == NCHW
@@ -180,9 +180,7 @@ def test_fused_norms_that_went_are_not_taken_from_the_file(gpu, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("ms", "wanted"), [({NCHW: 1.0}, LAST), ({LAST: 2.0, NCHW: 1.0}, NCHW)])
-def test_where_not_all_can_be_measured_it_is_for_this_process_alone(
-    gpu, ms: dict, wanted: KernelChoice, tmp_path: Path
-):
+def test_an_incomplete_measurement_is_for_this_process_alone(gpu, ms: dict, wanted: KernelChoice, tmp_path: Path):
     """A run asks several times: the answer stays the same, even if more can be measured later."""
     assert choose_kernels(SLIM, "cuda:0", tmp_path, None, Measured(ms)) == wanted
     assert not (tmp_path / FILE).exists()
@@ -197,7 +195,7 @@ def test_a_repeated_run_takes_its_own(gpu, tmp_path: Path):
     assert choose_kernels(SLIM, "cuda:0", tmp_path, NCHW_FUSED, never) == NCHW
 
 
-def test_a_cell_is_computed_as_its_record_says(tmp_path: Path):
+def test_a_rerun_takes_the_kernels_of_its_record(tmp_path: Path):
     images = ImageSet(DOMAINS["dtd"], (), "all", "manifest", 3, None, 10)
     backbone = Backbone(SLIM, "plain", "pretrained", tmp_path, 1.0, images)
     joint = JointTraining("finetune_all", backbone, (images,), 0, 0.1)
@@ -249,9 +247,9 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(gpu, tmp_path: Path):
         choose_kernels(SLIM, "cuda:0", tmp_path / "file", None, Measured({LAST: 1.0}))
 
 
-def test_a_record_has_what_was_computed(monkeypatch):
-    monkeypatch.setattr(cells_run.pretrain, "choice_of", lambda backbone, device: NCHW_FUSED)
+def test_a_record_has_its_kernels(monkeypatch):
+    monkeypatch.setattr(execute.pretrain, "choice_of", lambda backbone, device: NCHW_FUSED)
     run = SimpleNamespace(source_cell=False, backbone=None)
-    assert cells_run._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
+    assert execute._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
     run.source_cell = True
-    assert cells_run._computed(run, "cuda:0") == {"layout": None, "norm": None}, "the pretraining's record has them"
+    assert execute._computed(run, "cuda:0") == {"layout": None, "norm": None}, "the pretraining's record has them"

@@ -274,7 +274,7 @@ def test_a_step_that_overflows_is_skipped_and_counted():
     assert scaling.skipped() == 0
 
 
-def test_a_step_that_broke_off_leaves_the_scale_as_it_was():
+def test_an_interrupted_step_leaves_the_scale_unchanged():
     """As in a capture that is refused within the optimiser's step: the next step is a good one."""
     p = torch.nn.Parameter(torch.ones(4))
     optimiser, scaling = torch.optim.SGD([p], 0.5, 0.9, fused=True), Scaling(torch.device("cpu"))

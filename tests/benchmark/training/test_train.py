@@ -231,7 +231,7 @@ def test_bf16(batches, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter"])
-def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
+def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
     """But for rounding; and stopped after an epoch, compiled anew, it ends in its own bits."""
     _, plain, wanted, _ = run(spec, batches, tmp_path / "plain")
     _, own, history, _ = run(spec, batches, tmp_path / "whole", compile=True)
@@ -249,7 +249,7 @@ def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
     assert all(torch.equal(again[name], t) for name, t in own.items())
 
 
-def test_domains_share_what_is_compiled(monkeypatch):
+def test_domains_share_the_compiled_body(monkeypatch):
     """The body alone is compiled, so that one of other classes finds it; and it is left as it was."""
     traced, compile = [], torch.compile
 
@@ -278,7 +278,7 @@ def test_domains_share_what_is_compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nno C++ compiler\nhere"), NotADirectoryError("no C++ compiler")])
-def test_without_a_compiler_it_is_refused_before_a_step(error, batches, tmp_path, monkeypatch):
+def test_compiling_without_a_compiler_is_refused_before_a_step(error, batches, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise error
 
@@ -326,7 +326,7 @@ def test_cached_features_are_those_of_the_views(batches):
 
 
 @pytest.mark.parametrize("spec", ["feature", "partial(views=1)", "partial(last=9, views=1)"])
-def test_what_is_trained_on_cached_features_is_what_is_trained_on_recomputed_ones(spec, batches, tmp_path):
+def test_training_on_cached_features_equals_training_on_recomputed_ones(spec, batches, tmp_path):
     """Centre views alone: the loop on cached features against the whole network in the same order."""
     method, network, own = placed(spec)
     frozen, trained = method.split(network)
