@@ -1,6 +1,6 @@
-"""The fused batch norm against torch's own: on the GPU where there is one, else in Triton's interpreter.
+"""The fused batch norm against torch's: on a GPU where there is one, else in Triton's interpreter.
 
-Run by test_fused_norm.py in a process of its own, because the interpreter is chosen when Triton is imported.
+Run by test_fused_norm.py in a separate process, because the interpreter is chosen when Triton is imported.
 """
 
 import copy
@@ -121,7 +121,7 @@ def test_a_mean_of_a_thousand_deviations_costs_no_digit_more_than_torch():
 
 
 def test_many_tiles_and_programs_give_the_same_bits_twice(monkeypatch):
-    """Programs take several tiles each, the last tile is part of one, and the last program has none too few."""
+    """Programs take several tiles each, the last tile is partial, and the tiles are not divisible by the programs."""
     monkeypatch.setattr(norm_kernels, "PROGRAMS", 3)
     x, other, grad = maps(5, 8, 19), maps(5, 8, 19, seed=2), maps(5, 8, 19, seed=3)
     launch = norm_kernels._Launch(x)
@@ -134,7 +134,7 @@ def test_many_tiles_and_programs_give_the_same_bits_twice(monkeypatch):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
+def test_unneeded_gradients_are_not_computed(residual, monkeypatch):
     """A frozen norm with frozen affine values needs one pass; bias and weight alone need no input gradient."""
     ran = []
     for name in ("_partial_sums", "_input_gradient"):
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind_and_copies_are_plain():
 
 
 def graph_of(value) -> list[str]:
-    """Names of all that a value's gradient passes."""
+    """Names of all nodes of a value's autograd graph."""
     seen, todo = set(), [value.grad_fn]
     while todo:
         node = todo.pop()
@@ -239,7 +239,7 @@ def graph_of(value) -> list[str]:
 
 
 def step(method, x, y, kernels, double=False):
-    """Loss, gradients and statistics of one step from a fixed start, and what the loss's gradient passes."""
+    """Loss, gradients and statistics of one step from a fixed start, and the names of the loss's autograd graph."""
     torch.manual_seed(0)
     source = resnet26(3, 0.25 * method.width_multiplier)
     if method.backbone_structure == "series":

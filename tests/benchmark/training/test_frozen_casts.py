@@ -1,4 +1,4 @@
-"""Frozen weights cast once: the same bits as autocast's own casts, and nothing left behind."""
+"""Frozen weights cast once give the bits of autocast's own casts, and the network is unchanged afterwards."""
 
 import copy
 import pickle
@@ -44,7 +44,7 @@ def step(method, network, dtype=torch.bfloat16):
 
 
 class Casts(TorchDispatchMode):
-    """Counts the casts of these tensors."""
+    """Counts the casts of the given tensors."""
 
     def __init__(self, tensors):
         super().__init__()
@@ -71,7 +71,7 @@ def test_loss_and_gradients_are_autocasts_to_the_bit(method):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_no_frozen_weight_is_cast_in_a_step(dtype):
-    """Without it every frozen convolution is; the trained head is cast in both."""
+    """Without `cast_once` every frozen weight is cast; the trained head is cast in both cases."""
     (method,) = select("res_adapter")
     network = placed(method)
     frozen = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and not m.weight.requires_grad]

@@ -1,4 +1,4 @@
-"""The fused batch norm: its cases in a process of their own, and its kernels compiled for GPUs that are not here."""
+"""The fused batch norm: its cases in their own process, and its kernels compiled for GPUs that are not present."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def test_cases(processes, tmp_path):
     ["cuda 90", *(pytest.param(t, marks=pytest.mark.slow) for t in ("cuda 75", "cuda 80", "hip gfx942"))],
 )
 def test_every_launch_compiles_for_a_gpu(target, processes, tmp_path):
-    """Needs none: arguments are bound and kernels compiled as for a launch, which is all but the launch."""
+    """Without a GPU: arguments are bound and kernels compiled as for a launch, but not launched."""
     pytest.importorskip("triton")
     command = [sys.executable, "-W", "error", str(HERE / "compiled_norm.py"), *target.split()]
     done = processes.run(command, cwd=HERE.parents[2], env=environment(tmp_path))

@@ -1,4 +1,4 @@
-"""The one training loop: against a plain loop, over an interruption, at the rates that the recipes name."""
+"""The training loop: against a plain loop, after an interruption, with the rates of the recipes."""
 
 import shutil
 from dataclasses import replace
@@ -116,7 +116,7 @@ def test_the_papers_steps(steps):
 
 @pytest.mark.parametrize("spec", ["par_adapter", "finetune"])
 def test_against_a_plain_loop(spec, batches, tmp_path):
-    """Momentum, decay, rates, order and what is trained: PyTorch's unfused SGD, written out."""
+    """Momentum, decay, rates, order and trained parameters equal those of SGD written out."""
     recipe = replace(RECIPE, smoothing=0.1)
     network, _, history, _ = run(spec, batches, tmp_path / "c", recipe)
     _, plain, _ = placed(spec)
@@ -151,7 +151,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter", "finetune", "feature"])
 @pytest.mark.parametrize("after", [1, 2])
 def test_resumed_is_unbroken(spec, after, batches, tmp_path):
-    """Stopped after an epoch and taken up from the file, in a fresh network: the same bits."""
+    """Stopped after an epoch and resumed from the file in a fresh network, it gives the same bits."""
     _, unbroken, wanted, _ = run(spec, batches, tmp_path / "unbroken")
 
     def stop(row):
@@ -232,7 +232,7 @@ def test_bf16(batches, tmp_path):
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter"])
 def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
-    """But for rounding; and stopped after an epoch, compiled anew, it ends in its own bits."""
+    """Up to rounding; and resumed after an epoch, compiled again, it ends in the same bits."""
     _, plain, wanted, _ = run(spec, batches, tmp_path / "plain")
     _, own, history, _ = run(spec, batches, tmp_path / "whole", compile=True)
     for row, like in zip(history, wanted, strict=True):
@@ -250,7 +250,7 @@ def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
 
 
 def test_domains_share_the_compiled_body(monkeypatch):
-    """The body alone is compiled, so that one of other classes finds it; and it is left as it was."""
+    """Only the body is compiled, so that networks with other classes reuse it; afterwards it is unchanged."""
     traced, compile = [], torch.compile
 
     def counting(graph, inputs):
@@ -327,7 +327,7 @@ def test_cached_features_are_those_of_the_views(batches):
 
 @pytest.mark.parametrize("spec", ["feature", "partial(views=1)", "partial(last=9, views=1)"])
 def test_training_on_cached_features_equals_training_on_recomputed_ones(spec, batches, tmp_path):
-    """Centre views alone: the loop on cached features against the whole network in the same order."""
+    """With centre views only: the loop on cached features against the whole network in the same order."""
     method, network, own = placed(spec)
     frozen, trained = method.split(network)
     cached = FeatureBatches(frozen, batches, views=1, seed=5)
