@@ -10,7 +10,7 @@ from visual_decathlon.methods.layers.series import put_series
 
 
 def build(profile: Profile, structure: str, classes: int) -> Network:
-    """A network of the profile with a random start from the global generator, in the layout that is fastest."""
+    """Builds the profile's network with random weights from torch's global generator."""
     if profile.network == "resnet26":
         network = resnet26(classes, profile.width)
     else:
@@ -21,11 +21,11 @@ def build(profile: Profile, structure: str, classes: int) -> Network:
 
 
 def load_strict(network: Network, tensors: dict[str, torch.Tensor]) -> str | None:
-    """Load by name; returns what is wrong with the tensors where they are not such a network's."""
+    """Loads tensors by name; returns the fault where they do not fit the network, else None."""
     wanted = network.state_dict()
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
-            tensors.setdefault(name, tensor)  # checkpoints of 2018 do not have it
+            tensors.setdefault(name, tensor)  # missing in checkpoints of 2018
         if name not in tensors:
             return f"lacks {name}"
         given = tensors[name]
@@ -40,9 +40,9 @@ def load_strict(network: Network, tensors: dict[str, torch.Tensor]) -> str | Non
 
 
 def find_invalid_weights(network: Network) -> str | None:
-    """What is wrong with the weights where not all are finite."""
+    """Returns the fault where a weight is not finite or a variance is negative, else None."""
     tensors = network.state_dict()
-    if lost := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        return f"holds NaN or infinity in {lost[0]}"
-    below = [name for name, tensor in tensors.items() if name.endswith("running_var") and (tensor < 0).any()]
-    return f"holds a variance below 0 in {below[0]}" if below else None
+    if infinite := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        return f"holds NaN or infinity in {infinite[0]}"
+    negative = [name for name, tensor in tensors.items() if name.endswith("running_var") and (tensor < 0).any()]
+    return f"holds a variance below 0 in {negative[0]}" if negative else None

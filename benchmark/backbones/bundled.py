@@ -1,4 +1,4 @@
-"""Backbones that come with the suite: the stand-in profile's, as this code pretrained them, under their hashes."""
+"""Bundled backbones: those of the stand-in profile, pretrained by this code and named by their hashes."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -8,31 +8,31 @@ from visual_decathlon.benchmark.backbones.limits import LARGEST
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.datasets.io import read_plain, write_bytes
 
-SUMS = "SHA256SUMS"  # as sha256sum -c takes it
+CHECKSUMS = "SHA256SUMS"  # as sha256sum -c takes it
 
 
-def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, say: Callable[[str], None]) -> None:
-    """Copy to its place each of these that is not there and lies in `folder`, and say so.
+def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, report: Callable[[str], None]) -> None:
+    """Copies each wanted backbone that is missing from `folder` to its path; `report` gets a sentence for each.
 
-    One that is not as its sum says is not taken, and is pretrained as if it were not there.
+    A file whose checksum is wrong is not copied, and the backbone is pretrained as if the file were missing.
     """
     for backbone in {backbone.hash: backbone for backbone in wanted}.values():
-        ours = folder / backbone.path.name
-        if backbone.path.is_file() or not ours.is_file():
+        bundled = folder / backbone.path.name
+        if backbone.path.is_file() or not bundled.is_file():
             continue
-        content = read_plain(ours, LARGEST)
-        if hashlib.sha256(content).hexdigest() != sums(folder).get(ours.name):
-            say(f"{ours} is damaged, so the {backbone.structure} backbone is pretrained here; `git checkout` it")
+        content = read_plain(bundled, LARGEST)
+        if hashlib.sha256(content).hexdigest() != read_checksums(folder).get(bundled.name):
+            report(f"{bundled} is damaged, so the {backbone.structure} backbone is pretrained here; `git checkout` it")
             continue
         write_bytes(content, backbone.path)
-        say(
+        report(
             f"the {backbone.structure} backbone comes with the suite, pretrained on these drawings; "
             "SET=backbone_seed=1 pretrains one here"
         )
 
 
-def sums(folder: Path) -> dict[str, str]:
-    """File name -> sha256, of the folder's list; {} where there is none."""
-    path = folder / SUMS
+def read_checksums(folder: Path) -> dict[str, str]:
+    """File name -> sha256, from the folder's list; {} where there is no list."""
+    path = folder / CHECKSUMS
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    return {name: found for found, _, name in (line.partition("  ") for line in lines)}
+    return {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}

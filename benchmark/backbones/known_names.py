@@ -1,9 +1,9 @@
-"""Which names in a pickle are data, which are functions, and which can run code: told by the name alone.
+"""Classifies the names in a pickle as data, functions, or names that can run code, by the name alone.
 
-Nothing is imported or called here either way. A function beside the weights (`numpy.less`, a Namespace's `key=len`) is
-only named, so it is a name and no more, and a file that calls one is refused. A constructor of data (a date, an
-array, pandas' DataFrame) is called by the pickle of what it makes, which nobody looks into. What can run code has no
-place beside weights, named or called.
+Nothing is imported or called here in any case. A function next to the weights (`numpy.less`, a Namespace's `key=len`)
+is only named; a file that calls one is refused. A constructor of data (a date, an array, pandas' DataFrame) is called
+in the pickle of its object, whose content is not read. A name that can run code has no place next to weights, neither
+named nor called.
 """
 
 import re
@@ -18,7 +18,7 @@ SIZES = {  # bytes of an element
 
 
 class Kind(Enum):
-    """What may be done with a name: data may be called, a function may be named, code may be neither."""
+    """Permission of a name: data may be called, a function may only be named, code may be neither."""
 
     DATA = "data"
     FUNCTION = "function"
@@ -77,7 +77,7 @@ _PACKAGES = re.compile(  # functions by which packages of data make their object
     r"|[\w.]+\|__pyx_unpickle_\w+"  # Cython's, of any package
 )
 
-_REACHED = {  # by these a dotted name reaches out of a module that is no danger itself
+_REACHED = {  # by these a dotted name leaves a module that is harmless itself
     *("os", "sys", "posix", "nt", "subprocess", "builtins", "__builtin__", "importlib", "ctypes", "shutil", "socket"),
     *("pty", "runpy", "pickle", "marshal"),
 }
@@ -108,7 +108,7 @@ _LONGEST = 200  # characters of a name
 
 
 def kind_of(module: str, name: str) -> Kind:
-    """What the name `module.name` is, by the conventions of its package."""
+    """The kind of the name `module.name`, by the conventions of its package."""
     top, *below = f"{module}.{name}".split(".")
     sane = all(part.isidentifier() and not (part.startswith("__") and part.endswith("__")) for part in below)
     if not sane or not top.isidentifier() or len(module) + len(name) > _LONGEST or _REACHED & set(below):
@@ -124,7 +124,7 @@ def kind_of(module: str, name: str) -> Kind:
 
 
 def _of_standard(top: str, module: str, name: str, a_class: bool) -> Kind:
-    """Of the standard library, whose classes may do anything when they are made: only known ones are data."""
+    """The kind of a name of the standard library: only known classes are data, since a constructor may do anything."""
     if top in _CODE_MODULES or name.split(".")[0] in _CODE_NAMES.get(module, ()):
         return Kind.CODE
     names = next((names for place, names in _DATA.items() if f"{module}.".startswith(f"{place}.")), None)
@@ -134,5 +134,5 @@ def _of_standard(top: str, module: str, name: str, a_class: bool) -> Kind:
 
 
 def _is_class(name: str) -> bool:
-    """By the convention that every package keeps: classes begin with a capital, functions do not."""
+    """Whether it is a class, by the convention of all packages: classes begin with a capital, functions do not."""
     return name.lstrip("_")[:1].isupper()

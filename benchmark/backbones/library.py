@@ -12,7 +12,7 @@ from visual_decathlon.methods.layers.network import Network, Site
 
 
 def library_network(name: str, classes: int) -> Network:
-    """Build `torchvision/...` or `timm/...` with random weights. Raises InputError for another name."""
+    """Builds `torchvision/...` or `timm/...` with random weights. Raises InputError for another name."""
     if name not in NAMES:
         raise InputError(f"no backbone is called {name!r}; choose resnet26 or one of {', '.join(NAMES)}")
     library, model = name.split("/")
@@ -41,7 +41,7 @@ def _stride_first(body: nn.Module) -> None:
 
 
 def _sites(body: nn.Module) -> list[Site]:
-    """In both libraries' ResNets every convolution is registered right before its batch norm."""
+    """Pairs each convolution with its norm: in both libraries' ResNets it is registered right before it."""
     layers = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
     return [
         Site(f"body.{conv}", f"body.{norm}", shortcut="downsample" in conv)

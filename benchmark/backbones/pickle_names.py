@@ -1,14 +1,14 @@
-"""What stands in for each class and function that a pickle names: nothing is imported, and nothing is called.
+"""Substitutes for the classes and functions that a pickle names: nothing is imported, and nothing is called.
 
-Three kinds of names are told apart (by `known_names`):
+There are three kinds of names (see `known_names`):
 
-- what a checkpoint is made of (`_CALLS`, storages): tensors, parameters, dictionaries. They are understood.
-- data beside the weights: an `argparse.Namespace`, a path, a date, a DataFrame, an optimiser, a configuration or
-  network class of any package. In their place stands an `Inert` with the state that was saved, and no behaviour.
-- functions: they may be referred to (`functional.relu`, a Namespace's `func=main`), and a file that calls one is
-  refused, as is one that only names what can run code (`os.system`, `builtins.eval`, `subprocess.Popen`, `torch.load`).
+- the parts of a checkpoint (`_CALLS`, storages): tensors, parameters, dictionaries. They are understood.
+- data next to the weights: an `argparse.Namespace`, a path, a date, a DataFrame, an optimiser, a configuration or
+  network class of any package. The substitute is an `Inert` with the saved state and without behaviour.
+- functions: they may be named (`functional.relu`, a Namespace's `func=main`). A file that calls one is refused, and so
+  is a file that only names one that can run code (`os.system`, `builtins.eval`, `subprocess.Popen`, `torch.load`).
 
-The refusals protect nobody here, since nothing runs either way; they tell who opens the file elsewhere.
+The refusals are not needed for safety here, since nothing runs in any case; they warn whoever opens the file elsewhere.
 """
 
 import math
@@ -42,14 +42,14 @@ _STORAGES = {
 
 
 class Refused(Exception):
-    """The rest of the sentence that begins with the file's name; `error` is what is raised with all of it."""
+    """The rest of a sentence that begins with the file's name; `error` is raised with the whole sentence."""
 
     error: type[InputError] = InputError
 
 
 @dataclass(slots=True)
 class Inert:
-    """In place of an object whose class is never imported: what was saved of it, and no behaviour."""
+    """Substitute for an object whose class is never imported: its saved state, without behaviour."""
 
     kind: str  # the class's name
     state: Any = None
@@ -57,12 +57,13 @@ class Inert:
 
     @property
     def is_module(self) -> bool:
+        """Whether it was an nn.Module, by its saved state."""
         return type(self.state) is dict and type(self.state.get("_modules")) is dict
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of numbers in the file: `numel` of one dtype under `key`, of which a view sees `length` from `start`."""
+    """A sequence of numbers in the file: `numel` of one dtype under `key`; a view has `length` of them from `start`."""
 
     key: str
     dtype: str
@@ -84,38 +85,39 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A tensor of a kind that is known and not read, and how to save it so that it is."""
+    """A tensor of a kind that is known but not read, and how to save it instead."""
 
-    what: str
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name that the pickle asked for and may have: `make(*args)` gives what stands in for calling it."""
+    """An allowed name of a pickle: `make(*args)` gives the substitute for the result of a call."""
 
     module: str
     name: str
     make: Callable[..., Any]
     dtype: str | None = None  # of a storage class
-    runs: bool = False  # a function: it may be referred to, and not be called
+    runs: bool = False  # a function: it may be named but not called
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------
 
 
 def counts(*values: Any) -> bool:
+    """Whether all values are whole numbers from 0 to below the largest size of a tensor."""
     return all(type(value) is int and 0 <= value < _MOST_ELEMENTS for value in values)
 
 
 def _describe(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Described:
-    """Stands for `torch._utils._rebuild_tensor` and `_v2` (more: requires_grad, hooks, metadata)."""
+    """Replaces `torch._utils._rebuild_tensor` and `_v2` (more: requires_grad, hooks, metadata)."""
     if type(storage) is not Storage:
         raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
     return _bounded(storage, storage.dtype, storage.start, storage.length, offset, size, stride, more[2:])
 
 
 def _describe_v3(storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *more: Any):
-    """Stands for `torch._utils._rebuild_tensor_v3`: of a storage in bytes, for types that have none of their own."""
+    """Replaces `torch._utils._rebuild_tensor_v3`: with a storage in bytes, for dtypes without their own storage."""
     kind = dtype.name if type(dtype) is Name and dtype.module == "torch" else ""
     each = SIZES.get(kind, 0)
     if type(storage) is not Storage or not each or storage.dtype != "uint8" or storage.start % each:
@@ -126,7 +128,7 @@ def _describe_v3(storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: 
 def _bounded(
     storage: Storage, dtype: str, start: int, length: int, offset: Any, size: Any, stride: Any, about: tuple
 ) -> Described:
-    """The tensor; refuses what would reach beyond its storage, `length` elements from `start` on."""
+    """The tensor; refuses one that reaches beyond its storage of `length` elements from `start` on."""
     shaped = type(size) is tuple and type(stride) is tuple
     if not (shaped and len(size) == len(stride) <= _MOST_DIMS and counts(offset, *size, *stride)):
         raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
@@ -140,7 +142,7 @@ def _bounded(
 
 
 def _of_type(make: Any, _: Any, arguments: Any, *__: Any) -> Any:
-    """Stands for `torch._tensor._rebuild_from_type_v2`: a tensor with attributes of its own, which are left out."""
+    """Replaces `torch._tensor._rebuild_from_type_v2`: a tensor with attributes, which are left out."""
     if type(make) is not Name or make.make not in _TENSORS or type(arguments) is not tuple:
         raise Refused("describes a tensor that makes no sense: the file is damaged, get it again.")
     return make.make(*arguments)
@@ -150,15 +152,15 @@ def _data(data: Any, *_: Any) -> Any:
     return data
 
 
-def _unreadable(what: str) -> Callable[..., Unreadable]:
-    return lambda *_: Unreadable(what)
+def _unreadable(fault: str) -> Callable[..., Unreadable]:
+    return lambda *_: Unreadable(fault)
 
 
 # --- containers and objects -------------------------------------------------------------------------------------
 
 
 def ordered(items: Any = (), *_: Any) -> dict:
-    """Stands for `collections.OrderedDict`, whose items Python 2 gives as one list of pairs."""
+    """Replaces `collections.OrderedDict`, whose items Python 2 gives as one list of pairs."""
     made: dict = {}
     for key, value in items:
         put(made, key, value)
@@ -166,11 +168,11 @@ def ordered(items: Any = (), *_: Any) -> dict:
 
 
 class _Opaque:
-    """In place of a dictionary key that is no name: never equal to another, so its hash is cheap."""
+    """Substitute for a dictionary key that is no name: never equal to another, so its hash is cheap."""
 
 
 def put(target: Any, key: Any, value: Any) -> None:
-    """One item of a dictionary. Only keys whose hash is cheap and cannot be made to collide."""
+    """Puts one item into a dictionary. Only keys whose hash is cheap and cannot be made to collide are allowed."""
     if type(target) is Inert:
         target.items = target = target.items if target.items is not None else {}
     if type(key) in (float, bool, bytes, type(None), Name, Inert, Described, Unreadable) or _plain_tuple(key):
@@ -185,7 +187,7 @@ def _plain_tuple(key: Any) -> bool:
 
 
 def _attribute(of: Any, name: Any = None, *_: Any) -> Any:
-    """Stands for `getattr`: a class within a class, or a method of an object, which is only kept."""
+    """Replaces `getattr`: a class within a class, or a method of an object, which is only kept."""
     if type(name) is str and name.isidentifier() and not name.startswith("__"):
         if type(of) is Name and not of.runs:
             return find_class(of.module, f"{of.name}.{name}")
@@ -195,21 +197,21 @@ def _attribute(of: Any, name: Any = None, *_: Any) -> Any:
 
 
 def _item(of: Any, *_: Any) -> Inert:
-    """Stands for `operator.getitem`, by which types such as `Optional[int]` are saved."""
+    """Replaces `operator.getitem`, by which types such as `Optional[int]` are saved."""
     if (type(of) is Name and of.module == "typing") or type(of) is Inert:
         return Inert("typing")
     raise Refused("calls '_operator.getitem', which weights have no need of: do not trust the file.")
 
 
 def _reduced(function: Any = None, *_: Any) -> Inert:
-    """Stands for `functools.reduce`, by which types such as `int | None` are saved."""
+    """Replaces `functools.reduce`, by which types such as `int | None` are saved."""
     if type(function) is Name and function.name == "or_":
         return Inert("types.UnionType")
     raise Refused("calls 'functools.reduce', which weights have no need of: do not trust the file.")
 
 
 def _reconstructed(of: Any, _: Any = None, state: Any = None, *__: Any) -> Inert:
-    """Stands for `copyreg._reconstructor`, by which protocols 0 and 1 make an object: `state` is a dict subclass's."""
+    """Replaces `copyreg._reconstructor`, by which protocols 0 and 1 make an object: `state` is a dict subclass's."""
     if type(of) is not Name or of.dtype:
         _refuse_call()
     return Inert(f"{of.module}.{of.name}", items=state if type(state) is dict else None)
@@ -255,7 +257,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def find_class(module: Any, name: Any) -> Name:
-    """What stands in for `module.name`; nothing is imported. Raises `Refused` for what can run code."""
+    """The substitute for `module.name`; nothing is imported. Raises `Refused` for a name that can run code."""
     if type(module) is not str or type(name) is not str:
         raise Refused("asks for a class whose name is no text: do not trust the file, get it from its authors.")
     if made := _CALLS.get((module, name)):
@@ -282,9 +284,9 @@ def _refuse_call(*_: Any) -> None:
 
 
 def call(function: Any, arguments: Any, budget: list[int], new: bool = False) -> Any:
-    """What stands in for `function(*arguments)`; `new` makes an object of a class, and runs nothing of it either.
+    """The substitute for `function(*arguments)`; with `new` for a new object of a class, which runs nothing either.
 
-    `budget` is what may still be copied. Raises `Refused` for a function that is not known.
+    `budget` is the number of items that may still be copied. Raises `Refused` for an unknown function.
     """
     if type(function) is not Name or type(arguments) is not tuple:
         _refuse_call()
@@ -302,7 +304,7 @@ def call(function: Any, arguments: Any, budget: list[int], new: bool = False) ->
 
 
 def build(target: Any, state: Any) -> None:
-    """The state of an object: kept for an object, dropped where it can say nothing about weights."""
+    """Sets the state of an object: kept for an `Inert`, dropped where it has no information about weights."""
     if type(target) is Inert:
         target.state = state
     elif type(target) not in (Described, Unreadable, dict, list):  # hooks, `_metadata`, attributes of a dict

@@ -1,8 +1,8 @@
-"""The parameter names of the residual adapters' released code (RA) and of our decathlon ResNet-26, both ways.
+"""Translates parameter names between the residual adapters' released code (RA) and our decathlon ResNet-26.
 
-RA keeps all tasks of a network in one module, its batch norms, adapters and heads in lists by task T; ours holds
-one. With P the place of a convolution (`pre_layers_conv`, `layer1.0.conv1`, `layer1.0.conv2.1`) and U our unit of
-it (`body.stem`, `body.stages.0.0.unit1`, `body.stages.0.0.unit2`):
+RA keeps all tasks of a network in one module, its batch norms, adapters and heads in lists by task T; ours holds one
+task. With P the path of a convolution in RA (`pre_layers_conv`, `layer1.0.conv1`, `layer1.0.conv2.1`) and U the path of
+our unit (`body.stem`, `body.stages.0.0.unit1`, `body.stages.0.0.unit2`):
 
                  bn                        series                          parallel
     3x3          P.conv          U.conv    P.conv               U.conv.conv  P.conv                  U.conv.conv
@@ -28,20 +28,20 @@ Mode = Literal["bn", "series", "parallel"]
 
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _PLACES = [("pre_layers_conv", "body.stem")] + [
-    (f"layer{stage + 1}.{block}.{theirs}", f"body.stages.{stage}.{block}.{ours}")
+    (f"layer{stage + 1}.{block}.{conv}", f"body.stages.{stage}.{block}.{unit}")
     for stage in range(3)
     for block in range(4)
-    for theirs, ours in (("conv1", "unit1"), ("conv2.1", "unit2"))
+    for conv, unit in (("conv1", "unit1"), ("conv2.1", "unit2"))
 ]
 _STEM_WIDTH = 32  # output channels of the stem at width factor 1
 
 
 def _names(mode: Mode, task: int) -> dict[str, str]:
-    """RA's name of every tensor of one task's network, and ours of the same tensor."""
+    """RA's name -> our name, for every tensor of one task's network."""
     pairs: dict[str, str] = {}
 
-    def norm(theirs: str, ours: str) -> None:
-        pairs.update({f"{theirs}.{part}": f"{ours}.{part}" for part in _NORM})
+    def norm(reference: str, own: str) -> None:
+        pairs.update({f"{reference}.{part}": f"{own}.{part}" for part in _NORM})
 
     for place, unit in _PLACES:
         pairs[f"{place}.conv.weight"] = f"{unit}.conv.weight" if mode == "bn" else f"{unit}.conv.conv.weight"
@@ -59,7 +59,7 @@ def _names(mode: Mode, task: int) -> dict[str, str]:
 
 
 def mode(names: Collection[str], path: Path | str = "the weights") -> Mode:
-    """Which adapters a network has, told by its names, RA's or ours; `path` names the file in the sentence."""
+    """Detects the adapters of a network by its names, RA's or ours; `path` names the file in an error."""
     if {"pre_layers_conv.parallel_conv.0.conv.weight", "body.stem.conv.side.weight"} & set(names):
         return "parallel"
     if {"pre_layers_conv.bns.0.0.conv.1.weight", "body.stem.conv.mix.weight"} & set(names):
@@ -70,7 +70,7 @@ def mode(names: Collection[str], path: Path | str = "the weights") -> Mode:
 
 
 def tasks(names: Collection[str], path: Path | str = "the weights") -> int:
-    """How many tasks, that is heads, there are under RA's names."""
+    """Number of tasks, that is of heads, under RA's names."""
     heads = sum(name.startswith("linears.") and name.endswith(".weight") for name in names)
     if not heads or any(f"linears.{task}.weight" not in names for task in range(heads)):
         raise InputError(f"{path}: the heads linears.0, linears.1, … have gaps or are missing: give the whole network.")
@@ -82,8 +82,8 @@ def from_reference(
 ) -> "dict[str, torch.Tensor]":
     """One task's network under our names, from RA's network of all tasks; the tensors are not copied.
 
-    Where PyTorch before 0.4 left out `num_batches_tracked` it is 0. Raises InputError for a name that is missing or
-    that no task has, naming `path`.
+    `num_batches_tracked` is 0 where PyTorch before 0.4 left it out. Raises InputError, which names `path`, for a name
+    that is missing and for one that no task has.
     """
     import torch
 
@@ -92,20 +92,20 @@ def from_reference(
         raise InputError(f"{path}: has no task {task}: its {count} tasks count from 0.")
     _complete(state, (_names(kind, each) for each in range(count)), path)
     return {
-        ours: state[theirs] if theirs in state else torch.zeros((), dtype=torch.int64)
-        for theirs, ours in _names(kind, task).items()
+        own: state[reference] if reference in state else torch.zeros((), dtype=torch.int64)
+        for reference, own in _names(kind, task).items()
     }
 
 
 def to_reference(state: "dict[str, torch.Tensor]", path: Path | str = "the weights") -> "dict[str, torch.Tensor]":
-    """RA's names, as a network of one task, from ours; the tensors are not copied. Raises as `from_reference`."""
-    pairs = {ours: theirs for theirs, ours in _names(mode(state, path), 0).items()}
+    """One task's network under RA's names, from ours; the tensors are not copied. Raises as `from_reference`."""
+    pairs = {own: reference for reference, own in _names(mode(state, path), 0).items()}
     _complete(state, [pairs], path)
-    return {theirs: state[ours] for ours, theirs in pairs.items() if ours in state}
+    return {reference: state[own] for own, reference in pairs.items() if own in state}
 
 
 def _complete(state: Collection[str], networks: Iterable[Collection[str]], path: Path | str) -> None:
-    """Every name of every task's network is in `state`, and no other."""
+    """Raises InputError unless `state` has every name of every task's network, and no other."""
     known: set[str] = set()
     for wanted in networks:
         missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
@@ -123,7 +123,7 @@ def _some(names: list[str]) -> str:
 
 
 def width(state: "dict[str, torch.Tensor]", path: Path | str = "the weights") -> float:
-    """The width factor: the stem's output channels / 32. Names are ours or RA's, and then every task is looked at.
+    """The width factor: the stem's output channels / 32. Names are ours or RA's, with which every task is checked.
 
     Raises InputError where any tensor has another shape than a decathlon ResNet-26 of that width.
     """
@@ -142,8 +142,8 @@ def width(state: "dict[str, torch.Tensor]", path: Path | str = "the weights") ->
         shapes = _shapes(kind, channels, head.shape[0] if head.ndim == 2 else 0)
         for name, tensor in network.items():
             if tuple(tensor.shape) != shapes[name]:
-                told = f"{name!r} of task {task} has shape {tuple(tensor.shape)} where {shapes[name]} is due"
-                raise InputError(f"{path}: {told}, with {channels} channels in the stem: give a decathlon ResNet-26.")
+                fault = f"{name!r} of task {task} has shape {tuple(tensor.shape)} where {shapes[name]} is due"
+                raise InputError(f"{path}: {fault}, with {channels} channels in the stem: give a decathlon ResNet-26.")
     return channels / _STEM_WIDTH
 
 

@@ -15,7 +15,7 @@ from visual_decathlon.methods.layers.network import Network, Site, start_afresh
 
 
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """ReLU of norm(x), or of norm(x) + residual: by the norm itself where it `fuses_relu` (training/fused_norm)."""
+    """ReLU of norm(x), or of norm(x) + residual; the norm computes all of it where it `fuses_relu` (fused_norm.py)."""
     if getattr(norm, "fuses_relu", False):
         return norm(x, residual, relu=True)
     y = norm(x)
@@ -23,7 +23,7 @@ def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Ten
 
 
 class Unit(nn.Module):
-    """Convolution 3x3 and its batch norm; with `relu` then the ReLU, of the sum with a residual where one is given."""
+    """Convolution 3x3 and its batch norm, then the sum with a residual where one is given, then with `relu` a ReLU."""
 
     def __init__(self, cin: int, cout: int, stride: int = 1, relu: bool = True):
         super().__init__()
@@ -32,6 +32,7 @@ class Unit(nn.Module):
         self.relu = relu
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, cin, H, W) -> (N, cout, H / stride, W / stride); a residual is only used with `relu`."""
         y = self.conv(x)
         return norm_relu(self.bn, y, residual) if self.relu else self.bn(y)
 
@@ -46,6 +47,7 @@ class Block(nn.Module):
         self.halves = stride == 2
 
     def forward(self, x: Tensor) -> Tensor:
+        """Adds the shortcut before the last ReLU: average pooling and zero channels at stride 2 (option A)."""
         y = self.unit1(x)
         if self.halves:
             x = F.avg_pool2d(x, 2)
@@ -67,6 +69,7 @@ class Body(nn.Module):
         self.norm = nn.BatchNorm2d(channels[-1])
 
     def forward(self, x: Tensor) -> Tensor:
+        """The features in front of the head."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
@@ -74,7 +77,7 @@ class Body(nn.Module):
 
 
 def resnet26(classes: int, width: float = 1.0) -> Network:
-    """A network with the reference code's random start (from the global generator)."""
+    """Builds a network with the reference code's random start (from torch's global generator)."""
     body = Body(width)
     start_afresh(body)
     sites = [

@@ -1,4 +1,4 @@
-"""Reads and writes safetensors files: in one reading, whole or not at all, the same bytes for the same content."""
+"""Reads safetensors files in one pass; writes them atomically, the same bytes for the same content."""
 
 import errno
 import json
@@ -12,11 +12,11 @@ from torch import Tensor
 from visual_decathlon.benchmark.backbones.limits import LARGEST, LARGEST_HEADER
 from visual_decathlon.datasets.io import open_plain, write_bytes
 
-_ALIGNED = 8  # bytes: of the length in front of the header, and what the format aligns to
+_ALIGNED = 8  # bytes: size of the length in front of the header, and the format's alignment
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> int:
-    """Write durably, whole or not at all; returns the size in bytes. A full disk raises InputError."""
+    """Writes durably and atomically; returns the size in bytes. A full disk raises InputError."""
     content = safetensors_bytes({name: t.contiguous() for name, t in on_host(tensors).items()}, metadata)
     write_bytes(content, path)
     return sum(map(len, content))
@@ -25,7 +25,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str
 def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[bytes | memoryview]:
     """The parts of a safetensors file, the same for the same tensors and metadata.
 
-    The library writes tensors in a fixed order, but metadata in a random one: they are put in here, sorted.
+    The library writes tensors in a fixed order but metadata in a random one, so sorted metadata is added here.
     """
     content = memoryview(save(tensors))
     start = _ALIGNED + int.from_bytes(content[:_ALIGNED], "little")
@@ -38,8 +38,8 @@ def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> l
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors on the CPU by name, and the metadata. Raises SafetensorError, OSError or ValueError.
 
-    All of one reading: safetensors' own readers open a path once for the header and once for the numbers, and mix
-    two files where another command replaces it between.
+    The file is opened once: safetensors' own readers open a path once for the header and once for the numbers, and mix
+    two files where another command replaces it in between.
     """
     with open_plain(path, LARGEST) as file:
         length = file.read(_ALIGNED)
@@ -51,7 +51,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         except (LookupError, TypeError, AttributeError, RecursionError):
             raise ValueError("its header is none of safetensors") from None
         size = file.seek(0, os.SEEK_END)
-        if _ALIGNED + len(text) + end != size:  # told before all is read, which may be far more
+        if _ALIGNED + len(text) + end != size:  # checked before everything is read
             raise ValueError(f"it has {size:,} bytes, its header tells of {_ALIGNED + len(text) + end:,}")
         file.seek(0)
         try:
@@ -61,17 +61,17 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def on_host(tensors: dict[str, Tensor], copy: bool = False) -> dict[str, Tensor]:
-    """The tensors on the CPU; with `copy` none is the one that was given.
+    """The tensors on the CPU; with `copy` all of them are copies.
 
-    Those of a GPU come in one transfer for each type of number: one by one each would wait for the GPU.
+    Tensors of a GPU come in one transfer for each dtype: single transfers would each wait for the GPU.
     """
-    found = {n: t.detach().clone() if copy and t.device.type == "cpu" else t.detach() for n, t in tensors.items()}
+    result = {n: t.detach().clone() if copy and t.device.type == "cpu" else t.detach() for n, t in tensors.items()}
     away: dict[tuple[torch.device, torch.dtype], list[str]] = {}
-    for name, t in found.items():
+    for name, t in result.items():
         if t.device.type != "cpu":
             away.setdefault((t.device, t.dtype), []).append(name)
     for names in away.values():
-        flat = torch.cat([found[name].reshape(-1) for name in names]).cpu()
-        for name, part in zip(names, flat.split([found[name].numel() for name in names]), strict=True):
-            found[name] = part.view(found[name].shape).clone()
-    return found
+        flat = torch.cat([result[name].reshape(-1) for name in names]).cpu()
+        for name, part in zip(names, flat.split([result[name].numel() for name in names]), strict=True):
+            result[name] = part.view(result[name].shape).clone()
+    return result

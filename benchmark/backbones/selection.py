@@ -1,8 +1,8 @@
-"""Selects one network of a file's state dicts, and gives its tensors the network's own names.
+"""Selects one network from a file's state dicts, and gives its tensors the network's own names.
 
-The network is known by a name that only its kind has, so any prefix before it will do. A place in a file is spelled as
-keys and prefixes joined by dots: `model_ema`, `state_dict.encoder_q`. Tensors are not looked into but for their shapes,
-so those of a checkpoint are selected before any is read.
+A network is recognised by a name that only its kind has, behind any prefix. A place in a file is written as keys and
+prefixes joined by dots: `model_ema`, `state_dict.encoder_q`. Only the shapes of tensors are used, so the tensors of a
+checkpoint are selected before any is read.
 """
 
 import re
@@ -26,7 +26,7 @@ from visual_decathlon.datasets.text import printable
 _OURS = re.compile(r"((?:.*\.)?)(?:pre_layers_conv\..*|body\.(?:norm|stem\.bn|stem\.conv(?:\.conv)?)\.weight)")
 _LIBRARY = re.compile(r"((?:.*\.)?)layer[1-4]\.\d+\.conv\d\.(?:conv\.)?weight")
 _HEADS = ("fc", "head.fc", "head", "classifier", "linear", "last_linear", "heads.head")
-_BESIDE = re.compile(  # entries beside a backbone that are no part of it: heads, projections, queues, colours
+_OTHER_PARTS = re.compile(  # entries next to a backbone that are no part of it: heads, projections, queues, colours
     r"(fc|heads?|classifiers?|linear|last_linear|aux\w*|proj\w*|predict\w*|queue\w*|prototypes?|logit_scale|normali[sz]e"
     r"|mean|std|loss\w*|criterion|\w+_head|head_\w+)\d*"
 )
@@ -34,9 +34,9 @@ _BESIDE = re.compile(  # entries beside a backbone that are no part of it: heads
 
 @dataclass(frozen=True)
 class Selected:
-    """A network's tensors under its own names (a library's as `body.…` and `head.…`), and what was done, in sentences.
+    """A network's tensors under its own names (a library's as `body.…` and `head.…`), and sentences about the changes.
 
-    A library's `head.weight`, or only `head.bias`, is missing where the file has none that fits.
+    A library's `head.weight`, or only its `head.bias`, is missing where no tensor in the file fits.
     """
 
     tensors: dict[str, Any]
@@ -52,20 +52,20 @@ class _Candidate:
     sentences: list[str]
 
 
-def select_network(found: list[StateDict], network: str, choice: str = "") -> Selected:
-    """The network of this name at the place of the user's `choice`, or at the plainest place.
+def select_network(state_dicts: list[StateDict], network: str, choice: str = "") -> Selected:
+    """Selects the network of this name at the place of the user's `choice`, or at the plainest place.
 
-    Raises NoWeights where the file holds none, Refused where it is not told which of several is meant.
+    Raises NoWeights where the file holds none, Refused where several are possible and none is chosen.
     """
-    candidates = _candidates(found, _OURS if network == "resnet26" else _LIBRARY)
+    candidates = _candidates(state_dicts, _OURS if network == "resnet26" else _LIBRARY)
     if not candidates:
-        raise NoWeights(_without(found, network))
+        raise NoWeights(_without(state_dicts, network))
     chosen = _chosen(candidates, choice)
     if network != "resnet26" and (sentence := _of_other_size(chosen, network)):
         raise NoWeights(sentence)
     start = len(chosen.prefix)
     inside = {name[start:]: t for name, t in chosen.names.items() if name.startswith(chosen.prefix)}
-    beside = [name for name in inside if COUNTERS.fullmatch(name)]
+    excluded = [name for name in inside if COUNTERS.fullmatch(name)]
     sentences = [_which(chosen, candidates)] if len(candidates) > 1 else []
     sentences += chosen.sentences
     if chosen.prefix not in ("", "body."):  # `body.` and `head.` are our own names
@@ -73,12 +73,12 @@ def select_network(found: list[StateDict], network: str, choice: str = "") -> Se
     head: dict[str, str] = {}
     if network != "resnet26":
         head = _head(chosen, inside)
-        beside += [name for name in inside if _BESIDE.fullmatch(name.split(".")[0]) and name not in beside]
+        excluded += [name for name in inside if _OTHER_PARTS.fullmatch(name.split(".")[0]) and name not in excluded]
         sentences += _about_head(chosen, head)
-    # From here on names of ours -> those of the file without wrappers.
-    kept = {name: chosen.prefix + name for name in inside if name not in set(beside)}
+    # From here on: own names -> the file's names without wrappers.
+    kept = {name: chosen.prefix + name for name in inside if name not in set(excluded)}
     if network != "resnet26":
-        kept = {f"body.{name}": theirs for name, theirs in kept.items()} | head
+        kept = {f"body.{name}": in_file for name, in_file in kept.items()} | head
     elsewhere = tuple(other.prefix for other in candidates if other.names is chosen.names and other is not chosen)
     used = set(kept.values())
     left = [name for name in chosen.names if name not in used and not name.startswith(elsewhere)]
@@ -86,19 +86,19 @@ def select_network(found: list[StateDict], network: str, choice: str = "") -> Se
         some = ", ".join(map(shown, left[:3])) + (", ..." if len(left) > 3 else "")
         sentences.append(f"left out, as no part of the network: {some} ({len(left)} in all)")
     readable({name: chosen.names[name] for name in kept.values()})
-    return Selected({name: chosen.names[theirs] for name, theirs in kept.items()}, tuple(sentences))
+    return Selected({name: chosen.names[in_file] for name, in_file in kept.items()}, tuple(sentences))
 
 
-def _candidates(found: list[StateDict], anchor: re.Pattern) -> list[_Candidate]:
-    made = []
-    for each in found:
+def _candidates(state_dicts: list[StateDict], anchor: re.Pattern) -> list[_Candidate]:
+    candidates = []
+    for each in state_dicts:
         names, sentences = unwrapped(each.tensors)
         if anchor is _LIBRARY and any(map(_OURS.fullmatch, names)):
-            continue  # the reference's names hold the library's
+            continue  # the reference's names contain the library's
         for prefix in dict.fromkeys(match[1] for match in map(anchor.fullmatch, names) if match):
             label = ".".join(part for part in (each.place, prefix.removesuffix(".")) if part)
-            made.append(_Candidate(label, names, prefix, each.left_out, sentences))
-    return made
+            candidates.append(_Candidate(label, names, prefix, each.left_out, sentences))
+    return candidates
 
 
 def _chosen(candidates: list[_Candidate], choice: str) -> _Candidate:
@@ -119,11 +119,12 @@ def _which(chosen: _Candidate, candidates: list[_Candidate]) -> str:
     return f"{shown(chosen.label)} is taken; BACKBONE=FILE:NAME takes another ({_listed(others)})"
 
 
-def _without(found: list[StateDict], network: str) -> str:
+def _without(state_dicts: list[StateDict], network: str) -> str:
     """The rest of the sentence on a file that does not hold the network."""
-    names = [name for each in found for name in unwrapped(each.tensors)[0]]
+    names = [name for each in state_dicts for name in unwrapped(each.tensors)[0]]
     first = ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
-    place = "" if len(found) == 1 and not found[0].place else f" under {_listed([each.place for each in found])}"
+    places = [each.place for each in state_dicts]
+    place = "" if places == [""] else f" under {_listed(places)}"
     if network == "resnet26" and (match := next(filter(None, map(_LIBRARY.fullmatch, names)), None)):
         blocks, kind = _size(names, match[1])
         if kind:
@@ -148,7 +149,7 @@ def _size(names: Iterable[str], prefix: str) -> tuple[str, str]:
 
 
 def _of_other_size(chosen: _Candidate, network: str) -> str:
-    """Why it is no network of this name, where another is told by the number of its blocks; "" where none is."""
+    """The fault of a network with another number of blocks than this name has; "" where there is none."""
     blocks, kind = _size(chosen.names, chosen.prefix)
     if kind and kind in network:
         return ""
@@ -181,12 +182,12 @@ def _head(chosen: _Candidate, inside: Mapping[str, Any]) -> dict[str, str]:
                 return {f"head.{part}": f"{base}{name}.{part}" for part in ("weight", *("bias",) * bias)}
         if not base:
             return {}
-        base = base[: base[:-1].rfind(".") + 1]  # beside the backbone, where that is a part of a larger module
+        base = base[: base[:-1].rfind(".") + 1]  # next to the backbone, where it is a part of a larger module
 
 
 def _about_head(chosen: _Candidate, head: Mapping[str, str]) -> list[str]:
     if not head:
-        return []  # said by who puts another in its place
+        return []  # the caller reports the new head that it adds
     name = head["head.weight"].removesuffix(".weight")
     usual = name == f"{chosen.prefix}fc" or (name, chosen.prefix) == ("head", "body.")
     return ([] if usual else [f"{shown(name)} is its head"]) + (
@@ -199,5 +200,5 @@ def _listed(labels: list[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """A name from a file as it can stand in a sentence: printable, and not too long."""
+    """A name from a file for a sentence: in quotes, printable, not too long."""
     return f"`{printable(name)[:80]}`"

@@ -1,4 +1,4 @@
-"""The shapes a method is counted by: known without building a network, or read off one."""
+"""Shapes of a network's layers, for counting parameters: in closed form, or read from a built network."""
 
 from functools import cache
 
@@ -8,13 +8,13 @@ BLOCKS = 4  # residual blocks a stage
 
 
 def stage_channels(width: float) -> list[int]:
-    """Channels of the decathlon ResNet-26's stem and three stages; the shortcut doubles them, whatever the width."""
+    """Channels of the decathlon ResNet-26's stem and three stages; each is double the one before at every width."""
     stem = max(1, round(32 * width))
     return [stem, 2 * stem, 4 * stem, 8 * stem]
 
 
 def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
-    """Those of the decathlon ResNet-26, in closed form, so that listings need no torch."""
+    """Shapes of the decathlon ResNet-26 in closed form, so that listings need no torch."""
     channels = stage_channels(width)
     units = [(3, channels[0], 1, "body.stem")]
     for stage, (cin, cout) in enumerate(zip(channels, channels[1:], strict=False)):
@@ -35,7 +35,7 @@ def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
 
 @cache
 def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
-    """Those of the backbone of this name; a library's is built to be looked at."""
+    """Shapes of the backbone of this name; a library's network is built for it."""
     if network == "resnet26":
         return resnet26_shapes(width, size)
     from visual_decathlon.benchmark.backbones.library import library_network
@@ -44,7 +44,7 @@ def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
 
 
 def shapes_of(network, size: int = 64) -> Shapes:
-    """Those of a built network without adapters."""
+    """Shapes of a built network without adapters."""
     convs = tuple(
         ConvShape.of(m, name)
         for name, m in network.named_modules()

@@ -1,9 +1,9 @@
-"""Finds the state dicts in what a PyTorch checkpoint holds, and takes off what wraps their names.
+"""Finds the state dicts in the object of a PyTorch checkpoint, and removes wrappers from their names.
 
-A checkpoint is a state dict, a module, or a dictionary with either beside an optimiser's state, a Namespace and so on:
-under `model` (torchvision), `state_dict` (timm, Lightning), `net` (the residual adapters' authors), `module`
-(DeepSpeed), and often another under `model_ema` or the like; or a list or tuple of such things, whose places are `0`,
-`1` and so on. What is no tensor is left out of a state dict by name.
+A checkpoint is a state dict, a module, or a dictionary with one of them next to an optimiser's state, a Namespace and
+so on: under `model` (torchvision), `state_dict` (timm, Lightning), `net` (the residual adapters' authors), `module`
+(DeepSpeed), and often another under `model_ema` or the like; or a list or tuple of these, whose places are `0`, `1` and
+so on. Entries of a state dict that are not tensors are left out.
 """
 
 import re
@@ -22,20 +22,20 @@ _NO_WEIGHTS = re.compile(r"(optim|opt_|lr_|sched|(grad_)?scaler|amp|rng|random|l
 
 
 class WithoutNetwork(InputError):
-    """A file that can be read, and holds no network that is meant."""
+    """A readable file without a network of the requested kind."""
 
 
 class NoWeights(Refused):
-    """What `Refused` is, of such a file."""
+    """`Refused` for a readable file without such a network."""
 
     error = WithoutNetwork
 
 
 @dataclass(frozen=True)
 class StateDict:
-    """Tensors by name (as described in a file, or as they are), and where they were: keys joined by dots, "" the top.
+    """Tensors by name (as described in a file, or real ones), and their place: keys joined by dots, "" is the top.
 
-    `left_out` are the names beside them that hold no tensor; `kind` is a class's name where it was a whole module.
+    `left_out` are the names of other entries, which hold no tensor.
     """
 
     place: str
@@ -44,11 +44,11 @@ class StateDict:
 
 
 def state_dicts(top: Any) -> list[StateDict]:
-    """Every state dict in a checkpoint's object, in its order; those whose tensors are named as weights are, if any.
+    """Every state dict in a checkpoint's object, in its order; only those with names of weights, if there are any.
 
     Raises Refused where there is none.
     """
-    found: list[StateDict] = []
+    result: list[StateDict] = []
     waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), top)])
     visits, looked_into = 0, {}
     while waiting:
@@ -60,7 +60,7 @@ def state_dicts(top: Any) -> list[StateDict]:
             value = value.items if type(value) is Inert else value
             if type(value) not in (dict, list, tuple):
                 continue
-            if id(value) in looked_into:  # what stands at one place alone is no longer than the pickle
+            if id(value) in looked_into:  # an object at one place is no longer than the pickle
                 visits += 1 + len(value)
             else:
                 looked_into[id(value)] = _inside(value)
@@ -70,21 +70,21 @@ def state_dicts(top: Any) -> list[StateDict]:
         if visits > MOST_VISITS:
             raise Refused("unfolds to more dictionaries than a checkpoint has: do not trust the file.")
         if tensors:
-            found.append(StateDict(".".join(place), tensors, left_out))
-    if not found:
+            result.append(StateDict(".".join(place), tensors, left_out))
+    if not result:
         raise NoWeights(f"holds no weights{_instead(top)}: give a checkpoint with a network or a state dict in it.")
-    named_so = [each for each in found if any(name.endswith("weight") for name in each.tensors)]
-    return named_so or found
+    with_weights = [each for each in result if any(name.endswith("weight") for name in each.tensors)]
+    return with_weights or result
 
 
 def _of_dict(value: dict) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Its tensors by name, and the names of what is none."""
+    """Its tensors by name, and the names of the other entries."""
     tensors = {k: item for k, item in value.items() if type(k) is str and type(item) in (Described, Unreadable)}
     return tensors, tuple(key for key in value if type(key) is str and key not in tensors)
 
 
 def _inside(value: Any) -> list[tuple[str, Any]]:
-    """What in a dictionary, list or tuple may hold state dicts, by key or index, a number as its digits."""
+    """Entries of a dictionary, list or tuple that may hold state dicts, by key or index (numbers as text)."""
     if type(value) is dict:
         pairs = [(key, item) for key, item in value.items() if type(key) in (str, int)]
     else:
@@ -105,11 +105,11 @@ def _instead(top: Any) -> str:
 
 
 def _of_module(root: Inert) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Flat names over a tree of modules, in the order of `state_dict`, and those that hold no tensor.
+    """Flat names of a tree of modules, in the order of `state_dict`, and the names of entries that hold no tensor.
 
-    A module may stand at several places.
+    A module may have several places in the tree.
     """
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     waiting, visits = [("", root, 0)], 0
     while waiting:
         prefix, module, depth = waiting.pop()
@@ -126,24 +126,24 @@ def _of_module(root: Inert) -> tuple[dict[str, Any], tuple[str, ...]]:
         for key in (*children, *parameters, *buffers):
             if type(key) is not str or len(key) > _LONGEST_NAME:
                 raise Refused("has a parameter whose name is no name: the file is damaged, get it again.")
-        found.update((prefix + key, value) for key, value in tensors if value is not None)
+        entries.update((prefix + key, value) for key, value in tensors if value is not None)
         waiting += [
             (f"{prefix}{key}.", child, depth + 1) for key, child in reversed(children.items()) if child is not None
         ]
-    left_out = tuple(name for name, value in found.items() if type(value) not in (Described, Unreadable))
-    return {name: value for name, value in found.items() if name not in left_out}, left_out
+    left_out = tuple(name for name, value in entries.items() if type(value) not in (Described, Unreadable))
+    return {name: value for name, value in entries.items() if name not in left_out}, left_out
 
 
 # --- names ------------------------------------------------------------------------------------------------------
 
-# What a wrapper puts before or into the names of the network that it holds: torch.compile, FSDP (old and new),
+# Parts that a wrapper adds to the names of its network: torch.compile, FSDP (old and new),
 # activation checkpoints, Lightning Fabric. DataParallel's and AveragedModel's `module` only before all of them.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module"}
 COUNTERS = re.compile(r"(.*\.)?(n_averaged|total_ops|total_params|ema_decay|_extra_state)")  # thop, AveragedModel, ...
 
 
 def unwrapped(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The tensors without what wraps their names, and a sentence for each kind of prefix that was taken off.
+    """The tensors without wrappers in their names, and a sentence for each kind of prefix that was removed.
 
     Raises Refused where two names become one.
     """
@@ -166,6 +166,7 @@ def unwrapped(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def some_of(some: int, every: int) -> str:
+    """A count in a sentence: "all 7", "3 of 7"."""
     return f"all {every}" if some == every else f"{some} of {every}"
 
 
@@ -173,11 +174,11 @@ def some_of(some: int, every: int) -> str:
 
 _PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
 _SECOND = re.compile(r"(.*_)?(ema|swa|averaged|avg|shadow|momentum|target|k|key|student|old|init)(_.*)?", re.I)
-# A copy beside the network that is trained: an average of it, MoCo's and BYOL's slow encoder, DINO's student.
+# A copy next to the trained network: an average of it, MoCo's and BYOL's slow encoder, DINO's student.
 
 
 def plainest(labels: list[str]) -> list[str]:
-    """Of places in a file those that are taken when nobody chooses: one, or several where none is plainer."""
+    """The default of several places in a file: the plainest one, or several where they are equally plain."""
 
     def rank(label: str) -> tuple[int, int, int]:
         parts = label.split(".") if label else []
@@ -188,20 +189,20 @@ def plainest(labels: list[str]) -> list[str]:
     return [label for label in labels if rank(label) == least]
 
 
-def only(found: list[StateDict]) -> dict[str, Described]:
-    """The tensors of the plainest state dict, for who does not know what network it is of."""
-    places = plainest([each.place for each in found])
+def only(state_dicts: list[StateDict]) -> dict[str, Described]:
+    """The tensors of the plainest state dict, where the kind of network is not known."""
+    places = plainest([each.place for each in state_dicts])
     if len(places) > 1:
         raise Refused(
             f"holds several networks ({', '.join(places)[:300]!a}), each as plain as the others: save one alone."
         )
-    (chosen,) = (each for each in found if each.place == places[0])
+    (chosen,) = (each for each in state_dicts if each.place == places[0])
     return readable(unwrapped(chosen.tensors)[0])
 
 
 def readable(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors as they are. Raises Refused for one of a kind that is not read."""
+    """The tensors unchanged. Raises Refused for a tensor of a kind that cannot be read."""
     for name, tensor in tensors.items():
         if type(tensor) is Unreadable:
-            raise Refused(f"has under {name[:80]!a} {tensor.what}.")
+            raise Refused(f"has under {name[:80]!a} {tensor.fault}.")
     return dict(tensors)

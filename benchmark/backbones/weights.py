@@ -1,4 +1,4 @@
-"""Reads a file of weights, telling by its content what it is: safetensors, or a PyTorch checkpoint."""
+"""Reads a file of weights and detects its format by its content: safetensors or a PyTorch checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """Tensors on the CPU by name, and the metadata of a safetensors file (empty for a checkpoint).
+    """Reads the tensors by name, on the CPU, and the metadata of a safetensors file (empty for a checkpoint).
 
     Nothing in the file is executed. Raises InputError for a missing, damaged or foreign file.
     """
@@ -25,29 +25,29 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
 
 
 def read_network(path: Path, network: str, choice: str = "") -> "tuple[Selected, dict[str, str]]":
-    """The network of this name in a file, at the place `choice` where it is said, and the metadata.
+    """Reads the network of this name from a file, at the place `choice` if given, and the metadata.
 
     Nothing in the file is executed. Raises InputError as `read_weights`, WithoutNetwork where it holds no such network.
     """
-    kept: list[Selected] = []
+    selected: list[Selected] = []
 
-    def choose(found: list[StateDict]) -> dict:
-        kept.append(select_network(found, network, choice))
-        return kept[0].tensors
+    def choose(candidates: list[StateDict]) -> dict:
+        selected.append(select_network(candidates, network, choice))
+        return selected[0].tensors
 
     if not _is_safetensors(path):
         tensors = read_pickled(path, choose)
-        return replace(kept[0], tensors=tensors), {}
+        return replace(selected[0], tensors=tensors), {}
     tensors, about = _read_safetensors(path)
     try:
         choose([StateDict("", tensors)])
     except Refused as refusal:
         raise refusal.error(f"{path} {refusal}") from None
-    return kept[0], about
+    return selected[0], about
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its content: the header's length as 8 bytes, then the header, a JSON object."""
+    """Whether its content is that of safetensors: the header's length in 8 bytes, then the header, a JSON object."""
     try:
         with open_plain(path, LARGEST) as file:
             head = file.read(9)

@@ -11,6 +11,7 @@ from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbon
 from visual_decathlon.benchmark.cli.common import command, ready
 from visual_decathlon.benchmark.cli.request import able, requested
 from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import Fault, describe_faults

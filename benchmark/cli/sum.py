@@ -15,6 +15,7 @@ from torch import Tensor
 from visual_decathlon.benchmark.cli.common import command
 from visual_decathlon.benchmark.cli.request import requested
 from visual_decathlon.benchmark.config.identity import digest
+from visual_decathlon.benchmark.config.profiles import spelling_notes
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import commit, machine, versions

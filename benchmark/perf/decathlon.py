@@ -17,9 +17,9 @@ from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.perf.network import inference_module
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
-from visual_decathlon.benchmark.training.applied import applied
-from visual_decathlon.benchmark.training.choice import usual
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.evaluate import evaluate
+from visual_decathlon.benchmark.training.kernel_choice import default_kernels
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS, Domain
@@ -102,7 +102,7 @@ def train_drawn(
     Loop, batches and initial weights are those of a run. `graphs` is passed to the loop; `choice` has the layout and
     the norm, the usual ones where it is None. Two calls start from the same weights and show the same images.
     """
-    choice = choice or usual(profile.network, device)
+    choice = choice or default_kernels(profile.network, device)
     free(device)
     marks = [time.perf_counter()]
     configure_torch(profile, device)
@@ -117,7 +117,7 @@ def train_drawn(
         source.size = batches.crop
         network = method.place(source, domain.classes)
         state = own_tensors(network, source)
-    with tempfile.TemporaryDirectory() as folder, applied(choice, network):
+    with tempfile.TemporaryDirectory() as folder, kernels_applied(choice, network):
         history, _ = train(
             network,
             method or Method(),

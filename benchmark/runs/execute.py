@@ -28,7 +28,7 @@ from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.evaluate import evaluate, merge_checked
 from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.loader import open_images
@@ -183,7 +183,7 @@ def _train_domain(
     resumed = checkpoint.is_file()
     if run.profile.compile:
         progress_of(report)("compiling the training step", 0, 0)
-    with applied(pretrain.choice_of(run.backbone, device), trained):
+    with kernels_applied(pretrain.choice_of(run.backbone, device), trained):
         history, clock = train(
             trained,
             method,

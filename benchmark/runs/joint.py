@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.config.specs import JointTraining
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched
 from visual_decathlon.benchmark.training import pretrain
-from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, CropPlan
@@ -127,7 +127,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
         batches = InterleavedBatches({i.domain.name: opened(i) for i in joint.images})
     backbone, module = _build(joint, device)
     checkpoint = joint.checkpoint
-    with applied(choice, module):
+    with kernels_applied(choice, module):
         history, clock = train(
             module,
             method,

@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.runtime.memory import give_back
 from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, parse_device
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
 from visual_decathlon.benchmark.serving.predict import Prediction, predict_images
-from visual_decathlon.benchmark.training.choice import usual
+from visual_decathlon.benchmark.training.kernel_choice import default_kernels
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.user_images import UserImage, list_images
 from visual_decathlon.methods.layers.network import Network, merge_for_inference, own_tensors, restore
@@ -103,7 +103,7 @@ class MultiDomain:
             problem = load_strict(self.source, tensors) or find_invalid_weights(self.source)
         if problem:
             raise InputError(f"the backbone {self.path} {problem}; get the file again")
-        self.layout = usual(chosen.network, str(self.device)).memory_format
+        self.layout = default_kernels(chosen.network, str(self.device)).memory_format
         self.source.to(device=self.device, memory_format=self.layout).requires_grad_(False).eval()
         give_back()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from visual_decathlon.benchmark.config.folders import PUBLISHED
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.tables.score import ceilings, score
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -165,4 +166,4 @@ def contents(folder: Path) -> dict[Path, pa.Buffer]:
         raise InputError(
             f"{PUBLISHED}: a published number is missing or is no number ({error}); restore the folder with git"
         ) from None
-    return {folder / f"{name}.parquet": parquet(table) for name, table in made.items()}
+    return {ResultsFolder(folder).table(name): parquet(table) for name, table in made.items()}

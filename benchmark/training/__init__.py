@@ -1,1 +1,1 @@
-"""One training step, and the ways of doing it: eager, compiled, replayed as a CUDA graph."""
+"""The training loop and all it needs: steps (eager, compiled, CUDA graph), rates, checkpoints, timing, evaluation."""

@@ -1,4 +1,4 @@
-"""An unfinished run on disk: tensors and momentum as safetensors, written whole or not at all."""
+"""Checkpoints of an unfinished run: tensors and momentum as safetensors, written atomically."""
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +15,8 @@ from visual_decathlon.datasets.errors import InputError, reason
 class Checkpoint:
     """The tensors of one run and its optimiser's state, by name, with its history so far.
 
-    Used as a context manager. With `aside` a file is written while training goes on: by the next `save`, or at the end,
-    it is there.
+    Used as a context manager. With `aside` a thread writes the file while training goes on; it is complete at the next
+    `save`, or at the end of the context.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Checkpoint:
             self._written()
 
     def _written(self) -> None:
-        """Wait for the file before. Raises what its writing raised."""
+        """Waits for the previous file. Raises the error that writing it raised."""
         if self._writing is not None:
             self._writing, done = None, self._writing
             done.result()
 
     def save(self, history: list[dict]) -> None:
-        """Tensors and history of now. A full disk raises InputError, with `aside` here or later."""
+        """Saves the present tensors and history. A full disk raises InputError, with `aside` here or later."""
         self._written()
         tensors = {f"state/{name}": t for name, t in self.state.items()}
         for name, p in self.trained.items():
-            # None where momentum is 0
+            # The momentum buffer is None where momentum is 0.
             kept = {key: value for key, value in self.optimiser.state[p].items() if value is not None}
             tensors |= {f"optimiser/{key}/{name}": value for key, value in kept.items()}
         about = {"history": json.dumps(history)}
@@ -61,7 +61,7 @@ class Checkpoint:
 
     @torch.no_grad()
     def load(self) -> list[dict]:
-        """Put what was saved back in place and return its history; [] where nothing was saved.
+        """Copies the saved tensors back in place and returns the history; [] where nothing was saved.
 
         Raises InputError for a damaged file.
         """
@@ -70,15 +70,17 @@ class Checkpoint:
             history = json.loads(about["history"])
             for name, tensor in self.state.items():
                 tensor.copy_(tensors[f"state/{name}"])
-            # As torch's own loader has it: these have all of their state where the parameter is.
-            away = any(group.get("fused") or group.get("capturable") for group in self.optimiser.param_groups) or None
+            # As in torch's own loader: fused and capturable optimisers keep all state on the parameter's device.
+            on_device = (
+                any(group.get("fused") or group.get("capturable") for group in self.optimiser.param_groups) or None
+            )
             for entry, saved in tensors.items():
                 part, _, rest = entry.partition("/")
                 if part == "optimiser":
                     key, _, name = rest.partition("/")
                     p = self.trained[name]
                     like = p if saved.shape == p.shape else saved  # in the parameter's memory layout
-                    self.optimiser.state[p][key] = torch.empty_like(like, device=away and p.device).copy_(saved)
+                    self.optimiser.state[p][key] = torch.empty_like(like, device=on_device and p.device).copy_(saved)
             return history
         except (FileNotFoundError, NotADirectoryError):
             return []

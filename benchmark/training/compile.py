@@ -10,34 +10,34 @@ from torch import nn
 
 from visual_decathlon.datasets.errors import InputError
 
-SHAPES = 256  # of batches and networks in one process: torch's own limit is 8, and what comes after is not compiled
+SHAPES = 256  # of batches and networks in one process: torch's own limit is 8, and further ones stay uncompiled
 
 
 @contextmanager
 def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within, the network's body, on the same tensors, is fused kernels that are made at its first step.
+    """Context in which the network's body is compiled to fused kernels, at its first step and on the same tensors.
 
-    The head is left out: it is the domains' only difference, so that a process compiles once for all of them. Another
-    number of images is compiled by itself, and batches have at most two sizes. torch's own CUDA graphs are off: the
-    whole step, optimiser and all, is captured (benchmark/training). Its caches on disk are off, since they are pickles.
-    Raises InputError where torch.compile does not work, as without a compiler.
+    The head is left out: it is the only difference between domains, so a process compiles once for all of them. Each
+    batch size is compiled separately, and there are at most two. torch's own CUDA graphs are off: graph.py captures the
+    whole step with the optimiser. Its caches on disk are off, because they are pickles. Raises InputError where
+    torch.compile does not work, for example without a compiler.
     """
     torch._logging.set_logs(all=logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = SHAPES
     options = {"fx_graph_cache": False, "triton.cudagraphs": False}
     if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
-        options["deterministic"] = True  # no kernel is chosen by how fast it was this time; not in every torch
+        options["deterministic"] = True  # choose no kernel by its measured speed; not in every torch
     try:
         torch.compile(torch.sin, dynamic=False, options=options)(torch.ones(2, device=device))
     except (RuntimeError, OSError) as error:
-        what = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
         raise InputError(
-            f"SET=compile=true: torch.compile does not work here ({what}); it needs g++ or clang++, or leave it out"
+            f"SET=compile=true: torch.compile does not work here ({cause}); it needs g++ or clang++, or leave it out"
         ) from None
     part = getattr(network, "body", network)
     part.compile(dynamic=False, options=options)
     try:
         yield
     finally:
-        part._compiled_call_impl = None  # there is no public way back
+        part._compiled_call_impl = None  # torch has no public way to undo compile()

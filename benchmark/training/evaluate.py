@@ -1,4 +1,4 @@
-"""Top-1 of a network on a split, with the adapters merged where they merge."""
+"""Top-1 of a network on a split, with the adapters merged where the method can merge them."""
 
 import time
 from typing import NamedTuple
@@ -15,6 +15,8 @@ TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 s
 
 
 class Result(NamedTuple):
+    """An evaluated split."""
+
     logits: Tensor  # (N, classes), on the CPU, in the split's order
     correct: int | None  # null where the split has no labels
     img_s: float | None  # inference, images per second, batch 256
@@ -22,7 +24,7 @@ class Result(NamedTuple):
 
 @torch.no_grad()
 def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
-    """Centre crops, in order. The first batch warms up; img/s is null where it is the only one."""
+    """Evaluates centre crops in order. The first batch warms up; img/s is null where it is the only one."""
     network.eval()
     device = batches.device
     rows, correct, seconds, images = [], 0, 0.0, 0
@@ -42,7 +44,7 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
 
 
 def _finite(logits: Tensor) -> None:
-    """The last step may leave finite weights that overflow. Raises InputError."""
+    """Raises InputError for infinite logits: the last step may leave finite weights that overflow."""
     if not logits.isfinite().all():
         raise InputError("the trained network's logits are not finite; lower the rate with SET=lr=")
 
@@ -53,9 +55,9 @@ def merge_checked(network: Network, batches, method: str) -> tuple[Network, floa
     network.eval()
     out = merge_for_inference(network)
     x, _ = next(iter(batches.evaluate()))
-    plain, folded = network(x), out(x)
+    plain, merged_logits = network(x), out(x)
     _finite(plain)
-    difference = float((plain - folded).abs().max() / plain.abs().max().clamp_min(1e-12))
+    difference = float((plain - merged_logits).abs().max() / plain.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
         raise InputError(f"{method}: merging its adapters changes the logits by {difference:.1e}; fix `merge`")
     return out, difference

@@ -1,4 +1,4 @@
-"""What a frozen part of a network gives, computed once: batches for methods that train what stands behind it."""
+"""Outputs of a network's frozen part, computed once: batches for methods that train only the layers behind it."""
 
 import os
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from visual_decathlon.datasets.static_batches import ColumnBatches, StaticBatche
 
 
 class FeatureBatches:
-    """As Batches, but x are the outputs (n, dim) or (n, C, H, W) of a `frozen` part for `views` passes over the images.
+    """Like Batches, but x are the outputs (n, dim) or (n, C, H, W) of a `frozen` part, from `views` passes.
 
-    Each pass draws its own crops and flips (the first shows the centre); every training epoch then
-    shows each image once, in one of its views. `told` hears how far the passes are. Raises InputError where they would
-    not fit in memory.
+    Each pass over the images draws its own crops and flips (the first takes the centre); every training epoch then
+    shows each image once, in one of its views. `progress` is called with (task, done, total). Raises InputError where
+    the outputs would not fit in memory.
     """
 
     def __init__(
@@ -28,11 +28,11 @@ class FeatureBatches:
         batches: Batches,
         views: int,
         seed: int,
-        told: ProgressCallback = silent,
+        progress: ProgressCallback = silent,
     ):
         self.batch, self.steps, self.device = batches.batch, batches.steps, batches.device
         self.x, self.y = None, torch.from_numpy(batches.labels.copy()).to(self.device)
-        tell, read = Counter(told, "reading features", views * len(batches)), 0
+        count, read = Counter(progress, "reading features", views * len(batches)), 0
         frozen.eval()
         with torch.no_grad():
             for view in range(views):
@@ -40,17 +40,17 @@ class FeatureBatches:
                 parts = np.array_split(plan.index, -(-len(batches) // 256))
                 shown = batches.show(plan, len(parts))
                 for index, (x, _) in zip(parts, shown, strict=True):
-                    found = frozen(x)
+                    features = frozen(x)
                     if self.x is None:
-                        self.x = self._room(found[0], views, batches)
-                        last = found.dim() == 4 and found.is_contiguous(memory_format=torch.channels_last)
+                        self.x = self._room(features[0], views, batches)
+                        last = features.dim() == 4 and features.is_contiguous(memory_format=torch.channels_last)
                         self.layout = torch.channels_last if last else torch.contiguous_format
-                    self.x[view, torch.from_numpy(index).to(self.device)] = found
+                    self.x[view, torch.from_numpy(index).to(self.device)] = features
                     read += len(index)
-                    tell(read)
+                    count(read)
 
     def _room(self, one: Tensor, views: int, batches: Batches) -> Tensor:
-        """(views, N, ...) unset, for outputs like `one`."""
+        """An empty tensor (views, N, ...) for outputs of the shape of `one`."""
         need = views * len(batches) * one.numel() * one.element_size()
         if need > (there := _memory(self.device)):
             raise InputError(
@@ -63,6 +63,7 @@ class FeatureBatches:
         return len(self.y)
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the (x, y) batches of a training epoch."""
         view, order = (torch.from_numpy(column) for column in self._columns(seed, epoch))
         for part in np.array_split(np.arange(len(self)), self.steps):
             yield self._make(view[part].to(self.device), order[part].to(self.device))
@@ -72,7 +73,7 @@ class FeatureBatches:
         return ColumnBatches(self.steps, self.device, self._columns, self._make)
 
     def _columns(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """View and image, (N,) each, in the order of an epoch."""
+        """View and image indices, (N,) each, in the order of an epoch."""
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(self))
         return [rng.integers(len(self.x), size=len(self)), order]
@@ -82,7 +83,7 @@ class FeatureBatches:
 
 
 def _memory(device: torch.device) -> int:
-    """Half of what the device has, or else the machine, in bytes."""
-    if (told := memory(device)) is not None:
-        return told[1] // 2
+    """Half of the device's memory in bytes, or of the machine's where the device reports none."""
+    if (free_and_total := memory(device)) is not None:
+        return free_and_total[1] // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -1,4 +1,4 @@
-"""Frozen weights in low precision, made once: autocast makes them again at every step."""
+"""Casts frozen weights to low precision once: autocast casts them again at every step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.benchmark.training.swap_class import SwappedClass, swap_class
 
 
 class _Low(NamedTuple):
@@ -21,12 +21,12 @@ class _Low(NamedTuple):
 
 @contextmanager
 def cast_once(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Within, frozen weights of nn.Conv2d and nn.Linear are not cast again where autocast computes in `dtype`.
+    """Context in which frozen weights of nn.Conv2d and nn.Linear are not cast again where autocast uses `dtype`.
 
     `dtype` is torch.bfloat16 or torch.float16. Loss and gradients are the same to the bit. Only calls of the modules
-    see the copies: who reads `.weight` gets the float32 parameter. A weight that requires a gradient, now or at a
-    call, is left to autocast. Parameters, names, state dict and copies of the modules stay as they are. Raises
-    RuntimeError at the end where a frozen weight was written to meanwhile: the steps did not see that.
+    use the copies: `.weight` is still the float32 parameter. A weight that requires a gradient, now or at a call, is
+    left to autocast. Parameters, names, state dict and copies of the modules are unchanged. Raises RuntimeError at the
+    end where a frozen weight was changed meanwhile, because the steps did not use the new values.
     """
     lows: dict[int, _Low] = {}  # by the weight, which several modules may share
     for module in network.modules():
@@ -37,14 +37,14 @@ def cast_once(network: nn.Module, dtype: torch.dtype) -> Iterator[None]:
                     lows[id(weight)] = _Low(weight, weight._version, weight.detach().to(dtype))
                 module._low = lows[id(weight)]
     chosen = [m for m in network.modules() if "_low" in m.__dict__]
-    with swapped(chosen, _CastConv), swapped(chosen, _CastLinear):
+    with swap_class(chosen, _CastConv), swap_class(chosen, _CastLinear):
         yield
     if any(low.of._version != low.version and not low.of.requires_grad for low in lows.values()):
         raise RuntimeError("a frozen weight changed while a copy of it in low precision was in use")
 
 
-class _Cast(Swapped):
-    """A module that is called with the copy `_low` of its weight, where that is what autocast would make."""
+class _Cast(SwappedClass):
+    """A module that computes with the copy `_low` of its weight, where autocast would make the same copy."""
 
     drops = ("_low",)
 

@@ -1,7 +1,7 @@
-"""Batch norm with the ReLU and the residual sum behind it in one pass, on GPUs: a step there is bound by memory.
+"""Batch norm fused with the following residual sum and ReLU, for GPUs, where a step is limited by memory bandwidth.
 
-Passes over an activation in a training step, for norm and ReLU (with a residual): torch's kernels 13 (16), these
-8 (11). The results are torch's up to rounding: intermediates are float32 and not rounded to the activations' type.
+Passes over an activation in a training step, for norm and ReLU (with a residual): 13 (16) with torch's kernels, 8 (11)
+with these. Results equal torch's up to rounding: intermediates are float32 and not rounded to the activations' type.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.training.swapped import Swapped, swapped
+from visual_decathlon.benchmark.training.swap_class import SwappedClass, swap_class
 from visual_decathlon.methods.layers.pointwise import first_order
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -26,26 +26,27 @@ def available(device: torch.device) -> bool:
 
 
 @contextmanager
-def fused(network: nn.Module) -> Iterator[None]:
-    """Within, every nn.BatchNorm2d of `network` computes by the fused kernels what they can compute.
+def fused_norms(network: nn.Module) -> Iterator[None]:
+    """Context in which every nn.BatchNorm2d of `network` uses the fused kernels where they can compute its input.
 
-    That is channels_last input on a device for which they are `available`; everything else is computed as before.
-    Blocks that hand their ReLU to the norm (backbones/resnet26) have it in the same pass. Nothing else changes:
+    They can for channels_last input on a device for which they are `available`; everything else is computed as before.
+    Blocks that pass their ReLU to the norm (backbones/resnet26) have it in the same kernel. Nothing else changes:
     parameters, names and copies are those of plain norms. Raises ImportError where Triton is missing.
     """
     from visual_decathlon.benchmark.training import norm_kernels  # noqa: F401  (fails here, not in the first step)
 
-    with swapped(network.modules(), FusedNorm):
+    with swap_class(network.modules(), FusedNorm):
         yield
 
 
-class FusedNorm(Swapped, nn.BatchNorm2d):
-    """(N, C, H, W) -> the same: batch norm, then `residual` added, then ReLU, where those are asked for."""
+class FusedNorm(SwappedClass, nn.BatchNorm2d):
+    """(N, C, H, W) -> the same shape: batch norm, then the sum with `residual`, then ReLU, where requested."""
 
     plain = nn.BatchNorm2d
     fuses_relu = True
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Applies norm, `residual` and `relu`; by torch where the kernels cannot compute this input."""
         if self._fits(x) and (residual is None or (relu and self._matches(x, residual))):
             return _Norm.apply(x, residual, self.weight, self.bias, self, relu)
         y = super().forward(x)
@@ -59,7 +60,7 @@ class FusedNorm(Swapped, nn.BatchNorm2d):
             and x.dtype in _TYPES
             and x.dim() == 4
             and x.shape[1] == self.num_features
-            and x.numel() > x.shape[1]  # of a single value torch says that it has no variance
+            and x.numel() > x.shape[1]  # a single value has no variance: torch raises an error
             and x.is_contiguous(memory_format=torch.channels_last)
             and self.momentum is not None
             and all(t is not None and t.dtype == torch.float32 and t.device == x.device for t in own)
@@ -84,7 +85,7 @@ def _interpreted() -> bool:
 
 
 class _Norm(torch.autograd.Function):
-    """FusedNorm's arithmetic; of its statistics those of the batch are used in training, else the running ones."""
+    """FusedNorm's arithmetic, with the batch's statistics in training and the running ones otherwise."""
 
     @staticmethod
     def forward(ctx, x, residual, weight, bias, norm, relu):

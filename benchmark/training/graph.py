@@ -1,8 +1,8 @@
-"""CUDA graphs: what a function launches on a GPU is recorded once and from then on replayed with one launch.
+"""CUDA graphs: the kernels that a function launches on a GPU are captured once and then replayed with one launch.
 
-A graph runs the same kernels on the same memory, so it gives the bits that the function gives; what the host decides
-within the function is decided for good. The first calls are made as they are: libraries load kernels and take their
-workspaces then, which a capture does not allow.
+A graph runs the same kernels on the same memory, so it gives the same bits as the function; decisions of the host
+within the function are fixed at the capture. The first calls run without a graph: libraries load kernels and allocate
+their workspaces then, which a capture does not allow.
 """
 
 from collections import Counter
@@ -16,17 +16,17 @@ WARM_UP = 3  # calls of a shape before its capture
 
 @cache
 def own_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one that this process trains on: only such a one can be captured, and cuBLAS keeps a workspace for each."""
+    """The stream this process trains on: the default one cannot be captured, and cuBLAS keeps a workspace for each."""
     return torch.cuda.Stream(device)
 
 
 class Replays:
-    """`work(shape)` by a graph for each shape. To be called on one stream, which is not the default one.
+    """Runs `work(shape)` by one graph for each shape. Call it on one stream that is not the default one.
 
-    `work` is given with each call and not kept: with what it belongs to a graph's memory would be kept, too. All graphs
-    share one memory pool: each may overwrite what another left there, and none reads it. Where the work cannot be
-    captured, `refused` is called once with the reason, `recover` undoes what its objects on the host went through, and
-    it is done as it is from then on.
+    `work` is an argument of each call and not kept: the object it belongs to would keep the graphs' memory alive. All
+    graphs share one memory pool: each may overwrite another's results there, and none reads them. Where the work cannot
+    be captured, `refused` is called once with the reason, `recover` restores the objects on the host, and from then on
+    the work runs without a graph.
     """
 
     def __init__(self, refused: Callable[[str], None]):
@@ -50,10 +50,10 @@ class Replays:
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=torch.cuda.current_stream()):
                 work(shape)
-        except RuntimeError as error:  # a capture runs nothing, so on the device nothing is half done
+        except RuntimeError as error:  # a capture runs nothing, so the device's memory is unchanged
             self.able = False
             recover()
-            reason = error.__context__ or error  # the first: the end of a broken capture raises over it
+            reason = error.__context__ or error  # the first error: ending a failed capture raises another one over it
             self._refused(next(iter(str(reason).splitlines()), type(reason).__name__))
         else:
             self._graphs[shape] = graph

@@ -1,4 +1,4 @@
-"""Opens what a run names: packs, parts, limits -> batches."""
+"""Opens the images of a run: packs, parts and limits -> batches."""
 
 from collections import defaultdict
 
@@ -11,11 +11,11 @@ from visual_decathlon.datasets.batches import Batches
 from visual_decathlon.datasets.pack import Pack
 
 
-def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
+def select_indices(pack: Pack, part: str, limit: int | None) -> np.ndarray:
     """Indices (n,) of the images of a part: all, fit (4/5 of each class) or held (the other 1/5).
 
-    A class's images stand in tracks of near-copies in some domains, so a holdout takes each class's
-    last fifth in the release's order, not every fifth image.
+    In some domains the images of a class form tracks of near-copies, so a holdout takes each class's last fifth in the
+    release's order, not every fifth image.
     """
     index = np.arange(len(pack))
     if part != "all":
@@ -32,12 +32,12 @@ def chosen(pack: Pack, part: str, limit: int | None) -> np.ndarray:
 def open_images(
     images: ImageSet, profile: Profile, batch: int, device: str, layout: torch.memory_format = torch.channels_last
 ) -> Batches:
-    """Batches of them on the device; `layout` is that of the network, which computes in its input's."""
+    """Batches of `images` on the device; `layout` is the network's, which computes in the layout of its input."""
     domain = images.domain
     uncropped = profile.uncropped_size > 0 and not domain.crop
     packs = [Pack(folder) for folder in images.packs]
     return Batches(
-        [(pack, chosen(pack, images.part, images.limit)) for pack in packs],
+        [(pack, select_indices(pack, images.part, images.limit)) for pack in packs],
         domain,
         profile.uncropped_size if uncropped else profile.crop,
         batch,

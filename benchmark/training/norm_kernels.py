@@ -1,10 +1,10 @@
 """Triton kernels of batch norm with ReLU and a residual sum, in both directions, and their launches.
 
-Every tensor (N, C, H, W) is in channels_last and read as rows of C channels, N * H * W of them. Arithmetic is in
-float32, whatever the tensors hold. A sum over rows has two stages: a fixed number of programs each reduce every P-th
-tile of rows and write what they found, then one small kernel combines that in a fixed order. So there are no atomics,
-and the same input gives the same bits. Nothing is read by the host, and workspaces come from torch's allocator, so
-that a CUDA graph can capture all of it after one call that compiles.
+Every tensor (N, C, H, W) is in channels_last and read as N * H * W rows of C channels. Arithmetic is in float32 for
+every input type. A sum over rows has two stages: a fixed number P of programs each reduce every P-th tile of rows and
+write their partial results, then one small kernel combines these in a fixed order. So there are no atomics, and the
+same input gives the same bits. The host reads nothing, and workspaces come from torch's allocator, so that a CUDA graph
+can capture everything after a first call, which compiles.
 
 Block sizes depend on C alone, never on a measurement: another choice would round differently.
 """
@@ -19,12 +19,12 @@ ELEMENTS = 2048  # of a tile: 16 a thread
 PROGRAMS = 512  # that share a reduction: about four for each multiprocessor of a large GPU
 COMBINED = 8  # channels that one program combines
 
-# Said and not left to a default, which Triton 3.10 changes: other rounding, and a warning before that.
+# Set explicitly, because Triton 3.10 changes the default (and warns before): the rounding would change.
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 INTERPRETED = triton.knobs.runtime.interpret  # by TRITON_INTERPRET=1: the kernels run on the CPU, for tests
 
-# How a gradient passes the ReLU (MASK): none is there, by the sign of what x gives again, or by the output's sign.
+# How a gradient passes the ReLU (MASK): no ReLU, by the sign recomputed from x, or by the output's sign.
 NO_RELU, FROM_INPUT, FROM_OUTPUT = (tl.constexpr(i) for i in range(3))
 
 
@@ -50,7 +50,7 @@ def _rstd(spread, column, eps, C: tl.constexpr, FROZEN: tl.constexpr):
 def _merged(count, mean, squares):
     """Mean and sum of squared deviations of all rows of (n, 1) counts, (n, BC) means and sums, by Chan et al. 1983.
 
-    The mean is corrected by what the deviations from it leave over, so that a large one costs no digits.
+    The mean is corrected by the remaining mean of the deviations, so that a large mean costs no digits.
     """
     total = tl.sum(count, 0)
     center = tl.sum(count * mean, 0) / total
@@ -127,13 +127,13 @@ def _normalise(
     if RESIDUAL:
         value += tl.load(residual + start + at, mask=exists, other=0.0).to(tl.float32)
     if RELU:
-        value = tl.where(value < 0, 0.0, value)  # NaN stays NaN, as torch has it
+        value = tl.where(value < 0, 0.0, value)  # NaN stays NaN, as in torch
     tl.store(out + start + at, value.to(out.dtype.element_ty), mask=exists)
 
 
 @triton.jit
 def _passed(grad, x, out, start, at, exists, center, scale, shift, MASK: tl.constexpr):
-    """What of the gradient passes the ReLU; `x` holds the tile in float32, `out` is a pointer."""
+    """The part of the gradient that passes the ReLU; `x` holds the tile in float32, `out` is a pointer."""
     if MASK == FROM_INPUT:
         before = tl.fma(x - center, scale, shift).to(out.dtype.element_ty)
         grad = tl.where(before.to(tl.float32) <= 0, 0.0, grad)
@@ -230,13 +230,14 @@ class _Launch:
         self.combining = (triton.cdiv(self.channels, COMBINED),)
 
     def workspace(self, like: Tensor) -> Tensor:
+        """An empty tensor (2, programs, channels) for partial results, on the device of `like`."""
         return torch.empty(2, self.programs, self.channels, device=like.device, dtype=torch.float32)
 
 
 def batch_moments(
     x: Tensor, running_mean: Tensor, running_var: Tensor, tracked: Tensor, momentum: float, eps: float
 ) -> Tensor:
-    """(2, C) float32: mean and 1 / deviation over the batch; the running statistics and the count move on in place."""
+    """(2, C) float32: mean and 1 / deviation over the batch; updates the running statistics and the count in place."""
     launch = _Launch(x)
     partial = launch.workspace(x)
     moments = torch.empty(2, launch.channels, device=x.device, dtype=torch.float32)
@@ -290,8 +291,8 @@ def gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of `normalise` for x, for the residual, and (2, C) for bias and weight; None where not computed.
 
-    `out` is the output where there was a residual. Without one the ReLU's sign is computed again from x, which is
-    read anyway: that saves a pass over memory, and is to the bit what the forward pass computed.
+    `out` is the output where there was a residual. Without one the ReLU's sign is recomputed from x, which is read
+    anyway: that saves a pass over memory and has the same bits as the forward pass.
     """
     launch = _Launch(x)
     mask = (NO_RELU if not relu else FROM_INPUT if out is None else FROM_OUTPUT).value

@@ -12,8 +12,8 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
-from visual_decathlon.benchmark.training.applied import applied
-from visual_decathlon.benchmark.training.choice import chosen
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
+from visual_decathlon.benchmark.training.kernel_choice import choose_kernels
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.errors import InputError
@@ -22,19 +22,19 @@ from visual_decathlon.methods.method import Method
 
 
 def choice_of(backbone: Backbone, device: str) -> KernelChoice:
-    """Layout and batch norm of what is trained on this backbone."""
-    return chosen(backbone.network_profile, device, backbone.cache, backbone.choice)
+    """Memory layout and batch norm kernels of the trainings on this backbone."""
+    return choose_kernels(backbone.network_profile, device, backbone.cache, backbone.choice)
 
 
 def pretrain(backbone: Backbone, device: str, report: Report) -> None:
-    """Train the backbone on its images and leave it at `backbone.path`; goes on from a checkpoint."""
+    """Trains the backbone on its images and writes `backbone.path`; resumes from a checkpoint."""
     with sharing(device) as shared:
         _pretrain(backbone, device, shared, report)
 
 
 def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -> None:
     profile, recipe = backbone.network_profile, backbone.profile.pretrain
-    choice = chosen(dataclasses.replace(profile, adapt=recipe), device, backbone.cache, backbone.choice)
+    choice = choose_kernels(dataclasses.replace(profile, adapt=recipe), device, backbone.cache, backbone.choice)
     batches = open_images(backbone.images, profile, recipe.batch, device, choice.memory_format)
     torch.manual_seed(profile.backbone_seed)
     network = build(profile, backbone.structure, backbone.images.classes)
@@ -42,7 +42,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
     checkpoint = backbone.checkpoint
     if profile.compile:
         progress_of(report)("compiling the training step", 0, 0)
-    with applied(choice, network):
+    with kernels_applied(choice, network):
         history, clock = train(
             network,
             Method(),
@@ -74,7 +74,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
 
 
 def load(backbone: Backbone, device: str) -> tuple[Network, dict[str, str]]:
-    """The frozen backbone and its file's metadata. Raises InputError where the file in the cache is damaged."""
+    """Loads the frozen backbone and its file's metadata. Raises InputError where the cached file is damaged."""
     path, profile = backbone.path, backbone.network_profile
     try:
         tensors, about = read_safetensors(path)

@@ -1,9 +1,9 @@
-"""One training step: loss, backward, optimiser, and what is counted of it; each way of doing it gives the same numbers.
+"""One training step: loss, backward, optimiser and counters, in two ways that give the same numbers.
 
 Eager: the host makes each batch, sets the learning rate and launches every kernel. Static: batches, learning rates and
-counters live on the device, nothing is read or set by the host within an epoch, so that the step can be captured in a
-CUDA graph, one for each shape of a batch, and replayed. On a CPU the static step runs as it is: all but the capture is
-tested there.
+counters are on the device, and the host reads and sets nothing within an epoch, so that the step can be captured in a
+CUDA graph, one for each batch shape, and replayed. On a CPU the static step runs without a capture, so that everything
+else is tested there.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,16 +19,16 @@ from visual_decathlon.methods.method import Method
 
 
 class Counts(NamedTuple):
-    """Of an epoch so far, on the device: sum of the images' losses, how many were classified right."""
+    """Counters of the current epoch, on the device: sum of the images' losses, number of correct predictions."""
 
     loss: Tensor
     right: Tensor
 
 
 class Step:
-    """Trains `network` by one batch after the other.
+    """Trains `network` batch by batch.
 
-    `autocast` is a function that gives the context of a forward pass; `scaling` is fp16's.
+    `autocast()` gives the context of a forward pass; `scaling` is the loss scale of fp16.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Step:
         self.counts = Counts(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def begin(self) -> None:
-        """An epoch: the counts start at 0."""
+        """Begins an epoch: all counters are 0."""
         for count in self.counts:
             count.zero_()
         if self.scaling:
             self.scaling.begin()
 
     def epoch_row(self, images: int) -> dict:
-        """What the history says of the epoch: mean loss, top-1 in %; with fp16 skipped steps and the loss scale.
+        """The epoch's row of the history: mean loss, top-1 in %; with fp16 also skipped steps and the loss scale.
 
         Waits for the device.
         """
@@ -63,12 +63,12 @@ class Step:
         return row
 
     def recover(self) -> None:
-        """After a step that was broken off on the host, and of which the device did nothing."""
+        """Restores the state after a step that failed on the host before the device did anything."""
         if self.scaling:
             self.scaling.recover(self.optimiser)
 
     def train_on(self, x, y: Tensor) -> None:
-        """One step. Launches work alone: nothing waits for the device."""
+        """Runs one step. It only launches work: nothing waits for the device."""
         with self.autocast():
             value, logits = self.method.loss(self.network, x, y, self.criterion)
         self.optimiser.zero_grad(set_to_none=True)
@@ -82,7 +82,7 @@ class Step:
 
 
 class Eager:
-    """Epochs in which the host makes each batch and sets each learning rate."""
+    """Runs epochs in which the host makes each batch and sets each learning rate."""
 
     kind = "eager"
 
@@ -100,7 +100,7 @@ class Eager:
 
 
 class Static:
-    """Epochs out of tensors that stay where they are: the optimiser's rates are views of one."""
+    """Runs epochs on tensors with fixed addresses: the optimiser's learning rates are views of one tensor."""
 
     def __init__(
         self,
@@ -122,6 +122,7 @@ class Static:
 
     @property
     def kind(self) -> str:
+        """The step's name in a record."""
         return "graph" if self._replays is not None and self._replays.able else "eager"
 
     def epoch(self, seed: int, epoch: int, rates: Tensor) -> Iterator[int]:
@@ -149,7 +150,7 @@ class Static:
             self._gradients[shape] = [p.grad for p in self._parameters()]
 
     def _show_gradients(self, shape: BatchShape) -> None:
-        """A replay writes the gradients where its capture had them: `after_step` is to find them."""
+        """Gives `after_step` the gradients: a replay writes them to the tensors of its capture."""
         for p, gradient in zip(self._parameters(), self._gradients[shape], strict=True):
             p.grad = gradient
 
@@ -158,17 +159,17 @@ class Static:
 
 
 def takes_tensors(optimiser: torch.optim.Optimizer) -> bool:
-    """Whether its step can be captured, with a learning rate that is a tensor: fused SGD's, and capturable ones."""
+    """Whether its step takes a tensor as learning rate, so that it can be captured: fused SGD and capturable ones."""
     fused = isinstance(optimiser, torch.optim.SGD)
     return all((fused and group["fused"]) or group.get("capturable") for group in optimiser.param_groups)
 
 
 def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:
-    """Fill the momentum of fused SGD with 0, which gives the bits that its own start gives.
+    """Fills the momentum of fused SGD with 0, which gives the same bits as its own start.
 
-    It would otherwise take memory as it is for what its first step then fills: a step that GradScaler skips leaves it
-    unfilled and the next one reads it (seen in torch 2.15), and of tensors that get their first gradient later it
-    takes none at all.
+    Fused SGD allocates momentum without values and fills it in its first step: where GradScaler skips that step, the
+    next one reads the unset memory (seen in torch 2.15). And it allocates none for tensors that get their first
+    gradient later.
     """
     for group in optimiser.param_groups:
         if isinstance(optimiser, torch.optim.SGD) and group["fused"] and group["momentum"] != 0:

@@ -1,4 +1,4 @@
-"""Step times by the events of a GPU and a monotonic clock on a CPU; processor time; peak memory; energy."""
+"""Measures step times (events on a GPU, a monotonic clock on a CPU), processor time, peak memory and energy."""
 
 import time
 
@@ -13,35 +13,38 @@ WARM_UP = 3  # steps whose times are not counted: allocation, kernel choice
 
 
 class Clock:
-    """Times the steps of a loop; nothing but the first step waits for the GPU before the end of an epoch.
+    """Times the steps of a loop; only the first step waits for the GPU before the end of an epoch.
 
-    Its facts tell how long that one took since the making of the clock: kernels are loaded or compiled in it.
+    Its `facts` hold the seconds from the making of the clock to the end of the first step, in which kernels are loaded
+    or compiled.
     """
 
     def __init__(self, device: torch.device):
         self._device, self._made = device, time.perf_counter()
         self.ms: list[float] = []
         self.images: list[int] = []
-        self.facts: dict[str, str | float | None] = {}  # what else a record says of the training
+        self.facts: dict[str, str | float | None] = {}  # further fields of the training's record
         self._marks: list = []
         self._processor = Processor(device)
 
     def start(self) -> None:
+        """Begins an epoch."""
         self._processor.start()
         self._began = time.perf_counter()
         self._marks = [devices.mark(self._device)]
 
     def step(self, images: int) -> None:
+        """Marks the end of a step on `images` images."""
         self._marks.append(devices.mark(self._device))
         self.images.append(images)
-        if not self.facts:  # the one time that a GPU is waited for within an epoch
+        if not self.facts:  # the only wait for a GPU within an epoch
             devices.synchronize(self._device)
             self.facts["first_step_seconds"] = time.perf_counter() - self._made
 
     def stop(self) -> tuple[float, float | None]:
-        """Seconds since `start`, by the same clock; and the processor's on a CPU.
+        """Seconds since `start` by the device's clock, and on a CPU the processor's.
 
-        Of a device without events the whole is known, and no step alone.
+        On a device without events only the whole epoch is timed, not its steps.
         """
         devices.synchronize(self._device)
         if None in self._marks:
@@ -51,7 +54,7 @@ class Clock:
         return sum(spans) / 1e3, self._processor.seconds()
 
     def summary(self) -> dict[str, float | None]:
-        """Median, p10 and p90 of the step in ms and images per second, null where too few steps ran; and the facts."""
+        """Step time in ms (median, p10, p90), images per second (null after too few steps), and the facts."""
         ms, images = np.array(self.ms[WARM_UP:]), np.array(self.images[WARM_UP:])
         if len(ms) == 0:
             return dict.fromkeys(("step_ms", "step_ms_p10", "step_ms_p90", "train_img_s")) | self.facts
@@ -65,24 +68,25 @@ class Clock:
 
 
 class Processor:
-    """Processor time of this process: what other programs on the machine take is not in it. Null on a GPU."""
+    """Processor time of this process, without that of other programs on the machine. Null on a GPU."""
 
     def __init__(self, device: torch.device):
         self._counted = devices.on_cpu(device)
         self.start()
 
     def start(self) -> None:
+        """Starts at 0 again."""
         self._start = time.process_time()
 
     def seconds(self) -> float | None:
-        """Since its making or `start`."""
+        """Seconds since its making or the last `start`."""
         return time.process_time() - self._start if self._counted else None
 
 
 class Peak:
-    """Peak memory since its making, in MB: what a GPU counts as allocated, or the process's resident set on Linux.
+    """Peak memory since its making: allocated memory on a GPU, or the process's resident set on Linux.
 
-    What this process did before is not in it: what that left is freed and given back first.
+    Earlier work of this process is not included: unused memory is first given back to the system.
     """
 
     def __init__(self, device: torch.device):
@@ -94,6 +98,7 @@ class Peak:
         self.resettable = reset_peak_resident()
 
     def mb(self) -> float | None:
+        """The peak in MB; null where the system does not report it."""
         if not devices.on_cpu(self._device):
             most = devices.peak(self._device)
         else:
@@ -102,12 +107,13 @@ class Peak:
 
 
 class Energy:
-    """Joules since its making, from the GPU's own counter, which is the whole card's; null where there is none."""
+    """Energy since its making, from the GPU's own counter, which counts the whole card."""
 
     def __init__(self, device: torch.device):
         self._device = str(device)
         self._start = millijoules(self._device)
 
     def joules(self) -> float | None:
+        """Joules; null where the GPU has no counter."""
         end = millijoules(self._device)
         return None if self._start is None or end is None else (end - self._start) / 1e3

@@ -42,15 +42,15 @@ def train(
     shared: Shared | None = None,
     report: Report = lambda epoch: None,
 ) -> tuple[list[dict], Clock]:
-    """Train what requires gradients in `network` and return (per-epoch history, step times).
+    """Trains the parameters of `network` that require gradients; returns (per-epoch history, step times).
 
-    `batches.train(seed, epoch)` yields (x, y), `batches.static()` gives the same for a step that is captured; loss,
-    optimiser and what follows a step are the method's. `state` are the tensors that a checkpoint must hold beside the
-    optimiser's: all that training changes. `precision` and `compile` are the profile's; `shared` tells how many runs
-    are on the device. `graphs` replays the step as a CUDA graph, by default on a GPU and where the method allows it; on
-    a CPU True is the same step without the capture. All of them give the same bits. After every epoch `state` and the
-    optimiser's are written to `checkpoint`; where it exists training goes on from it, to the same bits as an unbroken
-    run. Raises InputError when the loss is not finite.
+    `batches.train(seed, epoch)` yields (x, y), `batches.static()` gives the same for a captured step. The method gives
+    the loss, the optimiser and the work after a step. `state` are the tensors that training changes: a checkpoint holds
+    them and the optimiser's. `precision` and `compile` are the profile's; `shared` counts the runs on the device.
+    `graphs` replays the step as a CUDA graph, by default on a GPU and where the method allows it; on a CPU True runs
+    the same step without the capture. All of them give the same bits. A checkpoint is written after every epoch; where
+    it exists, training resumes from it and ends in the same bits as an unbroken run. Raises InputError when the loss is
+    not finite.
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -91,7 +91,7 @@ def _epoch(
     epochs: int,
     clock: Clock,
 ) -> tuple[float, float | None]:
-    """Its seconds and the processor's, see Clock."""
+    """Trains one epoch; returns its seconds and the processor's, see Clock."""
     clock.start()
     before = epoch * len(rates)
     for done, images in enumerate(way.epoch(seed, epoch, rates), before + 1):
@@ -102,9 +102,9 @@ def _epoch(
 
 @contextmanager
 def _computing(network: nn.Module, device: torch.device, precision: str, compile: bool) -> Iterator[None]:
-    """Within, frozen weights are cast once and the network's body is compiled, as the profile has it.
+    """Context in which frozen weights are cast once and the network's body is compiled, as the profile requires.
 
-    On a GPU in a stream of our own: only such a one can be captured.
+    On a GPU it works in its own stream: the default one cannot be captured.
     """
     with ExitStack() as stack:
         if (half := half_of(precision)) is not None and device.type != "cpu":  # on a CPU it saves nothing
@@ -112,15 +112,15 @@ def _computing(network: nn.Module, device: torch.device, precision: str, compile
         if compile:
             stack.enter_context(compiled(network, device))
         if device.type == "cuda":
-            mine = own_stream(device)
-            mine.wait_stream(torch.cuda.current_stream(device))
-            stack.callback(torch.cuda.current_stream(device).wait_stream, mine)
-            stack.enter_context(torch.cuda.stream(mine))
+            stream = own_stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            stack.callback(torch.cuda.current_stream(device).wait_stream, stream)
+            stack.enter_context(torch.cuda.stream(stream))
         yield
 
 
 def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: Callable[[str], None]) -> Eager | Static:
-    """How the steps are done. Where a GPU's are not replayed as a CUDA graph, `note` is given the reason."""
+    """Chooses how steps are run. Where a GPU does not replay them as a CUDA graph, `note` gets the reason."""
     name = step.method.name if hasattr(step.method, "name") else "the pretraining"
     capture = device.type == "cuda"
     able = step.method.captured and takes_tensors(step.optimiser)
@@ -136,21 +136,21 @@ def _way(step: Step, batches, device: torch.device, graphs: bool | None, note: C
 
 
 def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: int, steps: int) -> Tensor:
-    """(steps, groups) float64: the learning rates of an epoch of so many steps.
+    """(steps, groups) float64: the learning rates of an epoch of `steps` steps.
 
-    Rounded to float32 where a captured step has them so: CUDA's fused SGD multiplies by a number in double precision.
+    Rounded to float32 where a captured step uses float32: CUDA's fused SGD would use a plain number in float64.
     """
     scales = [group.get("scale", 1.0) for group in optimiser.param_groups]
     rates = [learning_rate(recipe, lr, epoch * steps + i, recipe.epochs * steps) for i in range(steps)]
-    found = torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
-    return found.float().double() if takes_tensors(optimiser) else found
+    table = torch.tensor([[rate * scale for scale in scales] for rate in rates], dtype=torch.float64)
+    return table.float().double() if takes_tensors(optimiser) else table
 
 
 def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:
-    """Raises InputError where the mean loss of an epoch, or what it trained, is not finite."""
+    """Raises InputError where the mean loss of an epoch, or a trained tensor, is not finite."""
     lower = f"in epoch {row['epoch']}; lower the rate, as in SET=lr={lr / 4:g}"
     if not math.isfinite(row["loss"]):
         raise InputError(f"the loss became {row['loss']} {lower}")
     if state and not all(torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()):
-        lost = next(name for name, tensor in state.items() if not tensor.isfinite().all())
-        raise InputError(f"{lost} became infinite {lower}")
+        infinite = next(name for name, tensor in state.items() if not tensor.isfinite().all())
+        raise InputError(f"{infinite} became infinite {lower}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from visual_decathlon.benchmark.training.loader import HOLDOUT_FOLDS, chosen
+from visual_decathlon.benchmark.training.loader import HOLDOUT_FOLDS, select_indices
 from visual_decathlon.datasets import batches as batching
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.batches import Batches, _Resident, whole_pack
@@ -244,7 +244,7 @@ def test_training_needs_two_images(ragged):
 def test_holdout_and_limit(make):
     labels = [0] * 11 + [1] * 5 + [2] * 4 + [0] * 4
     packed = make([(16, 16)] * len(labels), labels=labels)
-    fit, held, everyone = (chosen(packed, part, None) for part in ("fit", "held", "all"))
+    fit, held, everyone = (select_indices(packed, part, None) for part in ("fit", "held", "all"))
     assert not set(fit) & set(held)
     assert sorted([*fit, *held]) == everyone.tolist() == list(range(len(labels)))
     of_class = [np.flatnonzero(packed.labels == c) for c in range(3)]
@@ -254,10 +254,10 @@ def test_holdout_and_limit(make):
     assert len(held) == 15 // 5 + 5 // 5 + 4 // 5
     for part, all_of in (("all", everyone), ("fit", fit), ("held", held)):
         for limit in (1, 3, 4, len(all_of), 100):
-            some = chosen(packed, part, limit)
+            some = select_indices(packed, part, limit)
             assert len(some) == min(limit, len(all_of)) == len(set(some))
             assert set(some) <= set(all_of) and some.tolist() == sorted(some)
-    assert {packed.labels[i] for i in chosen(packed, "all", 6)} == {0, 1, 2}  # spread over the split
+    assert {packed.labels[i] for i in select_indices(packed, "all", 6)} == {0, 1, 2}  # spread over the split
 
 
 def test_the_domain_decides_the_normalisation(ragged):

@@ -1,7 +1,7 @@
-"""Tests of what only a GPU shows; `make gpu` runs them. Where torch sees none they are skipped, and say so.
+"""Tests that need a GPU; `make gpu` runs them. Without one they are skipped, with the reason.
 
-`GPU_TESTS_DEVICE=cpu` runs them on a CPU in place of a GPU, where what only a GPU has is left out: so what they do is
-tried everywhere.
+`GPU_TESTS_DEVICE=cpu` runs them on a CPU, without the checks that only a GPU allows: so the tests themselves are tested
+everywhere.
 """
 
 import os
@@ -25,7 +25,7 @@ DEVICE = os.environ.get("GPU_TESTS_DEVICE", "cuda:0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of this folder's tests: each has the marker, and is skipped where there is no GPU."""
+    """Marks this folder's tests as `gpu`, and skips them where there is no GPU."""
     absent = DEVICE.startswith("cuda") and not torch.cuda.is_available()
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -41,7 +41,7 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def on_gpu() -> bool:
-    """False in a trial on a CPU."""
+    """False where the tests run on a CPU."""
     return DEVICE.startswith("cuda")
 
 
@@ -70,25 +70,25 @@ class Done:
 
 @dataclass(frozen=True)
 class Bench:
-    """The command line on the stand-ins, with a cache that all tests of the session share."""
+    """The command line on the stand-ins, with one cache for all tests of the session."""
 
     cache: Path
     processes: Processes
 
     def words(self, command: str, *words: str, results: Path) -> list[str]:
-        """A command that takes a device; what is shipped with the suite is found as ever."""
+        """The words of a command that takes a device; files bundled with the suite are used as usual."""
         device = DEVICE.partition(":")[0]
         folders = ["--results", str(results), "--cache", str(self.cache), "--device", device]
         return [sys.executable, "-m", "benchmark", command, *words, *folders]
 
     def __call__(self, command: str, *words: str, results: Path) -> Done:
-        """To its end."""
+        """Runs a command to its end."""
         done = self.processes.run(self.words(command, *words, results=results), cwd=ROOT)
         print(done.stdout, done.stderr)  # pytest shows it where the test fails
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, command: str, *words: str, results: Path) -> subprocess.Popen:
-        """In the background, in a process group of its own, which ends with the test."""
+        """Starts a command in the background, in its own process group, which ends with the test."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return self.processes.start(self.words(command, *words, results=results), cwd=ROOT, **streams)
 

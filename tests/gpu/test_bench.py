@@ -1,4 +1,4 @@
-"""On a device: benches to their tables, what their records hold, and runs that are killed, repeated or in use."""
+"""On a device: benches to their tables, their records, and runs that are killed, repeated or served."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ def one(bench, tmp_path_factory) -> Path:
 
 
 def numbers(results: Path) -> dict[str, tuple]:
-    """By hash what came out of a run."""
+    """Top-1 and losses of each run, by hash."""
     return {r["hash"]: (r["top1"], *(row["loss"] for row in r["history"])) for r in read_records([results])}
 
 
@@ -51,7 +51,7 @@ def test_a_record_has_its_peak_and_where_it_is_counted_its_energy(one: Path, dev
         assert any(r["runs_on_device"] == 1 for r in records), "one worker is alone on the card"
 
 
-def test_a_record_says_how_its_step_ran(one: Path, on_gpu: bool):
+def test_a_record_names_the_kind_of_step(one: Path, on_gpu: bool):
     for record in read_records([one]):
         assert record["step"] == ("graph" if on_gpu else "eager")
         assert record["layout"] in ("channels_last", "contiguous") and record["norm"] in ("fused", "plain")
@@ -70,8 +70,8 @@ def test_a_trained_domain_in_use_answers_as_its_run_did(one: Path, bench, device
     net = MultiDomain(bench.cache / "backbones" / f"{record['backbone']}.safetensors", device)
     name = net.load(one / "adapters" / f"{record['hash']}.safetensors")
     root = ensure_standins(bench.cache)
-    found = net.predict([root / row["file"] for row in rows], name)
-    same = sum(answer.name == row["class_name"] for answer, row in zip(found, rows, strict=True))
+    answers = net.predict([root / row["file"] for row in rows], name)
+    same = sum(answer.name == row["class_name"] for answer, row in zip(answers, rows, strict=True))
     assert same >= 38, "a batch of one image may round otherwise: so may an answer that was close"
 
 

@@ -1,4 +1,4 @@
-"""On a device: the step in a CUDA graph is the eager one to the bit, and other ways of a step come near it."""
+"""On a device: a step in a CUDA graph equals the eager one to the bit, and other kinds of step are close to it."""
 
 import math
 
@@ -14,15 +14,15 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 
 
 def differing(one: Trained, other: Trained) -> list[str]:
-    """Names of the losses and tensors that are not the same to the bit."""
-    found = [f"loss of epoch {a['epoch']}" for a, b in zip(one.history, other.history) if a["loss"] != b["loss"]]
+    """Names of the losses and tensors that differ in any bit."""
+    names = [f"loss of epoch {a['epoch']}" for a, b in zip(one.history, other.history) if a["loss"] != b["loss"]]
     assert one.state.keys() == other.state.keys() and len(one.history) == len(other.history) == 2
-    return found + [name for name, tensor in one.state.items() if not torch.equal(tensor, other.state[name])]
+    return names + [name for name, tensor in one.state.items() if not torch.equal(tensor, other.state[name])]
 
 
-def moved(found: Trained) -> bool:
-    """Whether the last epoch's loss is another than the first one's."""
-    return found.history[0]["loss"] != found.history[1]["loss"]
+def moved(trained: Trained) -> bool:
+    """Whether the last epoch's loss differs from the first one's."""
+    return trained.history[0]["loss"] != trained.history[1]["loss"]
 
 
 @pytest.mark.parametrize("name", ["par_adapter", "res_adapter", "finetune", "bn_adapt", "lora", "piggyback", "adalora"])
@@ -46,14 +46,14 @@ def test_a_graph_trains_to_the_bits_of_the_eager_loop_in_other_precisions(precis
 def test_in_each_layout_and_norm_a_graph_has_the_bits_of_the_eager_loop(
     name: str, precision: str, layout: str, trained, device: str
 ):
-    """And the fused norm trains as the plain one does, but for rounding."""
+    """And the fused norm trains like the plain one, up to rounding."""
     norms = NORMS if available(torch.device(device)) else NORMS[:1]
     graphs = {}
     for norm in norms:
         ways = ({"choice": KernelChoice(layout, norm), "graphs": graphs} for graphs in (None, False))
         graphs[norm], eager = (trained(name, f"precision={precision}", **way) for way in ways)
         assert moved(graphs[norm]) and differing(graphs[norm], eager) == []
-    first = [found.history[0]["loss"] for found in graphs.values()]
+    first = [graph.history[0]["loss"] for graph in graphs.values()]
     assert all(math.isclose(loss, first[0], rel_tol=0.02) for loss in first)
 
 

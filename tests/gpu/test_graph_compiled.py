@@ -1,4 +1,4 @@
-"""On a device: a compiled step, in a graph on a GPU, comes near the plain one. Compiling takes half a minute."""
+"""On a device: a compiled step, in a graph on a GPU, is close to the plain one. Compiling takes half a minute."""
 
 import math
 

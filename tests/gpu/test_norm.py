@@ -20,5 +20,5 @@ def test_the_kernels_are_as_near_to_float64_as_torch(processes, on_gpu: bool):
 
 
 def path() -> str:
-    """The checkout before what the user has there."""
+    """PYTHONPATH with the checkout in front of the user's entries."""
     return os.pathsep.join(filter(None, [str(CASES.parents[3]), os.environ.get("PYTHONPATH")]))

@@ -84,14 +84,14 @@ def test_multiply_adds_are_those_of_the_structure():
             for parameter in other.parameters():
                 if parameter.requires_grad:
                     parameter.normal_()
-        assert macs._counted(one, 16) == macs._counted(other, 16), method.name
+        assert macs._count(one, 16) == macs._count(other, 16), method.name
         assert list(map(repr, macs._structure(one))) == list(map(repr, macs._structure(other))), method.name
 
 
 def test_another_structure_is_counted_anew(monkeypatch):
     counted = []
-    monkeypatch.setattr(macs, "_KEPT", {})
-    monkeypatch.setattr(macs, "_counted", lambda network, size: counted.append(size) or len(counted))
+    monkeypatch.setattr(macs, "_COUNTED", {})
+    monkeypatch.setattr(macs, "_count", lambda network, size: counted.append(size) or len(counted))
     one = placed(METHODS[0])
     assert [macs.conv_macs(one, 16), macs.conv_macs(placed(METHODS[0], 7), 16), macs.conv_macs(one, 24)] == [1, 1, 2]
     one.get_submodule("body.stem.conv").stride = (2, 2)

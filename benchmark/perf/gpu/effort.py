@@ -6,7 +6,7 @@ from pathlib import Path
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
-from visual_decathlon.benchmark.training.choice import chosen
+from visual_decathlon.benchmark.training.kernel_choice import choose_kernels
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,4 @@ class Effort:
     def choice(self, profile: Profile) -> KernelChoice:
         """Layout and batch norm as in a run; the measurements for the choice are kept for the other steps."""
         configure_torch(profile, self.device)
-        return chosen(profile, self.device, self.work.parent / "layouts", None)
+        return choose_kernels(profile, self.device, self.work.parent / "layouts", None)

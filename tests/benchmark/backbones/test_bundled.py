@@ -1,4 +1,4 @@
-"""Backbones that come with the suite: those that the shipped records stand on, lent by hash, and made again."""
+"""Bundled backbones: the shipped records used them, they are installed by hash, and pretraining gives them again."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, sums
+from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, read_checksums
 from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
@@ -24,7 +24,8 @@ from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-FOLDER = run.SHIPPED / "backbones"
+SHIPPED = run.SHIPPED
+FOLDER = SHIPPED / "backbones"
 METHODS = {"plain": "finetune", "series": "res_adapter"}
 
 
@@ -38,15 +39,15 @@ def losses(history: list[dict]) -> list[float]:
 
 
 @pytest.mark.parametrize("structure", METHODS)
-def test_the_shipped_records_stand_on_them(structure):
+def test_the_shipped_records_used_them(structure):
     records = [r for r in read_records([run.SHIPPED]) if r["method"] == METHODS[structure]]
     (name,) = {record["backbone"] for record in records}
-    said = about(FOLDER / f"{name}.safetensors")
-    assert (said["hash"], said["structure"]) == (name, structure)
-    assert all(losses(r["history"]) == losses(json.loads(said["history"])) for r in records if r["source_cell"])
+    metadata = about(FOLDER / f"{name}.safetensors")
+    assert (metadata["hash"], metadata["structure"]) == (name, structure)
+    assert all(losses(r["history"]) == losses(json.loads(metadata["history"])) for r in records if r["source_cell"])
 
 
-def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path: Path, monkeypatch):
+def test_a_bundled_backbone_is_not_pretrained(here, bench, finished: Path, tmp_path: Path, monkeypatch):
     (pretrained,) = {r["backbone"] for r in read_records([finished / "records"]) if r["structure"] == "plain"}
     shipped = tmp_path / "shipped"
     (shipped / "backbones").mkdir(parents=True)
@@ -67,19 +68,22 @@ def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path
 
 @pytest.fixture
 def shelf(planned, tmp_path: Path):
-    """(backbones of an empty cache, the folder that holds files for them, what lending says)."""
+    """(backbones of an empty cache, the folder that holds files for them, a function that installs them).
+
+    The function returns the messages that the user sees.
+    """
     runs = planned("res_adapter,feature")[2]
     wanted = [dataclasses.replace(run.backbone, cache=tmp_path / "cache") for run in runs]
     for backbone in wanted:
         (tmp_path / backbone.path.name).write_bytes(backbone.hash.encode())
     write_sums(tmp_path)
 
-    def lending(backbones) -> list[str]:
-        said = []
-        install_bundled_backbones(backbones, tmp_path, said.append)
-        return said
+    def install(backbones) -> list[str]:
+        messages = []
+        install_bundled_backbones(backbones, tmp_path, messages.append)
+        return messages
 
-    return wanted, tmp_path, lending
+    return wanted, tmp_path, install
 
 
 def write_sums(folder: Path) -> None:
@@ -89,18 +93,18 @@ def write_sums(folder: Path) -> None:
 
 
 def test_another_recipe_has_another_name(shelf):
-    wanted, folder, lending = shelf
-    assert lending(dataclasses.replace(backbone, width_multiplier=2.0) for backbone in wanted) == []
+    wanted, folder, install = shelf
+    assert install(dataclasses.replace(backbone, width_multiplier=2.0) for backbone in wanted) == []
     assert not (folder / "cache").exists()
-    said = lending(wanted)
-    assert {line.split()[1] for line in said} == {"plain", "series"} and len(said) == 2
+    messages = install(wanted)
+    assert {line.split()[1] for line in messages} == {"plain", "series"} and len(messages) == 2
     assert all(backbone.path.read_bytes() == backbone.hash.encode() for backbone in wanted)
-    assert lending(wanted) == []
+    assert install(wanted) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "no list", "list of nothing"])
-def test_what_is_damaged_is_not_taken_and_is_named(shelf, damage):
-    wanted, folder, lending = shelf
+def test_a_damaged_file_is_not_installed_and_is_named(shelf, damage):
+    wanted, folder, install = shelf
     (plain,) = {b for b in wanted if b.structure == "plain"}
     if damage == "cut":
         (folder / plain.path.name).write_bytes(b"version https://git-lfs")
@@ -108,22 +112,24 @@ def test_what_is_damaged_is_not_taken_and_is_named(shelf, damage):
         (folder / "SHA256SUMS").unlink()
     else:
         (folder / "SHA256SUMS").write_bytes(b"\xff\n\n")
-    (line,) = lending([plain])
+    (line,) = install([plain])
     assert str(folder / plain.path.name) in line and "damaged" in line and "git checkout" in line
     assert not plain.path.exists()
 
 
 def test_the_list_is_that_of_the_files():
-    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.safetensors")}
-    assert sums(FOLDER) == found and len(found) == len(METHODS)
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FOLDER.glob("*.safetensors")}
+    assert read_checksums(FOLDER) == sums and len(sums) == len(METHODS)
 
 
 @pytest.mark.parametrize("fault", ["hash", "history"])
 def test_a_backbone_of_another_run_is_refused(planned, finished: Path, tmp_path: Path, fault):
     (run,) = {c.backbone.structure: c for c in planned("feature", domains=["dtd"])[2] if not c.source_cell}.values()
-    said = about(run.backbone.path)
+    metadata = about(run.backbone.path)
     tensors = load_file(run.backbone.path)
-    changed = {**said, "hash": "0123456789abcdef"} if fault == "hash" else {k: v for k, v in said.items() if k != fault}
+    changed = {k: v for k, v in metadata.items() if k != fault} | (
+        {"hash": "0123456789abcdef"} if fault == "hash" else {}
+    )
     other = dataclasses.replace(run.backbone, cache=tmp_path)
     save_file(tensors, other.path, changed)
     with pytest.raises(
@@ -139,11 +145,12 @@ def test_pretraining_gives_it_again(tmp_path: Path):
     (run,) = plan_runs(request, open_data(request, lambda *_: None), request.methods, (0,))
     configure_torch(request.profile, "cpu")
     pretrain.pretrain(run.backbone, "cpu", lambda row: None)
-    ours, theirs = (about(path / run.backbone.path.name) for path in (run.backbone.path.parent, FOLDER))
-    mine, shipped = (losses(json.loads(said["history"])) for said in (ours, theirs))
+    folders = (run.backbone.path.parent, FOLDER)
+    metadata = [about(folder / run.backbone.path.name) for folder in folders]
+    mine, shipped = (losses(json.loads(each["history"])) for each in metadata)
     (record,) = [
         r
-        for r in pq.read_table(run.SHIPPED / "records.parquet").to_pylist()
+        for r in pq.read_table(SHIPPED / "records.parquet").to_pylist()
         if r["backbone"] == run.backbone.hash and r["method"] == "res_adapter" and r["source_cell"] and not r["seed"]
     ]
     recorded, here = json.loads(record["versions"]), json.loads(versions())

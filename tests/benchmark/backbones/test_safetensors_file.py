@@ -28,7 +28,7 @@ TENSORS = {
 @pytest.mark.parametrize("tensors", [TENSORS, {}], ids=["tensors", "none"])
 @pytest.mark.parametrize("about", [ABOUT, {}], ids=["metadata", "none"])
 def test_the_same_content_is_the_same_bytes(tensors: dict, about: dict, tmp_path: Path):
-    """Whatever the order they come in. The library alone gives the keys of metadata another order each time."""
+    """In any order of the input. The library alone writes the metadata's keys in another order each time."""
     backwards = [dict(reversed(part.items())) for part in (tensors, about)]
     size = write_safetensors(tmp_path / "a", tensors, about)
     assert write_safetensors(tmp_path / "b", *backwards) == size == (tmp_path / "a").stat().st_size
@@ -39,16 +39,16 @@ def test_the_same_content_is_the_same_bytes(tensors: dict, about: dict, tmp_path
     assert int.from_bytes(content[:8], "little") % 8 == 0, "numbers begin at a multiple of 8"
 
 
-def test_the_library_reads_what_is_written(tmp_path: Path):
+def test_the_library_reads_our_files(tmp_path: Path):
     write_safetensors(tmp_path / "a", TENSORS, ABOUT)
     with safe_open(tmp_path / "a", "pt") as file:
         assert file.metadata() == ABOUT
     read, about = read_safetensors(tmp_path / "a")
     assert about == ABOUT
-    for found in (read, load_file(tmp_path / "a")):
-        assert found.keys() == TENSORS.keys()
+    for tensors in (read, load_file(tmp_path / "a")):
+        assert tensors.keys() == TENSORS.keys()
         for name, tensor in TENSORS.items():
-            assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+            assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor), name
 
 
 CHANGES = {
@@ -62,30 +62,30 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_hash_of_tensors_is_of_what_they_hold(change: str):
-    found = tensors_digest(TENSORS)
-    assert found == tensors_digest({name: t.clone().contiguous() for name, t in reversed(TENSORS.items())})
+def test_the_hash_of_tensors_depends_on_their_content(change: str):
+    digest = tensors_digest(TENSORS)
+    assert digest == tensors_digest({name: t.clone().contiguous() for name, t in reversed(TENSORS.items())})
     other = dict(TENSORS)
     other |= CHANGES[change](other)
-    assert tensors_digest(other) != found
+    assert tensors_digest(other) != digest
 
 
 # --- written while training goes on, as from a GPU ----------------------------------------------------------------
 
 
-def held(path: Path) -> Checkpoint:
-    """Of one weight of 1 with a momentum of 2."""
+def checkpoint_of_one_weight(path: Path) -> Checkpoint:
+    """A weight of 1 with a momentum of 2."""
     p = torch.nn.Parameter(torch.ones(3))
     optimiser = torch.optim.SGD([p], 0.1, 0.9)
     optimiser.state[p]["momentum_buffer"] = torch.full((3,), 2.0)
     return Checkpoint(path, {"p": p.data}, {"p": p}, optimiser, aside=True)
 
 
-def test_a_file_is_of_when_it_was_saved(tmp_path: Path, monkeypatch):
+def test_a_checkpoint_has_the_values_of_its_save(tmp_path: Path, monkeypatch):
     """Training has changed the tensors long before they are on disk; the next save waits for that."""
     go, write = threading.Event(), checkpoints.write_safetensors
     monkeypatch.setattr(checkpoints, "write_safetensors", lambda *a: go.wait() and write(*a))
-    with held(tmp_path / "c") as saved:
+    with checkpoint_of_one_weight(tmp_path / "c") as saved:
         saved.save([{"epoch": 1}])
         saved.state["p"].fill_(7)
         for state in saved.optimiser.state.values():
@@ -98,11 +98,11 @@ def test_a_file_is_of_when_it_was_saved(tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.parametrize("saves", [1, 2])
-def test_a_file_that_cannot_be_written_is_told_at_the_next_save_or_the_end(saves: int, tmp_path: Path):
+def test_a_file_that_cannot_be_written_raises_at_the_next_save_or_the_end(saves: int, tmp_path: Path):
     (tmp_path / "file").write_text("")
 
     def save() -> None:
-        with held(tmp_path / "file" / "c") as saved:
+        with checkpoint_of_one_weight(tmp_path / "file" / "c") as saved:
             for _ in range(saves):
                 saved.save([])
 

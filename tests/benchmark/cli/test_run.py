@@ -17,7 +17,7 @@ from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs.backbones import requested_backbones, unsupported_reason
 from visual_decathlon.benchmark.runtime import precision
-from visual_decathlon.benchmark.training.loader import chosen
+from visual_decathlon.benchmark.training.loader import select_indices
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import Unwritable
 from visual_decathlon.datasets.pack import Pack
@@ -265,7 +265,7 @@ def test_split_holdout_holds_a_fifth_of_train_back(here, planned, tmp_path: Path
     assert (record["split"], record["train_images"], record["eval_images"]) == ("holdout", 21, 3)
     _, data, _ = planned("feature", split="holdout", domains=["svhn"])
     pack = Pack(data.train["svhn"].packs[0])
-    fit, held = chosen(pack, "fit", None), chosen(pack, "held", None)
+    fit, held = select_indices(pack, "fit", None), select_indices(pack, "held", None)
     assert sorted([*fit, *held]) == list(range(24))
     assert sorted(pack.labels[held]) == [0, 1, 2] and min(held) > 20, "the last of each class"
 

@@ -231,8 +231,8 @@ def test_graphs_is_passed_to_the_loop(graphs: bool | None, effort: Effort, monke
         return [], None
 
     monkeypatch.setattr(decathlon, "train", loop)
-    monkeypatch.setattr(effort_module, "chosen", lambda *of: KernelChoice("contiguous", "plain"))
-    monkeypatch.setattr(KernelChoice, "applied", lambda self, network: nullcontext(applied.append(network)))
+    monkeypatch.setattr(effort_module, "choose_kernels", lambda *of: KernelChoice("contiguous", "plain"))
+    monkeypatch.setattr(decathlon, "kernels_applied", lambda choice, network: nullcontext(applied.append(network)))
     steps.ours("par_adapter", effort.standin.profile(), effort, graphs=graphs)
     assert passed == [graphs]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.benchmark.records.test_records import full, plant
 
+from tests.benchmark.records.test_records import full, plant
 from visual_decathlon.benchmark.perf import store
 from visual_decathlon.benchmark.records import build, provenance
 from visual_decathlon.benchmark.records.schema import check, plausible

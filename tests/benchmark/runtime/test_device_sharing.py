@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visual_decathlon.benchmark.runs.execute import max_or_none, sum_or_none
+from visual_decathlon.benchmark.records.build import max_or_none, sum_or_none
 from visual_decathlon.benchmark.runtime import device_sharing
 from visual_decathlon.benchmark.runtime.numerics import nondeterministic_operation
 from visual_decathlon.benchmark.runtime.nvml import computing, millijoules

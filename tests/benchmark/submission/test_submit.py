@@ -12,7 +12,6 @@ import pytest
 from tests.benchmark.submission.planted import METHOD, error_line, printed_rows, run_command
 from visual_decathlon.benchmark.cli.score import against, read_labels
 from visual_decathlon.benchmark.records.folder import ResultsFolder
-from visual_decathlon.benchmark.records.predictions import predictions_path
 from visual_decathlon.benchmark.records.store import read_records, write_record
 from visual_decathlon.benchmark.submission.archive import read
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
@@ -46,7 +45,7 @@ def test_stripped_labels_to_a_scored_submission(tested: Path, submit, release, t
     assert out.startswith("Data tiny, split test, profile standin") and f": {METHOD}, seed 0\n" in out
     assert "No submission to the challenge" in out
     entries = read(tmp_path / "out.zip")
-    tables = [pq.read_table(predictions_path(tested, r["hash"])) for r in records.values()]
+    tables = [pq.read_table(ResultsFolder(tested).predictions(r["hash"])) for r in records.values()]
     pairs = {(i, c) for t in tables for i, c in zip(t["image_id"].to_pylist(), t["category_id"].to_pylist())}
     assert set(zip(entries.images.tolist(), entries.categories.tolist())) == pairs and len(entries) == 60
     first = (tmp_path / "out.zip").read_bytes()
@@ -84,7 +83,7 @@ def test_what_cannot_be_submitted_is_one_sentence(tested: Path, submit, tmp_path
     assert "which is no test image of imagenet12; remove it, or name its release (DATA=;" in error_line(*without_data)
     results = Path(shutil.copytree(tested, tmp_path / "r"))
     record = next(r for r in read_records([ResultsFolder(results).records]) if r["domain"] == "dtd")
-    path = predictions_path(results, record["hash"])
+    path = ResultsFolder(results).predictions(record["hash"])
     path.write_bytes(path.read_bytes()[:50])
     assert f"{path} holds no predictions" in error_line(*submit(results))
     path.unlink()
@@ -100,12 +99,12 @@ def test_a_seed_is_chosen_and_the_least_is_taken_unasked(tested: Path, submit, t
     """The second seed's predictions are the first's with every category moved on by one."""
     results = Path(shutil.copytree(tested, tmp_path / "r"))
     for i, record in enumerate(read_records([ResultsFolder(results).records])):
-        table = pq.read_table(predictions_path(results, record["hash"]))
+        table = pq.read_table(ResultsFolder(results).predictions(record["hash"]))
         first = category_id(record["k"], 0)
         other = pa.array([first + (c - first + 1) % 3 for c in table["category_id"].to_pylist()])
         copy = record | {"seed": 1, "hash": f"{i:016x}"}
         write_record(copy, ResultsFolder(results).records)
-        pq.write_table(table.set_column(1, "category_id", other), predictions_path(results, copy["hash"]))
+        pq.write_table(table.set_column(1, "category_id", other), ResultsFolder(results).predictions(copy["hash"]))
     given = {}
     for words in ((), ("--seed", "0"), ("--seed", "1")):
         code, out, err = run_command(*submit(results, *words))

@@ -1,4 +1,4 @@
-"""Compiles every launch of the fused norm for a GPU that is not here: `compiled_norm.py cuda 90`, `... hip gfx942`.
+"""Compiles every launch of the fused norm for an absent GPU: `compiled_norm.py cuda 90`, `... hip gfx942`.
 
 Prints each kernel's name and how many launches compiled.
 """
@@ -17,7 +17,7 @@ compiled = Counter()
 
 
 class Absent:
-    """A driver of one GPU of the kind asked for, which is never launched on."""
+    """A driver of one GPU of the requested kind, which never runs a kernel."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget(BACKEND, int(ARCH) if ARCH.isdigit() else ARCH, 32 if BACKEND == "cuda" else 64)

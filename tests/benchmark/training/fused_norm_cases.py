@@ -1,6 +1,6 @@
-"""The fused batch norm against torch's own: on the GPU where there is one, else in Triton's interpreter.
+"""The fused batch norm against torch's: on a GPU where there is one, else in Triton's interpreter.
 
-Run by test_fused_norm.py in a process of its own, because the interpreter is chosen when Triton is imported.
+Run by test_fused_norm.py in a separate process, because the interpreter is chosen when Triton is imported.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import norm_relu, resnet26
 from visual_decathlon.benchmark.training import norm_kernels
-from visual_decathlon.benchmark.training.fused_norm import FusedNorm, fused
+from visual_decathlon.benchmark.training.fused_norm import FusedNorm, fused_norms
 from visual_decathlon.methods.registry import select
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def computed(norm, x, residual, grad, relu):
 
 
 def by_kernels(norm, *args):
-    with fused(norm):
+    with fused_norms(norm):
         calls = []
         norm.register_forward_hook(lambda module, inputs, y: calls.append(y.grad_fn.name()))
         out = computed(norm, *args)
@@ -85,7 +85,7 @@ def test_as_near_to_float64_as_torch(count, channels, side, training, relu, resi
 @pytest.mark.parametrize(("relu", "residual"), KINDS)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_rounds_what_it_stores_alone(dtype, training, relu, residual):
+def test_low_precision_only_rounds_stored_values(dtype, training, relu, residual):
     """Values and gradients are within their type's rounding of float64's; sums and statistics are float32's."""
     x, grad = maps(2, 32, 9, dtype, shift=3), maps(2, 32, 9, dtype, seed=3)
     other = maps(2, 32, 9, dtype, seed=2) if residual else None
@@ -121,7 +121,7 @@ def test_a_mean_of_a_thousand_deviations_costs_no_digit_more_than_torch():
 
 
 def test_many_tiles_and_programs_give_the_same_bits_twice(monkeypatch):
-    """Programs take several tiles each, the last tile is part of one, and the last program has none too few."""
+    """Programs take several tiles each, the last tile is partial, and the tiles are not divisible by the programs."""
     monkeypatch.setattr(norm_kernels, "PROGRAMS", 3)
     x, other, grad = maps(5, 8, 19), maps(5, 8, 19, seed=2), maps(5, 8, 19, seed=3)
     launch = norm_kernels._Launch(x)
@@ -134,12 +134,12 @@ def test_many_tiles_and_programs_give_the_same_bits_twice(monkeypatch):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
+def test_unneeded_gradients_are_not_computed(residual, monkeypatch):
     """A frozen norm with frozen affine values needs one pass; bias and weight alone need no input gradient."""
     ran = []
     for name in ("_partial_sums", "_input_gradient"):
         kernel = getattr(norm_kernels, name)
-        monkeypatch.setattr(norm_kernels, name, _Heard(kernel, name, ran))
+        monkeypatch.setattr(norm_kernels, name, _Recorded(kernel, name, ran))
     x, other = maps(2, 8, 6), maps(2, 8, 6, seed=2) if residual else None
     norm = norm_of(8, training=False).requires_grad_(False)
     grad = maps(2, 8, 6, seed=3)
@@ -149,13 +149,13 @@ def test_gradients_that_nobody_wants_are_not_computed(residual, monkeypatch):
     ran.clear()
     norm = norm_of(8)
     norm.weight.requires_grad_(False)
-    with fused(norm):
+    with fused_norms(norm):
         norm_relu(norm, x, other).backward(grad)
     assert ran == ["_partial_sums"] and norm.bias.grad is not None and norm.weight.grad is None
 
 
-class _Heard:
-    """A kernel that writes down that it was launched."""
+class _Recorded:
+    """A kernel that records its launches in `ran`."""
 
     def __init__(self, kernel, name, ran):
         self.kernel, self.name, self.ran = kernel, name, ran
@@ -179,13 +179,13 @@ def test_any_layout_of_a_gradient_is_taken():
     """The mean over a map gives one that is expanded from a number."""
     x, norm = maps(2, 8, 6).requires_grad_(), norm_of(8)
     plain = torch.autograd.grad(norm_relu(copy.deepcopy(norm), x).mean((2, 3)).square().sum(), x)[0]
-    with fused(norm):
+    with fused_norms(norm):
         got = torch.autograd.grad(norm_relu(norm, x).mean((2, 3)).square().sum(), x)[0]
     torch.testing.assert_close(got, plain, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["contiguous", "float64", "no momentum", "no affine"])
-def test_what_the_kernels_cannot_is_computed_by_torch_to_the_bit(kind):
+def test_unsupported_inputs_are_computed_by_torch_to_the_bit(kind):
     x, other, norm = maps(2, 8, 6), maps(2, 8, 6, seed=2), norm_of(8)
     if kind == "contiguous":
         x = x.contiguous()
@@ -196,28 +196,28 @@ def test_what_the_kernels_cannot_is_computed_by_torch_to_the_bit(kind):
     else:
         norm = nn.BatchNorm2d(8, affine=False).to(DEVICE)
     plain = norm_relu(copy.deepcopy(norm), x, other)
-    with fused(norm):
+    with fused_norms(norm):
         assert torch.equal(norm_relu(norm, x, other), plain)
 
 
 def test_one_value_a_channel_is_refused_as_by_torch():
     norm = norm_of(8)
-    with fused(norm), pytest.raises(ValueError, match="more than 1 value per channel"):
+    with fused_norms(norm), pytest.raises(ValueError, match="more than 1 value per channel"):
         norm(maps(1, 8, 1))
 
 
 def test_there_is_no_second_derivative():
     norm, x = norm_of(8), maps(2, 8, 6).requires_grad_()
-    with fused(norm), pytest.raises(RuntimeError, match="no second derivative"):
+    with fused_norms(norm), pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(norm(x).sum(), x, create_graph=True)
 
 
 def test_nothing_is_left_behind_and_copies_are_plain():
     network = resnet26(3, 0.25).to(DEVICE)
     names = list(network.state_dict())
-    with fused(network):
+    with fused_norms(network):
         assert type(network.body.norm) is FusedNorm and list(network.state_dict()) == names
-        with fused(network):
+        with fused_norms(network):
             assert type(network.body.norm) is FusedNorm
         assert type(network.body.norm) is FusedNorm
         for copied in (copy.copy(network.body.norm), copy.deepcopy(network).body.norm):
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind_and_copies_are_plain():
 
 
 def graph_of(value) -> list[str]:
-    """Names of all that a value's gradient passes."""
+    """Names of all nodes of a value's autograd graph."""
     seen, todo = set(), [value.grad_fn]
     while todo:
         node = todo.pop()
@@ -239,7 +239,7 @@ def graph_of(value) -> list[str]:
 
 
 def step(method, x, y, kernels, double=False):
-    """Loss, gradients and statistics of one step from a fixed start, and what the loss's gradient passes."""
+    """Loss, gradients and statistics of one step from a fixed start, and the names of the loss's autograd graph."""
     torch.manual_seed(0)
     source = resnet26(3, 0.25 * method.width_multiplier)
     if method.backbone_structure == "series":
@@ -252,7 +252,7 @@ def step(method, x, y, kernels, double=False):
     network = network.double() if double else network
     x = x.double() if double else x
     if kernels:
-        with fused(network):
+        with fused_norms(network):
             loss, _ = method.loss(network, x, y, F.cross_entropy)
             loss.backward()
     else:
@@ -265,14 +265,14 @@ def step(method, x, y, kernels, double=False):
 
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter", "bn_adapt", "finetune", "ssf", "bitfit", "houlsby"])
 def test_a_step_of_a_method(spec):
-    """Every norm takes part that stands as one; loss, gradients and statistics are torch's up to rounding."""
+    """Every norm uses the kernels; loss, gradients and statistics equal torch's up to rounding."""
     (method,) = select(spec)
     x, y = maps(6, 3, 16), torch.arange(6, device=DEVICE) % 5
     exact, _ = step(method, x, y, kernels=False, double=True)
     plain, before = step(method, x, y, kernels=False)
     got, graph = step(method, x, y, kernels=True)
     torchs = [name for name in graph if "BatchNorm" in name or name == "ReluBackward0"]
-    if spec == "ssf":  # its adapters stand where the norms stood
+    if spec == "ssf":  # its adapters replace the norms
         assert sorted(graph) == sorted(before)
     elif spec == "houlsby":  # its norms' sums with a bottleneck have the ReLU behind them
         assert graph.count("_NormBackward") and "ReluBackward0" in torchs

@@ -1,4 +1,4 @@
-"""Frozen weights cast once: the same bits as autocast's own casts, and nothing left behind."""
+"""Frozen weights cast once give the bits of autocast's own casts, and the network is unchanged afterwards."""
 
 import copy
 import pickle
@@ -44,7 +44,7 @@ def step(method, network, dtype=torch.bfloat16):
 
 
 class Casts(TorchDispatchMode):
-    """Counts the casts of these tensors."""
+    """Counts the casts of the given tensors."""
 
     def __init__(self, tensors):
         super().__init__()
@@ -71,7 +71,7 @@ def test_loss_and_gradients_are_autocasts_to_the_bit(method):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_no_frozen_weight_is_cast_in_a_step(dtype):
-    """Without it every frozen convolution is; the trained head is cast in both."""
+    """Without `cast_once` every frozen weight is cast; the trained head is cast in both cases."""
     (method,) = select("res_adapter")
     network = placed(method)
     frozen = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and not m.weight.requires_grad]
@@ -111,7 +111,7 @@ def autocast_of(network, dtype=torch.bfloat16):
         return network(X)
 
 
-def test_outside_of_its_autocast_the_weight_is_used_as_it_is():
+def test_outside_of_its_autocast_the_float32_weight_is_used():
     network = convs([frozen_weight()])
     plain, half = network(X), autocast_of(network, torch.float16)
     with cast_once(network, torch.bfloat16):
@@ -137,7 +137,7 @@ def test_a_weight_that_is_trained_from_now_on_is_cast_each_time():
         assert not torch.equal(autocast_of(network), before)
 
 
-def test_a_frozen_weight_that_changes_is_told():
+def test_a_frozen_weight_that_changes_is_an_error():
     network = convs([frozen_weight()])
     with pytest.raises(RuntimeError, match="a frozen weight changed"), cast_once(network, torch.bfloat16):
         network[0].weight += 1
@@ -167,7 +167,7 @@ def test_left_by_an_exception_too():
     assert type(network[0]) is nn.Conv2d and "_low" not in network[0].__dict__
 
 
-def test_torch_compile_traces_it_as_one_graph():
+def test_torch_compile_traces_one_graph():
     (method,) = select("par_adapter")
     network = placed(method).eval()
     x, _ = batch()

@@ -1,4 +1,4 @@
-"""The fused batch norm: its cases in a process of their own, and its kernels compiled for GPUs that are not here."""
+"""The fused batch norm: its cases in their own process, and its kernels compiled for GPUs that are not present."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visual_decathlon.benchmark.training.fused_norm import available, fused
+from visual_decathlon.benchmark.training.fused_norm import available, fused_norms
 
 HERE = Path(__file__).parent
 
@@ -31,7 +31,7 @@ def test_cases(processes, tmp_path):
     ["cuda 90", *(pytest.param(t, marks=pytest.mark.slow) for t in ("cuda 75", "cuda 80", "hip gfx942"))],
 )
 def test_every_launch_compiles_for_a_gpu(target, processes, tmp_path):
-    """Needs none: arguments are bound and kernels compiled as for a launch, which is all but the launch."""
+    """Without a GPU: arguments are bound and kernels compiled as for a launch, but not launched."""
     pytest.importorskip("triton")
     command = [sys.executable, "-W", "error", str(HERE / "compiled_norm.py"), *target.split()]
     done = processes.run(command, cwd=HERE.parents[2], env=environment(tmp_path))
@@ -42,7 +42,7 @@ def test_every_launch_compiles_for_a_gpu(target, processes, tmp_path):
     }  # fmt: skip
 
 
-def test_a_cpu_has_it_not():
+def test_a_cpu_has_no_fused_norm():
     assert not available(torch.device("cpu"))
 
 
@@ -58,11 +58,11 @@ def test_without_triton(monkeypatch):
     assert not available(torch.device("cuda", 0))
 
 
-def test_on_a_cpu_it_is_torchs_norm_to_the_bit():
+def test_on_a_cpu_the_fused_norm_is_torchs_to_the_bit():
     pytest.importorskip("triton")
     torch.manual_seed(0)
     norm, plain = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)
     x = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    with fused(norm):
+    with fused_norms(norm):
         assert torch.equal(norm(x, relu=True), torch.relu(plain(x)))
     assert torch.equal(norm.running_var, plain.running_var)

@@ -1,4 +1,4 @@
-"""The static step, which a GPU replays as a CUDA graph, has the bits of the eager one and reads nothing on the host."""
+"""The static step, which a GPU replays as a CUDA graph, gives the eager step's bits and reads nothing on the host."""
 
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
@@ -34,7 +34,7 @@ CROP, WIDTH, CLASSES = 16, 0.125, 3
 
 
 class Drawn:
-    """In place of a Pack: images of 18 to 22 pixels."""
+    """Replaces a Pack: random images of 18 to 22 pixels."""
 
     def __init__(self, images: int = 27, seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ SPECS += ["adalora(rank=2, target=1, interval=2)", "lwf", "piggyback", "side"]
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_static_step_is_the_eager_one(spec, make, tmp_path):
-    """Rates, order, crops, hooks, momentum: all that a checkpoint holds, to the bit; batches of two sizes."""
+    """Rates, order, crops, hooks, momentum: a checkpoint is the same to the bit, with batches of two sizes."""
     losses, eager, *_ = trained(spec, make(), tmp_path, graphs=False)
     again, static, _, clock = trained(spec, make(), tmp_path, graphs=True)
     assert losses == again
@@ -107,7 +107,7 @@ def test_a_static_step_is_the_eager_one(spec, make, tmp_path):
 
 
 def test_steps_over_all_domains_are_static_too(make):
-    """In turn and mixed: what `static` takes is what `train` yields."""
+    """With interleaved and labelled batches, `static` takes the batches that `train` yields."""
     domains = {"dtd": make("dtd", 7, 1), "svhn": make("svhn", 9, 2)}
     for batches in (InterleavedBatches(domains), DomainLabelledBatches(domains)):
         static = batches.static()
@@ -131,7 +131,7 @@ def test_steps_over_all_domains_are_static_too(make):
 
 
 def unread(spec: str) -> None:
-    """One static step of a method on tensors that have no values: raises where one is read on the host."""
+    """Runs one static step on tensors without values; raises where the host reads one."""
     (method,) = select(spec)
     base = source(method)
     network = method.build_joint(base, {"dtd": 3, "svhn": 2}) if method.has_joint_stage else method.place(base, CLASSES)
@@ -144,6 +144,8 @@ def unread(spec: str) -> None:
         x = "svhn", x
 
     class Given:
+        """Batches that are always the same."""
+
         def take(self, shape):
             return x, y
 
@@ -158,8 +160,8 @@ def unread(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", [m.name for m in entries() if not m().unsupported_reason("resnet26")])
-def test_a_method_that_says_so_can_be_captured(spec):
-    """The others draw on the host within the step, which tensors without values do not allow."""
+def test_a_method_marked_as_captured_can_be_captured(spec):
+    """The other methods draw on the host within the step, which tensors without values do not allow."""
     (method,) = select(spec)
     if method.captured:
         unread(spec)
@@ -169,10 +171,12 @@ def test_a_method_that_says_so_can_be_captured(spec):
 
 
 def test_a_capture_comes_after_a_warm_up_and_is_then_replayed(monkeypatch):
-    """Each shape by itself; the graphs share one pool and are captured on the stream at hand."""
+    """Each shape has its graph; the graphs share one pool and are captured on the current stream."""
     done, made = [], []
 
     class Graph:
+        """Records its replays."""
+
         def __init__(self):
             made.append(self)
 
@@ -200,8 +204,8 @@ def test_a_capture_comes_after_a_warm_up_and_is_then_replayed(monkeypatch):
     assert replays.able
 
 
-def test_what_cannot_be_captured_goes_on_without_and_says_so_once(monkeypatch):
-    done, said = [], []
+def test_a_failed_capture_is_reported_once_and_the_step_runs_without(monkeypatch):
+    done, reasons = [], []
 
     @contextmanager
     def capture(graph, pool, stream):
@@ -210,21 +214,23 @@ def test_what_cannot_be_captured_goes_on_without_and_says_so_once(monkeypatch):
 
     for name, fake in {"CUDAGraph": object, "graph": capture, "graph_pool_handle": int, "current_stream": int}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    replays = Replays(said.append)
+    replays = Replays(reasons.append)
     for shape in ["a", "b"] * (WARM_UP + 2):
         replays(done.append, shape, lambda: done.append("recovered"))
-    assert said == ["operation not permitted when stream is capturing"] and not replays.able
+    assert reasons == ["operation not permitted when stream is capturing"] and not replays.able
     assert done == ["a", "b"] * WARM_UP + ["a", "recovered", "a", "b"] + [
         "a",
         "b",
-    ]  # "a" was shown to a capture, which runs nothing
+    ]  # the capture of "a" runs nothing
 
 
 def test_an_optimiser_that_reads_its_rate_on_the_host_stays_eager(make, tmp_path, monkeypatch):
-    """Its rates stay floats: a tensor of float32 would be another rate where it is used in double precision."""
+    """Its rates stay floats: a float32 tensor would be another rate where it is used in double precision."""
     rates = []
 
     class Plain(torch.optim.SGD):
+        """Records its learning rates."""
+
         def step(self, closure=None):
             rates.append(self.param_groups[0]["lr"])
             return super().step(closure)
@@ -247,10 +253,10 @@ def overflowing(optimiser, scaling: Scaling, p: torch.Tensor, slope: float) -> N
 
 
 def test_a_step_that_overflows_is_skipped_and_counted():
-    """Momentum and weights are then as they were, also at the first step; the scale halves, and can be restored."""
+    """Momentum and weights are unchanged, also at the first step; the scale is halved, and can be restored."""
     p = torch.nn.Parameter(torch.ones(1000))
     junk = [torch.full((1000,), float("nan")) for _ in range(20)]
-    del junk  # what memory as it is may hold
+    del junk  # values that unset memory may have
     optimiser = torch.optim.SGD([p], 0.5, 0.9, fused=True)
     prepare_momentum(optimiser)
     scaling = Scaling(torch.device("cpu"))
@@ -260,7 +266,7 @@ def test_a_step_that_overflows_is_skipped_and_counted():
     assert scaling.state()["scale"] == before / 2
     overflowing(optimiser, scaling, p, 1.0)
     assert scaling.skipped() == 1 and torch.allclose(p, torch.full((1000,), 0.5))
-    assert torch.allclose(p.grad, torch.ones(1000)), "what follows a step sees gradients without the scale"
+    assert torch.allclose(p.grad, torch.ones(1000)), "after_step gets gradients without the scale"
     other = Scaling(torch.device("cpu"))
     other.load(scaling.state())
     assert other.state() == scaling.state() and other.skipped() == 0
@@ -268,8 +274,8 @@ def test_a_step_that_overflows_is_skipped_and_counted():
     assert scaling.skipped() == 0
 
 
-def test_a_step_that_broke_off_leaves_the_scale_as_it_was():
-    """As in a capture that is refused within the optimiser's step: the next step is a good one."""
+def test_an_interrupted_step_leaves_the_scale_unchanged():
+    """As after a capture that fails within the optimiser's step: the next step works."""
     p = torch.nn.Parameter(torch.ones(4))
     optimiser, scaling = torch.optim.SGD([p], 0.5, 0.9, fused=True), Scaling(torch.device("cpu"))
     prepare_momentum(optimiser)
@@ -285,7 +291,7 @@ def test_a_step_that_broke_off_leaves_the_scale_as_it_was():
 
 
 def test_rates_are_those_of_float32_where_a_captured_step_has_them(make, tmp_path, monkeypatch):
-    """CUDA's fused SGD computes in double precision with a rate that it is given as a number."""
+    """CUDA's fused SGD computes in double precision where the rate is a plain number."""
     seen, step = [], SGD.step
     monkeypatch.setattr(SGD, "step", lambda self: seen.append(float(self.param_groups[0]["lr"])) or step(self))
     trained("bn_adapt", make(), tmp_path, graphs=False)
@@ -295,7 +301,7 @@ def test_rates_are_those_of_float32_where_a_captured_step_has_them(make, tmp_pat
 
 @pytest.mark.parametrize("spec", ["par_adapter", "adalora(rank=2, target=1, interval=2)"])
 def test_fp16_trains_and_a_resumed_run_ends_in_the_same_bits(spec, make, tmp_path, monkeypatch):
-    """The scale is a run's state too: here it doubles after two good steps, and skips now and then."""
+    """The scale is a part of a run's state: here it doubles after two good steps, and some steps are skipped."""
     scaler = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device: scaler(device, 2.0**24, growth_interval=2))
     losses, whole, history, clock = trained(spec, make(), tmp_path, precision="fp16")
@@ -306,7 +312,7 @@ def test_fp16_trains_and_a_resumed_run_ends_in_the_same_bits(spec, make, tmp_pat
     assert single[0]["loss"] == pytest.approx(history[0]["loss"], rel=0.1)
 
     class Stop(Exception):
-        pass
+        """Ends the training."""
 
     def stop(row):
         raise Stop

@@ -1,4 +1,4 @@
-"""The one training loop: against a plain loop, over an interruption, at the rates that the recipes name."""
+"""The training loop: against a plain loop, after an interruption, with the rates of the recipes."""
 
 import shutil
 from dataclasses import replace
@@ -116,7 +116,7 @@ def test_the_papers_steps(steps):
 
 @pytest.mark.parametrize("spec", ["par_adapter", "finetune"])
 def test_against_a_plain_loop(spec, batches, tmp_path):
-    """Momentum, decay, rates, order and what is trained: PyTorch's unfused SGD, written out."""
+    """Momentum, decay, rates, order and trained parameters equal those of SGD written out."""
     recipe = replace(RECIPE, label_smoothing=0.1)
     network, _, history, _ = run(spec, batches, tmp_path / "c", recipe)
     _, plain, _ = placed(spec)
@@ -139,19 +139,19 @@ def test_against_a_plain_loop(spec, batches, tmp_path):
         assert history[epoch]["train_top1"] == pytest.approx(100 * right / 24)
         assert history[epoch]["epoch"] == epoch + 1 and history[epoch]["seconds"] > 0
     assert len(history) == 3
-    theirs = plain.state_dict()
+    wanted = plain.state_dict()
     for name, t in network.state_dict().items():
-        assert torch.allclose(t, theirs[name], rtol=1e-3, atol=1e-5), name
+        assert torch.allclose(t, wanted[name], rtol=1e-3, atol=1e-5), name
 
 
 class Stop(Exception):
-    pass
+    """Ends the training."""
 
 
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter", "finetune", "feature"])
 @pytest.mark.parametrize("after", [1, 2])
 def test_resumed_is_unbroken(spec, after, batches, tmp_path):
-    """Stopped after an epoch and taken up from the file, in a fresh network: the same bits."""
+    """Stopped after an epoch and resumed from the file in a fresh network, it gives the same bits."""
     _, unbroken, wanted, _ = run(spec, batches, tmp_path / "unbroken")
 
     def stop(row):
@@ -171,7 +171,7 @@ def test_resumed_is_unbroken(spec, after, batches, tmp_path):
     for name, t in own.items():
         assert torch.equal(t, unbroken[name]), name
     done, _ = train(network, method, batches, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
-    assert len(done) == 3  # nothing is left to do
+    assert len(done) == 3  # nothing remains to be done
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
@@ -231,8 +231,8 @@ def test_bf16(batches, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
 @pytest.mark.parametrize("spec", ["par_adapter", "res_adapter"])
-def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
-    """But for rounding; and stopped after an epoch, compiled anew, it ends in its own bits."""
+def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
+    """Up to rounding; and resumed after an epoch, compiled again, it ends in the same bits."""
     _, plain, wanted, _ = run(spec, batches, tmp_path / "plain")
     _, own, history, _ = run(spec, batches, tmp_path / "whole", compile=True)
     for row, like in zip(history, wanted, strict=True):
@@ -249,8 +249,8 @@ def test_compiled_it_is_the_same_training(spec, batches, tmp_path):
     assert all(torch.equal(again[name], t) for name, t in own.items())
 
 
-def test_domains_share_what_is_compiled(monkeypatch):
-    """The body alone is compiled, so that one of other classes finds it; and it is left as it was."""
+def test_domains_share_the_compiled_body(monkeypatch):
+    """Only the body is compiled, so that networks with other classes reuse it; afterwards it is unchanged."""
     traced, compile = [], torch.compile
 
     def counting(graph, inputs):
@@ -278,7 +278,7 @@ def test_domains_share_what_is_compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nno C++ compiler\nhere"), NotADirectoryError("no C++ compiler")])
-def test_without_a_compiler_it_is_refused_before_a_step(error, batches, tmp_path, monkeypatch):
+def test_compiling_without_a_compiler_is_refused_before_a_step(error, batches, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise error
 
@@ -318,22 +318,24 @@ def test_cached_features_are_those_of_the_views(batches):
     shown = list(cached.train(0, 0))
     assert [len(y) for _, y in shown] == [8, 8, 8]
     x, y = (torch.cat(part) for part in zip(*shown, strict=True))
-    found = [(row == cached.x).all(-1).nonzero().tolist() for row in x]  # the (view, image) that a row can be
-    images = [hits[0][1] for hits in found]
+    hits_of_rows = [(row == cached.x).all(-1).nonzero().tolist() for row in x]  # the (view, image) that a row can be
+    images = [hits[0][1] for hits in hits_of_rows]
     assert sorted(images) == list(range(24))  # each image once
-    assert {hits[0][0] for hits in found if len(hits) == 1} == {0, 1, 2}
+    assert {hits[0][0] for hits in hits_of_rows if len(hits) == 1} == {0, 1, 2}
     assert torch.equal(y, cached.y[images])
 
 
 @pytest.mark.parametrize("spec", ["feature", "partial(views=1)", "partial(last=9, views=1)"])
-def test_what_is_trained_on_cached_features_is_what_is_trained_on_recomputed_ones(spec, batches, tmp_path):
-    """Centre views alone: the loop on cached features against the whole network in the same order."""
+def test_training_on_cached_features_equals_training_on_recomputed_ones(spec, batches, tmp_path):
+    """With centre views only: the loop on cached features against the whole network in the same order."""
     method, network, own = placed(spec)
     frozen, trained = method.split(network)
     cached = FeatureBatches(frozen, batches, views=1, seed=5)
     train(trained, method, cached, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
 
     class Recomputed:
+        """Batches of images in the order of the cached features."""
+
         device, steps = batches.device, batches.steps
 
         def __len__(self):
@@ -363,7 +365,7 @@ def test_features_beyond_memory_are_refused_before_they_are_made(batches, monkey
 
 
 def test_a_contiguous_network_computes_in_its_own_layout(folder, batches):
-    """A convolution computes in its input's layout, whatever its weight's: what is shown decides."""
+    """A convolution computes in its input's layout, not its weight's."""
     seen = []
     for layout in (torch.contiguous_format, torch.channels_last):
         shown = Batches([whole_pack(batches.packs[0])], DOMAINS["dtd"], CROP, 8, layout=layout)

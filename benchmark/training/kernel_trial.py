@@ -1,4 +1,4 @@
-"""Training steps in several memory layouts and batch norms, timed on the device."""
+"""Times training steps with several memory layouts and batch norm kernels on the device."""
 
 import contextlib
 import math
@@ -14,41 +14,40 @@ from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
-from visual_decathlon.benchmark.training.applied import applied
+from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.graph import Replays, own_stream
 from visual_decathlon.methods.registry import select
 
 
 class Trial(NamedTuple):
-    """What was measured of one choice."""
+    """The measurement of one choice."""
 
     ms: float  # of a training step
     loss: float
-    gradient: float  # the length of what is trained's
+    gradient: float  # its L2 norm over all trained parameters
 
 
 Measure = Callable[[Profile, str, Collection[KernelChoice]], dict[KernelChoice, Trial]]
-"""measure(profile, device, choices): a trial of each that can be computed there."""
+"""measure(profile, device, choices): a trial of each choice that can be computed there."""
 
 CLASSES = 100
 WARM_UP, ROUNDS, STEPS = 5, 5, 5  # steps before the first round; rounds; steps of each choice in a round
 
 
 def measure(profile: Profile, device: str, choices: Collection[KernelChoice]) -> dict[KernelChoice, Trial]:
-    """The median over the rounds of a step's ms, loss and gradient, of each choice that can be computed here.
+    """Measures each choice that can be computed here: median ms of a step, loss and gradient.
 
-    Images are drawn, and the network has drawn weights that stay as they are. The random numbers of a run stay as they
-    are, too.
+    Images and weights are random, and the weights do not change. The state of the random generators is kept.
     """
-    where, found = torch.device(device), {}
+    where, trials = torch.device(device), {}
     for choice in choices:
-        # No memory, no compiler, no such kernel, no capture: whatever it is, it is left out.
+        # A choice is left out after any error: no memory, no compiler, no such kernel, no capture.
         with contextlib.suppress(Exception), devices.keeping_random_numbers(where), _stream(where):
             trial = _trial(profile, choice, where)
             if math.isfinite(trial.loss):
-                found[choice] = trial
-        devices.free_cached(where)  # one after the other: a small GPU has no room for all
-    return found
+                trials[choice] = trial
+        devices.free_cached(where)  # a small GPU has no memory for all of them at once
+    return trials
 
 
 def _trial(profile: Profile, choice: KernelChoice, device: torch.device) -> Trial:
@@ -65,25 +64,25 @@ def _refused(why: str) -> None:
 
 
 def _stream(device: torch.device) -> contextlib.AbstractContextManager:
-    """A stream of our own, as a capture needs it."""
+    """The context of this process's own stream, which a capture needs."""
     return torch.cuda.stream(own_stream(device)) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _ms(step: "_Step", device: torch.device) -> float:
-    """Of one step, over STEPS of them."""
+    """Mean ms of a step, over STEPS steps."""
     devices.synchronize(device)
-    began = devices.mark(device)
+    start = devices.mark(device)
     for _ in range(STEPS):
         step()
-    ended = devices.mark(device)
+    end = devices.mark(device)
     devices.synchronize(device)
-    return devices.between(began, ended) / STEPS
+    return devices.between(start, end) / STEPS
 
 
 class _Step:
-    """A training step of the parallel adapters on one batch, at a learning rate of 0; a CUDA graph where there are.
+    """A training step of the parallel adapters on one batch, at a learning rate of 0, as a CUDA graph on a GPU.
 
-    A method that the network does not take is replaced by fine-tuning. `stack` keeps the batch norms as chosen.
+    Where the network does not support the adapters, the step is fine-tuning's. `stack` holds the kernels' context.
     """
 
     def __init__(self, profile: Profile, choice: KernelChoice, device: torch.device, stack: contextlib.ExitStack):
@@ -95,7 +94,7 @@ class _Step:
         source = build(profile, self._method.backbone_structure, CLASSES).requires_grad_(False).eval().to(**to)
         source.size = profile.crop
         self._network = self._method.place(source, CLASSES).to(**to).train()
-        stack.enter_context(applied(choice, self._network))
+        stack.enter_context(kernels_applied(choice, self._network))
         recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
         groups = self._method.groups(self._network, recipe.weight_decay, recipe.batch)
         self._optimiser = self._method.optimiser(groups, 0.0, recipe.momentum, recipe.nesterov)

@@ -1,8 +1,8 @@
-"""Which memory layout and which batch norm a run computes with: what is fastest on its device, measured once.
+"""Chooses a run's memory layout and batch norm kernels: the fastest on its device, measured once.
 
 On an H100 the ResNet-26 is faster in channels_last with bf16 and tf32 and slower in fp32, so no rule holds for all. The
-choice changes the rounding: it is recorded, and a run that is repeated takes the recorded one. On a CPU nothing is
-measured: channels_last was the faster one in every measurement (results/perf.md).
+choice changes the rounding: it is recorded, and a rerun takes the recorded one. On a CPU nothing is measured:
+channels_last was faster in every measurement (results/perf.md).
 """
 
 import contextlib
@@ -21,32 +21,31 @@ from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
-    from visual_decathlon.benchmark.training.trial import Measure, Trial
+    from visual_decathlon.benchmark.training.kernel_trial import Measure, Trial
 
 FILE, LOCK = "layouts.json", "layouts.lock"  # in the cache's folder of backbones
-MARGIN = 1.03  # the usual choice stays where nothing else is that many times as fast: below it may be noise
+MARGIN = 1.03  # speed-up below which the default stays: a smaller one may be noise
 NEAR = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1e-2}  # how far two losses differ by rounding, relative
 
+_PROCESS_CHOICES: dict[tuple[Path, str], KernelChoice] = {}
+"""Choices of this process alone, where not all could be measured: a run asks several times."""
 
-_HERE: dict[tuple[Path, str], KernelChoice] = {}
-"""What this process chose where not all could be measured: a run asks several times."""
 
-
-def usual(network: str, device: str) -> KernelChoice:
-    """channels_last; but not for strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
+def default_kernels(network: str, device: str) -> KernelChoice:
+    """channels_last, except with strided 1x1 convolutions on a CPU, whose weight gradient can crash there."""
     safe = network == "resnet26" or not devices.on_cpu(device)
     return KernelChoice("channels_last" if safe else "contiguous", "plain")
 
 
-def chosen(
+def choose_kernels(
     profile: Profile, device: str, cache: Path, given: KernelChoice | None, measure: "Measure | None" = None
 ) -> KernelChoice:
-    """For a training by the profile's `adapt`; `given` is that of the run that is repeated.
+    """The choice for a training with the profile's `adapt` recipe; `given` is the recorded one of a rerun.
 
-    Of several processes that ask at once one measures. What was measured is kept in `cache`; a file there that cannot
-    be read is written anew. Raises InputError where it cannot be written.
+    Where several processes ask at once, one measures. The result is kept in `cache`; a file there that cannot be read
+    is overwritten. Raises InputError where `cache` cannot be written.
     """
-    plain = usual(profile.network, device)
+    plain = default_kernels(profile.network, device)
     if devices.on_cpu(device):
         return plain
     fused = not profile.compile and _fused_norms(device)  # torch.compile fuses norms by itself
@@ -56,38 +55,38 @@ def chosen(
     path, key = cache / FILE, _key(profile, device)
     with _lock(cache):
         kept = _read(path)
-        if (found := _choice(kept.get(key))) in choices:
-            return found
+        if (known := _choice(kept.get(key))) in choices:
+            return known
         if measure is None:
-            from visual_decathlon.benchmark.training.trial import measure
-        if (path, key) in _HERE:
-            return _HERE[path, key]
+            from visual_decathlon.benchmark.training.kernel_trial import measure
+        if (path, key) in _PROCESS_CHOICES:
+            return _PROCESS_CHOICES[path, key]
         trials = measure(profile, device, choices)
         best = fastest(trials, plain, NEAR[profile.precision]) if plain in trials else plain
-        if len(trials) < len(choices):  # no memory left, as it seems: nothing is known for another process
-            _HERE[path, key] = best
+        if len(trials) < len(choices):  # perhaps out of memory: it says nothing about another process
+            _PROCESS_CHOICES[path, key] = best
             return best
-        told = {f"{choice.layout}, {choice.norm}": trial._asdict() for choice, trial in trials.items()}
-        kept[key] = {"layout": best.layout, "norm": best.norm, "trials": told}
+        measured = {f"{choice.layout}, {choice.norm}": trial._asdict() for choice, trial in trials.items()}
+        kept[key] = {"layout": best.layout, "norm": best.norm, "trials": measured}
         write_bytes(json.dumps(kept, indent=1).encode(), path, "CACHE")
     return best
 
 
 @contextlib.contextmanager
 def _lock(cache: Path) -> Iterator[None]:
-    """Within, no other process measures for this cache. Raises InputError where it cannot be written."""
+    """Context in which no other process measures for this cache. Raises InputError where it cannot be written."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        gate = open(cache / LOCK, "w")  # noqa: SIM115  closed below
+        lock = open(cache / LOCK, "w")  # noqa: SIM115  closed below
     except OSError as error:
         raise InputError(f"{cache} cannot be written ({error.strerror}); name another folder with CACHE=") from None
-    with gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def fastest(trials: "dict[KernelChoice, Trial]", plain: KernelChoice, near: float) -> KernelChoice:
-    """The choice of the fewest ms whose loss and gradient are those of `plain`; `plain` where none is MARGIN faster."""
+    """The fastest choice with the loss and gradient of `plain`; `plain` where none is faster by MARGIN."""
     wanted = trials[plain]
     sound = {
         choice: trial.ms
@@ -108,7 +107,7 @@ def _fused_norms(device: str) -> bool:
 
 
 def _key(profile: Profile, device: str) -> str:
-    """What decides which is fastest."""
+    """The key of a measurement: everything that decides which choice is fastest."""
     import torch
 
     size = f"width {profile.width:g}, {profile.crop} px, batch {profile.adapt.batch}"
@@ -120,12 +119,12 @@ def _key(profile: Profile, device: str) -> str:
 
 
 def _read(path: Path) -> dict:
-    """What was measured before; {} where there is nothing that can be read."""
+    """Earlier measurements by key; {} where there is no readable file."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _choice(entry) -> KernelChoice | None:
