@@ -176,6 +176,12 @@ def test_every_method_is_listed_with_its_family():
     assert committed <= {name for _, name in listed} and len(set(listed)) == len(listed) >= 45
 
 
+def test_the_readme_counts_the_methods():
+    own = [entry for entry in entries() if entry.__module__.startswith("visual_decathlon.methods.")]
+    families = {entry.family for entry in own}
+    assert f"has {len(own)} methods in {len(families)} families" in " ".join(PAGES["README.md"].split())
+
+
 def test_every_word_for_several_methods_is_named():
     section = SETTINGS.split("## Methods")[1].split("\n## ")[0]
     assert all(f"`{word}`" in section for word in ("all", *GROUPS))
