@@ -44,7 +44,8 @@ READS = {target: {"PYTHON", *variable(f"reads_{target}")} for target in TARGETS}
 
 def blocks(page: str) -> list[str]:
     """The code blocks of a page that are no program or file: those without a language."""
-    return re.findall(r"^```\n(.*?)^```$", PAGES[page], re.M | re.S)
+    every = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.M | re.S)
+    return [block for language, block in every if not language]
 
 
 def commands(page: str) -> list[list[str]]:
@@ -69,6 +70,12 @@ def drawing(page: str) -> list[set[str]]:
 
 def test_the_readme_is_short():
     assert len(PAGES["README.md"].split()) < 1500
+
+
+def test_commands_are_read_from_the_pages():
+    assert ["make", "bench", "METHOD=res_adapter"] in commands("README.md")
+    assert ["make", "test"] in commands("methods/README.md")
+    assert all(commands(page) for page in PAGES if page not in ("CHANGES.md", "results/perf.md"))
 
 
 def test_every_readme_is_checked_here():
