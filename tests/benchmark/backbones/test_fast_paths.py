@@ -44,7 +44,7 @@ def test_centre_tap_is_the_plain_pair(layout, bias, monkeypatch):
             grads.append((y, *torch.autograd.grad((y * weights).sum(), (x, adapter.side.weight))))
         for plain, fast in zip(*grads, strict=True):
             assert off(fast, plain) < 1e-13, geometry
-        assert off(adapter.folded()(x), y) < 1e-13, geometry
+        assert off(adapter.merge()(x), y) < 1e-13, geometry
     assert len(taken) == len(GEOMETRIES)
 
 
@@ -69,10 +69,10 @@ def test_no_centre_tap_falls_back(geometry, monkeypatch):
     wanted = conv(x) + torch.einsum("oi,nihw->nohw", adapter.side.weight[:, :, 0, 0], x[:, :, ::s, ::s])
     assert off(adapter(x), wanted) < 1e-13
     if centred(conv):  # only the padding mode prevents the fast path, and folding is still exact
-        assert off(adapter.folded()(x), wanted) < 1e-13
+        assert off(adapter.merge()(x), wanted) < 1e-13
     else:
         with pytest.raises(AttributeError, match="no centre tap"):
-            adapter.folded()
+            adapter.merge()
 
 
 def test_a_convolution_that_is_trained_keeps_its_gradient():
@@ -174,7 +174,7 @@ def test_weight_gradient_of_a_pointwise_convolution(n):
 
 def test_series_refuses_groups():
     with pytest.raises(AttributeError, match="group"):
-        SeriesConv(nn.Conv2d(4, 4, 3, groups=2)).folded()
+        SeriesConv(nn.Conv2d(4, 4, 3, groups=2)).merge()
 
 
 @pytest.mark.parametrize("spec", ["bn_adapt", "par_adapter", "res_adapter"])

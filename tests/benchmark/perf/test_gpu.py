@@ -309,7 +309,7 @@ def test_the_gpu_tests_run_on_a_cpu(words: str, processes, tmp_path):
 
 
 def test_the_readme_shows_the_table_of_the_card_or_notes_its_absence():
-    section = (ROOT / "README.md").read_text().split("### On a GPU")[1].split("\n## ")[0]
+    section = (ROOT / "benchmark" / "README.md").read_text().split("### On a GPU")[1].split("\n## ")[0]
     kept = ROOT / "results" / "perf" / "gpu.md"
     assert ", ".join(step.name for step in PLAN) in section.replace("\n", " ")
     if kept.exists():

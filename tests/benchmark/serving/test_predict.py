@@ -228,7 +228,7 @@ def test_a_device_that_torch_does_not_see(untrained: tuple[Path, Path], device, 
 
 
 def test_the_readmes_example(untrained: tuple[Path, Path], net: MultiDomain, picture, tmp_path: Path, capsys):
-    section = (Path(__file__).parents[3] / "README.md").read_text().split("### A trained domain in use")[1]
+    section = (Path(__file__).parents[3] / "README.md").read_text().split("## Use a trained domain")[1]
     code = section.split("```python\n")[1].split("```")[0]
     picture(1, 5).save(tmp_path / "picture.jpg")
     there = {
