@@ -51,7 +51,7 @@ def test_a_foreign_datasets_in_the_same_process(order: str, python, foreign: Pat
 
 
 def test_the_command_line_beside_a_foreign_datasets(python, foreign: Path):
-    """In the checkout, where `-m` puts the folder with our `datasets` first: a method's package gets the foreign one."""
+    """In the checkout, where `-m` puts the suite's `datasets` first, a method's package imports the other one."""
     code = "import runpy\n"
     code += "runpy.run_module('benchmark', run_name='imported')\n"
     code += "import datasets; print(datasets.Dataset.from_whom)"

@@ -216,8 +216,8 @@ class Inline:
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
-    for command in ("run", "rerun", "sweep"):
-        monkeypatch.setattr(f"visual_decathlon.benchmark.cli.{command}.Workers", Inline)
+    for module in ("bench", "rerun", "sweep"):
+        monkeypatch.setattr(f"visual_decathlon.benchmark.runs.{module}.Workers", Inline)
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()

@@ -13,7 +13,7 @@ from visual_decathlon.datasets.errors import InputError
 
 # What the command imports, and what its worker processes import after it.
 _IMPORTS = (
-    "import visual_decathlon.benchmark.cli.run",
+    "import visual_decathlon.benchmark.runs.bench",
     "import visual_decathlon.benchmark.runs.execute, fvcore.nn, torch; torch.cuda.is_available()",
 )
 

@@ -12,17 +12,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, sums
-from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs import bench as bench_module
 from visual_decathlon.benchmark.runs import plan
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-FOLDER = run.SHIPPED / "backbones"
+FOLDER = bench_module.SHIPPED / "backbones"
 METHODS = {"plain": "finetune", "series": "res_adapter"}
 
 
@@ -37,7 +37,7 @@ def losses(history: list[dict]) -> list[float]:
 
 @pytest.mark.parametrize("structure", METHODS)
 def test_the_shipped_records_stand_on_them(structure):
-    records = [r for r in read_records([run.SHIPPED]) if r["method"] == METHODS[structure]]
+    records = [r for r in read_records([bench_module.SHIPPED]) if r["method"] == METHODS[structure]]
     (name,) = {record["backbone"] for record in records}
     said = about(FOLDER / f"{name}.safetensors")
     assert (said["hash"], said["structure"]) == (name, structure)
@@ -50,7 +50,7 @@ def test_what_lies_there_is_not_pretrained(here, bench, finished: Path, tmp_path
     (shipped / "backbones").mkdir(parents=True)
     shutil.copy(bench.cache / "backbones" / f"{pretrained}.safetensors", shipped / "backbones")
     write_sums(shipped / "backbones")
-    monkeypatch.setattr(run, "SHIPPED", shipped)
+    monkeypatch.setattr(bench_module, "SHIPPED", shipped)
     monkeypatch.setattr(pretrain, "pretrain", lambda *_: pytest.fail("it is there"))
     fresh = {"results": tmp_path / "results", "method": "feature"}
     done = here("--domains", "dtd", "--cache", str(tmp_path / "cache"), **fresh)
@@ -141,7 +141,7 @@ def test_pretraining_gives_it_again(tmp_path: Path):
     mine, shipped = (losses(json.loads(said["history"])) for said in (ours, theirs))
     (record,) = [
         r
-        for r in pq.read_table(run.SHIPPED / "records.parquet").to_pylist()
+        for r in pq.read_table(bench_module.SHIPPED / "records.parquet").to_pylist()
         if r["backbone"] == run.backbone.hash and r["method"] == "res_adapter" and r["source_cell"] and not r["seed"]
     ]
     recorded, here = json.loads(record["versions"]), json.loads(versions())

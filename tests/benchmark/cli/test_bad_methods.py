@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.backbones.build import build
-from visual_decathlon.benchmark.cli.run import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.plan import Request
+from visual_decathlon.benchmark.runs.runnable import keep_runnable
 from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
@@ -110,13 +110,10 @@ def test_a_wildcard_of_which_nothing_can_run(refused):
 def sifted(bench) -> Callable:
     """`sifted(expression, settings, given)`: (strings of the methods that stay, what is said) of a wildcard or word."""
 
-    class Heard(list):
-        say = list.append
-
     def sift(expression: str, settings: str = "", given: UserBackbone | None = None) -> tuple[list[str], list[str]]:
         request = Request(select(expression), profile("standin", settings.split()), bench.data, given=given)
-        heard = Heard()
-        stay = able(request, select_named(expression), heard).methods
+        heard: list[str] = []
+        stay = keep_runnable(request, select_named(expression), heard.append).methods
         return [method.spec for method in stay], heard
 
     return sift

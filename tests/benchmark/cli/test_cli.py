@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from visual_decathlon.benchmark.cli import run
-from visual_decathlon.benchmark.cli.main import COMMANDS, main, parser
+from visual_decathlon.benchmark.cli.common import command as recorded_command
+from visual_decathlon.benchmark.cli.main import COMMANDS, main, parse
 from visual_decathlon.benchmark.config.profiles import Profile, Recipe
 
 ROOT = Path(__file__).parents[3]
@@ -75,8 +75,8 @@ def test_wrong_option_is_one_sentence(words: list[str], told: str, capsys):
 def test_lists_bare_or_quoted(command: list[str], option: str, words: list[str]):
     a, b = words
     for given in ([a, b], [f"{a} {b}"], [f"{a},{b}"], [f" {a}, ", b], [a, option, b]):
-        assert getattr(parser().parse_args([*command, option, *given]), option[2:]) == words, given
-    assert getattr(parser().parse_args(command), option[2:]) == [], "what one command gave stays with it"
+        assert getattr(parse([*command, option, *given]), option[2:]) == words, given
+    assert getattr(parse(command), option[2:]) == [], "what one command gave stays with it"
 
 
 def test_broken_option_through_the_real_command_line(command):
@@ -158,7 +158,7 @@ def recorded(tmp_path: Path, monkeypatch, *assignments: str, **environment: str)
     shown.write_text(f'include {ROOT / "Makefile"}\nshow: ; @printf %s "$$BENCH_COMMAND"\n')
     said = make("-f", str(shown), "-o", ".venv/made", "show", *assignments, **environment)
     monkeypatch.setenv("BENCH_COMMAND", said.replace("make show", "make bench", 1))
-    return run.command()
+    return recorded_command()
 
 
 def again(command: str) -> list[str]:
@@ -200,7 +200,7 @@ def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tm
     monkeypatch.delenv("BENCH_COMMAND")
     words = ["run", "--method", "lora(rank=3, alpha=2)", "--data", "it's"]
     monkeypatch.setattr("sys.argv", ["x", *words])
-    command = run.command()
+    command = recorded_command()
     assert command.startswith("python -m benchmark run ") and shlex.split(command)[3:] == words
 
 
@@ -366,18 +366,18 @@ def test_make_takes_its_own_variables_and_leaves_the_environment_alone():
 )
 def test_own_folders_with_blanks(given: str, folders: list[tuple[str, str]]):
     for words in (["run", "--method", "x"], ["data"]):
-        own = parser().parse_args([*words, "--own", given, "--own", "z=z"]).own
+        own = parse([*words, "--own", given, "--own", "z=z"]).own
         assert own == [(name, Path(folder)) for name, folder in [*folders, ("z", "z")]]
-        assert parser().parse_args(words).own == []
+        assert parse(words).own == []
 
 
 def test_a_folder_that_is_there_is_one_whatever_it_is_called(tmp_path: Path):
     (tmp_path / "a b=c").mkdir()
-    assert parser().parse_args(["data", "--own", f"x={tmp_path}/a b=c"]).own == [("x", tmp_path / "a b=c")]
+    assert parse(["data", "--own", f"x={tmp_path}/a b=c"]).own == [("x", tmp_path / "a b=c")]
     (tmp_path / "my labels").mkdir()
     (tmp_path / "more").mkdir()
     words = f"{tmp_path}/my labels  {tmp_path}/more {tmp_path}/absent"
-    labels = parser().parse_args(["score", "--file", "x", "--labels", words]).labels
+    labels = parse(["score", "--file", "x", "--labels", words]).labels
     assert labels == [tmp_path / "my labels", tmp_path / "more", tmp_path / "absent"]
 
 

@@ -91,7 +91,7 @@ def test_their_run_is_trained_again_and_has_the_other_score(here, tmp_path):
 
 
 def test_what_is_left_out_and_what_is_there_twice_is_said(here, tmp_path, monkeypatch):
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.run_jobs", lambda *_: [])  # nothing is trained
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.bench.run_jobs", lambda *_: [])  # nothing is trained
     root = paint(tmp_path / "pets", "Train", "Valid")
     shutil.copy(root / "Train/cat/1.ppm", root / "Valid/cat/1.ppm")
     (root / "Train/cat/readme.txt").touch()

@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.store import read_record, read_records, write_record
+from visual_decathlon.benchmark.runs import rerun as rerun_module
 from visual_decathlon.methods.feature import Feature
 
 OLD = Path(__file__).parents[1] / "record_1.parquet"
@@ -23,7 +23,7 @@ OLD = Path(__file__).parents[1] / "record_1.parquet"
 @pytest.fixture
 def results(finished: Path, tmp_path: Path, monkeypatch) -> Path:
     """Finished runs, to go on in; and none is shipped."""
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(rerun_module, "SHIPPED", tmp_path / "shipped")
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 

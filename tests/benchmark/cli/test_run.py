@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from visual_decathlon.benchmark.backbones.reference_names import to_reference
-from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.report.screen import Screen
+from visual_decathlon.benchmark.runs import bench as bench_module
 from visual_decathlon.benchmark.runs.plan import backbones, unsupported_reason
 from visual_decathlon.benchmark.runtime import precision
 from visual_decathlon.benchmark.training.loader import chosen
@@ -191,17 +191,17 @@ def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finish
     screen = Screen()
     frame = read_frame([finished / "records"])
     shipped = frame[frame["method"] == "finetune"]
-    run, lent = run._baseline(request, data, asked, shipped, screen)
+    run, lent = bench_module.baseline(request, data, asked, shipped, screen)
     assert run == [] and set(lent["domain"]) == set(DOMAINS), "an own domain has no share in S"
-    run, lent = run._baseline(request, data, asked, shipped[1:], screen)
+    run, lent = bench_module.baseline(request, data, asked, shipped[1:], screen)
     assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
     request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
-    run, lent = run._baseline(request, data, asked, shipped, screen)
+    run, lent = bench_module.baseline(request, data, asked, shipped, screen)
     assert len(run) == 10 and not len(lent)
     request, data, asked = planned("feature", domains=["dtd", "svhn"])
-    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+    assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
     request, data, asked = planned("finetune")
-    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+    assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
 
 
 def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
@@ -210,13 +210,13 @@ def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
     for r in records_of(copied, "finetune"):
         (tmp_path / "shipped").mkdir(exist_ok=True)
         (copied / "records" / f"{r['hash']}.parquet").rename(tmp_path / "shipped" / f"{r['hash']}.parquet")
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "shipped")
     done = here(method="feature", results=copied)
     assert done.code == 0 and "baseline" not in done.out.replace("E_max", "")
     rows = table1(copied)
     assert set(rows) == {"feature", "res_adapter"}
     assert rows["feature"]["S"] == pytest.approx(table1(finished)["feature"]["S"])
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "none")
     done = here(method="feature", results=copied)
     assert done.code == 0 and "S needs the fine-tune baseline" in done.out and "it is run too" in done.out
     assert table1(copied)["finetune"]["S"] == pytest.approx(2500)
@@ -226,7 +226,7 @@ def test_faults_are_told_although_the_tables_cannot_be_written(here, copied: Pat
     def full(*_) -> None:
         raise Unwritable("table1.parquet cannot be written (No space left on device); free some space")
 
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.write_all", full)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.bench.write_all", full)
     diverging = "width=0.125 epochs=2 lr=1e9 pretrain.epochs=6 batch=8 pretrain.batch=8"
     done = here("--domains", "dtd", method="finetune", settings=diverging, results=copied)
     fault, full = done.err.splitlines()
@@ -387,7 +387,7 @@ def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files:
     given = read_user_backbone(files["series"], chosen_profile, (), tmp_path)
     request, data, asked = planned("res_adapter", given=given)
     assert len(asked) == 10
-    assert run._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
+    assert bench_module.baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
 
 
 def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):

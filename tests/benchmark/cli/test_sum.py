@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from visual_decathlon.benchmark.cli import sum
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.cli.sum import TABLE, _added, _weights, _with
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs import delta_sum
+from visual_decathlon.benchmark.runs.delta_sum import TABLE, _added, _weights, _with
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
@@ -107,7 +107,7 @@ def test_the_sum_is_both_adapters_beside_each_other(
 ):
     """To the logits of everything that is evaluated; the accuracies are theirs."""
     seen = []
-    monkeypatch.setattr(sum, "evaluate", lambda *words: seen.append(evaluate(*words)) or seen[-1])
+    monkeypatch.setattr(delta_sum, "evaluate", lambda *words: seen.append(evaluate(*words)) or seen[-1])
     results = Path(shutil.copytree(trained, tmp_path / "r"))
     code, out, err = add(method=method, results=results)
     assert code == 0, err

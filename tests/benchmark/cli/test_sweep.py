@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from visual_decathlon.benchmark.cli.sweep import _markdown, _rates, chosen
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.sweep import _markdown, _rates, chosen
 from visual_decathlon.methods.registry import entries, select
 
 RECORDED = Path(__file__).parents[3] / "results" / "standin" / "sweep.parquet"

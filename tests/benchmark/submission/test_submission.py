@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.cli.score import against, read_labels
 from visual_decathlon.benchmark.records.predictions import predictions_path
 from visual_decathlon.benchmark.records.store import read_records, write_record
 from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.benchmark.submission.archive import Submission, official, read, write
+from visual_decathlon.benchmark.submission.evaluation import against, read_labels
 from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.datasets.annotations import write_annotations
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id

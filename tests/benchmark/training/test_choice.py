@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from visual_decathlon.benchmark.cli.rerun import as_computed
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs import execute as cells_run
+from visual_decathlon.benchmark.runs.rerun import as_computed
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.training import choice as choosing
 from visual_decathlon.benchmark.training.choice import FILE, chosen, fastest, usual
