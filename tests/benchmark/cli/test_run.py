@@ -436,7 +436,7 @@ def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
     with safe_open(files["plain"], "pt") as file:
         about = file.metadata()
     assert (about["width"], about["image_size"], about["structure"], about["classes"]) == ("0.125", "32", "plain", "3")
-    assert select("feature")[0].source == "plain"
+    assert select("feature")[0].backbone_structure == "plain"
 
 
 def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
