@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import methods
 import visual_decathlon.methods.layers
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.cli.main import main
@@ -33,14 +32,14 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     entries()  # the suite's own are registered before the list is copied
     write_files(tmp_path)
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
-    for package in (methods, visual_decathlon.methods.layers):
-        more = str(tmp_path / package.__name__.replace(".", "/"))
+    for package in (visual_decathlon.methods, visual_decathlon.methods.layers):
+        more = str(tmp_path / package.__name__.removeprefix("visual_decathlon.").replace(".", "/"))
         monkeypatch.setattr(package, "__path__", [*package.__path__, more])
     registry._load.cache_clear()
     yield
     registry._load.cache_clear()
     for name in FILES:
-        module = name.removesuffix(".py").replace("/", ".")
+        module = "visual_decathlon." + name.removesuffix(".py").replace("/", ".")
         package, _, short = module.rpartition(".")
         sys.modules.pop(module, None)
         vars(sys.modules[package]).pop(short, None)
@@ -72,7 +71,7 @@ def test_the_checks_of_the_registry_run_over_it(tmp_path: Path, command):
     """In a copy of the checkout, by the tests that `make test` runs."""
     for name in ("benchmark", "datasets", "methods", "tests/methods"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/processes.py"):
+    for name in ("pyproject.toml", "visual_decathlon.py", "tests/conftest.py", "tests/processes.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     write_files(tmp_path)
     files = [f"tests/methods/test_{name}.py" for name in ("every_method", "registry")]
