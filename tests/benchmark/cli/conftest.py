@@ -21,7 +21,7 @@ def broken(tiny: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(here, broken: Path, tmp_path: Path, monkeypatch) -> Callable[..., str]:
-    """Runs on the broken release; its sentence, once it is sure that nothing was left or trained."""
+    """The sentence of a command on the broken release, which trains nothing and leaves no partial file."""
     monkeypatch.setattr("visual_decathlon.benchmark.runs.scheduler._Schedule", None)  # to call it would raise
 
     def run(*words: str, **more) -> str:
@@ -38,4 +38,4 @@ def nothing_half_written(folder: Path) -> None:
     assert list(folder.rglob(".*")) == []
     assert [p for p in (folder / "results").rglob("*") if p.is_file()] == []
     for pack in (folder / "cache" / "packs").glob("*"):
-        assert (pack / "manifest.json").is_file(), "a pack is whole or not there"
+        assert (pack / "manifest.json").is_file(), "a pack is complete or missing"

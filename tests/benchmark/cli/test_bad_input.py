@@ -1,4 +1,4 @@
-"""Every bad input ends in one sentence that names the file, the domain and the mend, with nothing half-written."""
+"""Every bad input ends in one sentence that names the file, the domain and the remedy, and leaves no partial file."""
 
 import json
 import re

@@ -9,7 +9,7 @@ from visual_decathlon.benchmark.config.profiles import profile
 
 
 @pytest.mark.parametrize(
-    ("method", "told"),
+    ("method", "expected"),
     [
         ("res_adaptor", "did you mean res_adapter"),
         ("nothing_like_it_at_all", "no method is called"),
@@ -24,12 +24,12 @@ from visual_decathlon.benchmark.config.profiles import profile
         ("__import__('os').system('true')", "is not of the form"),
     ],
 )
-def test_wrong_method(method: str, told: str, refused):
-    assert told in refused(method=method)
+def test_wrong_method(method: str, expected: str, refused):
+    assert expected in refused(method=method)
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "expected"),
     [
         ("epoch=3", "did you mean epochs"),
         ("epochs", "is not of the form setting=value"),
@@ -69,11 +69,11 @@ def test_wrong_method(method: str, told: str, refused):
         ("network=torchvision/resnet19", "of all ResNets there are resnet26, torchvision/resnet18"),
     ],
 )
-def test_wrong_setting(setting: str, told: str, refused, tmp_path: Path):
+def test_wrong_setting(setting: str, expected: str, refused, tmp_path: Path):
     sentence = refused(settings=setting)
     assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=shorter" in sentence
-    assert told in sentence
-    assert not (tmp_path / "cache" / "packs").exists(), "found before anything is packed"
+    assert expected in sentence
+    assert not (tmp_path / "cache" / "packs").exists(), "refused before anything is packed"
 
 
 def test_settings_at_their_bounds():
@@ -85,7 +85,7 @@ def test_settings_at_their_bounds():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--domains", "mnist"], "DOMAINS=mnist: no domain has this name"),
         (["--domains", "svhn"], "DOMAINS=svhn: "),
@@ -107,8 +107,8 @@ def test_settings_at_their_bounds():
         (["--split", "test"], "SPLIT=val"),
     ],
 )
-def test_wrong_choice(words: list[str], told: str, refused):
-    assert told in refused(*words)
+def test_wrong_choice(words: list[str], expected: str, refused):
+    assert expected in refused(*words)
 
 
 def test_holdout_of_too_few_images(refused, tiny: Path, tmp_path: Path):

@@ -20,14 +20,14 @@ def test_help_is_quick_and_loads_nothing_heavy(command: list[str], processes):
         f"try:\n    main({[*command, '--help']!r})\n"
         f"finally:\n    sys.stderr.write(repr(([m for m in {HEAVY!r} if m in sys.modules], len(sys.modules))))"
     )
-    done = processes.run([sys.executable, "-c", code], cwd=ROOT)
-    assert done.returncode == 0 and done.stdout.startswith("usage: python -m benchmark")
-    heavy, modules = ast.literal_eval(done.stderr)
-    assert heavy == [] and modules < 200, "what takes time is importing; a bare Python has about 60 modules"
+    result = processes.run([sys.executable, "-c", code], cwd=ROOT)
+    assert result.returncode == 0 and result.stdout.startswith("usage: python -m benchmark")
+    heavy, modules = ast.literal_eval(result.stderr)
+    assert heavy == [] and modules < 200, "imports take the time; Python alone has about 60 modules"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ([], "required"),
         (["bench"], "'bench'"),
@@ -46,13 +46,13 @@ def test_help_is_quick_and_loads_nothing_heavy(command: list[str], processes):
         (["data"], "nothing to do"),
     ],
 )
-def test_wrong_option_is_one_sentence(words: list[str], told: str, capsys):
+def test_wrong_option_is_one_sentence(words: list[str], expected: str, capsys):
     try:
         code = main(words)
     except SystemExit as end:
         code = end.code
     err = capsys.readouterr().err
-    assert code == 2 and told in err and err.count("\n") == 1 and "usage:" not in err
+    assert code == 2 and expected in err and err.count("\n") == 1 and "usage:" not in err
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_lists_bare_or_quoted(command: list[str], option: str, words: list[str])
     a, b = words
     for given in ([a, b], [f"{a} {b}"], [f"{a},{b}"], [f" {a}, ", b], [a, option, b]):
         assert getattr(parse([*command, option, *given]), option[2:]) == words, given
-    assert getattr(parse(command), option[2:]) == [], "what one command gave stays with it"
+    assert getattr(parse(command), option[2:]) == [], "a command does not change the default of the next one"
 
 
 def test_broken_option_through_the_real_command_line(command):
@@ -80,22 +80,22 @@ def test_broken_option_through_the_real_command_line(command):
 
 
 @pytest.mark.parametrize(("words", "code"), [(["methods"], 0), (["score", "--file", "none.zip"], 2)])
-def test_a_command_that_is_done_is_gone_at_once(words: list[str], code: int, processes, tmp_path: Path):
-    """With torch in it Python's own way out takes a second; what was written is all there, and so is the exit code."""
-    left = "import atexit, runpy; atexit.register(open, 'taken apart', 'w')"
+def test_a_finished_command_ends_at_once(words: list[str], code: int, processes, tmp_path: Path):
+    """Python needs a second to unload torch, so the process ends without it; output and exit code are complete."""
+    left = "import atexit, runpy; atexit.register(open, 'unloaded', 'w')"
     run = "runpy.run_module('benchmark', run_name='__main__')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = processes.run([sys.executable, "-c", f"{left}; {run}", *words], cwd=tmp_path, env=environment)
-    assert done.returncode == code, done.stderr
-    assert ("res_adapter" in done.stdout) if code == 0 else ("none.zip" in done.stderr)
-    assert not (tmp_path / "taken apart").exists()
+    result = processes.run([sys.executable, "-c", f"{left}; {run}", *words], cwd=tmp_path, env=environment)
+    assert result.returncode == code, result.stderr
+    assert ("res_adapter" in result.stdout) if code == 0 else ("none.zip" in result.stderr)
+    assert not (tmp_path / "unloaded").exists()
 
 
 def test_methods_are_listed_without_torch(processes):
     code = "import sys\nfrom visual_decathlon.benchmark.cli.main import main\nmain(['methods'])\n"
     code += "assert 'torch' not in sys.modules"
-    done = processes.run([sys.executable, "-c", code], cwd=ROOT)
-    assert done.returncode == 0 and "res_adapter" in done.stdout and "2.09" in done.stdout, done.stderr
+    result = processes.run([sys.executable, "-c", code], cwd=ROOT)
+    assert result.returncode == 0 and "res_adapter" in result.stdout and "2.09" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_own_folders_with_blanks(given: str, folders: list[tuple[str, str]]):
         assert parse(words).own == []
 
 
-def test_a_folder_that_is_there_is_one_whatever_it_is_called(tmp_path: Path):
+def test_the_name_of_an_existing_folder_may_have_blanks(tmp_path: Path):
     (tmp_path / "a b=c").mkdir()
     assert parse(["data", "--own", f"x={tmp_path}/a b=c"]).own == [("x", tmp_path / "a b=c")]
     (tmp_path / "my labels").mkdir()
@@ -125,7 +125,7 @@ def test_a_folder_that_is_there_is_one_whatever_it_is_called(tmp_path: Path):
     assert labels == [tmp_path / "my labels", tmp_path / "more", tmp_path / "absent"]
 
 
-def test_a_rerun_takes_no_option_that_its_record_has(capsys):
+def test_rerun_refuses_options_that_are_in_the_record(capsys):
     for words in (["--method", "lora"], ["--set", "epochs=1"], ["--seeds", "2"]):
         with pytest.raises(SystemExit) as end:
             main(["rerun", "0123", *words])

@@ -45,8 +45,8 @@ def test_folder_that_cannot_be_made(which: str, here, bench, tmp_path: Path):
 
 @pytest.mark.parametrize("option", ["--data", "--backbone", "--own", "--results", "--cache"])
 @pytest.mark.parametrize("folder", [True, False])
-def test_what_may_not_be_read_is_told(option: str, folder: bool, here, tmp_path: Path, monkeypatch):
-    """As root may read all, the system's refusal is played."""
+def test_a_path_without_permission_is_refused(option: str, folder: bool, here, tmp_path: Path, monkeypatch):
+    """Root may read every file, so the refusal is simulated."""
     place = tmp_path / "closed"
     place.mkdir() if folder else place.write_text("")
     plain = os.access
@@ -60,11 +60,11 @@ def test_what_may_not_be_read_is_told(option: str, folder: bool, here, tmp_path:
 def test_results_that_cannot_be_written(number: int, here, tmp_path: Path, monkeypatch):
     def refuse(self: Path, content: bytes) -> None:
         self.touch()
-        raise OSError(number, "the disk says no")
+        raise OSError(number, "the disk refuses")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)  # the probe before anything is trained
     sentence = here(method="feature", results=tmp_path / "results").sentence
-    assert str(tmp_path / "results") in sentence and "the disk says no" in sentence and has_remedy(sentence)
+    assert str(tmp_path / "results") in sentence and "the disk refuses" in sentence and has_remedy(sentence)
     assert list(tmp_path.rglob(".*")) == []
 
 
@@ -96,8 +96,8 @@ def test_disk_full_while_tensors_are_written(below_a_file: bool, tmp_path: Path,
     monkeypatch.setattr(io, "_fill", fill)
     (tmp_path / "file").write_text("")
     folder = tmp_path / ("file" if below_a_file else "folder")
-    mend = "remove that" if below_a_file else "free some space"
-    with pytest.raises(InputError, match=rf"cannot be written .*; {mend}") as caught:
+    remedy = "remove that" if below_a_file else "free some space"
+    with pytest.raises(InputError, match=rf"cannot be written .*; {remedy}") as caught:
         write_safetensors(folder / "a.safetensors", {}, {})
     assert str(folder / "a.safetensors") in str(caught.value)
     assert list(tmp_path.rglob(".*")) == []

@@ -19,24 +19,24 @@ ROOT = Path(__file__).parents[3]
 
 
 def outside() -> dict[str, str]:
-    """The environment without what a make around the tests put there."""
+    """The environment without the variables that a make which runs the tests has set."""
     return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 
 
 def make(*words: str, **environment: str) -> str:
-    """What make writes."""
+    """The output of make."""
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
     command, env = ["make", *words], outside() | environment
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def composed(*assignments: str) -> list[str]:
-    """The words that `make bench` hands to Python, as its shell would split them."""
-    said = make("-n", "bench", *assignments)
-    text = said[said.index("-m benchmark ") :]
+    """The words that `make bench` gives to Python, split by the shell."""
+    output = make("-n", "bench", *assignments)
+    text = output[output.index("-m benchmark ") :]
     script = "import json, sys; print(json.dumps(sys.argv[1:]))"
     shell = f"{sys.executable} -c '{script}' {text}"
     return ast.literal_eval(subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout)
@@ -66,18 +66,18 @@ def test_make_bench_keeps_the_quotes_of_an_option():
 
 
 def recorded(tmp_path: Path, monkeypatch, *assignments: str, **environment: str) -> str:
-    """What a record says of `make bench` with these variables."""
+    """The command that a record keeps for `make bench` with these variables."""
     shown = tmp_path / "shown.mk"
     shown.write_text(f'include {ROOT / "Makefile"}\nshow: ; @printf %s "$$BENCH_COMMAND"\n')
-    said = make("-f", str(shown), "-o", ".venv/made", "show", *assignments, **environment)
-    monkeypatch.setenv("BENCH_COMMAND", said.replace("make show", "make bench", 1))
+    output = make("-f", str(shown), "-o", ".venv/made", "show", *assignments, **environment)
+    monkeypatch.setenv("BENCH_COMMAND", output.replace("make show", "make bench", 1))
     return recorded_command()
 
 
 def again(command: str) -> list[str]:
-    """The words that a recorded command hands to Python when a shell is given it."""
-    seen = subprocess.run(["sh", "-c", command.replace("make", "printf '%s\\0'", 1)], capture_output=True, text=True)
-    target, *assignments = seen.stdout.split("\0")[:-1]
+    """The words that Python gets if a shell runs a recorded command."""
+    printed = subprocess.run(["sh", "-c", command.replace("make", "printf '%s\\0'", 1)], capture_output=True, text=True)
+    target, *assignments = printed.stdout.split("\0")[:-1]
     assert target == "bench"
     return composed(*assignments)
 
@@ -99,12 +99,12 @@ def again(command: str) -> list[str]:
         ["RERUN=0123", "DATA=d", "CACHE=c c"],
     ],
 )
-def test_a_recorded_command_says_the_same_to_a_shell(assignments: list[str], tmp_path: Path, monkeypatch):
+def test_a_recorded_command_can_be_run_by_a_shell(assignments: list[str], tmp_path: Path, monkeypatch):
     command = recorded(tmp_path, monkeypatch, *assignments)
     assert again(command) == composed(*assignments)
 
 
-def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tmp_path: Path, monkeypatch):
+def test_a_recorded_command_is_easy_to_read_and_includes_variables_of_the_environment(tmp_path: Path, monkeypatch):
     assert recorded(tmp_path, monkeypatch, "METHOD=feature,bn_adapt", "SEEDS=3", DEVICE="cpu", SHELL_ONLY="1") == (
         "make bench METHOD=feature,bn_adapt SEEDS=3 DEVICE=cpu"
     )
@@ -118,55 +118,55 @@ def test_a_recorded_command_is_easy_to_read_and_has_what_the_environment_gave(tm
 
 
 def lists_of_the_makefile() -> dict[str, set[str]]:
-    """What `reads_*`, `variables`, `targets` and the like hold there."""
+    """The values of `reads_*`, `variables`, `targets` and similar lists in the Makefile."""
     lists = "reads_% variables targets settings recipe switches others mistaken"
     print_them = f'show: ; @$(foreach v,$(filter {lists},$(.VARIABLES)),echo "$(v) $($(v))";)'
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
     command = ["make", "-s", "-f", "Makefile", "-f", "-", "show"]
     streams = {"input": print_them + "\n", "capture_output": True, "text": True}
-    done = subprocess.run(command, cwd=ROOT, env=outside(), check=True, **streams)
-    return {name: set(values) for name, *values in map(str.split, done.stdout.splitlines())}
+    result = subprocess.run(command, cwd=ROOT, env=outside(), check=True, **streams)
+    return {name: set(values) for name, *values in map(str.split, result.stdout.splitlines())}
 
 
-def test_the_makefile_says_what_each_target_reads():
-    held, text = lists_of_the_makefile(), (ROOT / "Makefile").read_text()
+def test_the_makefile_lists_the_variables_that_each_target_reads():
+    lists, text = lists_of_the_makefile(), (ROOT / "Makefile").read_text()
     shared = {name: re.search(rf"^{name} = ((?:.*\\\n)*.*)$", text, re.M).group(1) for name in ("runs", "folders")}
-    for target in held["targets"]:
+    for target in lists["targets"]:
         recipe = re.search(rf"^{target}: .*\n((?:\t.*\n)+)", text, re.M).group(1)
         for name, content in shared.items():
             recipe = recipe.replace(f"$({name})", content)
         used = set(re.findall(r"[ (,]([A-Z_]+)[,)]", recipe)) - {"PY"}
-        used -= {"RERUN"} - held[f"reads_{target}"]  # `runs` asks for it; sum is refused it
-        assert used == held[f"reads_{target}"], target
-    recorded = set().union(*(held[f"reads_{target}"] for target in held["targets"]))
-    assert held["variables"] == recorded - {"SLOW", "A", "B", "FILE", "LABELS", "GPU_PYTHON"}
+        used -= {"RERUN"} - lists[f"reads_{target}"]  # `runs` asks for it; sum is refused it
+        assert used == lists[f"reads_{target}"], target
+    recorded = set().union(*(lists[f"reads_{target}"] for target in lists["targets"]))
+    assert lists["variables"] == recorded - {"SLOW", "A", "B", "FILE", "LABELS", "GPU_PYTHON"}
 
 
 def test_the_makefile_knows_every_setting():
-    held = lists_of_the_makefile()
+    lists = lists_of_the_makefile()
     recipe = {field.name for field in dataclasses.fields(Recipe)} - {"follows"}
-    assert held["recipe"] == recipe
-    assert held["settings"] == recipe | {field.name for field in dataclasses.fields(Profile)} - {
+    assert lists["recipe"] == recipe
+    assert lists["settings"] == recipe | {field.name for field in dataclasses.fields(Profile)} - {
         *("name", "adapt", "pretrain")
     }
 
 
-def test_what_the_makefile_takes_for_a_slip_is_none_of_its_own_and_means_one():
-    held = lists_of_the_makefile()
-    read = set().union(*(held[f"reads_{target}"] for target in held["targets"]))
-    for pair in held["others"]:
+def test_mistaken_names_are_no_variables_and_mean_one():
+    lists = lists_of_the_makefile()
+    read = set().union(*(lists[f"reads_{target}"] for target in lists["targets"]))
+    for pair in lists["others"]:
         other, here = pair.split(":")
-        assert here in read | held["settings"] and other not in held["settings"] and other.upper() not in read, pair
-    for pair in held["mistaken"]:
+        assert here in read | lists["settings"] and other not in lists["settings"] and other.upper() not in read, pair
+    for pair in lists["mistaken"]:
         slip, here = pair.split(":")
-        readers = [target for target in held["targets"] if here in held[f"reads_{target}"]]
-        assert readers and not any(slip in held[f"reads_{target}"] for target in readers), pair
-    assert held["switches"] <= read
+        readers = [target for target in lists["targets"] if here in lists[f"reads_{target}"]]
+        assert readers and not any(slip in lists[f"reads_{target}"] for target in readers), pair
+    assert lists["switches"] <= read
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["bench", "METHOD=x", "SEED=5"], "make bench does not read SEED= (did you mean SEEDS=?); it reads BACKBONE "),
         (["METHOD=x", "DOMAIN=a"], "make bench does not read DOMAIN= (did you mean DOMAINS=?); "),
@@ -200,18 +200,18 @@ def test_what_the_makefile_takes_for_a_slip_is_none_of_its_own_and_means_one():
         (["bench", "METHOD=x", "GPU_PYTHON=x"], "make bench does not read GPU_PYTHON="),
     ],
 )
-def test_make_refuses_a_variable_that_the_target_does_not_read(words: list[str], told: str):
-    assert told in refused(*words)
+def test_make_refuses_a_variable_that_the_target_does_not_read(words: list[str], expected: str):
+    assert expected in refused(*words)
 
 
 def refused(*words: str, **environment: str) -> str:
-    """The one sentence with which make ends before it starts anything."""
+    """The sentence with which make refuses these words before it starts a command."""
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
     env = outside() | environment
-    done = subprocess.run(["make", "-n", *words], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == ""
-    return done.stderr
+    result = subprocess.run(["make", "-n", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and result.stdout == ""
+    return result.stderr
 
 
 def test_switches_are_on_off_or_refused():
@@ -222,27 +222,27 @@ def test_switches_are_on_off_or_refused():
         assert composed("METHOD=all", f"PREDICTIONS={off}")[5:] == [], off
         assert "-m 'not slow'" in make("-n", "test", f"SLOW={off}"), off
     for neither in ("2", "of", "1 0", "all"):
-        told = f"={neither} is neither on nor off; give 1, true or yes, or 0, false or no."
-        assert f"PREDICTIONS{told}" in refused("bench", "METHOD=all", f"PREDICTIONS={neither}"), neither
-        assert f"SLOW{told}" in refused("test", f"SLOW={neither}"), neither
+        expected = f"={neither} is neither on nor off; give 1, true or yes, or 0, false or no."
+        assert f"PREDICTIONS{expected}" in refused("bench", "METHOD=all", f"PREDICTIONS={neither}"), neither
+        assert f"SLOW{expected}" in refused("test", f"SLOW={neither}"), neither
     assert "PREDICTIONS=2 is" in refused("bench", "METHOD=all", PREDICTIONS="2")
     assert "ruff" in make("-n", "lint", PREDICTIONS="2", SLOW="2")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["bench", "METHOD=x", "MY VAR=1"], "make has no target MY VAR=1; it has bench sum"),
         (["MY VAR=1"], "(the name of a variable has no blanks)"),
         (["bench", "METHOD=x", "OWN=birds=my", "birds"], "make has no target birds; "),
     ],
 )
-def test_make_starts_nothing_beside_what_is_no_target(words: list[str], told: str):
-    assert told in refused(*words)
+def test_make_runs_nothing_if_one_target_is_unknown(words: list[str], expected: str):
+    assert expected in refused(*words)
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "told"),
+    ("target", "name", "expected"),
     [
         ("bench", "SEED", "make bench does not read SEED= (did you mean SEEDS=?); it reads BACKBONE "),
         ("bench", "DOMAIN", "DOMAIN= (did you mean DOMAINS=?)"),
@@ -252,26 +252,26 @@ def test_make_starts_nothing_beside_what_is_no_target(words: list[str], told: st
         ("submit", "SEEDS", "SEEDS= (did you mean SEED=?)"),
     ],
 )
-def test_make_refuses_a_slip_in_the_environment(target: str, name: str, told: str):
+def test_make_refuses_a_mistaken_name_in_the_environment(target: str, name: str, expected: str):
     sentence = refused(target, "METHOD=x", **{name: "5"})
-    assert told in sentence and f"(unset {name} in the environment)" in sentence
+    assert expected in sentence and f"(unset {name} in the environment)" in sentence
     assert target in make("-n", target, "METHOD=x", **{name: ""})
 
 
 def test_make_takes_its_own_variables_and_leaves_the_environment_alone():
-    said = make(
+    output = make(
         "-n", "lint", "test", "SLOW=1", "PYTHON=python3", "SHELL=/bin/sh", "V=1", "VERBOSE=1", SEED="5", EPOCHS="3"
     )
-    assert "pytest" in said and "ruff" in said
+    assert "pytest" in output and "ruff" in output
     others = {"FILE": "f", "NETWORK": "n", "WIDTH": "w", "LABELS": "l", "GPU": "0", "DATE": "d", "OUT": "o"}
     assert make("-n", "bench", "METHOD=x", **others) == make("-n", "bench", "METHOD=x")
 
 
-def test_make_bench_runs_one_again():
+def test_make_bench_reruns():
     assert composed("RERUN=0123", "DATA=d") == ["-m", "benchmark", "rerun", "0123", "--data", "d"]
 
 
-def test_make_gpu_takes_the_environment_or_a_python_that_is_there():
+def test_make_gpu_runs_in_the_venv_or_in_another_python():
     usual = make("-n", "-W", "pyproject.toml", "gpu", "ONLY=step,bench", "RESULTS=my results")
     assert "making .venv" in usual, "a changed project is installed first"
     assert ".venv/bin/python -m benchmark gpu --only 'step,bench' --results 'my results'" in usual

@@ -32,7 +32,7 @@ def table1(results: Path) -> dict[str, dict]:
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
-    """A results folder that is finished, to go on in; times of change are kept."""
+    """A copy of the finished results folder with its modification times."""
     return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
@@ -46,7 +46,7 @@ def mine(picture, tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
+def test_every_run_has_one_record_and_nothing_else_is_left(finished: Path):
     records = read_records([finished / "records"])
     assert sorted((r["method"], r["domain"], r["seed"]) for r in records) == sorted(
         (method, name, 0) for method in METHODS for name in NAMES
@@ -59,7 +59,7 @@ def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
     assert list(finished.rglob(".*")) == []
 
 
-def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path):
+def test_records_have_measurements_and_null_where_there_is_none(finished: Path):
     for r in read_records([finished / "records"]):
         assert (r["eval_images"], r["train_images"], r["classes"], r["split"]) == (12, 24, 3, "val")
         assert r["top1"] == 100 * r["correct"] / 12
@@ -85,7 +85,7 @@ def records_of(results: Path, method: str) -> list[dict]:
     return [r for r in read_records([results / "records"]) if r["method"] == method]
 
 
-def test_source_cell_is_one_number_per_backbone(finished: Path):
+def test_the_backbones_own_run_is_one_number_per_backbone(finished: Path):
     source = [r for r in read_records([finished / "records"]) if r["source_cell"]]
     assert {r["method"]: r["backbone"] for r in source}["feature"] == next(
         r["backbone"] for r in source if r["method"] == "finetune"
@@ -94,7 +94,7 @@ def test_source_cell_is_one_number_per_backbone(finished: Path):
     assert len({r["top1"] for r in source if r["structure"] == "plain"}) == 1
 
 
-def test_table_stands_in_the_published_order_with_the_score_of_the_records(finished: Path):
+def test_the_table_has_the_published_order_and_the_score_of_the_records(finished: Path):
     names = pq.read_schema(finished / "table1.parquet").names
     assert names[:14] == ["Model", "#par.", *PUBLISHED_ORDER, "mean", "S"]
     rows = table1(finished)
@@ -111,7 +111,7 @@ def test_table_stands_in_the_published_order_with_the_score_of_the_records(finis
         assert rows[method]["S"] == pytest.approx(score)
         assert (rows[method]["domains"], rows[method]["seeds"], rows[method]["limit"]) == (10, 1, None)
     assert rows["finetune"]["S"] == pytest.approx(2500)
-    assert len({row["S"] for row in rows.values()}) == 3, "the fixture tells methods apart"
+    assert len({row["S"] for row in rows.values()}) == 3, "the methods of the fixture differ"
     assert [row["mean"] for row in rows.values()] == sorted(row["mean"] for row in rows.values())
     text = (finished / "table1.md").read_text()
     assert f"| {rows['feature']['S']:.0f} |" in text and "not comparable" in text
@@ -126,7 +126,7 @@ def test_second_run_trains_nothing(here, copied: Path, below, monkeypatch):
     assert "30 of 30 runs are finished already" in done.out
 
 
-def test_one_lost_record_is_all_that_is_run_again(here, copied: Path, below):
+def test_only_a_lost_record_is_run_again(here, copied: Path, below):
     lost = next(r for r in records_of(copied, "feature") if r["domain"] == "dtd")
     (copied / "records" / f"{lost['hash']}.parquet").unlink()
     before = below(copied / "records")
@@ -141,7 +141,7 @@ def test_one_lost_record_is_all_that_is_run_again(here, copied: Path, below):
     )
 
 
-def test_own_domain_has_a_column_behind_the_ten_and_no_share_in_the_score(here, copied: Path, mine: Path):
+def test_own_domain_has_a_column_after_the_ten_and_no_share_in_the_score(here, copied: Path, mine: Path):
     before = table1(copied)
     done = here("--own", f"mine={mine}", method="feature", results=copied)
     assert done.code == 0, done.err
@@ -170,7 +170,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
     assert names("mine") == ["mine"], "what is not named need not be there"
 
 
-def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: Path):
+def test_own_domain_is_identified_by_its_content(planned, mine: Path):
     def hashes() -> dict[str, str]:
         return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}
 
@@ -180,25 +180,25 @@ def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: P
     assert before["mine"] != after["mine"] and before["dtd"] == after["dtd"]
 
 
-def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
+def test_the_baseline_of_the_score_is_run_only_if_no_records_match(planned, finished: Path, mine: Path):
     request, data, asked = planned("feature", own=[("mine", mine)])
     screen = Screen()
     frame = read_frame([finished / "records"])
     shipped = frame[frame["method"] == "finetune"]
-    run, lent = bench_module.baseline(request, data, asked, shipped, screen)
-    assert run == [] and set(lent["domain"]) == set(DOMAINS), "an own domain has no share in S"
-    run, lent = bench_module.baseline(request, data, asked, shipped[1:], screen)
-    assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
+    run, matching = bench_module.baseline(request, data, asked, shipped, screen)
+    assert run == [] and set(matching["domain"]) == set(DOMAINS), "an own domain has no share in S"
+    run, matching = bench_module.baseline(request, data, asked, shipped[1:], screen)
+    assert {c.domain.name for c in run} == set(DOMAINS) and len(matching) == 9
     request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
-    run, lent = bench_module.baseline(request, data, asked, shipped, screen)
-    assert len(run) == 10 and not len(lent)
+    run, matching = bench_module.baseline(request, data, asked, shipped, screen)
+    assert len(run) == 10 and not len(matching)
     request, data, asked = planned("feature", domains=["dtd", "svhn"])
     assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
     request, data, asked = planned("finetune")
     assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
 
 
-def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
+def test_shipped_records_serve_as_baseline_and_a_mismatch_is_reported(
     here, finished: Path, copied: Path, monkeypatch, tmp_path: Path
 ):
     for r in records_of(copied, "finetune"):
@@ -216,7 +216,7 @@ def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
     assert table1(copied)["finetune"]["S"] == pytest.approx(2500)
 
 
-def test_faults_are_told_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
+def test_failed_runs_are_reported_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
     def full(*_) -> None:
         raise Unwritable("table1.parquet cannot be written (No space left on device); free some space")
 
@@ -275,7 +275,7 @@ def test_limit_marks_its_rows(here, copied: Path):
     assert next(row for row in rows if row["limit"] == 6)["S"] is None
 
 
-def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tmp_path: Path, command, bench):
+def test_tables_of_limited_runs_alone_are_refused_and_not_changed(here, tmp_path: Path, command, bench):
     done = here("--limit", "6", "--domains", "imagenet12,svhn", method="feature", results=tmp_path)
     assert done.code == 0, done.err
     before = (tmp_path / "table1.parquet").read_bytes()
@@ -285,7 +285,7 @@ def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tm
     assert command([*words, "--limited"]).code == 0
 
 
-def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
+def test_seeds_give_deviations_if_something_varies(here, tmp_path: Path):
     done = here("--seeds", "2", "--domains", "imagenet12,svhn", method="finetune", results=tmp_path)
     assert done.code == 0, done.err
     records = read_records([tmp_path / "records"])
@@ -296,7 +296,7 @@ def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
     assert row["seeds"] == 2 and row["SVHN sd"] is not None and row["ImNet sd"] is None
 
 
-def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
+def test_an_emulated_precision_is_reported_before_training(here, finished: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(precision, "times_slower", lambda device, half: 100.0)
     words = ("--domains", "dtd")
     settings = "width=0.125 epochs=1 pretrain.epochs=1 batch=8 pretrain.batch=8 precision=bf16"

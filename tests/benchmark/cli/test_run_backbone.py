@@ -22,7 +22,7 @@ def files(planned, finished: Path) -> dict[str, Path]:
     return {structure: base.path for structure, base in backbones(request, data).items()}
 
 
-def test_given_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):
+def test_user_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):
     (tmp_path / "given").mkdir()
     for structure, path in files.items():  # under the names of the authors' released code
         save_file(to_reference(load_file(path)), tmp_path / "given" / f"{structure}.safetensors")
@@ -56,7 +56,7 @@ def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files:
     assert bench_module.baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
 
 
-def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
+def test_a_backbone_with_new_weights_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
     from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 
     sources, hashes = set(), set()
@@ -98,7 +98,7 @@ def test_backbone_that_does_not_fit_is_refused(fault: str, here, files: dict[str
     assert not (tmp_path / "results" / "records").exists()
 
 
-def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
+def test_the_metadata_of_a_pretrained_file(files: dict[str, Path]):
     with safe_open(files["plain"], "pt") as file:
         about = file.metadata()
     assert (about["width"], about["image_size"], about["structure"], about["classes"]) == ("0.125", "32", "plain", "3")

@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.runs.plan import unsupported_reason
 from visual_decathlon.methods.registry import select
 
 
-def test_hash_is_of_what_decides_the_numbers(planned, tiny: Path, tmp_path: Path, monkeypatch):
+def test_the_hash_depends_on_everything_that_changes_the_numbers(planned, tiny: Path, tmp_path: Path, monkeypatch):
     def hashed(method: str = "feature", settings: str = "width=0.125", **more) -> str:
         return planned(method, settings, domains=["dtd"], **more)[2][0].hash
 
@@ -37,7 +37,7 @@ def test_hash_is_of_what_decides_the_numbers(planned, tiny: Path, tmp_path: Path
 
 
 def test_compiled_is_another_run_of_another_table(planned):
-    """And what is not compiled has the hash and the settings of before there was the choice."""
+    """A run that is not compiled keeps the hash and settings from before the option existed."""
     (plain, *_), (other, *_) = (planned("par_adapter", f"width=0.125 compile={on}")[2] for on in ("false", "true"))
     assert plain.hash != other.hash and plain.backbone.hash != other.backbone.hash
     assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
@@ -46,8 +46,8 @@ def test_compiled_is_another_run_of_another_table(planned):
         assert name in (sentence := unsupported_reason(request, *select(name))) and sentence.endswith("leave it out")
 
 
-def test_what_need_not_repeat_its_bits_is_another_run(planned):
-    """And what does, as by default, has the hash and the settings of before there was the choice."""
+def test_a_run_that_is_not_deterministic_is_another_run(planned):
+    """A deterministic run, the default, keeps the hash and settings from before the option existed."""
     settings = ("", " deterministic=true", " deterministic=false")
     usual, same, other = (planned("par_adapter", f"width=0.125{more}")[2][0] for more in settings)
     assert usual.hash == same.hash and "deterministic" not in json.loads(usual.settings)

@@ -9,10 +9,10 @@ from visual_decathlon.benchmark.training import timing
 
 
 class Nvml(types.ModuleType):
-    """In place of pynvml: two GPUs that have used 1 and 2 J before, and use a tenth more each time one looks."""
+    """A replacement for pynvml: two GPUs that have used 1 and 2 J, and 10 % more at each reading."""
 
     class NVMLError(Exception):
-        pass
+        """As in pynvml."""
 
     def __init__(self):
         super().__init__("pynvml")
