@@ -60,6 +60,36 @@ def test_every_room_has_its_floor():
     assert rooms - {"benchmark", "__main__"} == {room for floor in FLOORS for room in floor}
 
 
+def test_every_imported_name_exists():
+    """Also in functions, where an import runs only with its command."""
+    files = [f for top in ("benchmark", "datasets", "methods") for f in sorted((ROOT / top).rglob("*.py"))]
+    trees = {_name(file): ast.parse(file.read_text()) for file in files}
+    missing = []
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(PREFIX):
+                names = {alias.name for alias in node.names if f"{node.module}.{alias.name}" not in trees}
+                defined = _defined(trees[node.module]) if node.module in trees else set()
+                missing += [f"{module}: {node.module}.{name}" for name in sorted(names - defined)]
+    assert missing == []
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module defines or imports outside of functions and classes."""
+    names, nodes = set(), list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        else:
+            nodes += ast.iter_child_nodes(node)
+    return names
+
+
 def test_imports_lead_downwards():
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
     entrance = {"benchmark", "__main__"}

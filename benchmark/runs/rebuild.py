@@ -73,9 +73,9 @@ def _check_inputs(record: dict, inputs: Inputs, own: list[str]) -> None:
         )
     pretrained = record["backbone_source"] == "pretrained"
     if pretrained and inputs.backbone is not None:
-        raise InputError(f"{name} stands on a backbone pretrained on imagenet12 of its data; leave BACKBONE= out")
+        raise InputError(f"{name} uses a backbone pretrained on imagenet12 of its data; leave BACKBONE= out")
     if not pretrained and inputs.backbone is None:
-        raise InputError(f"{name} stands on the backbone {record['backbone_source']}; give its file with BACKBONE=")
+        raise InputError(f"{name} uses the backbone {record['backbone_source']}; give its file with BACKBONE=")
     if sorted(own) != sorted(name for name, _ in inputs.own):
         made_from = (
             f"the own domains {', '.join(own)}; give OWN=name=folder for each" if own else "no own domain; leave OWN="

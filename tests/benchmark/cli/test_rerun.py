@@ -171,7 +171,7 @@ def test_a_given_backbone_is_given_again(again, refused, here, bench, results: P
     given = ("--backbone", str(weights))
     assert here(*given, "--domains", "dtd", method="feature", results=results, settings="epochs=1").code == 0
     (record,) = (r for r in read_records([results / "records"]) if r["backbone_source"].startswith("w.safetensors"))
-    assert "stands on the backbone w.safetensors " in refused(record["hash"])
+    assert "uses the backbone w.safetensors " in refused(record["hash"])
     assert "pretrained on imagenet12 of its data; leave BACKBONE= out" in refused(pretrained["hash"], *given)
     assert again(record["hash"], *given)[0] == 0
     shutil.rmtree(results / "reruns")
@@ -201,7 +201,7 @@ def test_a_choice_of_its_state_dicts_is_given_again(again, here, bench, results:
     assert len(set(hashes.values())) == 2
     code, out, _ = again(hashes[":model_ema"], "--backbone", f"{path}:model_ema")
     assert code == 0 and "the same numbers" in out and "`model_ema` is taken" in out
-    assert "stands on the backbone trained.pth:model_ema " in refused_of(again(hashes[":model_ema"]))
+    assert "uses the backbone trained.pth:model_ema " in refused_of(again(hashes[":model_ema"]))
     assert "the backbone is " in refused_of(again(hashes[":model_ema"], "--backbone", str(path)))
     done = here("--backbone", str(path), "--domains", "dtd", method="feature,l*f", results=results)
     assert done.code == 0 and "left out: lwf holds the network to the answers of its head" in done.out
