@@ -7,10 +7,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from visual_decathlon.benchmark.perf.gpu import facts, report
+from visual_decathlon.benchmark.perf.gpu import facts, report, runner
 from visual_decathlon.benchmark.perf.gpu.plan import Step
 from visual_decathlon.benchmark.perf.gpu.record import Record
-from visual_decathlon.benchmark.perf.gpu.runner import child, run_plan
 from visual_decathlon.benchmark.records.writable import check_writable
 from visual_decathlon.benchmark.report.console import PlainConsole
 
@@ -24,7 +23,7 @@ def run_steps(steps: Sequence[Step], results: Path, cache: Path, *, end_by: floa
     check_writable(cache)
     console, record = PlainConsole(wide=200), Record(results / "gpu.parquet", facts.ask("cuda:0"))
     failed, left = False, end_by - time.monotonic()
-    for step, end in run_plan(steps, child("cuda:0"), record.keep, budget=left, cache=cache):
+    for step, end in runner.run_plan(steps, runner.child("cuda:0"), record.keep, budget=left, cache=cache):
         if not end:
             record.begin()
             console.print(f"{step.name}: {step.about}; at most {step.limit:.0f} s", style="bold")

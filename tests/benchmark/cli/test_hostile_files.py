@@ -143,7 +143,7 @@ def test_a_zip_with_a_false_size_is_not_unpacked(bomb: str, tmp_path: Path):
 
 
 def test_a_zip_that_unpacks_to_much_is_stopped_in_time(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(format, "LARGEST", 10**5)
+    monkeypatch.setattr(archive, "LARGEST", 10**5)
     path = tmp_path / "x.zip"
     path.write_bytes(_zip(b" " * 10**7))
     with _little_memory(), pytest.raises(InputError, match="unpacks to over 100,000 bytes"):

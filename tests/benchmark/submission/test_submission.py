@@ -352,7 +352,7 @@ def test_a_broken_zip_is_one_sentence(planted, tmp_path: Path):
 
 
 def test_a_zip_that_unpacks_without_end_is_not_unpacked(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(format, "LARGEST", 10**6)
+    monkeypatch.setattr(archive, "LARGEST", 10**6)
     _zip(tmp_path / "r.zip", "results.json", b" " * 10**7)
     assert "unpacks to over 1,000,000 bytes" in sentence("score", "--file", tmp_path / "r.zip")
 
