@@ -19,12 +19,12 @@ runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHO
   $(call option,DOMAINS,domains) $(call option,OWN,own) $(call option,LIMIT,limit) \
   $(call option,DEVICE,device)
 
-# What was asked for, from the command line or the environment, as a shell takes it again: for the records.
+# The variables of this call, from the command line or the environment, quoted for a shell: records keep them.
 variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS PREDICTIONS \
   WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY RESULTS CACHE
 export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
 
-# What each target reads. A variable given to make that none of the wanted targets reads is refused.
+# The variables that each target reads. A variable that none of the wanted targets reads is refused.
 reads_sum = METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE RESULTS CACHE
 reads_bench = RERUN $(reads_sum) WORKERS PREDICTIONS
 reads_test = SLOW
@@ -54,7 +54,7 @@ wanted = $(or $(MAKECMDGOALS),bench)
 reads = $(sort $(foreach target,$(wanted),$(reads_$(target))))
 always = PYTHON SHELL MAKE MAKEFLAGS MFLAGS GNUMAKEFLAGS V VERBOSE
 unread = $(filter-out $(reads) $(always),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
-# In the environment a variable may be another program's: only these are taken for a mistake, as `given:meant`.
+# A variable of the environment may belong to another program: only these are mistakes, as `given:meant`.
 mistaken = SEED:SEEDS SEEDS:SEED DOMAIN:DOMAINS SPLITS:SPLIT METHODS:METHOD PROFILES:PROFILE LIMITS:LIMIT \
   BACKBONES:BACKBONE PREDICTION:PREDICTIONS EPOCH:SET EPOCHS:SET BATCH_SIZE:SET LEARNING_RATE:SET SETTINGS:SET
 near_miss = $(and $(filter $(reads),$(lastword $(1))),$($(firstword $(1))),$(filter environment,\
@@ -66,11 +66,11 @@ near = $(shell $(PYTHON) -c 'import difflib, sys; name, reads, settings, recipe,
   known.update({r.lower(): r + "=" for r in reads.split()}); \
   pairs = [pair.split(":") for pair in others.split()]; \
   known.update({other: known[here.lower()] for other, here in pairs if here.lower() in known and other not in known}); \
-  found = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, 0.7); \
-  print(*[f" (did you mean {known[f]}?)" for f in found])' \
+  close = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1, 0.7); \
+  print(*[f" (did you mean {known[c]}?)" for c in close])' \
   $(call quoted,$(1)) '$(reads)' '$(settings)' '$(recipe)' '$(others)' 2>/dev/null)
 
-# All of this stands before anything starts. A goal that is no target is a variable whose name has a blank, or a slip.
+# These checks come before any command. A goal that is no target is a typo, or a variable whose name has a blank.
 unknown = $(filter-out $(targets) .venv/made,$(wanted))
 ifneq ($(and $(unknown),$(or $(findstring =,$(unknown)),$(filter $(targets),$(wanted)))),)
 $(error make has no target $(unknown); it has $(targets)$(if \
@@ -94,7 +94,7 @@ bench: .venv/made
 sum: .venv/made
 	@$(PY) -m benchmark sum $(runs) $(folders)
 
-# A file's tests stay in one process: what it builds is built once. Each process computes in one thread.
+# The tests of a file stay in one process, so that their fixtures are built once. Each process uses one thread.
 test: .venv/made
 	@$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(call on,SLOW),,-m 'not slow')
 
@@ -127,14 +127,14 @@ sweep: .venv/made
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)
 
-# GPU_PYTHON=python3 takes a machine's own Python, with what is on PYTHONPATH: then .venv is neither made nor needed.
+# GPU_PYTHON=python3 runs the machine's own Python with its PYTHONPATH: then .venv is neither made nor needed.
 gpu: $(if $(GPU_PYTHON),,.venv/made)
 	@$(if $(GPU_PYTHON),$(call quoted,$(GPU_PYTHON)),$(PY)) -m benchmark gpu $(call option,ONLY,only) $(folders)
 
 growth: .venv/made
 	@$(PY) -m benchmark growth $(call option,ONLY,only) $(folders)
 
-# uv where it is there, plain venv and pip otherwise. The mark is written last: a broken install is made again.
+# uv if it is installed, else venv and pip. The mark is written last, so that a broken installation is repeated.
 .venv/made: pyproject.toml requirements.lock
 	@echo "making .venv (once; a few minutes)"
 	@if command -v uv >/dev/null; then \

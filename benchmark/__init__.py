@@ -1,6 +1,6 @@
-"""What is measured: backbones, recipes, the training loop, evaluation, score, cost, timing, records, tables."""
+"""The benchmark: backbones, recipes, the training loop, evaluation, records, tables, figures and the command line."""
 
-if __name__ == "benchmark":  # as `python -m benchmark` imports it, for its __main__ alone
+if __name__ == "benchmark":  # `python -m benchmark` imports it by this name, only for its __main__
     import sys
 
     from visual_decathlon.datasets.old_names import moved

@@ -6,7 +6,7 @@ from pathlib import Path
 from visual_decathlon.benchmark.cli.main import console
 
 _CHECKOUT = str(Path(__file__).resolve().parents[1])
-if _CHECKOUT in sys.path:  # last, so that an installed package called `datasets` is found before the folder
+if _CHECKOUT in sys.path:  # to the end, so that an installed package `datasets` comes before the folder
     sys.path.remove(_CHECKOUT)
     sys.path.append(_CHECKOUT)
 

@@ -1,4 +1,4 @@
-"""The imports of before 2026-12: `datasets`, `methods`, `benchmark` at the top level, now below `visual_decathlon`."""
+"""Imports from before 2026-12: `datasets`, `methods` and `benchmark` at the top level, now in `visual_decathlon`."""
 
 import importlib.machinery
 import importlib.util
@@ -11,14 +11,14 @@ OLD_ROOTS = ("datasets", "methods", "benchmark")
 
 
 def moved(name: str) -> ModuleNotFoundError:
-    """The error for `import name`, which says the new name."""
+    """The error for `import name`; it gives the new name."""
     return ModuleNotFoundError(f"{name} is now visual_decathlon.{name}: import it by that name", name=name)
 
 
 def import_next(name: str, here: str) -> None:
-    """Import the top-level package `name` of another folder of `sys.path` than the one that holds `here`, in its place.
+    """Import another top-level package `name`, not the one of the checkout with the file `here`, in its place.
 
-    So a script in the checkout gets Hugging Face's `datasets`. Raises ModuleNotFoundError where there is none.
+    A script in the checkout gets Hugging Face's `datasets` in this way. Raises ModuleNotFoundError if there is none.
     """
     checkout = Path(here).resolve().parents[1]
     others = [entry for entry in sys.path if Path(entry or ".").resolve() != checkout]
@@ -31,7 +31,7 @@ def import_next(name: str, here: str) -> None:
 
 
 def new_import(error: BaseException) -> str:
-    """Where the import by an old name stands that raised `error`, and what to write; "" for other errors."""
+    """A sentence with file, line and new spelling of the old import that raised `error`; "" for other errors."""
     root = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ImportError) or root not in OLD_ROOTS:
         return ""

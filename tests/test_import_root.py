@@ -1,4 +1,4 @@
-"""One import root beside Hugging Face's `datasets`, and what the imports of before 2026-12 are told."""
+"""One import root next to Hugging Face's `datasets`, and the errors for imports from before 2026-12."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ FOREIGN = "class Dataset:\n    from_whom = 'elsewhere'\n"
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    """A folder that a package `datasets` is found in, as Hugging Face's is in site-packages."""
+    """A folder with another package `datasets`, as Hugging Face's in site-packages."""
     (tmp_path / "site" / "datasets").mkdir(parents=True)
     (tmp_path / "site" / "datasets" / "__init__.py").write_text(FOREIGN)
     return tmp_path / "site"
@@ -21,7 +21,7 @@ def foreign(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def python(processes):
-    """`python(words, cwd, *folders)`: a Python with these folders on its path, whatever else is there."""
+    """`python(words, cwd, *folders)`: runs Python with these folders first on its path."""
 
     def run(words: list[str], cwd: Path, *folders: Path):
         path = os.pathsep.join(map(str, folders))
@@ -41,17 +41,15 @@ def test_every_folder_with_code_is_in_the_wheel():
 @pytest.mark.parametrize("order", ["checkout first", "checkout last"])
 def test_a_foreign_datasets_in_the_same_process(order: str, python, foreign: Path, tmp_path: Path):
     """Also for a script in the checkout, whose folder is first on the path."""
-    code = (
-        "import datasets; import visual_decathlon.datasets.catalogue as ours; print(datasets.Dataset.from_whom, ours.k)"
-    )
-    code = code.replace("ours.k", "len(ours.DOMAINS)")
+    code = "import datasets; from visual_decathlon.datasets.catalogue import DOMAINS; "
+    code += "print(datasets.Dataset.from_whom, len(DOMAINS))"
     folders = (ROOT, foreign) if order == "checkout first" else (foreign, ROOT)
     done = python(["-c", code], tmp_path, *folders)
     assert done.stdout == "elsewhere 10\n", done.stderr
 
 
-def test_the_command_line_beside_a_foreign_datasets(python, foreign: Path):
-    """In the checkout, where `-m` puts our folder `datasets` first: a package gets the foreign one."""
+def test_the_command_line_next_to_a_foreign_datasets(python, foreign: Path):
+    """In the checkout, where `-m` puts the suite's `datasets` first, a method's package imports the other one."""
     code = "import runpy\n"
     code += "runpy.run_module('benchmark', run_name='imported')\n"
     code += "import datasets; print(datasets.Dataset.from_whom)"
@@ -66,22 +64,22 @@ def test_an_old_import_names_the_new_one(name: str, python, tmp_path: Path):
     assert last == f"ModuleNotFoundError: {name} is now visual_decathlon.{name}: import it by that name"
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_a_package_of_november_gets_one_sentence(beside: bool, python, foreign: Path, tmp_path: Path):
-    """Its module says `from methods.per_conv import PerConv`, or asks our `datasets` and meets another one."""
-    line = "from datasets.errors import BadInput" if beside else "from methods.per_conv import PerConv"
-    (tmp_path / "their_method.py").write_text(f'"""Theirs."""\n\n{line}\n')
+@pytest.mark.parametrize("foreign_too", [False, True])
+def test_a_package_with_old_imports_gets_one_sentence(foreign_too: bool, python, foreign: Path, tmp_path: Path):
+    """Its module imports `methods.per_conv`, or the suite's old `datasets.errors` and gets the other package."""
+    line = "from datasets.errors import BadInput" if foreign_too else "from methods.per_conv import PerConv"
+    (tmp_path / "their_method.py").write_text(f'"""Another package."""\n\n{line}\n')
     about = tmp_path / "theirs-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: theirs\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[visual_decathlon.methods]\ntheirs = their_method\n")
-    done = python(["-m", "benchmark", "methods"], ROOT, tmp_path, *([foreign] if beside else []))
+    done = python(["-m", "benchmark", "methods"], ROOT, tmp_path, *([foreign] if foreign_too else []))
     new = line.replace("datasets", "visual_decathlon.datasets").replace("methods", "visual_decathlon.methods")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{tmp_path / 'their_method.py'}, line 3: this import is now `{new}`\n"
 
 
-def test_a_folder_called_datasets_without_code_is_in_nobodys_way(python, tmp_path: Path):
+def test_a_folder_called_datasets_without_code_does_no_harm(python, tmp_path: Path):
     (tmp_path / "datasets").mkdir()
     done = python(["-m", "benchmark", "--help"], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr

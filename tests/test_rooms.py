@@ -1,4 +1,4 @@
-"""The rooms of the house: imports lead downwards only, no file stands in a circle, and commands import no command."""
+"""The rooms of the suite: imports lead downwards only, there is no import cycle, and commands import no command."""
 
 import ast
 import functools
@@ -39,15 +39,15 @@ def _name(file: Path) -> str:
 
 
 def _imported(file: Path, modules: dict[str, Path]) -> set[str]:
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} has a relative import"
             inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= inside & modules.keys() or {node.module}
-    return {name for name in found if name in modules}
+            names |= inside & modules.keys() or {node.module}
+    return names & modules.keys()
 
 
 def _room(module: str) -> str:
@@ -58,6 +58,36 @@ def _room(module: str) -> str:
 def test_every_room_has_its_floor():
     rooms = {_room(module) for module in imports()}
     assert rooms - {"benchmark", "__main__"} == {room for floor in FLOORS for room in floor}
+
+
+def test_every_imported_name_exists():
+    """Also in functions, where an import runs only with its command."""
+    files = [f for top in ("benchmark", "datasets", "methods") for f in sorted((ROOT / top).rglob("*.py"))]
+    trees = {_name(file): ast.parse(file.read_text()) for file in files}
+    missing = []
+    for module, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(PREFIX):
+                names = {alias.name for alias in node.names if f"{node.module}.{alias.name}" not in trees}
+                defined = _defined(trees[node.module]) if node.module in trees else set()
+                missing += [f"{module}: {node.module}.{name}" for name in sorted(names - defined)]
+    assert missing == []
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module defines or imports outside of functions and classes."""
+    names, nodes = set(), list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        else:
+            nodes += ast.iter_child_nodes(node)
+    return names
 
 
 def test_imports_lead_downwards():
@@ -74,7 +104,7 @@ def test_imports_lead_downwards():
     assert wrong == []
 
 
-def test_no_circle():
+def test_no_import_cycle():
     left = {module: set(others) for module, others in imports().items()}
     while ready := [module for module, others in left.items() if not others & left.keys()]:
         for module in ready:

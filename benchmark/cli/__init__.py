@@ -1,1 +1,1 @@
-"""The command line: one file a command, and no command imports another."""
+"""The command line: one module for each command, with `add_arguments` and `run`; no command imports another."""

@@ -1,21 +1,27 @@
-"""The methods that METHOD= asks for; a word that is a backbone, a setting or a profile instead is told so."""
+"""The methods that METHOD= names. The error for a backbone, a setting or a profile says which variable takes it."""
 
 import dataclasses
 import typing
 
 from visual_decathlon.benchmark.config import backbone_names
 from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.words import letters
 
 
-def asked_methods(expression: str) -> list[Method]:
-    """`visual_decathlon.methods.registry.select` with this package's words. Raises InputError as that does."""
-    return select(expression, _explained)
+def asked_methods(expression: str, variable: str = "METHOD") -> list[Method]:
+    """The methods of an expression, see `methods.registry.select`. Raises InputError, which names `variable`."""
+    try:
+        return select(expression, _explain)
+    except InputError as error:
+        if variable == "METHOD":
+            raise
+        raise InputError(str(error).replace("METHOD=", f"{variable}=")) from None
 
 
-def _explained(word: str) -> str | None:
+def _explain(word: str) -> str | None:
     for name in PROFILES:
         if letters(word) == letters(name):
             return f"{word} is a profile, not a method: PROFILE={name}"
@@ -23,7 +29,7 @@ def _explained(word: str) -> str | None:
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             if field.name in ("name", "adapt", "pretrain", "follows"):
-                continue  # none of what SET= takes
+                continue  # SET= does not take these
             if letters(word) == letters(field.name):
                 return f"{word} is a setting, not a method: SET={field.name}="
             choice = typing.get_origin(hints[field.name]) is typing.Literal

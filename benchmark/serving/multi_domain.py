@@ -61,7 +61,7 @@ class LoadedDomain:
 
 
 class MultiDomain:
-    """One frozen backbone with the adapters of list_images domains, switched by name.
+    """One frozen backbone with the adapters of several domains, switched by name.
 
         net = MultiDomain(".cache/backbones/0123456789abcdef.safetensors")
         name = net.load("results/runs/adapters/fedcba9876543210.safetensors")
@@ -184,7 +184,7 @@ class MultiDomain:
         return self._held(name or self._in_use()).head.names
 
     def predict(self, images: UserImage | Iterable[UserImage], name: str = "") -> Prediction | list[Prediction]:
-        """Classify one image, or each of list_images, by the domain of this name or the one in use.
+        """Classify one image, or each of several, by the domain of this name or the one in use.
 
         An image is a path, the bytes of an image file or an open file, a PIL image, an array or a tensor, see
         `datasets.user_images.rgb`; several images are an iterable of those, or an array or a tensor of four dimensions.

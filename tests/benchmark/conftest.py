@@ -219,8 +219,8 @@ class Inline:
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
-    for command in ("run", "rerun", "sweep"):
-        monkeypatch.setattr(f"visual_decathlon.benchmark.cli.{command}.LocalEngine", Inline)
+    for module in ("bench", "rerun", "sweep"):
+        monkeypatch.setattr(f"visual_decathlon.benchmark.runs.{module}.LocalEngine", Inline)
 
     def run(*words: str, **more) -> Done:
         out, err = io.StringIO(), io.StringIO()

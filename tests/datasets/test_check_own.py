@@ -82,7 +82,7 @@ def test_duplicates_and_skipped_files_are_noted(birds):
 
 
 def test_faults_are_bounded_and_counted(cats, monkeypatch, capfd):
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.data._FAULTS", 3)
+    monkeypatch.setattr("visual_decathlon.benchmark.report.release.FAULTS_SHOWN", 3)
     for file in cats.rglob("*.png"):
         file.write_bytes(b"")
     assert run(Namespace(data=None, download=None, sheet=None, own=[("cats", cats)])) == 2

@@ -13,7 +13,7 @@ from visual_decathlon.datasets.errors import InputError
 
 # The imports of the command, and those of its worker processes.
 _IMPORTS = (
-    "import visual_decathlon.benchmark.cli.run",
+    "import visual_decathlon.benchmark.runs.bench",
     "import visual_decathlon.benchmark.runs.execute, fvcore.nn, torch; torch.cuda.is_available()",
 )
 

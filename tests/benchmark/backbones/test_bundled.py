@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, read_checksums
-from visual_decathlon.benchmark.cli import run
+from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import machine, versions
 from visual_decathlon.benchmark.records.store import read_records
@@ -24,7 +24,6 @@ from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import select
 
-SHIPPED = run.SHIPPED
 FOLDER = SHIPPED / "backbones"
 METHODS = {"plain": "finetune", "series": "res_adapter"}
 
@@ -40,7 +39,7 @@ def losses(history: list[dict]) -> list[float]:
 
 @pytest.mark.parametrize("structure", METHODS)
 def test_the_shipped_records_used_them(structure):
-    records = [r for r in read_records([run.SHIPPED]) if r["method"] == METHODS[structure]]
+    records = [r for r in read_records([SHIPPED]) if r["method"] == METHODS[structure]]
     (name,) = {record["backbone"] for record in records}
     metadata = about(FOLDER / f"{name}.safetensors")
     assert (metadata["hash"], metadata["structure"]) == (name, structure)
@@ -53,7 +52,7 @@ def test_a_bundled_backbone_is_not_pretrained(here, bench, finished: Path, tmp_p
     (shipped / "backbones").mkdir(parents=True)
     shutil.copy(bench.cache / "backbones" / f"{pretrained}.safetensors", shipped / "backbones")
     write_sums(shipped / "backbones")
-    monkeypatch.setattr(run, "SHIPPED", shipped)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.bench.SHIPPED", shipped)
     monkeypatch.setattr(pretrain, "pretrain", lambda *_: pytest.fail("it is there"))
     fresh = {"results": tmp_path / "results", "method": "feature"}
     done = here("--domains", "dtd", "--cache", str(tmp_path / "cache"), **fresh)

@@ -39,7 +39,7 @@ def check_merged(method, source, size: int, single: bool = True) -> None:
             assert off(merge_for_inference(copy.deepcopy(network).float())(x.float()).double(), wanted) < 1e-5, (
                 method.spec
             )
-    # the network that was merge_for_inference stays as it was: values, modules, and what it trains
+    # the network that was merged stays as it was: values, modules, and what it trains
     assert trained == [n for n, p in network.named_parameters() if p.requires_grad]
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(t, network.state_dict()[n]) for n, t in state.items())

@@ -56,9 +56,7 @@ def test_multiply_adds_of_the_reference():
     # To the unit: 64² stem outputs, then a quarter of the outputs and twice the channels a stage.
     assert at_64 == 4096 * 9 * 3 * 32 + 3 * 1024 * 9 * (32 * 64 + 7 * 64**2)
     assert conv_macs(series, 64) - at_64 == 4096 * 32**2 + 3 * 1024 * 8 * 64**2
-    assert (
-        conv_macs(merge_for_inference(parallel), 64) == at_64
-    )  # a merged network costs as much as the plain backbone
+    assert conv_macs(merge_for_inference(parallel), 64) == at_64  # a merged network costs as much as the plain backbone
 
 
 def test_random_start():

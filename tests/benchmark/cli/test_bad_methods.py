@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.backbones.build import build
-from visual_decathlon.benchmark.cli.run import able
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.request import Request
+from visual_decathlon.benchmark.runs.runnable import keep_runnable
 from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
@@ -24,7 +24,7 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def opened(*_):
         raise AssertionError("the data were opened")
 
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.domains_in", opened)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.plan.open_data", opened)
     monkeypatch.chdir(tmp_path)
 
     def run(method: str, *words: str) -> str:
@@ -36,7 +36,7 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 
 @pytest.mark.parametrize(
-    ("method", "told"),
+    ("method", "expected"),
     [
         ("lora(rnak=8)", "lora has no option 'rnak'; did you mean rank?"),
         ("bn_adapt(rank=8)", "bn_adapt has no option 'rank'; its options are: none"),
@@ -61,8 +61,8 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         ("lora*(rank=2)", "is not of the form name or name(option=value, ...)"),
     ],
 )
-def test_options_that_are_unknown_or_do_not_fit(method: str, told: str, refused):
-    assert told in refused(method)
+def test_options_that_are_unknown_or_do_not_fit(method: str, expected: str, refused):
+    assert expected in refused(method)
 
 
 RANKED = [e.name for e in entries() if hasattr(e, "rank_at")]
@@ -102,47 +102,44 @@ def test_a_list_in_which_one_does_not_fit(refused):
     assert refused("bn_adapt,lora(rank=9999)").startswith("lora(rank=9999): the rank is larger")
 
 
-def test_a_wildcard_of_which_nothing_can_run(refused):
+def test_a_wildcard_without_a_method_that_can_run(refused):
     assert refused("pr[eo]*").startswith("none of prefix, prompt can run here: ")
 
 
 @pytest.fixture
 def sifted(bench) -> Callable:
-    """`sifted(expression, settings, given)`: (strings of the methods that stay, what is said) of a wildcard or word."""
-
-    class Heard(list):
-        say = list.append
+    """`sifted(expression, settings, given)`: (strings of the methods that are kept, reported sentences)."""
 
     def sift(expression: str, settings: str = "", given: UserBackbone | None = None) -> tuple[list[str], list[str]]:
         request = Request(select(expression), profile("standin", settings.split()), bench.data, user_backbone=given)
-        heard = Heard()
-        stay = able(request, select_named(expression), heard).methods
-        return [method.spec for method in stay], heard
+        reported: list[str] = []
+        stay = keep_runnable(request, select_named(expression), reported.append).methods
+        return [method.spec for method in stay], reported
 
     return sift
 
 
-def test_all_leaves_out_what_cannot_run_and_says_so(sifted):
-    stay, heard = sifted("all")
+def test_all_leaves_out_methods_that_cannot_run_and_reports_them(sifted):
+    stay, reported = sifted("all")
     assert stay == [e.name for e in entries() if e.name not in NEEDS_ATTENTION]
-    left = [line for line in heard if line.startswith("left out: ")]
+    left = [line for line in reported if line.startswith("left out: ")]
     assert len(left) == 2 and all(f"left out: {name} learns" in " ".join(left) for name in NEEDS_ATTENTION)
-    assert "boft leaves stem.conv alone: its 27 columns make no blocks of 4" in heard
+    assert "boft leaves stem.conv alone: its 27 columns make no blocks of 4" in reported
 
 
-def test_what_is_too_large_for_a_slim_backbone_is_left_out_too(sifted):
-    stay, heard = sifted("o*,lora*", "width=0.0625")
+def test_methods_too_large_for_a_slim_backbone_are_left_out(sifted):
+    stay, reported = sifted("o*,lora*", "width=0.0625")
     assert stay == ["lora", "lora_cp", "lora_tkd", "lora_tkd_cp", "lora_tucker"]
-    assert any(line.startswith("left out: oft: a block of 32 is larger than every matrix") for line in heard)
+    assert any(line.startswith("left out: oft: a block of 32 is larger than every matrix") for line in reported)
     with pytest.raises(InputError, match="oft: a block of 32 is larger"):
         sifted("lora*,oft", "width=0.0625")
 
 
 def test_the_words_for_several_methods_run_whole(sifted):
     for word, specs in GROUPS.items():
-        stay, heard = sifted(word)
+        stay, reported = sifted(word)
         assert len(stay) == len(specs) == {"table1": 11, "grid": 12}[word]
-        assert not [line for line in heard if line.startswith("left out")]
+        assert not [line for line in reported if line.startswith("left out")]
 
 
 def test_a_wildcard_trains_the_rest(here, tmp_path: Path):
@@ -163,24 +160,24 @@ def backbone(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("among", ["{}", "bn_adapt,{}"])
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("res_adapter_large", "leave BACKBONE out"),
         ("res_adapter", "off_the_shelf=True"),
         ("res_adapter_dom_pred", "add one to the folder"),
     ],
 )
-def test_a_given_backbone_without_what_a_method_stands_on(name: str, told: str, among: str, backbone: Path, refused):
+def test_a_user_backbone_lacks_what_a_method_needs(name: str, expected: str, among: str, backbone: Path, refused):
     sentence = refused(among.format(name), "--backbone", str(backbone))
-    assert f"BACKBONE={backbone.name}" in sentence and name in sentence and told in sentence
+    assert f"BACKBONE={backbone.name}" in sentence and name in sentence and expected in sentence
 
 
-def test_a_wildcard_on_a_given_backbone(sifted):
+def test_a_wildcard_on_a_user_backbone(sifted):
     given = UserBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
-    stay, heard = sifted("*res_adapter*,bn*", user_backbone=given)
+    stay, reported = sifted("*res_adapter*,bn*", user_backbone=given)
     assert stay == ["bn_adapt"]
-    assert sum(line.startswith("left out: ") for line in heard) == 5
-    stay, heard = sifted("table1", user_backbone=given)
+    assert sum(line.startswith("left out: ") for line in reported) == 5
+    stay, reported = sifted("table1", user_backbone=given)
     assert stay == ["scratch", "scratch_plus", "feature", "finetune", "lwf", "bn_adapt"]
 
 

@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.perf import store
 from visual_decathlon.benchmark.records import parquet_file
 from visual_decathlon.benchmark.records.predictions import read_predictions
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.data import annotation_digest
+from visual_decathlon.benchmark.runs.plan import _annotation_digest
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.datasets.annotations import read_file
@@ -45,7 +45,7 @@ def _beside(path: Path) -> None:
     """A release with that file as the annotations of a domain that nobody knows."""
     (path.parent / "annotations").mkdir()
     (path.parent / "annotations" / "other_val.json").symlink_to(path)
-    annotation_digest(path.parent, ["val"])
+    _annotation_digest(path.parent, ["val"])
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -67,20 +67,20 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_plain_file_of_a_sensible_size_is_told(reader: str, kind: str, tmp_path: Path):
-    make, told = KINDS[kind]
+def test_a_file_that_is_not_plain_or_too_large_is_refused(reader: str, kind: str, tmp_path: Path):
+    make, expected = KINDS[kind]
     make(tmp_path / "x")
     with pytest.raises(InputError) as caught:
         READERS[reader](tmp_path / "x")
     sentence = str(caught.value)
     assert re.search(rf"{tmp_path}/\S+", sentence) and "\n" not in sentence
-    assert re.search("[;:] (check|see|restore|remove|get|name|give)", sentence), "says the mend"
-    assert told in sentence or "is not a plain file" in sentence
+    assert re.search("[;:] (check|see|restore|remove|get|name|give)", sentence), "names the remedy"
+    assert expected in sentence or "is not a plain file" in sentence
 
 
 @contextmanager
 def _little_memory(most: int = 2 * 10**6) -> Iterator[None]:
-    """What Python allocates inside stays below so many bytes."""
+    """Asserts that Python allocates fewer bytes than `most` inside the context."""
     tracemalloc.start()
     try:
         yield
@@ -118,7 +118,7 @@ def _zip(content: bytes, name: str = "results.json", method: int = zipfile.ZIP_D
 
 
 def _declaring(packed: bytes, size: int) -> bytes:
-    """The ZIP with another size of its member said in both its headers."""
+    """The ZIP with another size of its member in both headers."""
     local, central = packed.index(b"PK\x03\x04") + 22, packed.index(b"PK\x01\x02") + 24
     for place in (local, central):
         packed = packed[:place] + struct.pack("<I", size) + packed[place + 4 :]
@@ -133,24 +133,24 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_zip_that_lies_is_not_unpacked(bomb: str, tmp_path: Path):
-    made, told = BOMBS[bomb]
+def test_a_zip_with_a_false_size_is_not_unpacked(bomb: str, tmp_path: Path):
+    made, expected = BOMBS[bomb]
     path = tmp_path / "x.zip"
     path.write_bytes(made())
     with _little_memory(), pytest.raises(InputError) as caught:
         archive.read(path)
-    assert str(path) in str(caught.value) and told in str(caught.value)
+    assert str(path) in str(caught.value) and expected in str(caught.value)
 
 
 def test_a_zip_that_unpacks_to_much_is_stopped_in_time(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(format, "LARGEST", 10**5)
+    monkeypatch.setattr(archive, "LARGEST", 10**5)
     path = tmp_path / "x.zip"
     path.write_bytes(_zip(b" " * 10**7))
     with _little_memory(), pytest.raises(InputError, match="unpacks to over 100,000 bytes"):
         archive.read(path)
 
 
-def test_every_way_to_pack_by_default_is_read(tmp_path: Path):
+def test_stored_and_deflated_members_are_read(tmp_path: Path):
     entries = msgspec.json.encode([{"image_id": 1, "category_id": 2}])
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         (tmp_path / "x.zip").write_bytes(_zip(entries, method=method))
@@ -169,7 +169,7 @@ def test_a_small_parquet_file_that_holds_much_is_not_read(tmp_path: Path, monkey
         read_predictions(tmp_path / "x.parquet")
 
 
-def test_a_pipe_among_the_records_is_told(tmp_path: Path):
+def test_a_pipe_among_the_records_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"x.parquet is no plain file; remove it"):
         read_records([tmp_path])
@@ -177,7 +177,7 @@ def test_a_pipe_among_the_records_is_told(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_measurements_that_are_no_plain_file_are_set_aside(kind: str, tmp_path: Path, capsys):
-    make, told = KINDS[kind]
+    make, expected = KINDS[kind]
     make(tmp_path / "perf.parquet")
-    assert store.load_previous(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
-    assert told in capsys.readouterr().err and not (tmp_path / "perf.parquet").exists()
+    assert store.before(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
+    assert expected in capsys.readouterr().err and not (tmp_path / "perf.parquet").exists()

@@ -16,7 +16,7 @@ SETTINGS -= {"name", "adapt", "pretrain", "follows"}
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "expected"),
     [
         ("resnet50", "is a backbone, not a method: SET=network=torchvision/resnet50;"),
         ("ResNet-18", "is a backbone, not a method: SET=network=torchvision/resnet18;"),
@@ -34,10 +34,10 @@ SETTINGS -= {"name", "adapt", "pretrain", "follows"}
         ("vgg-flowers", "is a domain, not a method: DOMAINS=vgg-flowers;"),
     ],
 )
-def test_what_is_no_method_but_something_else(word: str, told: str):
+def test_the_name_of_a_backbone_setting_or_profile(word: str, expected: str):
     with pytest.raises(InputError) as caught:
         asked_methods(f"bn_adapt, {word}")
-    assert f"METHOD={word}: {word} {told}" in str(caught.value)
+    assert f"METHOD={word}: {word} {expected}" in str(caught.value)
 
 
 def test_no_entry_is_taken_for_something_else():

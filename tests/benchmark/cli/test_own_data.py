@@ -1,4 +1,4 @@
-"""Own domains and changed images through the whole command: what is said, what is refused, what is run again."""
+"""Own domains and changed images through the whole command: what is reported, what is refused, what is run again."""
 
 import dataclasses
 import os
@@ -33,14 +33,14 @@ def paint(root: Path, *folders: str, each: int = 4, suffix: str = "ppm") -> Path
 
 @pytest.fixture
 def opened(planned, tmp_path, monkeypatch):
-    """`opened(**own)` opens own domains beside dtd; what is said, and the data."""
+    """`opened(**own)` opens own domains and dtd; returns (reported sentences, data)."""
 
     def run(split: str = "val", **own: Path) -> tuple[list[str], Data]:
-        said: list[str] = []
+        sentences: list[str] = []
         folders = tuple(own.items())
         request, _, _ = planned("feature", split=split, domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
-        request = dataclasses.replace(request, own_domains=folders, domains=("dtd", *own))
-        return said, open_data(request, lambda *_: None, said.append)
+        request = dataclasses.replace(request, own=folders, domains=("dtd", *own))
+        return sentences, open_data(request, lambda *_: None, sentences.append)
 
     return run
 
@@ -90,8 +90,8 @@ def test_their_run_is_trained_again_and_has_the_other_score(here, tmp_path):
     assert scores == pytest.approx(sorted((score, 100 - score)), abs=1e-4)
 
 
-def test_what_is_left_out_and_what_is_there_twice_is_said(here, tmp_path, monkeypatch):
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.run_jobs", lambda *_: [])  # nothing is trained
+def test_files_left_out_and_repeated_images_are_reported(here, tmp_path, monkeypatch):
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.bench.run_jobs", lambda *_: [])  # nothing is trained
     root = paint(tmp_path / "pets", "Train", "Valid")
     shutil.copy(root / "Train/cat/1.ppm", root / "Valid/cat/1.ppm")
     (root / "Train/cat/readme.txt").touch()
@@ -131,12 +131,12 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
     fine, gone = paint(tmp_path / "fine"), tmp_path / "gone"
     with pytest.raises(InputError) as caught:
         opened(pets=pets, fine=fine, cars=cars, gone=gone)
-    told = [
+    expected = [
         f"pets: {pets} holds Train/ and train/, which would both be train; ",
         f"; cars: {cars} holds fold0/ and fold1/, which hold folders of the same names",
         f"; gone: {gone} is no folder; ",
     ]
-    places = [str(caught.value).find(words) for words in told]
+    places = [str(caught.value).find(words) for words in expected]
     assert places == sorted(places) and places[0] == 0 and "fine: " not in str(caught.value)
     with pytest.raises(InputError, match=rf"^cars: {cars} holds fold0/"):
         opened(fine=fine, cars=cars)
@@ -147,7 +147,7 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
         (root / f"annotations/dtd_{split}.json").write_text("{")
     request, _, _ = planned("feature", domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
     for data in (root, None):  # without data, nothing is drawn first
-        request = dataclasses.replace(request, data=data, own_domains=(("pets", pets), ("gone", gone)))
+        request = dataclasses.replace(request, data=data, own=(("pets", pets), ("gone", gone)))
         with pytest.raises(InputError) as caught:
             open_data(request, lambda *_: None)
         words = ["pets: ", "gone: ", *(f"dtd: {root}/annotations/dtd_{s}.json" for s in ("train", "val") if data)]

@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.cli import run
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.records.store import read_record, read_records, write_record
+from visual_decathlon.benchmark.runs import rerun as rerun_module
 from visual_decathlon.methods.feature import Feature
 
 OLD = Path(__file__).parents[1] / "record_1.parquet"
@@ -22,8 +22,8 @@ OLD = Path(__file__).parents[1] / "record_1.parquet"
 
 @pytest.fixture
 def results(finished: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Finished runs, to go on in; and none is shipped."""
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    """A copy of the finished runs; no records are shipped."""
+    monkeypatch.setattr(rerun_module, "SHIPPED", tmp_path / "shipped")
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 
@@ -82,20 +82,20 @@ def test_the_same_numbers(method: str, again, results: Path, below):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda r: r.update(correct=r["correct"] - 1, top1=r["top1"] - 100 / 12), "top-1 differs: "),
         (lambda r: r["history"][1].update(loss=math.nextafter(r["history"][1]["loss"], 9)), "in 1 of 2 epochs, from"),
         (lambda r: r["history"].pop(), "2 epochs were trained, recorded were 1"),
     ],
 )
-def test_other_numbers_are_told(change: Callable, told: str, again, results: Path):
+def test_other_numbers_are_reported(change: Callable, expected: str, again, results: Path):
     record = one(results, method="res_adapter", domain="svhn")
     change(record)
     record |= {"versions": json.dumps(json.loads(record["versions"]) | {"torch": "1.0.0"}), "commit": "abc"}
     write_record(record, results / "records")
     code, out, err = again(record["hash"])
-    assert (code, err) == (1, "") and told in out and "the same numbers" not in out
+    assert (code, err) == (1, "") and expected in out and "the same numbers" not in out
     assert out.count("differ") + out.count("were trained") == 1
     assert "recorded with commit abc, torch 1.0.0; here commit" in out
 
@@ -104,7 +104,7 @@ def test_the_pretrained_networks_own_cell_is_pretrained_again(again, bench, resu
     record, cache = one(results, method="res_adapter", domain="imagenet12"), below(bench.cache)
     code, out, _ = again(record["hash"])
     assert code == 0 and "pretrained the series backbone" in out and "all 6 epochs to the bit" in out
-    assert below(bench.cache) == cache, "the backbone in the cache is another's"
+    assert below(bench.cache) == cache, "the backbone in the cache belongs to other runs"
 
 
 def test_a_part_of_a_joint_training_is_trained_with_the_others_again(again, refused, here, results: Path):
@@ -126,7 +126,6 @@ def test_settings_split_limit_and_seed_are_the_recorded(again, here, bench, resu
     words = ("--domains", "dtd", "--split", "holdout", "--limit", "20", "--seeds", "5,")
     done = here(*words, method="bn_adapt", settings=settings, results=results)
     assert done.code == 0, done.err
-    assert done.err.count("SET=drops= is now called milestones; the old name still works") == 1
     record = one(results, method="bn_adapt")
     assert (record["limit"], record["split"], record["seed"], record["lr"]) == (20, "holdout", 5, 0.03)
     code, out, _ = again(record["hash"])
@@ -172,7 +171,7 @@ def test_a_given_backbone_is_given_again(again, refused, here, bench, results: P
     given = ("--backbone", str(weights))
     assert here(*given, "--domains", "dtd", method="feature", results=results, settings="epochs=1").code == 0
     (record,) = (r for r in read_records([results / "records"]) if r["backbone_source"].startswith("w.safetensors"))
-    assert "stands on the backbone w.safetensors " in refused(record["hash"])
+    assert "uses the backbone w.safetensors " in refused(record["hash"])
     assert "pretrained on imagenet12 of its data; leave BACKBONE= out" in refused(pretrained["hash"], *given)
     assert again(record["hash"], *given)[0] == 0
     shutil.rmtree(results / "reruns")
@@ -189,8 +188,8 @@ def test_a_choice_of_its_state_dicts_is_given_again(again, here, bench, results:
         bench.cache / "backbones" / f"{one(results, method='feature', domain='dtd')['backbone']}.safetensors"
     )
     average = {f"module.{name}": tensor * 1.5 if "stem.conv" in name else tensor for name, tensor in tensors.items()}
-    bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    torch.save({"model": bare, "model_ema": average, "args": Namespace(lr=1)}, path := tmp_path / "trained.pth")
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    torch.save({"model": body, "model_ema": average, "args": Namespace(lr=1)}, path := tmp_path / "trained.pth")
     hashes = {}
     for choice in ("", ":model_ema"):
         words = ("--backbone", f"{path}{choice}", "--domains", "dtd")
@@ -202,7 +201,7 @@ def test_a_choice_of_its_state_dicts_is_given_again(again, here, bench, results:
     assert len(set(hashes.values())) == 2
     code, out, _ = again(hashes[":model_ema"], "--backbone", f"{path}:model_ema")
     assert code == 0 and "the same numbers" in out and "`model_ema` is taken" in out
-    assert "stands on the backbone trained.pth:model_ema " in refused_of(again(hashes[":model_ema"]))
+    assert "uses the backbone trained.pth:model_ema " in refused_of(again(hashes[":model_ema"]))
     assert "the backbone is " in refused_of(again(hashes[":model_ema"], "--backbone", str(path)))
     done = here("--backbone", str(path), "--domains", "dtd", method="feature,l*f", results=results)
     assert done.code == 0 and "left out: lwf holds the network to the answers of its head" in done.out
@@ -216,37 +215,41 @@ def refused_of(ended: tuple[int, str, str]) -> str:
     return err
 
 
-def test_what_differs_is_said_before_anything_is_trained(refused, tiny: Path, results: Path, tmp_path: Path):
+def test_differences_are_refused_before_anything_is_trained(refused, tiny: Path, results: Path, tmp_path: Path):
     record = one(results, method="res_adapter", domain="dtd")
     start = record["hash"]
 
-    def told(**change) -> str:
+    def with_change(**change) -> str:
         write_record(record | change, results / "records")
         return refused(start)
 
     assert "release tiny (hash of its annotations: " in refused(start, data=None)
-    assert "version 1 of the training code, and this is version" in told(training=1, commit="abc")
-    assert "no method is called 'lore'" in told(method_full="lore(rank=3)")
-    assert "the method with its options is res_adapter(init='he', off" in told(method_full="res_adapter(init='he')")
-    assert "has settings that this suite does not know" in told(settings=record["settings"].replace("adapt", "adopt"))
+    assert "version 1 of the training code, and this is version" in with_change(training=1, commit="abc")
+    assert "no method is called 'lore'" in with_change(method_full="lore(rank=3)")
+    assert "the method with its options is res_adapter(init='he', off" in with_change(
+        method_full="res_adapter(init='he')"
+    )
+    assert "has settings that this suite does not know" in with_change(
+        settings=record["settings"].replace("adapt", "adopt")
+    )
     settings = json.loads(record["settings"])
     settings["pretrain"]["epochs"] = 5
-    sentence = told(settings=json.dumps(settings))
+    sentence = with_change(settings=json.dumps(settings))
     assert "the backbone (its images of imagenet12, recipe or seed) is " in sentence and record["backbone"] in sentence
     settings["pretrain"]["epochs"] = 6
     settings["adapt"]["momentum"] = 0.5
-    assert "how settings are read" in told(settings=json.dumps(settings))
-    assert "drawn stand-ins standin-v0; leave DATA= out" in told(data="standin-v0", data_id="standin-v0")
+    assert "how settings are read" in with_change(settings=json.dumps(settings))
+    assert "drawn stand-ins standin-v0; leave DATA= out" in with_change(data="standin-v0", data_id="standin-v0")
     write_record(record, results / "records")
     other = Path(shutil.copytree(tiny, tmp_path / "other"))
     shutil.copy(next((other / "data/svhn/val").iterdir()), next((other / "data/dtd/val").iterdir()))
     assert "dtd: the set of images and labels evaluated is " in refused(start, data=other)
 
 
-def test_stand_ins_of_another_version_are_told(refused, results: Path, tiny: Path, monkeypatch):
+def test_stand_ins_of_another_version_are_refused(refused, results: Path, tiny: Path, monkeypatch):
     record = one(results, method="feature", domain="dtd")
     write_record(record | {"data": "standin-v0-seed0", "data_id": "standin-v0-seed0"}, results / "records")
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.ensure_standins", lambda cache, told: tiny)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.ensure_standins", lambda cache, progress: tiny)
     assert "it was made from standin-v0-seed0, and this suite draws tiny" in refused(record["hash"], data=None)
 
 

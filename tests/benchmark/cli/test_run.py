@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from visual_decathlon.benchmark.backbones.reference_names import to_reference
-from visual_decathlon.benchmark.cli import run
-from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_frame, read_records
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.backbones import requested_backbones, unsupported_reason
+from visual_decathlon.benchmark.runs import bench as bench_module
 from visual_decathlon.benchmark.runtime import precision
 from visual_decathlon.benchmark.training.loader import select_indices
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import Unwritable
 from visual_decathlon.datasets.pack import Pack
-from visual_decathlon.methods.registry import select
 
 PUBLISHED_ORDER = ["ImNet", "Airc.", "C100", "DPed", "DTD", "GTSR", "Flwr", "OGlt", "SVHN", "UCF"]
 NAMES = ["imagenet12", "aircraft", "cifar100", "daimlerpedcls", "dtd", "gtsrb", "vgg-flowers", "omniglot"] + [
@@ -38,7 +32,7 @@ def table1(results: Path) -> dict[str, dict]:
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
-    """A results folder that is finished, to go on in; times of change are kept."""
+    """A copy of the finished results folder with its modification times."""
     return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
@@ -52,7 +46,7 @@ def mine(picture, tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
+def test_every_run_has_one_record_and_nothing_else_is_left(finished: Path):
     records = read_records([finished / "records"])
     assert sorted((r["method"], r["domain"], r["seed"]) for r in records) == sorted(
         (method, name, 0) for method in METHODS for name in NAMES
@@ -65,7 +59,7 @@ def test_every_cell_has_one_record_and_nothing_else_is_left(finished: Path):
     assert list(finished.rglob(".*")) == []
 
 
-def test_records_say_what_was_measured_and_null_where_nothing_was(finished: Path):
+def test_records_have_measurements_and_null_where_there_is_none(finished: Path):
     for r in read_records([finished / "records"]):
         assert (r["eval_images"], r["train_images"], r["classes"], r["split"]) == (12, 24, 3, "val")
         assert r["top1"] == 100 * r["correct"] / 12
@@ -91,7 +85,7 @@ def records_of(results: Path, method: str) -> list[dict]:
     return [r for r in read_records([results / "records"]) if r["method"] == method]
 
 
-def test_source_cell_is_one_number_per_backbone(finished: Path):
+def test_the_backbones_own_run_is_one_number_per_backbone(finished: Path):
     source = [r for r in read_records([finished / "records"]) if r["source_cell"]]
     assert {r["method"]: r["backbone"] for r in source}["feature"] == next(
         r["backbone"] for r in source if r["method"] == "finetune"
@@ -100,7 +94,7 @@ def test_source_cell_is_one_number_per_backbone(finished: Path):
     assert len({r["top1"] for r in source if r["structure"] == "plain"}) == 1
 
 
-def test_table_stands_in_the_published_order_with_the_score_of_the_records(finished: Path):
+def test_the_table_has_the_published_order_and_the_score_of_the_records(finished: Path):
     names = pq.read_schema(finished / "table1.parquet").names
     assert names[:14] == ["Model", "#par.", *PUBLISHED_ORDER, "mean", "S"]
     rows = table1(finished)
@@ -117,7 +111,7 @@ def test_table_stands_in_the_published_order_with_the_score_of_the_records(finis
         assert rows[method]["S"] == pytest.approx(score)
         assert (rows[method]["domains"], rows[method]["seeds"], rows[method]["limit"]) == (10, 1, None)
     assert rows["finetune"]["S"] == pytest.approx(2500)
-    assert len({row["S"] for row in rows.values()}) == 3, "the fixture tells methods apart"
+    assert len({row["S"] for row in rows.values()}) == 3, "the methods of the fixture differ"
     assert [row["mean"] for row in rows.values()] == sorted(row["mean"] for row in rows.values())
     text = (finished / "table1.md").read_text()
     assert f"| {rows['feature']['S']:.0f} |" in text and "not comparable" in text
@@ -132,7 +126,7 @@ def test_second_run_trains_nothing(here, copied: Path, below, monkeypatch):
     assert "30 of 30 runs are finished already" in done.out
 
 
-def test_one_lost_record_is_all_that_is_run_again(here, copied: Path, below):
+def test_only_a_lost_record_is_run_again(here, copied: Path, below):
     lost = next(r for r in records_of(copied, "feature") if r["domain"] == "dtd")
     (copied / "records" / f"{lost['hash']}.parquet").unlink()
     before = below(copied / "records")
@@ -147,7 +141,7 @@ def test_one_lost_record_is_all_that_is_run_again(here, copied: Path, below):
     )
 
 
-def test_own_domain_has_a_column_behind_the_ten_and_no_share_in_the_score(here, copied: Path, mine: Path):
+def test_own_domain_has_a_column_after_the_ten_and_no_share_in_the_score(here, copied: Path, mine: Path):
     before = table1(copied)
     done = here("--own", f"mine={mine}", method="feature", results=copied)
     assert done.code == 0, done.err
@@ -167,7 +161,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
     own = [("mine", mine), ("other", tmp_path / "other")]
 
     def names(*domains: str, **more) -> list[str]:
-        return [c.domain.name for c in planned("feature", own_domains=own, domains=domains, **more)[2]]
+        return [c.domain.name for c in planned("feature", own=own, domains=domains, **more)[2]]
 
     assert names("dtd") == ["dtd", "mine", "other"]  # to give them asks for them
     assert names("dtd", "other") == ["dtd", "other"]
@@ -176,9 +170,9 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
     assert names("mine") == ["mine"], "what is not named need not be there"
 
 
-def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: Path):
+def test_own_domain_is_identified_by_its_content(planned, mine: Path):
     def hashes() -> dict[str, str]:
-        return {c.domain.name: c.hash for c in planned("feature", own_domains=[("mine", mine)])[2]}
+        return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}
 
     before = hashes()
     shutil.copy(mine / "left" / "0.png", mine / "left" / "1.png")
@@ -186,47 +180,47 @@ def test_own_domain_is_known_by_its_content_and_not_by_its_name(planned, mine: P
     assert before["mine"] != after["mine"] and before["dtd"] == after["dtd"]
 
 
-def test_baseline_of_the_score_is_run_only_where_none_is_at_hand(planned, finished: Path, mine: Path):
-    request, data, asked = planned("feature", own_domains=[("mine", mine)])
+def test_the_baseline_of_the_score_is_run_only_if_no_records_match(planned, finished: Path, mine: Path):
+    request, data, asked = planned("feature", own=[("mine", mine)])
     screen = Screen()
     frame = read_frame([finished / "records"])
     shipped = frame[frame["method"] == "finetune"]
-    run, lent = run._baseline(request, data, asked, shipped, screen)
-    assert run == [] and set(lent["domain"]) == set(DOMAINS), "an own domain has no share in S"
-    run, lent = run._baseline(request, data, asked, shipped[1:], screen)
-    assert {c.domain.name for c in run} == set(DOMAINS) and len(lent) == 9
+    run, matching = bench_module.baseline(request, data, asked, shipped, screen)
+    assert run == [] and set(matching["domain"]) == set(DOMAINS), "an own domain has no share in S"
+    run, matching = bench_module.baseline(request, data, asked, shipped[1:], screen)
+    assert {c.domain.name for c in run} == set(DOMAINS) and len(matching) == 9
     request, data, asked = planned("feature", settings="width=0.125 epochs=3")  # hashes do not fit
-    run, lent = run._baseline(request, data, asked, shipped, screen)
-    assert len(run) == 10 and not len(lent)
+    run, matching = bench_module.baseline(request, data, asked, shipped, screen)
+    assert len(run) == 10 and not len(matching)
     request, data, asked = planned("feature", domains=["dtd", "svhn"])
-    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+    assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
     request, data, asked = planned("finetune")
-    assert run._baseline(request, data, asked, shipped, screen) == ([], None)
+    assert bench_module.baseline(request, data, asked, shipped, screen) == ([], None)
 
 
-def test_shipped_records_serve_as_baseline_and_it_is_said_when_they_do_not_fit(
+def test_shipped_records_serve_as_baseline_and_a_mismatch_is_reported(
     here, finished: Path, copied: Path, monkeypatch, tmp_path: Path
 ):
     for r in records_of(copied, "finetune"):
         (tmp_path / "shipped").mkdir(exist_ok=True)
         (copied / "records" / f"{r['hash']}.parquet").rename(tmp_path / "shipped" / f"{r['hash']}.parquet")
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "shipped")
     done = here(method="feature", results=copied)
     assert done.code == 0 and "baseline" not in done.out.replace("E_max", "")
     rows = table1(copied)
     assert set(rows) == {"feature", "res_adapter"}
     assert rows["feature"]["S"] == pytest.approx(table1(finished)["feature"]["S"])
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "none")
     done = here(method="feature", results=copied)
     assert done.code == 0 and "S needs the fine-tune baseline" in done.out and "it is run too" in done.out
     assert table1(copied)["finetune"]["S"] == pytest.approx(2500)
 
 
-def test_faults_are_told_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
+def test_failed_runs_are_reported_although_the_tables_cannot_be_written(here, copied: Path, monkeypatch):
     def full(*_) -> None:
         raise Unwritable("table1.parquet cannot be written (No space left on device); free some space")
 
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.run.write_all", full)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.bench.write_all", full)
     diverging = "width=0.125 epochs=2 lr=1e9 pretrain.epochs=6 batch=8 pretrain.batch=8"
     done = here("--domains", "dtd", method="finetune", settings=diverging, results=copied)
     fault, full = done.err.splitlines()
@@ -281,7 +275,7 @@ def test_limit_marks_its_rows(here, copied: Path):
     assert next(row for row in rows if row["limit"] == 6)["S"] is None
 
 
-def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tmp_path: Path, command, bench):
+def test_tables_of_limited_runs_alone_are_refused_and_not_changed(here, tmp_path: Path, command, bench):
     done = here("--limit", "6", "--domains", "imagenet12,svhn", method="feature", results=tmp_path)
     assert done.code == 0, done.err
     before = (tmp_path / "table1.parquet").read_bytes()
@@ -291,7 +285,7 @@ def test_tables_of_nothing_but_cut_runs_are_refused_and_none_is_touched(here, tm
     assert command([*words, "--limited"]).code == 0
 
 
-def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
+def test_seeds_give_deviations_if_something_varies(here, tmp_path: Path):
     done = here("--seeds", "2", "--domains", "imagenet12,svhn", method="finetune", results=tmp_path)
     assert done.code == 0, done.err
     records = read_records([tmp_path / "records"])
@@ -302,144 +296,7 @@ def test_seeds_give_deviations_where_something_varies(here, tmp_path: Path):
     assert row["seeds"] == 2 and row["SVHN sd"] is not None and row["ImNet sd"] is None
 
 
-def test_hash_is_of_what_decides_the_numbers(planned, tiny: Path, tmp_path: Path, monkeypatch):
-    def hashed(method: str = "feature", settings: str = "width=0.125", **more) -> str:
-        return planned(method, settings, domains=["dtd"], **more)[2][0].hash
-
-    base = hashed()
-    others = [
-        hashed("finetune"),
-        hashed(settings="width=0.25"),
-        hashed(settings="width=0.125 epochs=3"),
-        hashed(settings="width=0.125 lr=0.5"),
-        hashed(settings="width=0.125 pretrain.epochs=3"),
-        hashed(settings="width=0.125 backbone_seed=1"),
-        hashed(seeds=(1,)),
-        hashed(limit=5),
-        hashed(split="holdout"),
-        hashed("res_adapter"),
-        hashed("res_adapter(init='he')"),
-    ]
-    assert len({base, *others}) == 12
-    moved = Path(shutil.copytree(tiny, tmp_path / "moved", copy_function=shutil.copyfile))
-    monkeypatch.setattr("visual_decathlon.benchmark.records.provenance.commit", lambda: "another")
-    monkeypatch.setattr("platform.machine", lambda: "another")
-    assert hashed(data=moved, cache=tmp_path / "cache") == base
-    victim = next((moved / "data" / "dtd" / "val").iterdir())
-    shutil.copy(next((moved / "data" / "svhn" / "val").iterdir()), victim)
-    assert hashed(data=moved, cache=tmp_path / "cache") != base
-
-
-@pytest.fixture
-def files(planned, finished: Path) -> dict[str, Path]:
-    """The pretrained backbones of the finished run, by structure."""
-    request, data, _ = planned("feature")
-    return {structure: base.path for structure, base in requested_backbones(request, data).items()}
-
-
-def test_compiled_is_another_run_of_another_table(planned):
-    """And what is not compiled has the hash and the settings of before there was the choice."""
-    (plain, *_), (other, *_) = (planned("par_adapter", f"width=0.125 compile={on}")[2] for on in ("false", "true"))
-    assert plain.hash != other.hash and plain.backbone.hash != other.backbone.hash
-    assert "compile" not in json.loads(plain.settings) and json.loads(other.settings)["compile"] is True
-    request, _, _ = planned("par_adapter", "width=0.125 compile=true")
-    for name in ("res_adapter_finetune_all", "res_adapter_dom_pred", "spottune"):
-        assert name in (sentence := unsupported_reason(request, *select(name))) and sentence.endswith("leave it out")
-
-
-def test_what_need_not_repeat_its_bits_is_another_run(planned):
-    """And what does, as by default, has the hash and the settings of before there was the choice."""
-    settings = ("", " deterministic=true", " deterministic=false")
-    usual, same, other = (planned("par_adapter", f"width=0.125{more}")[2][0] for more in settings)
-    assert usual.hash == same.hash and "deterministic" not in json.loads(usual.settings)
-    assert other.hash != usual.hash and other.backbone.hash != usual.backbone.hash
-    assert json.loads(other.settings)["deterministic"] is False
-
-
-def test_given_backbones_make_imagenet_a_target(here, files: dict[str, Path], tmp_path: Path):
-    (tmp_path / "given").mkdir()
-    for structure, path in files.items():  # under the names of the authors' released code
-        save_file(to_reference(load_file(path)), tmp_path / "given" / f"{structure}.safetensors")
-    words = ("--backbone", str(tmp_path / "given"), "--domains", "imagenet12,svhn")
-    done = here(*words, method="res_adapter,feature", results=tmp_path / "results")
-    assert done.code == 0, done.err
-    records = read_records([tmp_path / "results" / "records"])
-    assert len(records) == 4 and not any(r["source_cell"] for r in records)
-    assert all(len(r["history"]) == 2 and r["bytes"] for r in records)
-    assert {r["backbone_source"].split()[0] for r in records} == {"given"}
-    assert {r["method"]: r["structure"] for r in records} == {"res_adapter": "series", "feature": "plain"}
-
-
-def test_plain_backbone_takes_series_adapters_only_when_asked(here, files: dict[str, Path], tmp_path: Path):
-    words = ("--backbone", str(files["plain"]), "--domains", "svhn")
-    sentence = here(*words, method="res_adapter", results=tmp_path).sentence
-    assert "off_the_shelf=True" in sentence and "res_adapter" in sentence
-    done = here(*words, method="res_adapter(init='zero', off_the_shelf=True)", results=tmp_path)
-    assert done.code == 0, done.err
-    (record,) = read_records([tmp_path / "records"])
-    assert record["off_the_shelf"] and record["structure"] == "plain" and record["domain"] == "svhn"
-
-
-def test_backbone_without_a_plain_network_leaves_the_score_empty(planned, files: dict[str, Path], tmp_path: Path):
-    from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
-
-    chosen_profile = profile("standin", ["width=0.125", "epochs=2"])
-    given = read_user_backbone(files["series"], chosen_profile, (), tmp_path)
-    request, data, asked = planned("res_adapter", user_backbone=given)
-    assert len(asked) == 10
-    assert run._baseline(request, data, asked, read_frame([]), Screen()) == ([], None)
-
-
-def test_backbone_that_changed_under_its_name_has_its_own_table(planned, files: dict[str, Path], tmp_path: Path):
-    from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
-
-    sources, hashes = set(), set()
-    for factor in (1.0, 2.0):
-        tensors = load_file(files["plain"])
-        tensors["head.bias"] *= factor
-        save_file(tensors, tmp_path / "same.safetensors")
-        given = read_user_backbone(
-            tmp_path / "same.safetensors", profile("standin", ["width=0.125"]), (), tmp_path / "cache"
-        )
-        _, _, runs = planned("feature", user_backbone=given, domains=["svhn"])
-        sources.add(runs[0].backbone.source)
-        hashes.add(runs[0].hash)
-    assert len(sources) == len(hashes) == 2
-    hashes.add(planned("feature", user_backbone=given, domains=["svhn"], limit=5)[2][0].hash)
-    assert len(hashes) == 3, "a given backbone is the same, the images are not"
-
-
-@pytest.mark.parametrize("fault", ["shape", "foreign", "missing", "no head", "by hand", "no weights", "absent"])
-def test_backbone_that_does_not_fit_is_refused(fault: str, here, files: dict[str, Path], tmp_path: Path):
-    file, settings = tmp_path / "other.safetensors", "width=0.125 epochs=2"
-    tensors = load_file(files["plain"])
-    if fault == "shape":
-        tensors["body.norm.weight"] = tensors["body.norm.weight"][:-1].clone()
-    elif fault == "foreign":
-        tensors["body.extra"] = tensors["body.norm.weight"].clone()
-    elif fault == "missing":
-        del tensors["body.norm.weight"]
-    elif fault == "no head":
-        del tensors["head.weight"]
-    elif fault == "by hand":
-        settings = "width=0.25 epochs=2"
-    if fault == "no weights":
-        file.write_bytes(b"these are no weights")
-    elif fault != "absent":
-        save_file(tensors, file)
-    done = here("--backbone", str(file), method="feature", results=tmp_path / "results", settings=settings)
-    assert str(file) in done.sentence
-    assert not (tmp_path / "results" / "records").exists()
-
-
-def test_pretrained_file_says_what_it_is(files: dict[str, Path]):
-    with safe_open(files["plain"], "pt") as file:
-        about = file.metadata()
-    assert (about["width"], about["image_size"], about["structure"], about["classes"]) == ("0.125", "32", "plain", "3")
-    assert select("feature")[0].source == "plain"
-
-
-def test_a_precision_that_is_emulated_is_told_before_it_trains(here, finished: Path, tmp_path: Path, monkeypatch):
+def test_an_emulated_precision_is_reported_before_training(here, finished: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(precision, "times_slower", lambda device, half: 100.0)
     words = ("--domains", "dtd")
     settings = "width=0.125 epochs=1 pretrain.epochs=1 batch=8 pretrain.batch=8 precision=bf16"

@@ -1,4 +1,4 @@
-"""ΔW of two domains added: against the adapters computed beside each other, and one sentence where there is no sum."""
+"""ΔW of two domains added: compared with both adapters computed in parallel, and the errors if there is no sum."""
 
 import contextlib
 import io
@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from visual_decathlon.benchmark.cli import sum
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.cli.sum import TABLE, _added, _weights, _with
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs import delta_sum
+from visual_decathlon.benchmark.runs.delta_sum import TABLE, _added, _weights, _with
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
@@ -55,7 +55,7 @@ def rows_of(results: Path) -> dict[str, dict]:
     return {row["domain"]: row for row in pq.read_table(path).to_pylist()}
 
 
-def held(planned, results: Path, method: str) -> tuple[list, dict, MultiDomain]:
+def loaded(planned, results: Path, method: str) -> tuple[list, dict, MultiDomain]:
     _, _, runs = planned(method, domains=NAMES)
     net = MultiDomain(runs[0].backbone.path)
     for run in runs:
@@ -64,32 +64,32 @@ def held(planned, results: Path, method: str) -> tuple[list, dict, MultiDomain]:
 
 
 def summed(own, other, source, method: str):
-    """The second path: the own network with the other's adapter beside its own at every convolution."""
+    """The second computation: the own network with both adapters, its own and the other one, at every convolution."""
 
-    def beside(mine, theirs, first):
+    def with_both(mine, other_adapter, first):
         if method == "res_adapter":
 
             def forward(x):
                 y = mine.conv(x)
-                return y + mine.mix(mine.norm(y)) + theirs.mix(theirs.norm(y)) - first.mix(first.norm(y))
+                return y + mine.mix(mine.norm(y)) + other_adapter.mix(other_adapter.norm(y)) - first.mix(first.norm(y))
         elif method == "par_adapter":
 
             def forward(x):
                 x_seen = x[:, :, :: mine.conv.stride[0], :: mine.conv.stride[1]]
-                return mine.conv(x) + F.conv2d(x_seen, mine.side.weight) + F.conv2d(x_seen, theirs.side.weight)
+                return mine.conv(x) + F.conv2d(x_seen, mine.side.weight) + F.conv2d(x_seen, other_adapter.side.weight)
         else:
 
             def forward(x):
                 conv, weight = mine.conv, mine.conv.weight
-                changes = [adapter.weight() - adapter.conv.weight for adapter in (mine, theirs)]
+                changes = [adapter.weight() - adapter.conv.weight for adapter in (mine, other_adapter)]
                 return F.conv2d(x, weight + changes[0] + changes[1], conv.bias, conv.stride, conv.padding)
 
         return forward
 
     network = merge_for_inference(own, fuse=False)  # a copy; its convolutions are replaced
     sites = zip(own.conv_sites(), other.conv_sites(), source.conv_sites(), strict=True)
-    for (site, mine), (_, theirs), (_, first) in sites:
-        network.get_submodule(site.conv).forward = beside(mine, theirs, first)
+    for (site, mine), (_, other_adapter), (_, first) in sites:
+        network.get_submodule(site.conv).forward = with_both(mine, other_adapter, first)
     return network
 
 
@@ -102,17 +102,15 @@ def frozen(own, source):
 
 
 @pytest.mark.parametrize("method", METHODS[:3])
-def test_the_sum_is_both_adapters_beside_each_other(
-    method: str, add, planned, trained: Path, tmp_path: Path, monkeypatch
-):
-    """To the logits of everything that is evaluated; the accuracies are theirs."""
+def test_the_sum_is_both_adapters_in_parallel(method: str, add, planned, trained: Path, tmp_path: Path, monkeypatch):
+    """The logits of every evaluated image agree, and so do the accuracies."""
     seen = []
-    monkeypatch.setattr(sum, "evaluate", lambda *words: seen.append(evaluate(*words)) or seen[-1])
+    monkeypatch.setattr(delta_sum, "evaluate", lambda *words: seen.append(evaluate(*words)) or seen[-1])
     results = Path(shutil.copytree(trained, tmp_path / "r"))
     code, out, err = add(method=method, results=results)
     assert code == 0, err
     rows, records = rows_of(results), {r["hash"]: r for r in read_records([results / "records"])}
-    runs, networks, net = held(planned, trained, method)
+    runs, networks, net = loaded(planned, trained, method)
     assert rows.keys() == set(NAMES) and len(runs) == 2 and len(seen) == 6
     for i, run in enumerate(runs):
         name = run.domain.name
@@ -140,16 +138,18 @@ def test_the_sum_is_both_adapters_beside_each_other(
 
 @pytest.mark.parametrize("method", METHODS[:3])
 def test_nothing_added_is_the_domain_alone_to_the_bit(method: str, planned, trained: Path):
-    _, networks, net = held(planned, trained, method)
-    bare = merge_for_inference(networks["dtd"], fuse=False)
-    own, shared = _weights(bare), _weights(merge_for_inference(net.source, fuse=False))
+    _, networks, net = loaded(planned, trained, method)
+    own, shared = (
+        _weights(unfused := merge_for_inference(networks["dtd"], fuse=False)),
+        _weights(merge_for_inference(net.source, fuse=False)),
+    )
     added = _added(own, shared, shared)
     for path, (weight, bias) in added.items():
         assert torch.equal(weight, own[path][0]), path
         assert bias is own[path][1] is None or torch.equal(bias, own[path][1]), path
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(_with(bare, added)(x), bare(x))
+        assert torch.equal(_with(unfused, added)(x), unfused(x))
 
 
 def test_a_bias_is_added_too():
@@ -160,7 +160,7 @@ def test_a_bias_is_added_too():
     assert torch.equal(added["b"][0], w) and torch.equal(added["b"][1], 7 * one)
 
 
-def test_order_of_the_domains_is_nothing(add, trained: Path, tmp_path: Path):
+def test_the_order_of_the_domains_does_not_matter(add, trained: Path, tmp_path: Path):
     results = Path(shutil.copytree(trained, tmp_path / "r"))
     for domains in (NAMES, NAMES[::-1]):
         assert add(method="par_adapter", results=results, domains=domains)[0] == 0
@@ -168,7 +168,7 @@ def test_order_of_the_domains_is_nothing(add, trained: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("method", "domains", "told"),
+    ("method", "domains", "expected"),
     [
         ("par_adapter", ("dtd",), "must name two domains here (dtd); a sum is of two"),
         ("par_adapter", ("dtd", "svhn", "ucf101"), "must name two domains here (dtd, svhn, ucf101)"),
@@ -180,14 +180,14 @@ def test_order_of_the_domains_is_nothing(add, trained: Path, tmp_path: Path):
         ("lora(rank=3)", NAMES, "dtd and svhn: "),
     ],
 )
-def test_no_sum_is_one_sentence(method: str, domains: tuple, told: str, add, trained: Path):
+def test_no_sum_is_one_sentence(method: str, domains: tuple, expected: str, add, trained: Path):
     before = sorted(trained.rglob("*"))
     code, _, err = add(method=method, results=trained, domains=domains)
-    assert code == 2 and told in err and err.count("\n") == 1, err
+    assert code == 2 and expected in err and err.count("\n") == 1, err
     assert sorted(trained.rglob("*")) == before
 
 
-def test_what_is_not_trained_yet_is_said_with_its_command(add, trained: Path, monkeypatch):
+def test_a_missing_run_is_named_with_its_command(add, trained: Path, monkeypatch):
     monkeypatch.setenv("BENCH_COMMAND", "make sum METHOD=par_adapter DOMAINS=dtd,ucf101")
     _, _, err = add(method="par_adapter", results=trained, domains=("dtd", "ucf101"))
     assert err.startswith(f"ucf101: {trained} holds no finished run of these settings; ")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from visual_decathlon.benchmark.cli.sweep import _markdown, _rates, chosen
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.sweep import _markdown, _rates, chosen
 from visual_decathlon.methods.registry import entries, select
 
 RECORDED = Path(__file__).parents[3] / "results" / "standin" / "sweep.parquet"
@@ -34,14 +34,14 @@ def test_a_rate_that_diverged_is_never_chosen():
     assert chosen(rows(third=50, once=60, thrice=None), "m") == 0.1
     assert chosen(rows(third=50, once=None, thrice=55), "m") == 0.3
     assert chosen(rows(third=None, once=None, thrice=None), "m") is None
-    found = rows(third=50, once=60, thrice=None)
-    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in found], 7, "data")
+    measured = rows(third=50, once=60, thrice=None)
+    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in measured], 7, "data")
     assert "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | – |" in text
 
 
 def test_the_page_has_one_line_a_method_and_one_bold_number():
-    found = rows(third=50, once=60, thrice=55)
-    text = _markdown([row | {"chosen": row["lr"] == chosen(found, "m")} for row in found], 7, "data")
+    measured = rows(third=50, once=60, thrice=55)
+    text = _markdown([row | {"chosen": row["lr"] == chosen(measured, "m")} for row in measured], 7, "data")
     (line,) = [line for line in text.splitlines() if line.startswith("| m |")]
     assert line == "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | 55.0 |"
 
@@ -53,4 +53,4 @@ def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
     assert declared["res_adapter_large"] == declared["res_adapter"]
     assert recorded == {name: declared[name] for name in recorded}
     committed = {record["method"] for record in read_records([RECORDED.parent])}
-    assert committed - {"res_adapter_large"} == set(recorded), "whatever is in the table was swept"
+    assert committed - {"res_adapter_large"} == set(recorded), "every method of the table was swept"

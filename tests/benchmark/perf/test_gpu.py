@@ -182,7 +182,7 @@ def test_the_command_shows_the_table_and_its_exit_code(ends: str, code: int, car
         yield step, ends
 
     monkeypatch.setattr(runner, "run_plan", planned)
-    monkeypatch.setattr(gpu, "_imported", lambda module: None)
+    monkeypatch.setattr(gpu, "_check_import", lambda module: None)
     monkeypatch.setattr(facts, "ask", lambda device: drawn_step.FACTS)
     folders = ("--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache"))
     assert main(["gpu", "--only", "step", *folders]) == code

@@ -174,7 +174,7 @@ def test_the_command_writes_the_rows_that_it_prints(tmp_path, monkeypatch, capsy
     names = ("one", "two", "three")
     lines = [Comparison("start", name, "ours", "other", "s", 1.5, 3.0, 2.0, 1.9, 2.1, 5, 1) for name in names]
     monkeypatch.setattr(
-        "visual_decathlon.benchmark.cli.perf.measured", lambda *of: (dataclasses.asdict(line) for line in lines)
+        "visual_decathlon.benchmark.perf.speed.measured", lambda *of: (dataclasses.asdict(line) for line in lines)
     )
     assert main(["perf", "--only", "start", "--results", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -190,7 +190,7 @@ def test_other_parts_keep_their_measurements(tmp_path, monkeypatch, capsys):
     measured = {"families": 1.0, "tables": 2.0, "start": 3.0}
     line = lambda name: Comparison(name, f"of {name}", "ours", None, "s", measured[name], None, None, None, None, 1, 0)
     one = lambda name: (dataclasses.asdict(line(name)) for _ in "1")
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lambda name, cache, progress: one(name))
+    monkeypatch.setattr("visual_decathlon.benchmark.perf.speed.measured", lambda name, cache, progress: one(name))
     assert main([*at, "start,families"]) == 0
     measured["families"] = 9.0
     assert main([*at, "tables,families"]) == 0
@@ -225,7 +225,7 @@ def test_measurements_are_kept_when_the_command_is_stopped(tmp_path, monkeypatch
             if stop == [what]:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lines)
+    monkeypatch.setattr("visual_decathlon.benchmark.perf.speed.measured", lines)
     assert main(at) == 0
     stop.append("one")
     values |= {"one": 7.0, "two": 8.0}
@@ -262,7 +262,7 @@ def test_a_measured_part_leaves_no_process(how: str, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("visual_decathlon.benchmark.cli.perf.measured", lambda *a: pytest.fail("measured"))
+    monkeypatch.setattr("visual_decathlon.benchmark.perf.speed.measured", lambda *a: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
     assert main(["perf", "--only", "step", "--results", str(tmp_path / "file" / "deep")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -12,10 +12,10 @@ import torch
 
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.cli.main import main
-from visual_decathlon.benchmark.cli.run import _baseline
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.predictions import FIELDS, SCHEMA, read_predictions, write_predictions
 from visual_decathlon.benchmark.records.store import read_frame, read_records
+from visual_decathlon.benchmark.runs import bench as bench_module
 from visual_decathlon.benchmark.runs import execute as cell_module
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.tables.table1 import tables
@@ -267,7 +267,7 @@ def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_ca
     request, data, runs = planned("feature", split="test", predictions=True)
     said = []
     screen = SimpleNamespace(say=said.append)
-    assert _baseline(request, data, runs, read_frame([]), screen) == ([], None) and said == []
+    assert bench_module.baseline(request, data, runs, read_frame([]), screen) == ([], None) and said == []
 
 
 def test_it_stands_beside_domains_with_labels(here, release, tmp_path: Path):

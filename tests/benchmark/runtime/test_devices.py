@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from visual_decathlon.benchmark.cli.main import parser
+from visual_decathlon.benchmark.cli.main import parse
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records import build
 from visual_decathlon.benchmark.runtime import devices
@@ -119,9 +119,9 @@ def test_torch_is_imported_only_where_there_may_be_a_driver(name: str | None, fi
 
 def test_every_device_can_be_named():
     for word in ("auto", "cpu", *KINDS):
-        assert parser().parse_args(["run", "--method", "x", "--device", word]).device == word
+        assert parse(["run", "--method", "x", "--device", word]).device == word
     with pytest.raises(SystemExit):
-        parser().parse_args(["run", "--method", "x", "--device", "tpu"])
+        parse(["run", "--method", "x", "--device", "tpu"])
 
 
 def test_steps_are_timed_by_events_and_nothing_but_the_first_one_waits_within_an_epoch(kind: str, backend: Backend):

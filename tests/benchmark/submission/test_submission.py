@@ -18,9 +18,9 @@ from tests.benchmark.submission.planted import (
     run_command,
     write_labels,
 )
-from visual_decathlon.benchmark.cli.score import against, read_labels
 from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.benchmark.submission.archive import Submission, official_test_images, read, write
+from visual_decathlon.benchmark.submission.evaluation import against, read_labels
 from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.benchmark.submission.planted import METHOD, error_line, printed_rows, run_command
-from visual_decathlon.benchmark.cli.score import against, read_labels
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import read_records, write_record
 from visual_decathlon.benchmark.submission.archive import read
+from visual_decathlon.benchmark.submission.evaluation import against, read_labels
 from visual_decathlon.datasets.catalogue import DOMAINS, category_id
 
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from visual_decathlon.benchmark.cli.rerun import as_computed
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile, profile
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs import execute
+from visual_decathlon.benchmark.runs.rerun import as_computed
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.training import kernel_choice
 from visual_decathlon.benchmark.training.kernel_choice import FILE, choose_kernels, default_kernels, fastest

@@ -1,0 +1,58 @@
+"""The registry's methods as a table on the screen, with their number of parameters on a backbone."""
+
+import dataclasses
+
+from rich.table import Table
+
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
+from visual_decathlon.benchmark.report.console import PlainConsole
+from visual_decathlon.benchmark.report.skipped import skipped_convolutions
+from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import GROUPS, entries
+
+
+def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
+    """Print every method with its #par. on a backbone, and which convolutions it skips there."""
+    base = shapes_named(network, width)
+    backbone = f"the ResNet-26 of width {width:g}" if network == "resnet26" else network
+    backbone += f", images of {base.size} px"
+    table = Table(header_style="bold", title=f"Methods; #par. on {backbone}", title_justify="left")
+    for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "paper"):
+        table.add_column(column, justify="right" if column == "#par." else "left", no_wrap=column in ("name", "#par."))
+    notes = []
+    for entry in entries():
+        method = entry()
+        parameters, about = _parameters(method, network, width)
+        notes += about
+        merges = "yes" if method.mergeable else "no"
+        table.add_row(
+            *(method.name, method.family, method.label, method.fidelity, method.start, merges, parameters, method.paper)
+        )
+    console = PlainConsole(wide=200)
+    console.print(table)
+    several = " ".join(["all", *GROUPS])
+    console.print(f"METHOD= takes names, comma lists, wildcards (lora*) and {several}; options as in lora(rank=4):")
+    for entry in entries():
+        if dataclasses.fields(entry):
+            console.print(f"  {entry().full_spec}", markup=False)
+    for note in notes:
+        console.print(note)
+
+
+def _parameters(method: Method, network: str, width: float) -> tuple[str, list[str]]:
+    """(#par. of the method on the backbone, "" if it cannot run there; sentences about what it skips)."""
+    reason = method.unsupported_reason(network)
+    if not reason and method.width_multiplier != 1 and network != "resnet26":
+        reason = "it needs a wider backbone"
+    if reason:
+        return "", [f"{method.name}: {reason}"]
+    shapes = shapes_named(network, width * method.width_multiplier)
+    try:
+        multiplier = method.multiplier(shapes, shapes_named(network, width).base)
+    except NotImplementedError:
+        raise InputError(
+            f"the method {method.name!r} of {type(method).__module__} lacks the count of what it stores: floats, or "
+            "new_floats of a PerConv; see methods/README.md"
+        ) from None
+    return f"{multiplier:.2f}", skipped_convolutions(method, shapes)

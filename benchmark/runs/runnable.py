@@ -1,0 +1,38 @@
+"""Leaves out of a request the methods that cannot run on its backbone."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
+from visual_decathlon.benchmark.report.skipped import skipped_convolutions
+from visual_decathlon.benchmark.runs.backbones import unsupported_reason
+from visual_decathlon.benchmark.runs.request import Request
+from visual_decathlon.datasets.errors import InputError
+
+
+def keep_runnable(request: Request, named: Collection[str], report: Callable[[str], None]) -> Request:
+    """The request with the methods that can run on its backbone; `report` gets a sentence for each other one.
+
+    `named` are the methods that were asked for by name, not by a wildcard or group. Raises InputError if one of them
+    cannot run, or if none can.
+    """
+    kept = []
+    for method in request.methods:
+        chosen, reason = request.profile, unsupported_reason(request, method)
+        if not reason:
+            shapes = shapes_named(chosen.network, chosen.width * method.width_multiplier, chosen.crop)
+            try:
+                method.check(shapes)
+            except InputError as error:
+                reason = str(error)
+        if reason and (method.spec in named or len(request.methods) == 1):
+            raise InputError(reason)
+        if reason:
+            report(f"left out: {reason}")
+        else:
+            for note in skipped_convolutions(method, shapes):
+                report(note)
+            kept.append(method)
+    if not kept:
+        raise InputError(f"none of {', '.join(m.spec for m in request.methods)} can run here: {reason}")
+    return dataclasses.replace(request, methods=kept)
