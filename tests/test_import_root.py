@@ -1,13 +1,29 @@
 """One import root next to Hugging Face's `datasets`, and the errors for imports from before 2026-12."""
 
 import os
+import shutil
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from visual_decathlon.benchmark.records.store import read_records
+
 ROOT = Path(__file__).parents[1]
+BUILD = "import setuptools.build_meta as backend, sys; backend.build_wheel(sys.argv[1])"
+COMMIT = (
+    "-c",
+    "user.name=a",
+    "-c",
+    "user.email=a@example.org",
+    "commit",
+    "-q",
+    "--allow-empty",
+    "-m",
+    "another project",
+)
 FOREIGN = "class Dataset:\n    from_whom = 'elsewhere'\n"
 
 
@@ -83,3 +99,41 @@ def test_a_folder_called_datasets_without_code_does_no_harm(python, tmp_path: Pa
     (tmp_path / "datasets").mkdir()
     done = python(["-m", "benchmark", "--help"], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_works_elsewhere(processes, tmp_path: Path):
+    """Built, installed into an environment of its own, run in an empty folder inside another git repository.
+
+    Its dependencies are those of this environment; the checkout is not on its path.
+    """
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    kept = ("benchmark", "datasets", "methods", "results/published", "results/standin")
+    for name in kept:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = [sys.executable, "-c", BUILD, str(tmp_path / "wheels")]
+    assert (done := processes.run(build, cwd=source)).returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"visual_decathlon"}
+
+    elsewhere.mkdir()
+    processes.run(["git", "init", "-q", str(tmp_path)])
+    processes.run(["git", "-C", str(tmp_path), *COMMIT])
+
+    def decathlon(*words: str):
+        code = "import sys; from visual_decathlon.benchmark.cli import main; sys.argv[0] = 'decathlon'; main.console()"
+        environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+        return processes.run([sys.executable, "-P", "-c", code, *words], cwd=elsewhere, env=environment)
+
+    assert "res_adapter" in (done := decathlon("methods")).stdout, done.stderr
+    done = decathlon(*"run --method feature --domains dtd --limit 20 --set epochs=1 --device cpu".split())
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records([elsewhere / "results" / "runs"])
+    assert record["command"].startswith("decathlon run --method feature") and record["commit"] == ""
+    assert record["limit"] == 20 and (elsewhere / ".cache").is_dir()
+    assert sorted(path.name for path in elsewhere.iterdir()) == [".cache", "results"]

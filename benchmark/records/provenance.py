@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.config.folders import HOME, IN_CHECKOUT
 from visual_decathlon.benchmark.runtime.devices import on_cpu
 
 
@@ -42,7 +42,9 @@ class Provenance:
 
 
 def commit() -> str:
-    """Returns the checkout's commit, followed by `+` where tracked files differ; "" outside git."""
+    """Returns the checkout's commit, followed by `+` where tracked files differ; "" outside git or if installed."""
+    if not IN_CHECKOUT:  # another repository may hold the environment that the suite is installed in
+        return ""
     try:
         run = lambda *words: subprocess.run(("git", "-C", str(HOME), *words), capture_output=True, check=True).stdout
         changed = run("status", "--porcelain", "--untracked-files=no").strip()

@@ -201,7 +201,7 @@ def _check_standins(root: Path, annotated: dict[str, list[Split]], packs: dict[s
 
 def _bad_images(request: Request, root: Path, bad: list[tuple[Split, ImageErrors]]) -> InputError:
     """One error for all images that cannot be read, with its remedy."""
-    problems = "; ".join(error.what for _, error in bad)
+    problems = "; ".join(error.problem for _, error in bad)
     if request.data is None and all(split.root == root for split, _ in bad):
         return InputError(f"{problems}; remove {root}, and the stand-ins are drawn again")
     if len(bad) == 1 and bad[0][1].total == 1:

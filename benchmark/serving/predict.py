@@ -48,7 +48,7 @@ def preprocess(
     domain = Domain(
         metadata.domain, metadata.domain, 0, metadata.classes, (0, 0, 0), metadata.mean, metadata.std, False, False, ""
     )
-    part = whole_pack(ImagesInMemory(images, metadata.resize, metadata.domain))
+    part = whole_pack(ImagesInMemory(images, metadata.shorter, metadata.domain))
     batches = Batches([part], domain, metadata.crop, 1, device=device, layout=layout)
     return (x for x, _ in batches.evaluate())
 

@@ -87,7 +87,7 @@ def _notes(entries: Submission, splits: dict[str, Split], scored: Scored, unoffi
         )
     if absent := [name for name in splits if name not in scored.right]:
         notes.append(f"Not in the file: {', '.join(absent)}.")
-    if unscored := [d.name for d in DOMAINS.values() if d.name not in splits and len(entries.of(d))]:
+    if unscored := [d.name for d in DOMAINS.values() if d.name not in splits and len(entries.for_domain(d))]:
         notes.append(f"In the file and without labels, so not scored: {', '.join(unscored)}.")
     return notes
 
@@ -128,7 +128,7 @@ def against(entries: Submission, splits: dict[str, Split]) -> tuple[Scored, list
     """
     expected = {name: archive.split_test_images(split) for name, split in splits.items()}
     archive.check(entries, list(expected.values()), some=True)
-    by_domain = {name: mine for name, split in splits.items() if len(mine := entries.of(split.domain))}
+    by_domain = {name: mine for name, split in splits.items() if len(mine := entries.for_domain(split.domain))}
     unofficial = [name for name, one in expected.items() if not one.official or MARK in splits[name].description]
     scored = Scored(
         images={name: len(mine) for name, mine in by_domain.items()},

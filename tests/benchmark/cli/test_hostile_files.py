@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.perf import store
 from visual_decathlon.benchmark.records import parquet_file
 from visual_decathlon.benchmark.records.predictions import read_predictions
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.plan import _annotation_digest
+from visual_decathlon.benchmark.runs.data import annotation_digest
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.datasets.annotations import read_file
@@ -45,7 +45,7 @@ def _beside(path: Path) -> None:
     """A release with that file as the annotations of a domain that nobody knows."""
     (path.parent / "annotations").mkdir()
     (path.parent / "annotations" / "other_val.json").symlink_to(path)
-    _annotation_digest(path.parent, ["val"])
+    annotation_digest(path.parent, ["val"])
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -179,5 +179,5 @@ def test_a_pipe_among_the_records_is_refused(tmp_path: Path):
 def test_measurements_that_are_no_plain_file_are_set_aside(kind: str, tmp_path: Path, capsys):
     make, expected = KINDS[kind]
     make(tmp_path / "perf.parquet")
-    assert store.before(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
+    assert store.load_previous(tmp_path / "perf.parquet", {"a": int}, "a", "table") == {}
     assert expected in capsys.readouterr().err and not (tmp_path / "perf.parquet").exists()

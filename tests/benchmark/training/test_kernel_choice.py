@@ -250,6 +250,8 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(gpu, tmp_path: Path):
 def test_a_record_has_its_kernels(monkeypatch):
     monkeypatch.setattr(execute.pretrain, "choice_of", lambda backbone, device: NCHW_FUSED)
     run = SimpleNamespace(source_cell=False, backbone=None)
-    assert execute._computed(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
+    assert execute._layout_and_norm(run, "cuda:0") == {"layout": "contiguous", "norm": "fused"}
     run.source_cell = True
-    assert execute._computed(run, "cuda:0") == {"layout": None, "norm": None}, "the pretraining's record has them"
+    assert execute._layout_and_norm(run, "cuda:0") == {"layout": None, "norm": None}, (
+        "the pretraining's record has them"
+    )
