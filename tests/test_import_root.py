@@ -131,7 +131,8 @@ def test_the_wheel_works_elsewhere(processes, tmp_path: Path):
         return processes.run([sys.executable, "-P", "-c", code, *words], cwd=elsewhere, env=environment)
 
     assert "res_adapter" in (done := decathlon("methods")).stdout, done.stderr
-    done = decathlon(*"run --method feature --domains dtd --limit 20 --set epochs=1 --device cpu".split())
+    words = "run --method feature --domains dtd --limit 20 --set epochs=1 --device cpu"
+    done = decathlon(*words.split())
     assert done.returncode == 0, done.stderr
     (record,) = read_records([elsewhere / "results" / "runs"])
     assert record["command"].startswith("decathlon run --method feature") and record["commit"] == ""
