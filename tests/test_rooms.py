@@ -129,3 +129,40 @@ def test_no_other_name_of_the_suite(module: str):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         assert not {name.partition(".")[0] for name in names} & {"datasets", "methods", "benchmark"}, file
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60  # lines
+
+
+def sources() -> list[Path]:
+    """All code of the repository, tests too."""
+    folders = ("benchmark", "datasets", "methods", "tests")
+    return [f for folder in folders for f in sorted((ROOT / folder).rglob("*")) if f.suffix in (".py", ".js", ".css")]
+
+
+def test_no_file_and_no_function_is_too_long():
+    assert [f"{f}: {n} lines" for f in sources() if (n := len(f.read_text().splitlines())) > LONGEST_FILE] == []
+    too_long = []
+    for file in (f for f in sources() if f.suffix == ".py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and (n := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+                too_long.append(f"{file}: {node.name} has {n} lines")
+    assert too_long == []
+
+
+def _undocumented(node: ast.AST) -> list[str]:
+    """Public functions, methods and classes without a docstring; those inside of functions do not count."""
+    found = []
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.ClassDef)) or child.name.startswith("_"):
+            continue
+        if ast.get_docstring(child) is None:
+            found.append(child.name)
+        if isinstance(child, ast.ClassDef):
+            found += [f"{child.name}.{name}" for name in _undocumented(child)]
+    return found
+
+
+def test_everything_public_has_a_docstring():
+    files = [f for f in sources() if f.suffix == ".py" and "tests" not in f.relative_to(ROOT).parts]
+    assert {str(f): names for f in files if (names := _undocumented(ast.parse(f.read_text())))} == {}

@@ -16,6 +16,7 @@ from visual_decathlon.benchmark.tables.table1 import Row, Spread, Table
 from visual_decathlon.datasets.catalogue import DOMAINS
 
 SOURCES = Path(__file__).resolve().parent
+SCRIPT = ("page_table.js", "page_detail.js", "page_plot.js")  # one function in three files, joined as they are
 
 # Most runs of a row share these values: each combination is written once, and a run has its index.
 _ORIGIN = ("device", "machine", "threads", "workers", "precision", "commit", "versions", "backbone", "structure", "lr")
@@ -25,7 +26,8 @@ _RUN = ("domain", "seed", "top1", "hash", "created")
 
 def page(tables: Sequence[Table], published: Iterable[Published]) -> str:
     """The page as text, the same for the same tables; its JSON is escaped so that no browser takes it for markup."""
-    style, script, html = ((SOURCES / name).read_text() for name in ("page.css", "page.js", "page.html"))
+    style, html = ((SOURCES / name).read_text() for name in ("page.css", "page.html"))
+    script = "".join((SOURCES / name).read_text() for name in SCRIPT)
     policy = f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; base-uri 'none'"
     policy += "; form-action 'none'"
     return Template(html).substitute(policy=policy, style=style, script=script, data=_json(_data(tables, published)))
