@@ -24,7 +24,7 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def opened(*_):
         raise AssertionError("the data were opened")
 
-    monkeypatch.setattr("visual_decathlon.benchmark.runs.plan.open_data", opened)
+    monkeypatch.setattr("visual_decathlon.benchmark.runs.data.domains_in", opened)
     monkeypatch.chdir(tmp_path)
 
     def run(method: str, *words: str) -> str:
@@ -174,10 +174,10 @@ def test_a_user_backbone_lacks_what_a_method_needs(name: str, expected: str, amo
 
 def test_a_wildcard_on_a_user_backbone(sifted):
     given = UserBackbone("b.safetensors", {"plain": "abc"}, profile("standin", []), None)
-    stay, reported = sifted("*res_adapter*,bn*", user_backbone=given)
+    stay, reported = sifted("*res_adapter*,bn*", given=given)
     assert stay == ["bn_adapt"]
     assert sum(line.startswith("left out: ") for line in reported) == 5
-    stay, reported = sifted("table1", user_backbone=given)
+    stay, reported = sifted("table1", given=given)
     assert stay == ["scratch", "scratch_plus", "feature", "finetune", "lwf", "bn_adapt"]
 
 

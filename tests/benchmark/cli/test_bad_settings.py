@@ -42,20 +42,20 @@ def test_wrong_method(method: str, expected: str, refused):
         ("nesterov=maybe", "nesterov must be true or false"),
         ("schedule=cosine", "schedule must be one-cycle or steps"),
         ("precision=fp8", "precision must be fp32 or tf32 or bf16 or fp16"),
-        ("drops=a/b", "of the form 0.5/0.8"),
+        ("milestones=a/b", "of the form 0.5/0.8"),
         ("width=0.1", "multiple of 1/32"),
         ("width=0.01", "multiple of 1/32"),
         ("crop=30", "multiple of 8"),
         ("crop=40", "no crop of 40"),
-        ("whole=40", "no crop of 40"),
-        ("shorter=1000000", "up to 1024 pixels"),
+        ("uncropped_size=40", "no crop of 40"),
+        ("resize=1000000", "up to 1024 pixels"),
         ("width=999", "multiple of 1/32, at most 32"),
-        ("smoothing=2", "from 0 to 1"),
+        ("label_smoothing=2", "from 0 to 1"),
         ("momentum=1", "from 0 to below 1"),
         ("pretrain.momentum=1.5", "from 0 to below 1"),
-        ("warm=2", "from 0 to 1"),
-        ("drops=nan", "from 0 to 1"),
-        ("drops=0.5/-0.1", "from 0 to 1"),
+        ("warmup_fraction=2", "from 0 to 1"),
+        ("milestones=nan", "from 0 to 1"),
+        ("milestones=0.5/-0.1", "from 0 to 1"),
         ("pretrain.milestones=0.5/inf", "from 0 to 1"),
         ("batch=1", "batch must be above 1"),
         ("pretrain.batch=1", "batch must be above 1"),
@@ -71,7 +71,7 @@ def test_wrong_method(method: str, expected: str, refused):
 )
 def test_wrong_setting(setting: str, expected: str, refused, tmp_path: Path):
     sentence = refused(settings=setting)
-    assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=shorter" in sentence
+    assert sentence.startswith(f"SET={setting.partition('=')[0]}") or "SET=resize" in sentence
     assert expected in sentence
     assert not (tmp_path / "cache" / "packs").exists(), "refused before anything is packed"
 

@@ -39,7 +39,7 @@ def opened(planned, tmp_path, monkeypatch):
         sentences: list[str] = []
         folders = tuple(own.items())
         request, _, _ = planned("feature", split=split, domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
-        request = dataclasses.replace(request, own=folders, domains=("dtd", *own))
+        request = dataclasses.replace(request, own_domains=folders, domains=("dtd", *own))
         return sentences, open_data(request, lambda *_: None, sentences.append)
 
     return run
@@ -147,7 +147,7 @@ def test_all_domains_that_cannot_be_read_come_in_one_sentence(opened, planned, t
         (root / f"annotations/dtd_{split}.json").write_text("{")
     request, _, _ = planned("feature", domains=("dtd", "imagenet12"), cache=tmp_path / "cache")
     for data in (root, None):  # without data, nothing is drawn first
-        request = dataclasses.replace(request, data=data, own=(("pets", pets), ("gone", gone)))
+        request = dataclasses.replace(request, data=data, own_domains=(("pets", pets), ("gone", gone)))
         with pytest.raises(InputError) as caught:
             open_data(request, lambda *_: None)
         words = ["pets: ", "gone: ", *(f"dtd: {root}/annotations/dtd_{s}.json" for s in ("train", "val") if data)]

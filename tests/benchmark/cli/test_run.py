@@ -161,7 +161,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
     own = [("mine", mine), ("other", tmp_path / "other")]
 
     def names(*domains: str, **more) -> list[str]:
-        return [c.domain.name for c in planned("feature", own=own, domains=domains, **more)[2]]
+        return [c.domain.name for c in planned("feature", own_domains=own, domains=domains, **more)[2]]
 
     assert names("dtd") == ["dtd", "mine", "other"]  # to give them asks for them
     assert names("dtd", "other") == ["dtd", "other"]
@@ -172,7 +172,7 @@ def test_own_domains_can_be_named_among_the_domains(planned, mine: Path, tmp_pat
 
 def test_own_domain_is_identified_by_its_content(planned, mine: Path):
     def hashes() -> dict[str, str]:
-        return {c.domain.name: c.hash for c in planned("feature", own=[("mine", mine)])[2]}
+        return {c.domain.name: c.hash for c in planned("feature", own_domains=[("mine", mine)])[2]}
 
     before = hashes()
     shutil.copy(mine / "left" / "0.png", mine / "left" / "1.png")
@@ -181,7 +181,7 @@ def test_own_domain_is_identified_by_its_content(planned, mine: Path):
 
 
 def test_the_baseline_of_the_score_is_run_only_if_no_records_match(planned, finished: Path, mine: Path):
-    request, data, asked = planned("feature", own=[("mine", mine)])
+    request, data, asked = planned("feature", own_domains=[("mine", mine)])
     screen = Screen()
     frame = read_frame([finished / "records"])
     shipped = frame[frame["method"] == "finetune"]
