@@ -16,11 +16,23 @@ def environment(tmp_path, **more) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ".", "TRITON_CACHE_DIR": str(tmp_path), **more}
 
 
-def test_cases(processes, tmp_path):
+@pytest.mark.parametrize("kind", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_cases(kind, processes, tmp_path):
     """On the GPU where there is one, else in Triton's interpreter."""
     pytest.importorskip("triton")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:randomly", str(HERE / "fused_norm_cases.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-p",
+        "no:randomly",
+        "-m",
+        kind,
+        str(HERE / "fused_norm_cases.py"),
+    ]
     done = processes.run(command, cwd=HERE.parents[2], env=environment(tmp_path, **interpreted))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout
