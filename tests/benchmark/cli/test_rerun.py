@@ -126,6 +126,7 @@ def test_settings_split_limit_and_seed_are_the_recorded(again, here, bench, resu
     words = ("--domains", "dtd", "--split", "holdout", "--limit", "20", "--seeds", "5,")
     done = here(*words, method="bn_adapt", settings=settings, results=results)
     assert done.code == 0, done.err
+    assert done.err.count("SET=drops= is now called milestones; the old name still works") == 1
     record = one(results, method="bn_adapt")
     assert (record["limit"], record["split"], record["seed"], record["lr"]) == (20, "holdout", 5, 0.03)
     code, out, _ = again(record["hash"])
