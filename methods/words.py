@@ -44,9 +44,7 @@ _WORDS = {
     "ensemble, seeds": "is no method; SEEDS=3 runs a method three times, and tables give mean and deviation",
     "task arithmetic, model merging, merging, model soup, ties": "is no method; `make sum` adds ΔW of two domains",
     "torch compile": "is a setting, not a method: SET=compile=true",
-    "fp16, float16, amp, mixed precision, half, bfloat16": (
-        "is a setting, not a method: SET=precision=bf16 (fp16 is not here)"
-    ),
+    "fp16, float16, amp, mixed precision, half, bfloat16": ("is a setting, not a method: SET=precision=bf16 or fp16"),
     "float32": "is a setting, not a method: SET=precision=fp32",
     "learning rate": "is a setting, not a method: SET=lr=",
     "weight decay, l2": "is a setting, not a method: SET=weight_decay=",
@@ -66,7 +64,7 @@ _WORDS = {
         f"{_COMPRESSION}; METHOD=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
     "quantization, quantisation, quantize, int8, int4, fp8, nf4, 4bit, 8bit, ptq, qat, quant, gptq, awq": (
-        f"{_COMPRESSION}; training runs in fp32, tf32 or bf16 (SET=precision=)"
+        f"{_COMPRESSION}; training runs in fp32, tf32, bf16 or fp16 (SET=precision=)"
     ),
     "qlora": "is not here: nothing is quantised; METHOD=lora is on a backbone in fp32",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",

@@ -14,7 +14,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
     ("word", "message"),
     [
         ("pruning", "snell keeps the largest entries"),
-        ("int8", "not in this suite; training runs in fp32, tf32 or bf16"),
+        ("int8", "not in this suite; training runs in fp32, tf32, bf16 or fp16"),
         ("quantization(bits=4)", "not in this suite"),
         ("4bit", "not in this suite"),
         ("GPTQ", "not in this suite"),
@@ -26,7 +26,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
         ("AdapterFusion", "is not here; houlsby"),
         ("prototypical", "is not here"),
         ("ssl", "BACKBONE= takes"),
-        ("float16", "SET=precision=bf16"),
+        ("float16", "SET=precision=bf16 or fp16"),
         ("amp", "SET=precision=bf16"),
         ("sparsity", "snell keeps the largest entries"),
         ("distill", "METHOD=lwf"),
