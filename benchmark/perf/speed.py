@@ -11,6 +11,7 @@ from rich.text import Text
 
 from visual_decathlon.benchmark.perf.part_process import measured
 from visual_decathlon.benchmark.perf.store import COMMON, environment_columns, load_previous
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.records.writable import check_writable
 from visual_decathlon.benchmark.report.console import PlainConsole
@@ -50,7 +51,7 @@ def measure_parts(names: Sequence[str], results: Path, cache: Path) -> None:
     if unknown := [name for name in names if name not in PARTS]:
         raise InputError(f"ONLY={unknown[0]}: no part is called so; there are {', '.join(PARTS)}")
     check_writable(results)  # before ten minutes of measuring
-    path = results / "perf.parquet"
+    path = ResultsFolder(results).table("perf")
     kept = load_previous(path, get_type_hints(Comparison) | COMMON | {"threads": int}, "part", "parts")
     rows = {name: of_part for name, of_part in kept.items() if name in PARTS}
     common = environment_columns() | {"threads": cores()}

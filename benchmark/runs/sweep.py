@@ -78,8 +78,12 @@ def sweep(
         rows = _rows(runs, results)
         about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
         paths = [
-            write_table(pa.Table.from_pylist([about | row for row in rows], SCHEMA), results / "sweep.parquet"),
-            write_bytes(_markdown(rows, short.adapt.epochs, data.name).encode(), results / "sweep.md"),
+            write_table(
+                pa.Table.from_pylist([about | row for row in rows], SCHEMA), ResultsFolder(results).table("sweep")
+            ),
+            write_bytes(
+                _markdown(rows, short.adapt.epochs, data.name).encode(), ResultsFolder(results).table("sweep", "md")
+            ),
         ]
         screen.files(paths)
         return rows

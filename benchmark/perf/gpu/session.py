@@ -10,6 +10,7 @@ from rich.text import Text
 from visual_decathlon.benchmark.perf.gpu import facts, report, runner
 from visual_decathlon.benchmark.perf.gpu.plan import Step
 from visual_decathlon.benchmark.perf.gpu.record import Record
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.writable import check_writable
 from visual_decathlon.benchmark.report.console import PlainConsole
 
@@ -21,7 +22,7 @@ def run_steps(steps: Sequence[Step], results: Path, cache: Path, *, end_by: floa
     """
     check_writable(results)  # before eight minutes of measuring
     check_writable(cache)
-    console, record = PlainConsole(wide=200), Record(results / "gpu.parquet", facts.ask("cuda:0"))
+    console, record = PlainConsole(wide=200), Record(ResultsFolder(results).table("gpu"), facts.ask("cuda:0"))
     failed, left = False, end_by - time.monotonic()
     for step, end in runner.run_plan(steps, runner.child("cuda:0"), record.keep, budget=left, cache=cache):
         if not end:

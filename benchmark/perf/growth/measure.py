@@ -13,6 +13,7 @@ from visual_decathlon.benchmark.perf.growth import figures, report
 from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.perf.growth.scaling_studies import GROWTHS
 from visual_decathlon.benchmark.perf.store import COMMON, environment_columns, load_previous
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.records.writable import check_writable
 from visual_decathlon.benchmark.report.console import PlainConsole
@@ -33,7 +34,7 @@ def measure_studies(names: Sequence[str], results: Path, cache: Path) -> None:
     if unknown := [name for name in names if name not in GROWTHS]:
         raise InputError(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
     check_writable(results)
-    path = results / "growth.parquet"
+    path = ResultsFolder(results).table("growth")
     kept = load_previous(path, get_type_hints(Point) | COMMON | {"cores": int}, "grows", "growths")
     rows = {name: of_study for name, of_study in kept.items() if name in GROWTHS}
     torch.set_num_threads(cores())
