@@ -18,7 +18,7 @@ from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.records.writable import prepare_folders
 from visual_decathlon.benchmark.report import files
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.data import DECODING, Data, ProgressCallback, open_data
+from visual_decathlon.benchmark.runs.data import DECODING, Data, PreparationProgress, open_data
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
 from visual_decathlon.benchmark.runs.finished import make_current, move_conflicting_files, readable_records
@@ -109,7 +109,7 @@ def _show(
         )
 
 
-def _preparing(request: Request, screen: Screen, pool: LocalEngine) -> ProgressCallback:
+def _preparing(request: Request, screen: Screen, pool: LocalEngine) -> PreparationProgress:
     """Shows the progress of preparing data; while one core decodes images, the CPU's workers start on the others."""
     runs = len(request.methods) * len(request.seeds) * len(request.domains or DOMAINS)
 

@@ -35,13 +35,13 @@ class Data:
     complete: bool = True  # every split has as many images as the catalogue states
 
 
-ProgressCallback = Callable[[str, str, int, int], None]
+PreparationProgress = Callable[[str, str, int, int], None]
 """progress(task, domain, done, total)"""
 
 DECODING = "decoding images once"
 
 
-def ensure_standins(cache: Path, progress: ProgressCallback = lambda *_: None) -> Path:
+def ensure_standins(cache: Path, progress: PreparationProgress = lambda *_: None) -> Path:
     """Return the folder of the stand-ins, in the official layout; draw them first if it does not exist."""
     from visual_decathlon.datasets.standin.generate import VERSION, generate
 
@@ -59,7 +59,7 @@ def ensure_standins(cache: Path, progress: ProgressCallback = lambda *_: None) -
 
 
 def open_data(
-    request: Request, progress: ProgressCallback, notify: Callable[[str], None] = lambda sentence: None
+    request: Request, progress: PreparationProgress, notify: Callable[[str], None] = lambda sentence: None
 ) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack the images that are not packed yet.
 
@@ -104,7 +104,7 @@ def _describe(request: Request, root: Path, needed: tuple[str, ...], annotated: 
 
 
 def _read_annotations(
-    request: Request, root: Path, needed: tuple[str, ...], progress: ProgressCallback, problems: Faults
+    request: Request, root: Path, needed: tuple[str, ...], progress: PreparationProgress, problems: Faults
 ) -> dict[str, list[Split]]:
     """Read every needed split of the official domains, before any image is opened. Raises all `problems` too."""
     annotated, wanted = {}, _wanted_domains(request, domains_in(root))
@@ -154,7 +154,7 @@ def annotation_digest(root: Path, splits: Iterable[str]) -> str:
 
 
 def _pack_all(
-    request: Request, root: Path, annotated: dict[str, list[Split]], progress: ProgressCallback
+    request: Request, root: Path, annotated: dict[str, list[Split]], progress: PreparationProgress
 ) -> dict[str, dict[str, Pack]]:
     """Pack every split; packs by domain and split. Raises InputError which names the bad images of all of them."""
     packs: dict[str, dict[str, Pack]] = {name: {} for name in annotated}
