@@ -125,7 +125,7 @@ KINDS = {
         title="A bench against number of methods",
         axis="methods",
         per="a method",
-        caption="Wall seconds of `python -m benchmark run` with pixels and backbone in the cache, and the training "
+        caption="Wall seconds of the command of a bench, with pixels and backbone in the cache, and the training "
         "seconds in the records of those runs, divided by the processes that shared them. The lines differ in their "
         "start by work that is done once, and in their slope by the work of each run other than training: evaluation, "
         "merging, counting of multiply-adds.",
