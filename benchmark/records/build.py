@@ -1,7 +1,7 @@
 """Builds the record of a run section by section, in the order of the dictionary that `schema.check` takes.
 
-The sections up to `device_fields` are known before the run: they are checked before any training is paid for. The
-others are measurements: accuracy, size, multiply-adds, time.
+What `known_fields` returns is known before the run: `check_known` checks it before any training is paid for. The
+other sections are measurements: accuracy, size, multiply-adds, time.
 """
 
 import datetime

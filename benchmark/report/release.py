@@ -46,7 +46,7 @@ def check(release: Path | None, own: Sequence[tuple[str, Path]] = ()) -> bool:
     _print_faults(faults)
     checked = f"{sum(row.images for row in rows):,} images of {len({row.domain for row in rows if row.split})} domains"
     if faults:
-        end = "fault: mend it" if len(faults) == 1 else "faults: mend them"
+        end = "fault: fix it" if len(faults) == 1 else "faults: fix them"
         console.print(
             Text(f"{checked} are fine; {len(faults):,} {end} and check again.", style="bold red"), soft_wrap=True
         )

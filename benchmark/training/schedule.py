@@ -8,8 +8,8 @@ from visual_decathlon.benchmark.config.profiles import Recipe
 def learning_rate(recipe: Recipe, peak: float, step: int, steps: int) -> float:
     """Rate of step `step` (from 0) of `steps`.
 
-    one-cycle: a cosine from peak / 25 up over the `warm` part, then a cosine to 0 (Smith 2018).
-    steps: divided by 10 after each part of `drops`.
+    one-cycle: a cosine up from peak / 25 over `warmup_fraction` of the steps, then a cosine to 0 (Smith 2018).
+    steps: divided by 10 after each fraction in `milestones`.
     """
     at = step / steps
     if recipe.schedule == "steps":
