@@ -92,8 +92,8 @@ class Baseline:
 def tables(frame: pd.DataFrame, shipped: pd.DataFrame | None = None) -> list[Table]:
     """One table for each group of comparable records, the largest first. `shipped` records only give the baseline of S.
 
-    Frames are as `records.read_frame` gives them. Where data, a default or a backbone was changed, only records of the
-    newest kind count: no cell is a mean over two kinds.
+    Frames are as `records.store.read_frame` gives them. Where data, a default or a backbone was changed, only records
+    of the newest kind count: no cell is a mean over two kinds.
     """
     if not len(frame):
         return []
