@@ -34,7 +34,7 @@ def load_strict(network: Network, tensors: dict[str, torch.Tensor]) -> str | Non
         if given.is_floating_point() != tensor.is_floating_point() or given.is_complex():
             return f"has {name} in {given.dtype}, the network has {tensor.dtype}"
     if foreign := sorted(set(tensors) - set(wanted)):
-        return f"has {foreign[0]}, which the network has not"
+        return f"has {foreign[0]}, which is not in the network"
     network.load_state_dict(tensors)
     return None
 

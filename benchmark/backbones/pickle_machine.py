@@ -269,5 +269,5 @@ def _extend(target: Any, items: list[Any]) -> None:
     if type(target) is Inert:
         return  # a subclass of list or set, which holds no weights
     if type(target) is not list:
-        raise Refused("appends to what is no list: the file is damaged, get it again.")
+        raise Refused("appends to something that is not a list: the file is damaged, get it again.")
     target.extend(items)

@@ -280,7 +280,7 @@ def _unneeded(module: str, name: str) -> Refused:
 
 
 def _refuse_call(*_: Any) -> None:
-    raise Refused("calls what is no function: do not trust the file, get it from its authors.")
+    raise Refused("calls something that is not a function: do not trust the file, get it from its authors.")
 
 
 def call(function: Any, arguments: Any, budget: list[int], new: bool = False) -> Any:

@@ -52,7 +52,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError("its header is none of safetensors") from None
         size = file.seek(0, os.SEEK_END)
         if _ALIGNED + len(text) + end != size:  # checked before everything is read
-            raise ValueError(f"it has {size:,} bytes, its header tells of {_ALIGNED + len(text) + end:,}")
+            raise ValueError(f"it has {size:,} bytes, its header states {_ALIGNED + len(text) + end:,}")
         file.seek(0)
         try:
             return load(file.read()), about

@@ -28,7 +28,9 @@ def run(args: Namespace) -> int:
     begin = time.monotonic()  # imports from here on are part of the eight minutes
     names = list(dict.fromkeys(args.only)) or [step.name for step in PLAN]
     if unknown := [name for name in names if name not in {step.name for step in PLAN}]:
-        raise InputError(f"ONLY={unknown[0]}: no step is called so; there are {', '.join(s.name for s in PLAN)}")
+        raise InputError(
+            f"ONLY={unknown[0]}: there is no step of this name; choose from {', '.join(s.name for s in PLAN)}"
+        )
     _check_installed("torch")
     import torch
 

@@ -59,7 +59,7 @@ def main(words: list[str] | None = None) -> int:
         except KeyboardInterrupt as stop:
             again = "goes on where it was"
             if args.command in ("perf", "gpu", "growth"):
-                again = "measures anew, and what was measured so far is kept; ONLY= names what is still lacking"
+                again = "starts the current measurement again; finished ones are kept, and ONLY= selects the rest"
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)
             return stop.code if isinstance(stop, Stopped) else 130

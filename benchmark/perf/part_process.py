@@ -42,8 +42,8 @@ def measured(name: str, cache: Path, progress: ProgressCallback) -> Iterator[dic
     except EOFError:
         process.join()
         raise InputError(
-            f"ONLY={name}: the process that measured it ended with {process.exitcode} before it was done, mostly for "
-            "want of memory; what was measured before is kept"
+            f"ONLY={name}: the process that measured it ended with {process.exitcode} before it was done, probably "
+            "out of memory; earlier measurements are kept"
         ) from None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):

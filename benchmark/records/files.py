@@ -38,7 +38,7 @@ def describe_faults(faults: Sequence[Fault], then: str = " and run again") -> st
 def report_left_out(faults: Sequence[Fault]) -> None:
     """Prints one sentence on stderr: these files are left out of everything that is shown."""
     if faults:
-        again = "; the same `make bench` as then trains what is gone again"
+        again = "; repeat the original `make bench` to train the missing runs"
         print(f"left out, the rest counts: {printable(describe_faults(faults, again))}", file=sys.stderr)
 
 

@@ -38,7 +38,7 @@ def _missing_in_user_backbone(request: Request, method: Method) -> str:
     given = request.user_backbone
     if method.needs_head and given.headless:
         return (
-            f"{method.name} holds the network to the answers of its head, and BACKBONE={given.name} has none; "
+            f"{method.name} needs the head of the backbone, and BACKBONE={given.name} has none; "
             "give weights with the head that they were trained with"
         )
     if method.width_multiplier != 1:

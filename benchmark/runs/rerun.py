@@ -77,7 +77,7 @@ def recorded(start: str, results: Path) -> dict:
     report_left_out(faults)
     if not matches or not start:
         raise InputError(
-            f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash that begins so; "
+            f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash with this beginning; "
             "name the folder of its record with RESULTS="
         )
     if len(matches) > 1:

@@ -67,7 +67,9 @@ def print_score(file: Path, labels: Iterable[Path]) -> None:
     splits = read_labels(labels)
     scored, unofficial = against(entries, splits)
     if not scored.right:
-        raise InputError(f"{file} has no entry of {', '.join(splits)}, whose labels are given; give those it is of")
+        raise InputError(
+            f"{file} has no entry of {', '.join(splits)}, whose labels are given; give the labels that belong to it"
+        )
     console = Screen().console
     console.print(f"{file.name}: top-1 in % on the test split", style="bold", markup=False)
     console.print(_table(scored))

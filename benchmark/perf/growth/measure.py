@@ -11,7 +11,7 @@ from rich.table import Table
 
 from visual_decathlon.benchmark.perf.growth import figures, report
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.growth.scaling_studies import GROWTHS
+from visual_decathlon.benchmark.perf.growth.scaling_studies import STUDIES
 from visual_decathlon.benchmark.perf.store import COMMON, environment_columns, load_previous
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
@@ -25,18 +25,18 @@ from visual_decathlon.datasets.io import write_all
 
 
 def measure_studies(names: Sequence[str], results: Path, cache: Path) -> None:
-    """Run these studies of GROWTHS (all by default), print their tables, and write growth.parquet, .md and figures.
+    """Run these studies of STUDIES (all by default), print their tables, and write growth.parquet, .md and figures.
 
     Every study is on disk as soon as it is measured, also if the command is stopped. The rows of other studies stay
     in the files. Raises InputError for an unknown name.
     """
-    names = list(dict.fromkeys(names)) or list(GROWTHS)
-    if unknown := [name for name in names if name not in GROWTHS]:
-        raise InputError(f"ONLY={unknown[0]}: no growth is called so; there are {', '.join(GROWTHS)}")
+    names = list(dict.fromkeys(names)) or list(STUDIES)
+    if unknown := [name for name in names if name not in STUDIES]:
+        raise InputError(f"ONLY={unknown[0]}: there is no study of this name; choose from {', '.join(STUDIES)}")
     check_writable(results)
     path = ResultsFolder(results).table("growth")
     kept = load_previous(path, get_type_hints(Point) | COMMON | {"cores": int}, "grows", "growths")
-    rows = {name: of_study for name, of_study in kept.items() if name in GROWTHS}
+    rows = {name: of_study for name, of_study in kept.items() if name in STUDIES}
     torch.set_num_threads(cores())
     common = environment_columns() | {"cores": cores()}
     screen = Screen(PlainConsole(wide=220))
@@ -45,12 +45,12 @@ def measure_studies(names: Sequence[str], results: Path, cache: Path) -> None:
         for name in names:
             screen.console.print(f"measuring {name}", style="dim")
             progress = lambda text, done, of, name=name: screen.doing("growth", f"{name}: {text}", done, of, again=name)
-            rows[name] = [dataclasses.asdict(point) | common for point in GROWTHS[name](cache, progress)]
+            rows[name] = [dataclasses.asdict(point) | common for point in STUDIES[name](cache, progress)]
             screen.done("growth")
             _show(report.table(rows[name]), screen.console)
             with screen.busy("drawing the figures"):
                 drawn.pop(name, None)
-                paths |= dict.fromkeys(_write(path, {study: rows[study] for study in GROWTHS if study in rows}, drawn))
+                paths |= dict.fromkeys(_write(path, {study: rows[study] for study in STUDIES if study in rows}, drawn))
             screen.console.print(drawn[name].caption, style="dim", markup=False)
     screen.files(list(paths))
 

@@ -7,7 +7,7 @@ from visual_decathlon.benchmark.perf.growth import bench, domains, packing, step
 from visual_decathlon.benchmark.perf.growth.point import Point
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback
 
-GROWTHS: dict[str, Callable[[Path, ProgressCallback], list[Point]]] = {
+STUDIES: dict[str, Callable[[Path, ProgressCallback], list[Point]]] = {
     "width": lambda cache, progress: step.measured("width", (0.125, 0.25, 0.5, 1.0), progress=progress),
     "size": lambda cache, progress: step.measured("size", (16, 32, 64, 96), progress=progress),
     "batch": lambda cache, progress: step.measured("batch", (4, 8, 16, 32, 64, 128), progress=progress),
@@ -20,4 +20,4 @@ GROWTHS: dict[str, Callable[[Path, ProgressCallback], list[Point]]] = {
     ),  # two chunks and more
     "methods": lambda cache, progress: bench.measured((1, 2, 4, 8), cache, progress=progress),
 }
-"""`GROWTHS[name](cache, progress)` measures the points and reports its progress."""
+"""`STUDIES[name](cache, progress)` measures the points and reports its progress."""

@@ -53,7 +53,7 @@ def draw(group: Group) -> Iterable[Drawn]:
         if len(mine):
             yield _one(group, row, mine, f"curves/{name}{group.suffix}")
     if more := len(group.table.rows) - len(rows):
-        raise NotDrawn(f"no more than {len(rows)} methods a group, {more:,} worse ones are left out")
+        raise NotDrawn(f"only the best {len(rows)} methods of a group are drawn; {more:,} are left out")
 
 
 def _runs(table: Table) -> "pd.DataFrame":

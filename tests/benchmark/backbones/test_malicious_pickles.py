@@ -74,7 +74,7 @@ def hidden_calls(canary: Path) -> Attacks:
         "partial": (b"\x80\x02cfunctools\npartial\ncos\nsystem\n" + shell + b"\x86R)R.", "'os.system'"),
         "a partial that is called": (
             b"\x80\x02cfunctools\npartial\nc__main__\nrun\n" + shell + b"\x86R)R.",
-            "calls what is no function",
+            "calls something that is not a function",
         ),
         "in a Namespace": (
             b"\x80\x02cargparse\nNamespace\n)\x81}" + text("x") + b"cos\nsystem\n" + shell + b"\x85Rsb.",
@@ -152,17 +152,23 @@ def objects_in_the_place_of_functions(canary: Path) -> Attacks:
         ),
         "a call of an object that was made again": (
             b"\x80\x02ccopy_reg\n_reconstructor\nc__main__\nNet\nc__builtin__\nobject\nN\x87R" + shell + b"\x85R.",
-            "calls what is no function",
+            "calls something that is not a function",
         ),
         "the registry itself": (b"\x80\x02ccopyreg\nadd_extension\n)R.", "'copyreg.add_extension'"),
         "BUILD on a function": (b"\x80\x02ccollections\nOrderedDict\n}" + python + b"Nsb.", "sets the state"),
         "BUILD on a text": (b"\x80\x02" + python + b"}b.", "sets the state"),
         "a call of an instance": (
             inert + b"}" + text("__call__") + b"Nsb" + shell + b"\x85R.",
-            "calls what is no function",
+            "calls something that is not a function",
         ),
-        "a call of a text": (b"\x80\x02" + text("os.system") + shell + b"\x85R.", "calls what is no function"),
-        "a call of a storage class": (b"\x80\x02ctorch\nFloatStorage\nK\x01\x85R.", "calls what is no function"),
+        "a call of a text": (
+            b"\x80\x02" + text("os.system") + shell + b"\x85R.",
+            "calls something that is not a function",
+        ),
+        "a call of a storage class": (
+            b"\x80\x02ctorch\nFloatStorage\nK\x01\x85R.",
+            "calls something that is not a function",
+        ),
     }
 
 

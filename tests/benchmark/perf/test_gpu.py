@@ -88,7 +88,7 @@ def test_a_missing_import_of_a_package_is_named_too(card, tmp_path, monkeypatch,
 
 def test_an_unknown_step_is_one_sentence(capsys):
     assert main(["gpu", "--only", "step,nothing"]) == 2
-    assert "ONLY=nothing: no step is called so; there are step, small, tests" in capsys.readouterr().err
+    assert "ONLY=nothing: there is no step of this name; choose from step, small, tests" in capsys.readouterr().err
 
 
 def test_the_plan_names_code_that_is_there_and_fits_its_budget():

@@ -18,7 +18,7 @@ from visual_decathlon.benchmark.perf.growth import bench as growth_bench
 from visual_decathlon.benchmark.perf.growth import domains, figures, packing, report, step
 from visual_decathlon.benchmark.perf.growth.fit import fitted
 from visual_decathlon.benchmark.perf.growth.point import Point
-from visual_decathlon.benchmark.perf.growth.scaling_studies import GROWTHS
+from visual_decathlon.benchmark.perf.growth.scaling_studies import STUDIES
 from visual_decathlon.benchmark.report.figures import style
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.methods.registry import entries, select
@@ -156,7 +156,7 @@ def test_a_bench_is_timed_against_its_methods(bench, here, monkeypatch: pytest.M
 def test_a_bench_that_cannot_run_gives_its_own_message(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     words = ("--data", str(tmp_path / "none"))
     measure = lambda cache, progress: growth_bench.measured((1,), cache, words)
-    monkeypatch.setitem(GROWTHS, "methods", measure)
+    monkeypatch.setitem(STUDIES, "methods", measure)
     assert main(["growth", "--only", "methods", "--results", str(tmp_path / "r"), "--cache", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert str(tmp_path / "none") in err and err.count("\n") == 1
@@ -203,7 +203,7 @@ def texts(figure: Figure) -> list[str]:
 
 def test_every_study_has_its_figure_with_the_line_where_it_is_linear():
     drawn = {figure.name: figure for figure in figures.draw(rows())}
-    assert list(drawn) == [f"growth-{name}" for name in GROWTHS]
+    assert list(drawn) == [f"growth-{name}" for name in STUDIES]
     texts_by_study = {name.removeprefix("growth-"): "\n".join(texts(figure.figure)) for name, figure in drawn.items()}
     assert "Finetune: ∝ width^2 from 0.5 to 1" in texts_by_study["width"]
     assert "Finetune: 1 + 5 ms per 1,000 px (±" in texts_by_study["size"]
@@ -293,12 +293,12 @@ def measuring(name: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = [
         Point.of(p.what, p.unit, [value], **{n: vars(p)[n] for n in ("grows", "setting", "at", "series")}) for p in made
     ]
-    monkeypatch.setitem(GROWTHS, name, lambda cache, progress: measured)
+    monkeypatch.setitem(STUDIES, name, lambda cache, progress: measured)
 
 
 def test_earlier_studies_stay_when_others_are_measured_again(tmp_path: Path, monkeypatch, capsys):
     command = ["growth", "--results", str(tmp_path), "--cache", str(tmp_path / "cache"), "--only"]
-    for name in GROWTHS:
+    for name in STUDIES:
         measuring(name, 1.0, monkeypatch)
     assert main([*command, "packing", "methods"]) == 0
     files = {f"growth-{name}.{end}" for name in ("packing", "methods") for end in ("svg", "png")}
@@ -312,16 +312,19 @@ def test_earlier_studies_stay_when_others_are_measured_again(tmp_path: Path, mon
     assert (tmp_path / "growth-methods.svg").read_bytes() == before["growth-methods.svg"]
     assert (tmp_path / "growth-packing.svg").read_bytes() != before["growth-packing.svg"]
     assert main(["growth", "--results", str(tmp_path)]) == 0
-    assert {row["grows"] for row in pq.read_table(tmp_path / "growth.parquet").to_pylist()} == set(GROWTHS)
+    assert {row["grows"] for row in pq.read_table(tmp_path / "growth.parquet").to_pylist()} == set(STUDIES)
     text = (tmp_path / "growth.md").read_text()
-    assert [line.removeprefix("## growth-") for line in text.splitlines() if line.startswith("## ")] == list(GROWTHS)
+    assert [line.removeprefix("## growth-") for line in text.splitlines() if line.startswith("## ")] == list(STUDIES)
 
 
 @pytest.mark.parametrize("only", ["nothing", "width,nothing"])
 def test_an_unknown_study_is_refused_in_one_sentence(only: str, tmp_path: Path, capsys):
     assert main(["growth", "--only", only, "--results", str(tmp_path / "none")]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("ONLY=nothing: no growth is called so; there are width, size, ") and err.count("\n") == 1
+    assert (
+        err.startswith("ONLY=nothing: there is no study of this name; choose from width, size, ")
+        and err.count("\n") == 1
+    )
     assert not (tmp_path / "none").exists()
 
 

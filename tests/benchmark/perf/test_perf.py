@@ -271,4 +271,4 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 @pytest.mark.parametrize("part", ["nothing", "step,nothing"])
 def test_an_unknown_part_is_refused_in_one_sentence(part, capsys):
     assert main(["perf", "--only", part]) == 2
-    assert "no part is called so" in capsys.readouterr().err
+    assert "there is no part of this name" in capsys.readouterr().err
