@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 OLD_ROOTS = ("datasets", "methods", "benchmark")
+_RENAMED = {"children", "folder", "in_hand", "repeated", "stamps"}  # modules of datasets with another name now
 
 
 def moved(name: str) -> ModuleNotFoundError:
@@ -36,7 +37,19 @@ def new_import(error: BaseException) -> str:
     if not isinstance(error, ImportError) or root not in OLD_ROOTS:
         return ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if line := re.match(rf"(from|import) {root}\b.*", frame.line or ""):
+        if (line := re.match(rf"(from|import) {root}\b.*", frame.line or "")) and _was_ours(root, line[0]):
             new = re.sub(rf"\b{root}\b", f"visual_decathlon.{root}", line[0], count=1)
             return f"{frame.filename}, line {frame.lineno}: this import is now `{new}`"
     return ""
+
+
+def _was_ours(root: str, line: str) -> bool:
+    """Whether an import statement means the suite. Hugging Face's package is called `datasets`, too."""
+    if root != "datasets":
+        return True
+    modules = re.match(r"import ([\w.]+)|from ([\w.]+) import \(?([\w, ]*)", line)
+    names = [modules[1]] if modules[1] else [modules[2]]
+    if names == ["datasets"]:
+        names = [f"datasets.{name.strip()}" for name in (modules[3] or "").split(",")]
+    files = {path.stem for path in Path(__file__).parent.glob("*")} | _RENAMED
+    return any(name.split(".")[1] in files for name in names if name.count("."))

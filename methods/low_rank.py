@@ -44,8 +44,9 @@ class Scaled(Ranked):
 class Lora(Scaled):
     """Hu et al. 2021: ΔM = λ B A on the weight as a matrix (cout, n), n = (cin / groups) k l, λ = alpha / rank.
 
-    It equals a k x k convolution to `rank` channels and a 1x1 after it. A (rank, n) starts Kaiming uniform as in the
-    released code, B (cout, rank) at zero: the identity. It stores rank (n + cout) a convolution: #par. 1.43 at rank 8.
+    On a convolution also called Conv-LoRA: it equals a k x k convolution to `rank` channels and a 1x1 after it. A
+    (rank, n) starts Kaiming uniform as in the released code, B (cout, rank) at zero: the identity. It stores rank
+    (n + cout) a convolution: #par. 1.43 at rank 8.
     HF PEFT's grouped form has one B per group; here M is one matrix for any number of groups.
     """
 

@@ -16,7 +16,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _width(text: str) -> float:
     from visual_decathlon.benchmark.config.profiles import whole_channels
 
-    width = float(text)  # argparse reports a ValueError
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
     if not whole_channels(width):
         raise ArgumentTypeError("must be a multiple of 1/32, such as 0.25")
     return width

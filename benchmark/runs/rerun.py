@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.specs import Run
@@ -44,6 +45,8 @@ def rerun(start: str, results: Path, inputs: Inputs, *, device: str = "cpu", com
         run = as_computed(_trained_anew(planned(record, request, data), place), record)
         new = ResultsFolder(place).record(run.hash)
         new.unlink(missing_ok=True)  # of an earlier rerun
+        if not run.source_cell:
+            install_bundled_backbones([run.backbone], ResultsFolder(SHIPPED).backbones, screen.say)
         if request.user_backbone is None and not run.source_cell and run.backbone.path.is_file():
             screen.say(f"on the backbone {run.backbone.path}, as it is there; remove it to have it pretrained too")
         provenance = Provenance.here(data, 1, command)
@@ -82,7 +85,9 @@ def recorded(start: str, results: Path) -> dict:
         )
     if len(matches) > 1:
         some = ", ".join(sorted(matches)[:4]) + (", ..." if len(matches) > 4 else "")
-        raise InputError(f"RERUN={start}: {len(matches)} records have a hash that begins so ({some}); give more digits")
+        raise InputError(
+            f"RERUN={start}: {len(matches)} records have a hash with this beginning ({some}); give more digits"
+        )
     return next(iter(matches.values()))
 
 

@@ -231,7 +231,7 @@ def test_measurements_are_kept_when_the_command_is_stopped(tmp_path, monkeypatch
     values |= {"one": 7.0, "two": 8.0}
     assert main(at) == 130
     err = capsys.readouterr().err
-    assert err.startswith("stopped; ") and "what was measured so far is kept" in err
+    assert err.startswith("stopped; ") and "finished ones are kept" in err
     kept = {row["what"]: row["ours_value"] for row in pq.read_table(tmp_path / "perf.parquet").to_pylist()}
     assert kept == {"one": 7.0, "two": 2.0, "bf16": 3.0}, "the new row, and those that were not measured again"
     assert "| one | ours | 7 |" in (tmp_path / "perf.md").read_text()

@@ -173,7 +173,7 @@ def test_very_many_methods_are_cut_with_a_note(monkeypatch):
     assert "Without a label for want of room: Lora3, Lora2, Lora1, Lora0." in figure.caption  # the front alone has one
     drawn = curves.draw(group)
     assert [next(drawn).name for _ in range(3)] == ["curves/lora2", "curves/lora3", "curves/finetune"]
-    with pytest.raises(NotDrawn, match="2 worse ones"):
+    with pytest.raises(NotDrawn, match="the best 3 methods of a group are drawn; 2 are left out"):
         next(drawn)
     assert len(curves.hashes(group.table)) == 3 * 9
     assert MOST > 45
