@@ -91,6 +91,7 @@ def test_lines_compare_the_named_variants(quick, effort: Effort):
     assert (imports.ours_value, bench.ours_value) == (60.0, 30.0) and (imports.reached, bench.reached) == (False, True)
 
 
+@pytest.mark.slow
 def test_steps_are_measured_in_every_variant(effort: Effort):
     for function in (steps.step, steps.small, steps.fp32, steps.deterministic):
         for row in kept(function, effort):
@@ -193,6 +194,7 @@ def test_a_whole_run_is_its_first_epoch_its_steady_ones_and_its_evaluation(monke
     assert seen == {"images": round(train_images / 2), "tested": round(tested / 2), "evaluated": network}
 
 
+@pytest.mark.slow
 def test_whole_runs_and_pretraining_are_measured(effort: Effort):
     (nine,) = kept(runs.nine, effort)
     assert nine.ours_value > 0 and nine.goal == "≤ 11 min"

@@ -111,6 +111,7 @@ def test_a_record_of_other_columns_is_set_aside(tmp_path, capsys):
     assert "is not of this version's steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_facts_have_the_types_of_the_columns():
     types = COMMON | FACTS
     for each in (facts.ask("cpu"), drawn_step.FACTS):

@@ -109,6 +109,7 @@ def test_shared_tensors_are_counted_once():
     assert domains.tensor_bytes() == before
 
 
+@pytest.mark.slow
 def test_domains_are_measured_in_separate_processes():
     points = domains.measured((1, 3), ("bn_adapt",), width=0.125, rounds=1)
     stored, tensors = by(points, "stored", "bn_adapt"), by(points, "tensors", "bn_adapt")
@@ -116,6 +117,7 @@ def test_domains_are_measured_in_separate_processes():
     assert by(points, "resident", "bn_adapt").keys() in ({1, 3}, set())  # where the system knows it
 
 
+@pytest.mark.slow
 def test_packing_is_bounded():
     """More than two chunks take no more memory than two, except for names and hashes."""
     points = packing.measured((1100, 2200), rounds=1)

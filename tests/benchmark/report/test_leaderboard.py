@@ -367,6 +367,7 @@ def test_on_a_phone_the_table_scrolls_next_to_its_names(opened, shipped):
     assert tab.locator(".sheet").bounding_box()["width"] <= 390
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_five_thousand_rows_stay_smooth(opened, shipped):
     """The cost of an action grows with the elements it creates: those of one page of rows, not of all."""

@@ -41,6 +41,7 @@ def test_own_domain_cannot_take_a_column_that_is_there():
     assert {"data", "split", "method", "limit"} <= TAKEN and "mine" not in TAKEN
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of memory is read from /proc")
 def test_a_hundred_thousand_records_in_half_a_gigabyte(command, tmp_path: Path):
     """How long they take is measured by `make perf ONLY=tables`: no test depends on a clock."""

@@ -108,6 +108,7 @@ print(None if peak.mb() is None else peak.mb() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["finetune", "par_adapter"])
 def test_the_estimate_is_within_a_factor_of_two(method: str, command):
     done = command([sys.executable, "-c", _STEP.replace("METHOD", method)])

@@ -149,6 +149,7 @@ print(small, large, again)
 """
 
 
+@pytest.mark.slow
 def test_the_peak_is_that_of_one_run_even_after_a_larger_one_in_the_same_process():
     from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
 

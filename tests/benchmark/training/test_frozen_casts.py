@@ -167,6 +167,7 @@ def test_left_by_an_exception_too():
     assert type(network[0]) is nn.Conv2d and "_low" not in network[0].__dict__
 
 
+@pytest.mark.slow
 def test_torch_compile_traces_one_graph():
     (method,) = select("par_adapter")
     network = placed(method).eval()

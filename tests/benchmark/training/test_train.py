@@ -249,6 +249,7 @@ def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
     assert all(torch.equal(again[name], t) for name, t in own.items())
 
 
+@pytest.mark.slow
 def test_domains_share_the_compiled_body(monkeypatch):
     """Only the body is compiled, so that networks with other classes reuse it; afterwards it is unchanged."""
     traced, compile = [], torch.compile
