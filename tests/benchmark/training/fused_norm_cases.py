@@ -18,7 +18,6 @@ from visual_decathlon.methods.registry import select
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROUNDING = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}  # of a stored value, at most
-OTHERS = [(2, 16, 12), (1, 96, 6), (2, 64, 9)]
 KINDS = [(relu, residual) for relu in (False, True) for residual in (False, True) if relu or not residual]
 
 
@@ -71,7 +70,7 @@ def errors(got, exact):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("count", "channels", "side"),
-    [(3, 8, 17), (2, 256, 3), *(pytest.param(*of, marks=pytest.mark.slow) for of in OTHERS)],
+    [(3, 8, 17), (2, 16, 12), (1, 96, 6), (2, 256, 3), (2, 64, 9)],
 )
 def test_as_near_to_float64_as_torch(count, channels, side, training, relu, residual):
     x = maps(count, channels, side, shift=3)

@@ -17,23 +17,11 @@ def environment(tmp_path, **more) -> dict[str, str]:
 
 
 @pytest.mark.slow  # by construction: Triton's interpreter
-@pytest.mark.parametrize("kind", ["not slow", "slow"])
-def test_cases(kind, processes, tmp_path):
+def test_cases(processes, tmp_path):
     """On the GPU where there is one, else in Triton's interpreter."""
     pytest.importorskip("triton")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        "0",
-        "-p",
-        "no:randomly",
-        "-m",
-        kind,
-        str(HERE / "fused_norm_cases.py"),
-    ]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:randomly", str(HERE / "fused_norm_cases.py")]
     done = processes.run(command, cwd=HERE.parents[2], env=environment(tmp_path, **interpreted))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout
