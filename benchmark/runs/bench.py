@@ -80,7 +80,7 @@ def _plan(
     request: Request, named: Collection[str], screen: Screen, pool: LocalEngine
 ) -> tuple[Request, Data, list[Run]]:
     """Open the data; returns the request without methods that cannot run, the data, and the runs."""
-    for sentence in request.user_backbone.notes if request.user_backbone else ():
+    for sentence in request.notes:
         screen.say(sentence)
     if request.data is not None and request.profile.name == "standin":
         screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")

@@ -74,7 +74,7 @@ def delta_sum(
         )
     screen = Screen()
     with screen:
-        for sentence in request.user_backbone.notes if request.user_backbone else ():
+        for sentence in request.notes:
             screen.say(sentence)
         data = open_data(request, screen.preparing, screen.say)
     runs = [run for run in plan_runs(request, data, [method], request.seeds) if run.domain.name in domains]

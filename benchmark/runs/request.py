@@ -35,6 +35,11 @@ class Request:
     cache: Path = Path(".cache")
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Sentences that the user should read once: how the user's backbone was read."""
+        return self.user_backbone.notes if self.user_backbone else ()
+
+    @property
     def selected_own_domains(self) -> Sequence[tuple[str, Path]]:
         """The own domains to run: those which `domains` names, or all where it names none of them."""
         return [(name, folder) for name, folder in self.own_domains if name in self.domains] or self.own_domains

@@ -38,7 +38,7 @@ def rerun(start: str, results: Path, inputs: Inputs, *, device: str = "cpu", com
         screen.say("again: {hash}, {method} {domain} seed {seed}, of {created}".format(**record))
         screen.say(f"it came from `{record['command']}` at commit {record['commit'] or 'unknown'}")
         request = rebuilt(record, inputs)
-        for sentence in request.user_backbone.notes if request.user_backbone else ():
+        for sentence in request.notes:
             screen.say(sentence)
         prepare_folders(place, inputs.cache)
         data = open_data(request, screen.preparing, screen.say)
