@@ -1,5 +1,6 @@
 """What all tests share: one thread, no process that stays, and the folder of official files where there is one."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from tests.processes import Processes
 
 HUNG = 1800  # s: no limit of anything, but the end of a test that would never end
+
+os.environ.pop("BENCH_COMMAND", None)  # `make test` exports its own line; a test's run records the test's
 
 
 @pytest.hookimpl(tryfirst=True)
