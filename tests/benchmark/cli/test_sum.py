@@ -28,7 +28,7 @@ METHODS = ("lora(rank=2)", "par_adapter", "res_adapter", "feature")
 def trained(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a finished run of some methods on the two domains; nobody writes into it."""
     results = tmp_path_factory.mktemp("trained")
-    done = bench("--domains", *NAMES, method=",".join(METHODS), results=results)
+    done = bench("--domains", *NAMES, "--workers", "1", method=",".join(METHODS), results=results)
     assert done.code == 0, done.err
     return results
 

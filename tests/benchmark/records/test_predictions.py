@@ -32,7 +32,7 @@ METHODS = "res_adapter,chapter,feature,res_adapter_finetune_all,res_adapter_dom_
 def predicted(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of runs that kept their predictions from the start; no test writes into it."""
     results = tmp_path_factory.mktemp("predicted")
-    done = bench("--domains", *NAMES, "--predictions", method=METHODS, results=results)
+    done = bench("--domains", *NAMES, "--predictions", "--workers", "1", method=METHODS, results=results)
     assert done.code == 0, done.err
     return results
 

@@ -192,6 +192,30 @@ def test_a_field_of_another_type_is_a_fault(tmp_path: Path):
             read([tmp_path])
 
 
+@pytest.mark.parametrize("together", [1, 3, 512])
+def test_faults_among_many_files_are_those_of_each_alone(together: int, tmp_path: Path, monkeypatch):
+    """Files of the same columns are checked together: a fault keeps its file, its place, and spares its neighbours."""
+    monkeypatch.setattr(store, "_TOGETHER", together)
+    for i in range(8):
+        write_record(full(f"{i:016}"), tmp_path)
+    for hash, change in {"2" * 16: {"top1": float("nan")}, "3" * 16: {"schema": 99}, "6" * 16: {"k": None}}.items():
+        plant(full(hash) | change, tmp_path)
+    (tmp_path / f"{'4' * 16}.parquet").write_bytes(b"no Parquet")
+    old = pq.read_table(tmp_path / f"{0:016}.parquet").drop_columns(["top1"])  # other columns than its neighbours
+    pq.write_table(old, tmp_path / f"{'5' * 16}.parquet")
+    two = pa.concat_tables([as_table([full("7" * 16) | {"top1": float("inf")}]), as_table([full("8" * 16)])])
+    write_table(two, tmp_path / f"{'7' * 16}.parquet")
+    for read in (read_records, read_frame):
+        faults = []
+        found = read([tmp_path], faults=faults)
+        hashes = set(found["hash"]) if isinstance(found, pd.DataFrame) else {r["hash"] for r in found}
+        assert hashes == {f"{i:016}" for i in range(8)} | {"8" * 16}
+        assert [fault.path.stem[0] for fault in faults] == list("234567"), "in the order of the files"
+        assert [fault.whole for fault in faults] == [True] * 5 + [False]
+        words = ["is no number", "schema 99", "no readable", "without the field top1", "k is empty", "is no number"]
+        assert all(part in fault.what for fault, part in zip(faults, words, strict=True)), faults
+
+
 def test_the_message_on_a_too_large_file_is_complete(tmp_path: Path):
     """It gives the size, is not cut off, and does not show the error number of the system."""
     with (tmp_path / "x.parquet").open("wb") as file:
