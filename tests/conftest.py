@@ -1,5 +1,6 @@
 """What all tests share: one thread, no process that stays, and the folder of official files where there is one."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,13 @@ from tests.processes import Processes
 HUNG = 1800  # s: no limit of anything, but the end of a test that would never end
 
 os.environ.pop("BENCH_COMMAND", None)  # `make test` exports its own line; a test's run records the test's
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What was imported and collected lives to the end; every full garbage collection would search it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
