@@ -21,7 +21,7 @@ runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHO
 
 # The variables of this call, from the command line or the environment, quoted for a shell: records keep them.
 variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS PREDICTIONS \
-  WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY RESULTS CACHE
+  WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY LIMITED RESULTS CACHE
 export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
 
 # The variables that each target reads. A variable that none of the wanted targets reads is refused.
@@ -31,7 +31,7 @@ reads_test = SLOW
 reads_lint =
 reads_methods = WIDTH NETWORK
 reads_data = DATA OWN DOWNLOAD SHEET RESULTS CACHE
-reads_results = FROM ONLY RESULTS CACHE
+reads_results = FROM ONLY LIMITED RESULTS CACHE
 reads_compare = A B FROM RESULTS CACHE
 reads_submit = METHOD FROM DATA PROFILE SEED OUT RESULTS CACHE
 reads_score = FILE DATA LABELS
@@ -40,7 +40,7 @@ reads_perf = ONLY RESULTS CACHE
 reads_gpu = GPU_PYTHON ONLY RESULTS CACHE
 reads_growth = ONLY RESULTS CACHE
 targets = bench sum test lint methods data results compare submit score sweep perf gpu growth
-switches = PREDICTIONS SLOW
+switches = PREDICTIONS LIMITED SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
 settings = network width resize crop uncropped_size precision backbone_seed compile deterministic $(recipe)
@@ -109,7 +109,8 @@ data: .venv/made
 	  $(call option,SHEET,sheet) $(folders)
 
 results: .venv/made
-	@$(PY) -m benchmark tables $(call option,FROM,from) $(call option,ONLY,only) $(folders)
+	@$(PY) -m benchmark tables $(call option,FROM,from) $(call option,ONLY,only) \
+	  $(if $(call on,LIMITED),--limited) $(folders)
 
 compare: .venv/made
 	@$(PY) -m benchmark compare $(call quoted,$(A)) $(call quoted,$(B)) $(call option,FROM,from) $(folders)

@@ -15,7 +15,7 @@ import numpy as np
 
 from visual_decathlon.datasets.annotation_json import Annotation, Category, ListedImage, MakeError, read_content
 from visual_decathlon.datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.file_names import paths
 from visual_decathlon.datasets.io import read_plain
 
@@ -65,7 +65,7 @@ def read_split(root: Path, domain: Domain, split: str) -> Split:
     if path is None:
         raise InputError(
             f"{domain.name}: {root / 'annotations' / f'{domain.name}_{split}.json'} is missing; "
-            f"unpack the devkit's annotations below {root} or leave the domain out with DOMAINS="
+            f"unpack the devkit's annotations below {root} or leave the domain out with {option('domains')}"
         )
     return read_file(path, root, domain, split)
 
@@ -87,7 +87,9 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
         why = getattr(error, "strerror", None) or "there is no memory for what it lists"
         raise make_error(f"cannot be read: {why}", "check the path and its rights") from None
     if not content.images:
-        raise make_error("lists no image: an empty split", "leave the domain out with DOMAINS= or restore the file")
+        raise make_error(
+            "lists no image: an empty split", f"leave the domain out with {option('domains')} or restore the file"
+        )
     ids = np.array([image.id for image in content.images], dtype=np.int64)
     if (twice := _repeated(ids)) is not None:
         raise make_error(f"repeats the image id {twice}", "give each image an `id` of its own")
@@ -100,7 +102,7 @@ def read_file(path: Path, root: Path, domain: Domain, split: str) -> Split:
             only = category_id(domain.k, int(present[0]))
             raise make_error(
                 f"has images of one class only (category id {only}), so there is nothing to classify",
-                "add images of another class or leave the domain out with DOMAINS=",
+                f"add images of another class or leave the domain out with {option('domains')}",
             )
     elif split != "test":
         raise make_error("lacks the key `annotations`", "write a list of {image_id, category_id}")
@@ -257,11 +259,12 @@ def domains_in(root: Path) -> list[Domain]:
     """
     if not root.is_dir():
         state = "is no folder" if root.exists() else "does not exist"
-        raise InputError(f"DATA={root} {state}; give the folder that holds annotations/ and data/")
+        raise InputError(f"{root} {state}; give the folder that holds annotations/ and data/", field="data")
     domains = [domain for domain in DOMAINS.values() if annotation_path(root, domain.name, "train")]
     if not domains:
         raise InputError(
-            f"DATA={root} holds no annotations/<domain>_train.json; give the folder `decathlon-1.0` that holds "
-            "annotations/ and data/, or fetch it with `make data DOWNLOAD=DIR`"
+            f"{root} holds no annotations/<domain>_train.json; give the folder `decathlon-1.0` that holds "
+            "annotations/ and data/, or fetch it with `make data DOWNLOAD=DIR`",
+            field="data",
         )
     return domains

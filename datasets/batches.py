@@ -15,7 +15,7 @@ from torch import Tensor
 
 from visual_decathlon.datasets.accelerator import memory, pins
 from visual_decathlon.datasets.catalogue import Domain
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.pack import Pack
 from visual_decathlon.datasets.static_batches import ColumnBatches, HostBatches, StaticBatches
 
@@ -66,11 +66,13 @@ class Batches:
         self.device = torch.device(device)
         self.sizes = np.concatenate([p.sizes[keep] for p, keep in parts])
         if not len(self.sizes):
-            raise InputError(f"{domain.name}: no image is left; raise LIMIT= or choose another SPLIT=")
+            raise InputError(
+                f"{domain.name}: no image is left; raise {option('limit')} or choose another {option('split')}"
+            )
         if (smallest := self.sizes.min()) < crop:
             raise InputError(
                 f"{domain.name}: an image of {smallest} pixels on its shorter side cannot show {crop}; "
-                "lower the crop or raise the shorter side with SET="
+                f"lower the crop or raise the shorter side with {option('settings')}"
             )
         self._centre = np.rint((self.sizes - crop) / 2).astype(np.int64)  # torchvision's CenterCrop to the pixel
         self.ids = np.concatenate([p.ids[keep] for p, keep in parts])
@@ -130,7 +132,9 @@ class Batches:
 
     def _training_plan(self, seed: int, epoch: int) -> CropPlan:
         if len(self) < 2:  # batch norm would see one value per channel
-            raise InputError(f"{self.domain.name}: training needs at least 2 training images; raise LIMIT= or add some")
+            raise InputError(
+                f"{self.domain.name}: training needs at least 2 training images; raise {option('limit')} or add some"
+            )
         return self.plan(seed, epoch)
 
     def static(self) -> StaticBatches:

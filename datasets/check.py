@@ -19,7 +19,7 @@ from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain, categor
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import load_bytes, read_bytes, to_rgb
 from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.file_names import files_below, likely_file
 from visual_decathlon.datasets.own_domain import all_images, read_own
 
@@ -228,7 +228,7 @@ def _all_missing(split: Split) -> str | None:
     tar = "decathlon-1.0-data-imagenet.tar" if name == "imagenet12" else f"{name}.tar of decathlon-1.0-data.tar.gz"
     return (
         f"{name}: none of the {len(split):,} images that {split.source} lists is there; unpack {tar} below "
-        f"{split.root / 'data'} or leave the domain out with DOMAINS="
+        f"{split.root / 'data'} or leave the domain out with {option('domains')}"
     )
 
 

@@ -1,7 +1,9 @@
 """Exceptions for wrong input: each one names the problem and the remedy."""
 
+import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,16 +18,47 @@ def reason(error: Exception) -> str:
     return textwrap.shorten(message, 160, placeholder=" …")
 
 
+_SPELLING = "VISUAL_DECATHLON_SPELLING"  # in the environment, because worker processes write sentences too
+_VARIABLES = {"settings": "SET", "source": "FROM"}  # of make; the other ones are the capital letters of the option
+
+
+def option(name: str) -> str:
+    """`name=`, for a sentence that says what was wrong or what to give, spelled as the user writes it.
+
+    In a Python program this is `data=`, below the command line it is `DATA=`, the variable of make.
+    """
+    return f"{_VARIABLES.get(name, name.upper()) if os.environ.get(_SPELLING) == 'make' else name}="
+
+
+@contextmanager
+def make_variables() -> Iterator[None]:
+    """Context of a command line: `option` gives make's variables, in this process and in those that it starts."""
+    before = os.environ.get(_SPELLING)
+    os.environ[_SPELLING] = "make"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SPELLING]
+        else:
+            os.environ[_SPELLING] = before
+
+
 class InputError(ValueError):
     """Wrong input from outside: one clear sentence that names the file, the domain and the remedy.
 
-    The command line prints the sentence and exits with 2. Nothing else in the suite turns an exception into an exit
-    code, so every other exception is a defect and keeps its traceback. Text quoted in the sentence cannot control a
-    terminal, see `printable`.
+    `field` is the option whose value is wrong, such as "data", or None where it is not a single one; the sentence
+    begins with it. The command line prints the sentence and exits with 2. Nothing else in the suite turns an exception
+    into an exit code, so every other exception is a defect and keeps its traceback. Text quoted in the sentence cannot
+    control a terminal, see `printable`.
     """
 
+    def __init__(self, sentence: str = "", field: str | None = None):
+        super().__init__(sentence)
+        self.field = field
+
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(f"{option(self.field) if self.field else ''}{super().__str__()}")
 
 
 class ImageError(InputError):

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from visual_decathlon.datasets.errors import InputError, Unwritable
+from visual_decathlon.datasets.errors import InputError, Unwritable, option
 
 ABANDONED_AFTER = 24 * 3600  # s without a change, after which another machine's temporary files are removed
 _FEW = 64  # up to so many files are synced one by one; more would take minutes, so the whole disk is synced
@@ -30,16 +30,16 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a pipe with
 _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
 
 
-def write_bytes(content: Any, path: Path, named: str = "RESULTS") -> Path:
+def write_bytes(content: Any, path: Path, named: str = "results") -> Path:
     """Writes one file completely and durably, or not at all; `content` is bytes or any buffer, or a list of these.
 
-    `named` is the make variable with which a user chooses the place, for the message. Raises InputError if the file
+    `named` is the option with which a user chooses the place, for the message. Raises InputError if the file
     cannot be written.
     """
     return write_all({path: content}, named)[0]
 
 
-def write_all(contents: Mapping[Path, Any], named: str = "RESULTS") -> list[Path]:
+def write_all(contents: Mapping[Path, Any], named: str = "results") -> list[Path]:
     """Writes files that belong together: all of them under temporary names before the first one is renamed.
 
     A content of None removes an existing file. Returns the paths that were written. Raises InputError as `write_bytes`.
@@ -85,8 +85,8 @@ def _write_error(path: Path, error: OSError, named: str) -> InputError:
         reason, remedy = "a file is where a folder is needed", "remove that"
     if isinstance(error, IsADirectoryError):
         reason, remedy = "a folder has this name", "remove that"
-    named = "CACHE" if path.parent.name == "backbones" else named
-    return kind(f"{path} cannot be written ({reason}); {remedy}, or name another place with {named}=")
+    named = "cache" if path.parent.name == "backbones" else named
+    return kind(f"{path} cannot be written ({reason}); {remedy}, or name another place with {option(named)}")
 
 
 def move(temporary: Path, path: Path) -> None:

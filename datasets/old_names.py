@@ -39,8 +39,22 @@ def new_import(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if (line := re.match(rf"(from|import) {root}\b.*", frame.line or "")) and _was_ours(root, line[0]):
             new = re.sub(rf"\b{root}\b", f"visual_decathlon.{root}", line[0], count=1)
-            return f"{frame.filename}, line {frame.lineno}: this import is now `{new}`"
+            hint = "" if _is_there(new) else "; what has another name now is in the tables of CHANGES.md"
+            return f"{frame.filename}, line {frame.lineno}: this import is now `{new}`{hint}"
     return ""
+
+
+def _is_there(line: str) -> bool:
+    """Whether the module of an import statement exists and has the names, as far as the line lists them."""
+    module, _, names = re.sub(r"^(from|import) |[()#].*$", "", line.replace("(", "")).partition(" import ")
+    try:
+        found = importlib.import_module(module.partition(" as ")[0].strip())
+        plain = [name.partition(" as ")[0].strip() for name in names.split(",")]
+        return all(
+            hasattr(found, name) or importlib.util.find_spec(f"{found.__name__}.{name}") for name in plain if name
+        )
+    except ImportError:
+        return False
 
 
 def _was_ours(root: str, line: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import DOMAINS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Domain, is_valid_name
 from visual_decathlon.datasets.decode import SUFFIXES
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.image_files import ImageFolders, SkippedFiles
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.own_layout import Layout, LayoutReader
@@ -106,7 +106,7 @@ def _split(
 ) -> Split:
     if not images.get(split):
         folder = layout.splits.get(split, split)
-        remedy = f"put them into {folder}/<class>/, or choose another SPLIT="
+        remedy = f"put them into {folder}/<class>/, or choose another {option('split')}"
         problem = f"{domain.name}: {root} holds no images for {split} in class folders; {remedy}"
         raise InputError("; ".join((problem, *notes)))
     first = 1 + sum(domain.counts[: SPLITS.index(split)])

@@ -24,7 +24,7 @@ import pyarrow as pa
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.decode import decode_bytes, resized
-from visual_decathlon.datasets.errors import ImageError, ImageErrors, InputError
+from visual_decathlon.datasets.errors import ImageError, ImageErrors, InputError, option
 from visual_decathlon.datasets.file_stamps import NONE, FileProgress, Stamp, hashes, read_stamped, stamps
 from visual_decathlon.datasets.io import (
     check_plain,
@@ -154,7 +154,7 @@ def pack(
         if target is None or _complete(target) is None:  # else another process has finished the same pack
             raise InputError(
                 f"{split.domain.name}: the decoded pixels cannot be written to {folder} ({error.strerror or error}); "
-                "free some space or name another folder with CACHE="
+                f"free some space or name another folder with {option('cache')}"
             ) from None
     finally:
         remove(building)

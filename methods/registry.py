@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable
 from functools import cache
 
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.old_names import new_import
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.words import explained, letters
@@ -86,7 +86,7 @@ def register(entry: type[Method]) -> type[Method]:
         raise InputError(f"the method {_location(entry)} has no name; set it as methods/README.md shows")
     if not entry.name.isidentifier() or not entry.name.isascii() or keyword.iskeyword(entry.name):
         raise InputError(
-            f"the method name {entry.name!r} of {_location(entry)} is no word that METHOD= can name; "
+            f"the method name {entry.name!r} of {_location(entry)} is no word that {option('method')} can name; "
             "use letters, digits and underscores"
         )
     if entry.name in _group_words():
@@ -141,7 +141,12 @@ def _load() -> None:
     """Imports the modules of this package and the entry points of others, once, and checks all entries."""
     for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
         if module.name not in _NOT_ENTRIES:
-            importlib.import_module(f"{__package__}.{module.name}")
+            try:
+                importlib.import_module(f"{__package__}.{module.name}")
+            except ImportError as error:
+                if sentence := new_import(error):
+                    raise InputError(sentence) from error
+                raise
     for point in importlib.metadata.entry_points(group="visual_decathlon.methods"):
         try:
             point.load()
@@ -202,12 +207,12 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
         elif set(part) & set("*?[") and "(" not in part:
             chosen = [_registry[name]() for name in sorted(fnmatch.filter(_registry, part))]
             if not chosen:
-                raise InputError(f"METHOD={part} fits no method; there are {', '.join(sorted(_registry))}")
+                raise InputError(f"{part} fits no method; there are {', '.join(sorted(_registry))}", field="method")
         else:
             chosen = [_parse(part, explain)]
         selected |= {method.spec: method for method in chosen}
     if not selected:
-        raise InputError("METHOD= is empty; name a method, see `make methods`")
+        raise InputError(" is empty; name a method, see `make methods`", field="method")
     return list(selected.values())
 
 
@@ -236,7 +241,7 @@ def _known(spec: str, explain: Callable[[str], str | None]) -> None:
         return
     alike = any(letters(name) == letters(word) for name in words)
     if not alike and (sentence := explained(word) or explain(word)):
-        raise InputError(f"METHOD={spec}: {sentence}; `make methods` lists the methods")
+        raise InputError(f"{spec}: {sentence}; `make methods` lists the methods", field="method")
     if alike or re.fullmatch(r"[A-Za-z][\w -]*", word):
         raise _unknown(word)
 
@@ -269,10 +274,12 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
             raise ValueError
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise InputError(
-            f"METHOD={spec} is not of the form name or name(option=value, ...){hint}; see `make methods`"
+            f"{spec} is not of the form name or name(option=value, ...){hint}; see `make methods`", field="method"
         ) from None
     if name in _group_words():
-        raise InputError(f"METHOD={spec}: {name} stands for several methods and has no options; give it as a bare word")
+        raise InputError(
+            f"{spec}: {name} stands for several methods and has no options; give it as a bare word", field="method"
+        )
     if name not in _registry:
         raise _unknown(name)
     entry = _registry[name]
@@ -283,17 +290,17 @@ def _checked(entry: type[Method], options: dict) -> dict:
     """The options, each as the type that the entry declares. Raises InputError for an unknown one or a wrong type."""
     hints = typing.get_type_hints(entry)
     known = {field.name: hints[field.name] for field in dataclasses.fields(entry)}
-    for option, value in options.items():
-        if option not in known:
-            near = difflib.get_close_matches(str(option), known, n=1)
+    for key, value in options.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
-            raise InputError(f"{entry.name} has no option {option!r}; {hint}")
-        if type(value) is int and known[option] is not float and abs(value) >= _LARGEST:
-            raise InputError(f"{entry.name}({option}={hex(value)[:20]}): {option} must be below 2**31")
+            raise InputError(f"{entry.name} has no option {key!r}; {hint}")
+        if type(value) is int and known[key] is not float and abs(value) >= _LARGEST:
+            raise InputError(f"{entry.name}({key}={hex(value)[:20]}): {key} must be below 2**31")
         try:
-            options = {**options, option: _as(known[option], value)}
+            options = {**options, key: _as(known[key], value)}
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{entry.name}({option}={value!r}): {option} must be {_kind(known[option])}") from None
+            raise InputError(f"{entry.name}({key}={value!r}): {key} must be {_kind(known[key])}") from None
     return options
 
 

@@ -3,89 +3,92 @@
 import re
 
 from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import option
 
 _COMPRESSION = "is no method but a way to make a trained network smaller, and is not in this suite"
 _WORDS = {
     # another name of an entry
-    "full, full finetune, full finetuning, full ft, fine tuning, ft": "is METHOD=finetune here",
-    "from scratch, random init": "is METHOD=scratch here (scratch_plus: with adapters in it)",
+    "full, full finetune, full finetuning, full ft, fine tuning, ft": "is method=finetune here",
+    "from scratch, random init": "is method=scratch here (scratch_plus: with adapters in it)",
     "linear probe, linear probing, linear, probe, head, head only, frozen, feature extraction, feature extractor, lp": (
-        "is METHOD=feature here: a linear head on the frozen features"
+        "is method=feature here: a linear head on the frozen features"
     ),
-    "last layers, top layers, last blocks, gradual unfreezing": "is METHOD=partial here: its option last=n",
-    "batch norm, bn, norm, norm tuning, layernorm": "is METHOD=bn_adapt here; bitfit, ssf, ia3 train a part",
-    "bias, biases, bias tuning, tinytl": "is METHOD=bitfit here: the shifts of batch norm, its convolutions have none",
-    "film, scale and shift": "is METHOD=ssf here: a learned scale and shift of each channel",
+    "last layers, top layers, last blocks, gradual unfreezing": "is method=partial here: its option last=n",
+    "batch norm, bn, norm, norm tuning, layernorm": "is method=bn_adapt here; bitfit, ssf, ia3 train a part",
+    "bias, biases, bias tuning, tinytl": "is method=bitfit here: the shifts of batch norm, its convolutions have none",
+    "film, scale and shift": "is method=ssf here: a learned scale and shift of each channel",
     "peft, parameter efficient, petl": "is what this suite compares: name one of its entries",
-    "series, series adapter, serial, residual adapter, residual adapters": "is METHOD=res_adapter here",
-    "parallel, parallel adapter": "is METHOD=par_adapter here; METHOD=grid has other kinds",
+    "series, series adapter, serial, residual adapter, residual adapters": "is method=res_adapter here",
+    "parallel, parallel adapter": "is method=par_adapter here; method=grid has other kinds",
     "adapters, adapterhub, bottleneck, pfeiffer, adaptformer": (
         "is a family here: houlsby, adapter(...), par_adapter, res_adapter and more, see `make methods`"
     ),
-    "cp, cpd, parafac, canonical polyadic": "is METHOD=lora_cp here",
-    "tucker, tkd, tucker2, hosvd": "is METHOD=lora_tkd here (lora_tucker is the same with one rank)",
+    "cp, cpd, parafac, canonical polyadic": "is method=lora_cp here",
+    "tucker, tkd, tucker2, hosvd": "is method=lora_tkd here (lora_tucker is the same with one rank)",
     "tensor train, tt, loretta, fact": "is not here; tensor forms of ΔW are lora_cp, lora_tkd, lora_tkd_cp",
-    "locon, lycoris": "is METHOD=lora here, which takes convolutions; loha and lokr are of that package, too",
-    "kronecker, krona": "is METHOD=lokr here",
-    "hadamard": "is METHOD=loha here; hira is another elementwise product",
+    "locon, lycoris": "is method=lora here, which takes convolutions; loha and lokr are of that package, too",
+    "kronecker, krona": "is method=lokr here",
+    "hadamard": "is method=loha here; hira is another elementwise product",
     "orthogonal, cayley, goft": "is a family here: oft, boft, hra",
-    "mask, masks, binary mask, packnet": "is METHOD=piggyback here, masks over frozen weights (PackNet's order is not)",
-    "multitask, joint, joint training, mtl": "is METHOD=res_adapter_finetune_all: weights trained over all domains",
+    "mask, masks, binary mask, packnet": "is method=piggyback here, masks over frozen weights (PackNet's order is not)",
+    "multitask, joint, joint training, mtl": "is method=res_adapter_finetune_all: weights trained over all domains",
     "distill, distillation, knowledge distillation, kd, learning without forgetting": (
-        "is not here by itself; METHOD=lwf holds a fine-tuned network to the original's answers by distillation"
+        "is not here by itself; method=lwf holds a fine-tuned network to the original's answers by distillation"
     ),
-    "spot": "is METHOD=spottune here",
-    "visual prompt, visual prompting, vp, padding": "is METHOD=pad_prompt here: a border on the image",
+    "spot": "is method=spottune here",
+    "visual prompt, visual prompting, vp, padding": "is method=pad_prompt here: a border on the image",
     "vpt, prompt tuning, prefix tuning, soft prompt, p tuning": (
         "needs attention, which no backbone here has: prompt and prefix are listed for that and refused on a ResNet; "
-        "METHOD=pad_prompt is the prompt that a ResNet takes"
+        "method=pad_prompt is the prompt that a ResNet takes"
     ),
     # in the suite, but no method
-    "ensemble, seeds": "is no method; SEEDS=3 runs a method three times, and tables give mean and deviation",
+    "ensemble, seeds": "is no method; seeds=3 runs a method three times, and tables give mean and deviation",
     "task arithmetic, model merging, merging, model soup, ties": "is no method; `make sum` adds ΔW of two domains",
-    "torch compile": "is a setting, not a method: SET=compile=true",
-    "fp16, float16, amp, mixed precision, half, bfloat16": ("is a setting, not a method: SET=precision=bf16 or fp16"),
-    "float32": "is a setting, not a method: SET=precision=fp32",
-    "learning rate": "is a setting, not a method: SET=lr=",
-    "weight decay, l2": "is a setting, not a method: SET=weight_decay=",
-    "batch size": "is a setting, not a method: SET=batch=",
-    "label smoothing": "is a setting, not a method: SET=label_smoothing=",
-    "sgd": "is no method but how every run trains: SET=momentum= and SET=lr= are its settings",
+    "torch compile": "is a setting, not a method: settings=compile=true",
+    "fp16, float16, amp, mixed precision, half, bfloat16": (
+        "is a setting, not a method: settings=precision=bf16 or fp16"
+    ),
+    "float32": "is a setting, not a method: settings=precision=fp32",
+    "learning rate": "is a setting, not a method: settings=lr=",
+    "weight decay, l2": "is a setting, not a method: settings=weight_decay=",
+    "batch size": "is a setting, not a method: settings=batch=",
+    "label smoothing": "is a setting, not a method: settings=label_smoothing=",
+    "sgd": "is no method but how every run trains: settings=momentum= and settings=lr= are its settings",
     "adam, adamw, optimizer, optimiser, lion, rmsprop": "is not here: every run trains by SGD with momentum",
-    "scheduler, cosine, warmup": "is no method: SET=schedule= takes one-cycle, which warms up, or steps",
-    "dropout, drop path, stochastic depth": "is not here: no recipe has it; SET=weight_decay= and SET=label_smoothing= "
-    "are settings",
+    "scheduler, cosine, warmup": "is no method: settings=schedule= takes one-cycle, which warms up, or steps",
+    "dropout, drop path, stochastic depth": "is not here: no recipe has it; settings=weight_decay= and "
+    "settings=label_smoothing= are settings",
     "mixup, cutmix, augmentation, augment, randaugment, autoaugment": (
         "is not here: images are resized, cropped and flipped as the domain's rule says"
     ),
-    "pretrain, pretrained, pretraining, backbone": "is no method: BACKBONE= gives weights, else they are pretrained",
+    "pretrain, pretrained, pretraining, backbone": "is no method: backbone= gives weights, else they are pretrained",
     # not in the suite
     "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
-        f"{_COMPRESSION}; METHOD=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
+        f"{_COMPRESSION}; method=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
     "quantization, quantisation, quantize, int8, int4, fp8, nf4, 4bit, 8bit, ptq, qat, quant, gptq, awq": (
-        f"{_COMPRESSION}; training runs in fp32, tf32, bf16 or fp16 (SET=precision=)"
+        f"{_COMPRESSION}; training runs in fp32, tf32, bf16 or fp16 (settings=precision=)"
     ),
-    "qlora": "is not here: nothing is quantised; METHOD=lora is on a backbone in fp32",
+    "qlora": "is not here: nothing is quantised; method=lora is on a backbone in fp32",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
     "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
     "ssl, self supervised, contrastive, simclr, moco, dino, mae": (
-        "is a way to pretrain and not here; BACKBONE= takes the weights of a ResNet that were trained so"
+        "is a way to pretrain and not here; backbone= takes the weights of a ResNet that were trained so"
     ),
     "zero shot": "is not here: every entry trains on a domain's images",
-    "knn, k nearest neighbours, nearest neighbour": "is not here; METHOD=feature trains a linear head on features",
+    "knn, k nearest neighbours, nearest neighbour": "is not here; method=feature trains a linear head on features",
     "ewc, elastic weight consolidation, si, mas, gem, replay, continual": (
-        "is of continual learning and not here, where domains forget nothing; METHOD=lwf is nearest"
+        "is of continual learning and not here, where domains forget nothing; method=lwf is nearest"
     ),
     "hypernetwork, hypernetworks, hyperformer": "is not here: no entry makes a domain's weights by a network",
     "maml, meta learning, few shot, prototypical, prototypical networks, protonet": (
-        "is not here: no entry learns to learn; LIMIT= cuts the images"
+        "is not here: no entry learns to learn; limit= cuts the images"
     ),
-    "compacter, phm": "is not here; METHOD=houlsby is its bottleneck, lokr a Kronecker product",
+    "compacter, phm": "is not here; method=houlsby is its bottleneck, lokr a Kronecker product",
     "lora fa, lora plus, lora xs, pissa, rslora, vera, randlora, moslora": (
-        "is a variant of LoRA that is not here; METHOD=lora, dora and adalora are"
+        "is a variant of LoRA that is not here; method=lora, dora and adalora are"
     ),
-    "moe, mixture of experts, nddr, cross stitch": "is not here; METHOD=spottune chooses blocks by the image",
+    "moe, mixture of experts, nddr, cross stitch": "is not here; method=spottune chooses blocks by the image",
     "mtan, nettailor, nas": "is not here; its published row, where there is one, is in the figures",
 }
 
@@ -95,6 +98,7 @@ def letters(word: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", word.lower()) if re.fullmatch(r"[\w +./-]+", word) else ""
 
 
+_OPTIONS = re.compile(r"\b(method|settings|split|domains|seeds|backbone|limit)=")
 _SENTENCES = {letters(word): sentence for words, sentence in _WORDS.items() for word in words.split(",")}
 
 
@@ -102,11 +106,13 @@ def _of_data(word: str) -> str | None:
     """The sentence on the name of a domain or a split; `imagenet` is enough for `imagenet12`."""
     for name in DOMAINS:
         if letters(word) in (letters(name), letters(name).rstrip("0123456789")):
-            return f"is a domain, not a method: DOMAINS={name}"
-    return f"is a split, not a method: SPLIT={letters(word)}" if letters(word) in ("val", "test") else None
+            return f"is a domain, not a method: domains={name}"
+    return f"is a split, not a method: split={letters(word)}" if letters(word) in ("val", "test") else None
 
 
 def explained(word: str) -> str | None:
     """The sentence on a word of the field in any usual spelling (`Linear-Probe`, `linear_probe`), or None."""
     sentence = letters(word) and (_SENTENCES.get(letters(word)) or _of_data(word))
-    return f"{word.strip()} {sentence}" if sentence else None
+    if not sentence:
+        return None
+    return f"{word.strip()} {_OPTIONS.sub(lambda found: option(found[1]), sentence)}"

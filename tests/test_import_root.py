@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.datasets import old_names
 
 ROOT = Path(__file__).parents[1]
 BUILD = "import setuptools.build_meta as backend, sys; backend.build_wheel(sys.argv[1])"
@@ -92,7 +93,37 @@ def test_a_package_with_old_imports_gets_one_sentence(foreign_too: bool, python,
     done = python(["-m", "benchmark", "methods"], ROOT, tmp_path, *([foreign] if foreign_too else []))
     new = line.replace("datasets", "visual_decathlon.datasets").replace("methods", "visual_decathlon.methods")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"{tmp_path / 'their_method.py'}, line 3: this import is now `{new}`\n"
+    hint = "; what has another name now is in the tables of CHANGES.md" if foreign_too else ""  # BadInput is one
+    assert done.stderr == f"{tmp_path / 'their_method.py'}, line 3: this import is now `{new}`{hint}\n"
+
+
+def test_a_file_among_the_methods_with_an_old_import_gets_one_sentence(python, tmp_path: Path):
+    """In a copy of the checkout, as somebody adds a file of before to it."""
+    for name in ("benchmark", "datasets", "methods"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "visual_decathlon.py", tmp_path)
+    theirs = tmp_path / "methods" / "theirs.py"
+    theirs.write_text("from methods.per_conv import PerConv\n")
+    done = python(["-m", "benchmark", "methods"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    new = "from visual_decathlon.methods.per_conv import PerConv"
+    assert done.stderr == f"{theirs}, line 1: this import is now `{new}`\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("from visual_decathlon.datasets.errors import InputError, reason", True),
+        ("from visual_decathlon.datasets.errors import (InputError as Wrong,  # ours", True),
+        ("from visual_decathlon.datasets import errors", True),
+        ("import visual_decathlon.datasets.errors as e", True),
+        ("from visual_decathlon.datasets.errors import BadInput", False),
+        ("from visual_decathlon.benchmark.cells import Cell", False),
+        ("import visual_decathlon.datasets.folder", False),
+    ],
+)
+def test_whether_the_new_import_would_work(line: str, found: bool):
+    assert old_names._is_there(line) == found
 
 
 def test_a_folder_called_datasets_without_code_does_no_harm(python, tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.backbones.limits import LARGEST
 from visual_decathlon.benchmark.config.specs import Backbone
+from visual_decathlon.datasets.errors import option
 from visual_decathlon.datasets.io import read_plain, write_bytes
 
 CHECKSUMS = "SHA256SUMS"  # as sha256sum -c takes it
@@ -27,7 +28,7 @@ def install_bundled_backbones(wanted: Iterable[Backbone], folder: Path, report: 
         write_bytes(content, backbone.path)
         report(
             f"the {backbone.structure} backbone comes with the suite, pretrained on these drawings; "
-            "SET=backbone_seed=1 pretrains one here"
+            f"{option('settings')}backbone_seed=1 pretrains one here"
         )
 
 

@@ -21,6 +21,7 @@ from visual_decathlon.benchmark.backbones.state_dicts import (
     unwrapped,
 )
 from visual_decathlon.benchmark.config.backbone_names import NAMES
+from visual_decathlon.datasets.errors import option
 from visual_decathlon.datasets.text import printable
 
 _OURS = re.compile(r"((?:.*\.)?)(?:pre_layers_conv\..*|body\.(?:norm|stem\.bn|stem\.conv(?:\.conv)?)\.weight)")
@@ -110,13 +111,15 @@ def _chosen(candidates: list[_Candidate], choice: str) -> _Candidate:
         raise Refused(f"has no network at {shown(choice)}: choose of {_listed(labels)}.")
     best = plainest(named)
     if len(best) > 1:
-        raise Refused(f"has several networks: choose one of {_listed(best)}, spelled as BACKBONE=FILE:{best[0][:80]}")
+        raise Refused(
+            f"has several networks: choose one of {_listed(best)}, spelled as {option('backbone')}FILE:{best[0][:80]}"
+        )
     return next(candidate for candidate in candidates if candidate.label == best[0])
 
 
 def _which(chosen: _Candidate, candidates: list[_Candidate]) -> str:
     others = [candidate.label for candidate in candidates if candidate is not chosen]
-    return f"{shown(chosen.label)} is taken; BACKBONE=FILE:NAME takes another ({_listed(others)})"
+    return f"{shown(chosen.label)} is taken; {option('backbone')}FILE:NAME takes another ({_listed(others)})"
 
 
 def _without(state_dicts: list[StateDict], network: str) -> str:
@@ -128,13 +131,14 @@ def _without(state_dicts: list[StateDict], network: str) -> str:
     if network == "resnet26" and (match := next(filter(None, map(_LIBRARY.fullmatch, names)), None)):
         blocks, kind = _size(names, match[1])
         if kind:
-            return f"has the names of a torchvision or timm ResNet: add SET=network=torchvision/{kind} or timm/{kind}."
+            add = f"{option('settings')}network=torchvision/{kind} or timm/{kind}"
+            return f"has the names of a torchvision or timm ResNet: add {add}."
         return f"is a ResNet of {blocks} blocks: the networks here are resnet26, {', '.join(NAMES)}."
     if network != "resnet26" and any(map(_OURS.fullmatch, names)):
-        return f"has the names of a decathlon ResNet-26, not of {network}: leave SET=network= out."
-    hint = "for a torchvision or timm ResNet add SET=network=torchvision/resnet18 or the like"
+        return f"has the names of a decathlon ResNet-26, not of {network}: leave {option('settings')}network= out."
+    hint = f"for a torchvision or timm ResNet add {option('settings')}network=torchvision/resnet18 or the like"
     if network != "resnet26":
-        hint = f"give weights of {network}, or name another network by SET=network="
+        hint = f"give weights of {network}, or name another network by {option('settings')}network="
     return f"has none of the names known here{place} (first: {first}): {hint}."
 
 
@@ -155,7 +159,7 @@ def _of_other_size(chosen: _Candidate, network: str) -> str:
         return ""
     if kind:
         library = network.partition("/")[0]
-        return f"holds a {kind}, not a {network}: name it by SET=network={library}/{kind}."
+        return f"holds a {kind}, not a {network}: name it by {option('settings')}network={library}/{kind}."
     return f"holds a ResNet of {blocks} blocks a stage, not a {network}: the networks here are {', '.join(NAMES)}."
 
 

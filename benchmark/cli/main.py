@@ -12,7 +12,7 @@ from types import ModuleType
 
 from visual_decathlon.benchmark.cli.arguments import Parser, program
 from visual_decathlon.benchmark.runtime.stop import Stopped, show_cursor, stoppable
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, make_variables
 
 COMMANDS = {
     "run": "train and evaluate methods, write the tables",
@@ -50,7 +50,7 @@ def _module(command: str) -> ModuleType:
 def main(words: list[str] | None = None) -> int:
     """Run the command in `words` (default: what was typed); returns its exit code: 0, 1, 2, or 130 if interrupted."""
     args = parse(sys.argv[1:] if words is None else words)
-    with stoppable():
+    with stoppable(), make_variables():
         try:
             return _module(args.command).run(args)
         except InputError as error:

@@ -2,6 +2,8 @@
 
 import difflib
 
+from visual_decathlon.datasets.errors import option
+
 NAMES = tuple(f"{lib}/{net}" for lib in ("torchvision", "timm") for net in ("resnet18", "resnet50", "resnet50_v1"))
 ALL = ("resnet26", *NAMES)
 _OTHERS = ("vit", "deit", "swin", "beit", "clip", "convnext", "mobilenet", "efficientnet", "vgg", "densenet", "regnet")
@@ -17,11 +19,13 @@ def backbone_as_method(name: str) -> str | None:
     model = _model(name)
     if matches := [known for known in ALL if _model(known) == model]:
         chosen = name if name in matches else matches[0]
-        return f"{name} is a backbone, not a method: SET=network={chosen}"
+        return f"{name} is a backbone, not a method: {option('settings')}network={chosen}"
     if model == "resnet":
-        return f"{name} is a backbone, not a method: SET=network= takes {', '.join(ALL)}"
+        return f"{name} is a backbone, not a method: {option('settings')}network= takes {', '.join(ALL)}"
     if model.startswith((*_OTHERS, *_RESNETS)):
-        return f"{name} is a backbone that this suite does not have; SET=network= takes {', '.join(ALL)}"
+        return (
+            f"{name} is a backbone that this suite does not have; {option('settings')}network= takes {', '.join(ALL)}"
+        )
     return None
 
 

@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass
 
 from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 
 LARGEST = 1024  # pixels of the shorter side: it bounds the memory of a chunk of decoded images
 
@@ -135,45 +135,57 @@ def checked(chosen: Profile) -> Profile:
 
 def _check_network(chosen: Profile) -> None:
     if chosen.network not in ALL:
-        raise InputError(f"SET=network={chosen.network}: {unknown_backbone(chosen.network)}")
+        raise InputError(f"network={chosen.network}: {unknown_backbone(chosen.network)}", field="settings")
     if chosen.network != "resnet26":
         return
     if not whole_channels(chosen.width):
         raise InputError(
-            f"SET=width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole"
+            f"width={chosen.width:g}: width must be a multiple of 1/32, at most 32, so that channels are whole",
+            field="settings",
         )
     for name in ("crop", "uncropped_size"):
         if (side := getattr(chosen, name)) % 8:
-            raise InputError(f"SET={name}={side}: resnet26 halves its images three times; give a multiple of 8")
+            raise InputError(
+                f"{name}={side}: resnet26 halves its images three times; give a multiple of 8", field="settings"
+            )
 
 
 def _check_image_size(chosen: Profile) -> None:
     if chosen.resize > LARGEST:
-        raise InputError(f"SET=resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it")
+        raise InputError(
+            f"resize={chosen.resize}: images are shown at up to {LARGEST} pixels; lower it", field="settings"
+        )
     if (largest := max(chosen.crop, chosen.uncropped_size)) > chosen.resize:
         raise InputError(
-            f"SET=resize={chosen.resize}: images of that size have no crop of {largest} pixels; raise resize, or lower "
-            "crop and uncropped_size"
+            f"resize={chosen.resize}: images of that size have no crop of {largest} pixels; raise resize, or lower "
+            "crop and uncropped_size",
+            field="settings",
         )
 
 
 def _check_recipe(part: str, recipe: Recipe) -> None:
     if recipe.label_smoothing > 1:
-        raise InputError(f"SET={part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1")
+        raise InputError(
+            f"{part}label_smoothing={recipe.label_smoothing:g}: label_smoothing must be from 0 to 1", field="settings"
+        )
     if recipe.momentum >= 1:
-        raise InputError(f"SET={part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1")
+        raise InputError(f"{part}momentum={recipe.momentum:g}: momentum must be from 0 to below 1", field="settings")
     if recipe.warmup_fraction > 1:
         raise InputError(
-            f"SET={part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a fraction of the steps and "
-            "must be from 0 to 1"
+            f"{part}warmup_fraction={recipe.warmup_fraction:g}: warmup_fraction is a fraction of the steps and "
+            "must be from 0 to 1",
+            field="settings",
         )
     if not all(0 <= milestone <= 1 for milestone in recipe.milestones):
         typed = "/".join(f"{milestone:g}" for milestone in recipe.milestones)
         raise InputError(
-            f"SET={part}milestones={typed}: milestones are fractions of the epochs and must be from 0 to 1"
+            f"{part}milestones={typed}: milestones are fractions of the epochs and must be from 0 to 1",
+            field="settings",
         )
     if recipe.batch < 2:
-        raise InputError(f"SET={part}batch={recipe.batch}: batch norm needs two images; batch must be above 1")
+        raise InputError(
+            f"{part}batch={recipe.batch}: batch norm needs two images; batch must be above 1", field="settings"
+        )
 
 
 def current_name(name: str) -> str:
@@ -186,7 +198,7 @@ def spelling_notes(settings: typing.Iterable[str]) -> list[str]:
     """Returns one message for each old name among `setting=value` strings; it gives the new name."""
     names = dict.fromkeys(setting.partition("=")[0] for setting in settings)
     return [
-        f"SET={name}= is now called {current_name(name)}; the old name still works"
+        f"{option('settings')}{name}= is now called {current_name(name)}; the old name still works"
         for name in names
         if current_name(name) != name
     ]
@@ -205,13 +217,13 @@ def _nearest(name: str, known: typing.Collection[str]) -> str:
 def _override(chosen: Profile, setting: str) -> Profile:
     typed, equals, text = setting.partition("=")
     if not equals:
-        raise InputError(f"SET={setting} is not of the form setting=value")
+        raise InputError(f"{setting} is not of the form setting=value", field="settings")
     key = current_name(typed)
     known = {f.name: f"{f.name}" for f in dataclasses.fields(Profile) if f.name not in ("name", "adapt", "pretrain")}
     recipe = [f.name for f in dataclasses.fields(Recipe) if f.name != "follows"]  # it changes nothing
     known |= {name: f"adapt.{name}" for name in recipe} | {f"pretrain.{name}": f"pretrain.{name}" for name in recipe}
     if key not in known:
-        raise InputError(f"SET={setting}: no setting is called {key!r}; {_nearest(key, known)}")
+        raise InputError(f"{setting}: no setting is called {key!r}; {_nearest(key, known)}", field="settings")
     part, _, field = known[key].rpartition(".")
     target = getattr(chosen, part) if part else chosen
     value = _value(setting, field, text, typing.get_type_hints(type(target))[field])
@@ -236,12 +248,12 @@ def _value(setting: str, field: str, text: str, wanted):
         value = wanted(text)
     except (ValueError, KeyError):
         kind = _KINDS.get(wanted) or ("of the form 0.5/0.8" if allowed[-1] is ... else " or ".join(allowed))
-        raise InputError(f"SET={setting}: {field} must be {kind}") from None
+        raise InputError(f"{setting}: {field} must be {kind}", field="settings") from None
     if wanted in (int, float) and not 0 <= value < float("inf"):
-        raise InputError(f"SET={setting}: {field} must be a number from 0 up")
+        raise InputError(f"{setting}: {field} must be a number from 0 up", field="settings")
     if wanted is int and value >= 2**31:
-        raise InputError(f"SET={setting}: {field} must be a whole number below {2**31}")
+        raise InputError(f"{setting}: {field} must be a whole number below {2**31}", field="settings")
     if field in ("epochs", "batch", "crop", "resize", "width", "lr") and value == 0:
         hint = "; leave lr out to take the profile's or the method's own" if field == "lr" else ""
-        raise InputError(f"SET={setting}: {field} must be above 0{hint}")
+        raise InputError(f"{setting}: {field} must be above 0{hint}", field="settings")
     return value

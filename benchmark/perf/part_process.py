@@ -42,8 +42,9 @@ def measured(name: str, cache: Path, progress: ProgressCallback) -> Iterator[dic
     except EOFError:
         process.join()
         raise InputError(
-            f"ONLY={name}: the process that measured it ended with {process.exitcode} before it was done, probably "
-            "out of memory; earlier measurements are kept"
+            f"{name}: the process that measured it ended with {process.exitcode} before it was done, probably "
+            "out of memory; earlier measurements are kept",
+            field="only",
         ) from None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):

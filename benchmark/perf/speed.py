@@ -49,7 +49,7 @@ def measure_parts(names: Sequence[str], results: Path, cache: Path) -> None:
 
     names = list(dict.fromkeys(names)) or list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
-        raise InputError(f"ONLY={unknown[0]}: there is no part of this name; choose from {', '.join(PARTS)}")
+        raise InputError(f"{unknown[0]}: there is no part of this name; choose from {', '.join(PARTS)}", field="only")
     check_writable(results)  # before ten minutes of measuring
     path = ResultsFolder(results).table("perf")
     kept = load_previous(path, get_type_hints(Comparison) | COMMON | {"threads": int}, "part", "parts")

@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.parquet_file import open_parquet
 from visual_decathlon.benchmark.records.store import write_table
 from visual_decathlon.datasets.catalogue import Domain, category_id
-from visual_decathlon.datasets.errors import InputError, reason
+from visual_decathlon.datasets.errors import InputError, option, reason
 from visual_decathlon.datasets.text import as_text
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise pa.ArrowInvalid("its image_id and category_id are no whole numbers")
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{path} holds no predictions ({reason(error)}); remove it and run again with PREDICTIONS=1"
+            f"{path} holds no predictions ({reason(error)}); remove it and run again with {option('predictions')}1"
         ) from None
     if table["category_id"].null_count:
         raise InputError(
             f"{path} gives {table['category_id'].null_count:,} image(s) no category, since the method took them for "
-            "another domain's; a submission needs one for each: take another METHOD="
+            f"another domain's; a submission needs one for each: take another {option('method')}"
         )
     return table["image_id"].to_numpy(), table["category_id"].to_numpy()

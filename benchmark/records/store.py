@@ -64,7 +64,7 @@ def check_source(source: Path | None) -> None:
     """Raises InputError where FROM= names something that is not a folder."""
     if source is not None and not source.is_dir():
         what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
-        raise InputError(f"FROM={source} {what}")
+        raise InputError(f"{source} {what}", field="source")
 
 
 @dataclass(frozen=True)

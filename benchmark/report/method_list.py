@@ -7,7 +7,7 @@ from rich.table import Table
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.report.console import PlainConsole
 from visual_decathlon.benchmark.report.skipped import skipped_convolutions
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import GROUPS, entries
 
@@ -32,7 +32,9 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
     console = PlainConsole(wide=200)
     console.print(table)
     several = " ".join(["all", *GROUPS])
-    console.print(f"METHOD= takes names, comma lists, wildcards (lora*) and {several}; options as in lora(rank=4):")
+    console.print(
+        f"{option('method')} takes names, comma lists, wildcards (lora*) and {several}; options as in lora(rank=4):"
+    )
     for entry in entries():
         if dataclasses.fields(entry):
             console.print(f"  {entry().full_spec}", markup=False)

@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.report import figures, files
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.tables import published, table1
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.io import write_all
 
 
@@ -73,8 +73,8 @@ def _read(source: Path, limited: bool, faults: list[Fault], screen: Screen) -> t
         frame = frame[frame["limit"].isna()]
     if not len(frame):
         raise InputError(
-            f"every record in {source} is of a run that LIMIT= cut, which enters no table unasked; "
-            "show them with `python -m benchmark tables --limited`"
+            f"every record in {source} is of a run that {option('limit')} cut, which enters no table unasked; "
+            "show them with `make results LIMITED=1`"
         )
     return frame, shipped
 
@@ -83,5 +83,5 @@ def _check_not_empty(records: Sized, source: Path) -> None:
     if not len(records):
         raise InputError(
             f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
-            "with FROM="
+            f"with {option('source')}"
         )

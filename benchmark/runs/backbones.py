@@ -4,6 +4,7 @@ from visual_decathlon.benchmark.config.identity import digest
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.runs.data import Data
 from visual_decathlon.benchmark.runs.request import Request
+from visual_decathlon.datasets.errors import option
 from visual_decathlon.methods.method import Method
 
 
@@ -25,7 +26,8 @@ def unsupported_reason(request: Request, method: Method) -> str:
     if sentence := method.unsupported_reason(request.profile.network):
         return sentence
     if request.profile.compile and (method.has_joint_stage or not method.compiles):
-        return f"SET=compile=true: torch.compile does not support the training step of {method.name}; leave it out"
+        what = f"torch.compile does not support the training step of {method.name}"
+        return f"{option('settings')}compile=true: {what}; leave it out"
     if request.user_backbone is not None:
         return _missing_in_user_backbone(request, method)
     if method.width_multiplier != 1 and request.profile.network != "resnet26":
@@ -38,19 +40,19 @@ def _missing_in_user_backbone(request: Request, method: Method) -> str:
     given = request.user_backbone
     if method.needs_head and given.headless:
         return (
-            f"{method.name} needs the head of the backbone, and BACKBONE={given.name} has none; "
+            f"{method.name} needs the head of the backbone, and {option('backbone')}{given.name} has none; "
             "give weights with the head that they were trained with"
         )
     if method.width_multiplier != 1:
         return (
             f"{method.name} needs a backbone {method.width_multiplier:g} times as wide as the others', and "
-            f"BACKBONE={given.name} holds none; leave BACKBONE out to pretrain it on imagenet12"
+            f"{option('backbone')}{given.name} holds none; leave {option('backbone')} out to pretrain it on imagenet12"
         )
     if method.backbone_structure in given.weight_hashes:
         return ""
     if method.backbone_structure == "series":
         return (
-            f"BACKBONE={given.name} holds no network pretrained with series adapters in it, which "
+            f"{option('backbone')}{given.name} holds no network pretrained with series adapters in it, which "
             f"{method.name} needs; add one to the folder, or ask for res_adapter(init='zero', off_the_shelf=True)"
         )
-    return f"BACKBONE={given.name} holds no plain network, which {method.name} needs; add one"
+    return f"{option('backbone')}{given.name} holds no plain network, which {method.name} needs; add one"

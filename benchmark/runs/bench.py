@@ -31,6 +31,7 @@ from visual_decathlon.benchmark.runtime.devices import on_cpu
 from visual_decathlon.benchmark.tables import superseded, table1
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.cores import cores
+from visual_decathlon.datasets.errors import option
 from visual_decathlon.datasets.io import write_all
 
 
@@ -83,7 +84,9 @@ def _plan(
     for sentence in request.notes:
         screen.say(sentence)
     if request.data is not None and request.profile.name == "standin":
-        screen.say("profile standin: a slim network on small crops; the paper's recipe is PROFILE=decathlon")
+        screen.say(
+            f"profile standin: a slim network on small crops; the paper's recipe is {option('profile')}decathlon"
+        )
     request = keep_runnable(request, named, screen.say)
     data = open_data(request, _preparing(request, screen, pool), screen.say)
     return request, data, plan_runs(request, data, request.methods, request.seeds)
@@ -162,7 +165,7 @@ def baseline(
     seeds = sorted({*at_hand["seed"].tolist(), *request.seeds})
     wanted = plan_baseline_runs(request, data, seeds)
     if not wanted:
-        screen.say("S stays empty: its fine-tune baseline needs a plain network, and BACKBONE= holds none")
+        screen.say(f"S stays empty: its fine-tune baseline needs a plain network, and {option('backbone')} holds none")
         return [], None
     if {run.hash for run in wanted} & {run.hash for run in asked}:
         return [], None

@@ -13,7 +13,7 @@ from visual_decathlon.benchmark.runtime.progress import Slowly
 from visual_decathlon.datasets.annotations import LARGEST, Split, domains_in, read_split
 from visual_decathlon.datasets.catalogue import BACKBONE_DOMAIN, DOMAINS, Domain
 from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within, in_two_classes, overlap
-from visual_decathlon.datasets.errors import Faults, ImageErrors, InputError
+from visual_decathlon.datasets.errors import Faults, ImageErrors, InputError, option
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.own_domain import read_own
 from visual_decathlon.datasets.pack import Pack, pack
@@ -92,7 +92,7 @@ def _check_names(request: Request) -> None:
     names = [*DOMAINS, *(name for name, _ in request.own_domains)]
     for domain in request.domains:
         if domain not in names:
-            raise InputError(f"DOMAINS={domain}: no domain has this name; there are {', '.join(names)}")
+            raise InputError(f"{domain}: no domain has this name; there are {', '.join(names)}", field="domains")
 
 
 def _describe(request: Request, root: Path, needed: tuple[str, ...], annotated: dict[str, list[Split]]) -> Data:
@@ -124,15 +124,15 @@ def _wanted_domains(request: Request, available: list[Domain]) -> list[Domain]:
     names = {name for name in request.domains if name in DOMAINS}
     if lacking := [name for name in request.domains if name in names - {domain.name for domain in available}]:
         raise InputError(
-            f"DOMAINS={lacking[0]}: {request.data} holds no annotations of it; leave it out or add its files"
+            f"{lacking[0]}: {request.data} holds no annotations of it; leave it out or add its files", field="domains"
         )
     if not request.domains:
         names = {domain.name for domain in available}
     if request.user_backbone is None:
         if all(domain.name != BACKBONE_DOMAIN for domain in available):
             raise InputError(
-                f"{BACKBONE_DOMAIN}: DATA={request.data} lacks it, so no backbone can be pretrained; "
-                "give one with BACKBONE=FILE, or place the ImageNet tar (`make data DOWNLOAD=` tells how)"
+                f"{BACKBONE_DOMAIN}: {option('data')}{request.data} lacks it, so no backbone can be pretrained; "
+                f"give one with {option('backbone')}FILE, or place the ImageNet tar (`make data DOWNLOAD=` tells how)"
             )
         names.add(BACKBONE_DOMAIN)
     return [domain for domain in available if domain.name in names]
@@ -207,7 +207,8 @@ def _bad_images(request: Request, root: Path, bad: list[tuple[Split, ImageErrors
     if len(bad) == 1 and bad[0][1].total == 1:
         return bad[0][1]
     places = dict.fromkeys(
-        f"DATA={split.root}" if split.domain.official else f"OWN={split.domain.name}={split.root}" for split, _ in bad
+        f"{option('data')}{split.root}" if split.domain.official else f"{option('own')}{split.domain.name}={split.root}"
+        for split, _ in bad
     )
     commands = " and ".join(f'`make data "{place}"`' for place in places)
     return InputError(f"{problems}; restore or remove them; {commands} shows every one")

@@ -28,7 +28,7 @@ from visual_decathlon.benchmark.runtime.precision import warning
 from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.evaluate import evaluate
 from visual_decathlon.benchmark.training.loader import open_images
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.layers.network import Network, conv_like, merge_for_inference
 from visual_decathlon.methods.method import Method
 
@@ -110,7 +110,8 @@ def _check_finished(runs: list[Run], results: Path, command: str) -> None:
         )
     if not runs[0].backbone.path.is_file():
         raise InputError(
-            f"the backbone {runs[0].backbone.path} of these runs is gone; name its folder with CACHE=, or remove "
+            f"the backbone {runs[0].backbone.path} of these runs is gone; name its folder with "
+            f"{option('cache')}, or remove "
             f"{results} and train both again"
         )
 

@@ -8,7 +8,7 @@ from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.user_backbone import UserBackbone
 from visual_decathlon.datasets.annotations import Split
 from visual_decathlon.datasets.catalogue import IMAGENET_MEAN, IMAGENET_STD, Domain
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.pack import Pack
 
 
@@ -23,12 +23,12 @@ def check_splits(splits: list[Split], request: Request) -> None:
             name = train.domain.name
             raise InputError(
                 f"{name}: {split.source} holds no labels; put the published {name}_test.json next to it, "
-                "use SPLIT=val, or predict it for a submission with PREDICTIONS=1"
+                f"use {option('split')}val, or predict it for a submission with {option('predictions')}1"
             )
     if request.split == "holdout" and max(Counter(train.labels.tolist()).values()) < HOLDOUT_FOLDS:
         raise InputError(
             f"{train.domain.name}: {train.source} has no class of {HOLDOUT_FOLDS} images, of which a holdout keeps one "
-            "back; use SPLIT=val or add images"
+            f"back; use {option('split')}val or add images"
         )
 
 

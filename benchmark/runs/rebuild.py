@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.runs.plan import plan_runs
 from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.registry import select
 
 
@@ -67,20 +67,24 @@ def _check_inputs(record: dict, inputs: Inputs, own: list[str]) -> None:
     """Raises InputError if DATA=, BACKBONE= or OWN= is missing, or is given and the run had none."""
     name, drawn = f"the run {record['hash']}", record["data"] == record["data_id"]
     if drawn and inputs.data is not None:
-        raise InputError(f"{name} was made from the drawn stand-ins {record['data']}; leave DATA= out")
+        raise InputError(f"{name} was made from the drawn stand-ins {record['data']}; leave {option('data')} out")
     if not drawn and inputs.data is None:
         raise InputError(
             f"{name} was made from the release {record['data']} (hash of its annotations: {record['data_id']}); "
-            "give its folder with DATA="
+            f"give its folder with {option('data')}"
         )
     pretrained = record["backbone_source"] == "pretrained"
     if pretrained and inputs.backbone is not None:
-        raise InputError(f"{name} uses a backbone pretrained on imagenet12 of its data; leave BACKBONE= out")
+        raise InputError(f"{name} uses a backbone pretrained on imagenet12 of its data; leave {option('backbone')} out")
     if not pretrained and inputs.backbone is None:
-        raise InputError(f"{name} uses the backbone {record['backbone_source']}; give its file with BACKBONE=")
+        raise InputError(
+            f"{name} uses the backbone {record['backbone_source']}; give its file with {option('backbone')}"
+        )
     if sorted(own) != sorted(name for name, _ in inputs.own):
         made_from = (
-            f"the own domains {', '.join(own)}; give OWN=name=folder for each" if own else "no own domain; leave OWN="
+            f"the own domains {', '.join(own)}; give {option('own')}name=folder for each"
+            if own
+            else f"no own domain; leave {option('own')}"
         )
         raise InputError(f"{name} was made from {made_from}{'' if own else ' out'}")
 

@@ -53,4 +53,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(dict.fromkeys(int(part) for part in text.strip(",").split(",")))
         if max(seeds) < 2**31:
             return seeds
-    raise InputError(f"SEEDS={text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7 (`5,` is seed 5 alone)")
+    raise InputError(
+        f"{text}: give how many (3 is 0, 1, 2) or a list such as 0,5,7 (`5,` is seed 5 alone)", field="seeds"
+    )

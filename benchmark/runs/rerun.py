@@ -23,7 +23,7 @@ from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
 from visual_decathlon.benchmark.runs.rebuild import Inputs, planned, rebuilt
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 
 
 def rerun(start: str, results: Path, inputs: Inputs, *, device: str = "cpu", command: str = "") -> list[str] | None:
@@ -80,13 +80,14 @@ def recorded(start: str, results: Path) -> dict:
     report_left_out(faults)
     if not matches or not start:
         raise InputError(
-            f"RERUN={start}: no record below {' or '.join(map(str, places))} has a hash with this beginning; "
-            "name the folder of its record with RESULTS="
+            f"{start}: no record below {' or '.join(map(str, places))} has a hash with this beginning; "
+            f"name the folder of its record with {option('results')}",
+            field="rerun",
         )
     if len(matches) > 1:
         some = ", ".join(sorted(matches)[:4]) + (", ..." if len(matches) > 4 else "")
         raise InputError(
-            f"RERUN={start}: {len(matches)} records have a hash with this beginning ({some}); give more digits"
+            f"{start}: {len(matches)} records have a hash with this beginning ({some}); give more digits", field="rerun"
         )
     return next(iter(matches.values()))
 

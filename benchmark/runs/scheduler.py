@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.runs.engines import Engine, JobEnded
 from visual_decathlon.benchmark.runs.job import Job, jobs_for
 from visual_decathlon.benchmark.runtime.device_sharing import sweep_notes
 from visual_decathlon.benchmark.runtime.precision import warning
-from visual_decathlon.datasets.errors import Unwritable
+from visual_decathlon.datasets.errors import Unwritable, option
 
 
 def run_jobs(
@@ -105,6 +105,7 @@ class _Schedule:
 
 def _second_death(job: Job, death: str) -> str:
     return (
-        f"{job.describe()}: {death}, the second time with no other job next to it; with more memory (or SET=batch= "
+        f"{job.describe()}: {death}, the second time with no other job next to it; with more memory (or "
+        f"{option('settings')}batch= "
         "smaller, which is another run) the same command goes on where it was"
     )

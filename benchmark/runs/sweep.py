@@ -96,7 +96,7 @@ def _swept(request: Request, screen: Screen) -> list[Method]:
     if swept := [m for m in request.methods if m.width_multiplier == 1]:
         return swept
     names = ",".join(method.spec for method in request.methods)
-    raise InputError(f"METHOD={names}: no method is left to sweep; name another")
+    raise InputError(f"{names}: no method is left to sweep; name another", field="method")
 
 
 def _train(runs: Iterable[Run], data: Data, results: Path, command: str, screen: Screen, faults: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from visual_decathlon.benchmark.config.identity import digest, network_digest
 from visual_decathlon.benchmark.config.profiles import Profile, checked, current_name
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.text import printable
 
 if TYPE_CHECKING:
@@ -58,25 +58,31 @@ def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], 
     """
     path, choice = _split_choice(path)
     if not path.exists():
-        raise InputError(f"BACKBONE={path} does not exist; give a .safetensors file or a folder of them")
+        raise InputError(f"{path} does not exist; give a .safetensors file or a folder of them", field="backbone")
     weight_hashes: dict[str, str] = {}
     fitted = mean_std = None
     headless, notes = False, []
     for file, selected, metadata in _read_files(path, profile, choice, notes):
-        notes += [f"BACKBONE={file.name}: {note}" for note in selected.sentences]
+        notes += [f"{option('backbone')}{file.name}: {note}" for note in selected.sentences]
         converted = _convert(selected.tensors, profile, file)
         structure = converted.structure
         if structure in weight_hashes:
-            raise InputError(f"BACKBONE={path} holds two {structure} networks; keep one, or give the file itself")
+            raise InputError(
+                f"{path} holds two {structure} networks; keep one, or give the file itself", field="backbone"
+            )
         here = _fit_profile(profile, settings, _stated_sizes(metadata, converted.width, profile, file), file)
         if weight_hashes and here != fitted:
-            raise InputError(f"BACKBONE={path}: its files differ in width or image size; give files of one network")
+            raise InputError(
+                f"{path}: its files differ in width or image size; give files of one network", field="backbone"
+            )
         fitted = here
         mean_std = _stated_mean_std(metadata, file) or mean_std
         weight_hashes[structure] = _copy_to_cache(converted, fitted, file, cache)
         if converted.headless:
             headless = True
-            notes.append(f"BACKBONE={file.name}: no head on the features; a domain's own needs none, lwf does")
+            notes.append(
+                f"{option('backbone')}{file.name}: no head on the features; a domain's own needs none, lwf does"
+            )
     name = f"{path.name}:{choice}" if choice else path.name
     return UserBackbone(printable(name), weight_hashes, fitted, mean_std, headless, tuple(map(printable, notes)))
 
@@ -105,7 +111,9 @@ def _read_files(path: Path, profile: Profile, choice: str, notes: list[str]) -> 
         return
     files = [p for p in sorted(path.iterdir()) if p.is_file() and (p.suffix in SUFFIXES or is_weights(p))]
     first_error = (
-        None if files else InputError(f"BACKBONE={path} holds no file of weights ({', '.join(SUFFIXES)}, or another)")
+        None
+        if files
+        else InputError(f"{path} holds no file of weights ({', '.join(SUFFIXES)}, or another)", field="backbone")
     )
     any_network = False
     for file in files:
@@ -115,7 +123,7 @@ def _read_files(path: Path, profile: Profile, choice: str, notes: list[str]) -> 
             if file.suffix in SUFFIXES and not isinstance(error, WithoutNetwork):
                 raise  # a damaged file of weights
             first_error = first_error or error
-            notes.append(f"BACKBONE={path.name}: {file.name} is left out, as it holds no {profile.network}")
+            notes.append(f"{option('backbone')}{path.name}: {file.name} is left out, as it holds no {profile.network}")
         else:
             any_network = True
             yield file, *read
@@ -138,7 +146,7 @@ def _convert(tensors: dict, profile: Profile, file: Path) -> _Converted:
     mode = reference_names.mode(tensors, file)
     if mode == "parallel":
         raise InputError(
-            f"BACKBONE={file} has parallel adapters in it; give a plain network or one with series adapters"
+            f"{file} has parallel adapters in it; give a plain network or one with series adapters", field="backbone"
         )
     width = reference_names.width(tensors, file)
     renamed = reference_names.from_reference(tensors, path=file) if is_reference else tensors
@@ -159,7 +167,7 @@ def _convert_library(tensors: dict, file: Path) -> _Converted:
 def _check_head(tensors: dict, file: Path) -> None:
     head = tensors.get("head.weight")
     if head is None or head.ndim != 2 or not head.numel():
-        raise InputError(f"BACKBONE={file} has no head.weight of classes x features; give a whole network")
+        raise InputError(f"{file} has no head.weight of classes x features; give a whole network", field="backbone")
 
 
 def _last_convolution(tensors: dict) -> "Tensor | None":
@@ -187,7 +195,7 @@ def _fit_profile(profile: Profile, settings: tuple[str, ...], stated: dict, file
         return checked(dataclasses.replace(profile, **changes))
     except InputError as error:
         words = " ".join(f"{name}={value:g}" for name, value in changes.items())
-        raise InputError(f"BACKBONE={file} says {words}: {error}") from None
+        raise InputError(f"{file} says {words}: {error}", field="backbone") from None
 
 
 def _stated_sizes(metadata: dict[str, str], width: float | None, profile: Profile, file: Path) -> dict:
@@ -197,8 +205,9 @@ def _stated_sizes(metadata: dict[str, str], width: float | None, profile: Profil
         size = re.match(r"\d{1,4}(?!\d)", metadata["image_size"])
         if not size or int(size.group()) < 8:
             raise InputError(
-                f"BACKBONE={file}: its metadata say image_size={metadata['image_size'][:40]!r}; "
-                "it must be a number of pixels from 8 to 9999"
+                f"{file}: its metadata say image_size={metadata['image_size'][:40]!r}; "
+                "it must be a number of pixels from 8 to 9999",
+                field="backbone",
             )
         crop = int(size.group())
         resize = crop * 9 // 8  # 64 of 72 as the paper's, 32 of 36
@@ -219,7 +228,9 @@ def _stated_mean_std(metadata: dict[str, str], file: Path) -> MeanStd | None:
     except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
         pass  # the error below covers these too
     values = " ".join(f"{key}={metadata.get(key, '')[:40]!r}" for key in ("mean", "std"))
-    raise InputError(f"BACKBONE={file}: its metadata say {values}; give three numbers each, those of std above 0")
+    raise InputError(
+        f"{file}: its metadata say {values}; give three numbers each, those of std above 0", field="backbone"
+    )
 
 
 def _copy_to_cache(converted: _Converted, profile: Profile, file: Path, cache: Path) -> str:
@@ -247,8 +258,10 @@ def _loaded(converted: _Converted, profile: Profile, file: Path) -> "Network":
     network = build(profile, converted.structure, len(converted.tensors["head.weight"]))
     if problem := load_strict(network, converted.tensors):
         raise InputError(
-            f"BACKBONE={file} {problem}; give weights of that network, or name theirs by SET=network= and SET=width="
+            f"{file} {problem}; give weights of that network, or name theirs by "
+            f"{option('settings')}network= and {option('settings')}width=",
+            field="backbone",
         )
     if problem := find_invalid_weights(network):
-        raise InputError(f"BACKBONE={file} {problem}; get the file again")
+        raise InputError(f"{file} {problem}; get the file again", field="backbone")
     return network

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,10 @@ def device_of(wanted: str) -> str:
     if wanted in ("auto", seen):
         return f"{seen}:0" if seen else "cpu"
     other = f"the {NAMES[seen]}" if seen else "the CPU"
-    raise InputError(f"DEVICE={wanted}: torch sees no {NAMES[wanted]} here; leave DEVICE out to train on {other}")
+    raise InputError(
+        f"{wanted}: torch sees no {NAMES[wanted]} here; leave {option('device')} out to train on {other}",
+        field="device",
+    )
 
 
 def _driver() -> bool:

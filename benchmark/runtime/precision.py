@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from visual_decathlon.benchmark.runtime.devices import on_cpu, synchronize
+from visual_decathlon.datasets.errors import option
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,8 @@ def warning(precision: str, device: str) -> str:
     """Returns a warning about this precision on this device for the start of a run; "" where there is none."""
     if precision == "tf32" and not _computes(precision, device):
         return (
-            "SET=precision=tf32 changes nothing here: it computes in fp32 and is recorded as tf32; GPUs have it from "
+            f"{option('settings')}precision=tf32 changes nothing here: it computes in fp32 and is recorded "
+            "as tf32; GPUs have it from "
             "compute capability 8.0 on; leave it out to share tables with fp32"
         )
     if precision in GAINS:
@@ -112,7 +114,7 @@ def warning(precision: str, device: str) -> str:
         if ratio > SLOWER:
             there = "not in the hardware" if ratio == _NEVER else f"{ratio:.1f} times as slow as in fp32"
             return (
-                f"SET=precision={precision}: a convolution is {there} here, and so is the training; "
+                f"{option('settings')}precision={precision}: a convolution is {there} here, and so is the training; "
                 f"{GAINS[precision]}; leave it out to train in fp32"
             )
     return ""

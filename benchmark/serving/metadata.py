@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from visual_decathlon.benchmark.config.profiles import LARGEST
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]  # the name of a file
 _Count = Annotated[int, Meta(ge=1, lt=2**31)]
@@ -64,5 +64,6 @@ class AdapterMetadata(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.convert(about | lists, cls, strict=False)  # strict=False: numbers are in strings
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InputError(
-                f"{path} is no file of a domain's adapters ({error}); give one that this version wrote to RESULTS="
+                f"{path} is no file of a domain's adapters ({error}); give one that this version wrote to "
+                f"{option('results')}"
             ) from None

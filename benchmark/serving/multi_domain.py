@@ -23,7 +23,7 @@ from visual_decathlon.benchmark.serving.inputs import check_batch, check_size, p
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata, Hash
 from visual_decathlon.benchmark.serving.predict import Prediction, predict_images
 from visual_decathlon.benchmark.training.kernel_choice import default_kernels
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.user_images import UserImage, list_images
 from visual_decathlon.methods.layers.network import Network, merge_for_inference, own_tensors, restore
 from visual_decathlon.methods.layers.packed import hold_stored
@@ -92,7 +92,8 @@ class MultiDomain:
             chosen = checked(dataclasses.replace(PROFILES["standin"], network=stated.network, width=stated.width))
         except (msgspec.ValidationError, InputError) as error:
             raise InputError(
-                f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to CACHE="
+                f"{self.path} is no backbone of this suite ({error}); give one that this version wrote to "
+                f"{option('cache')}"
             ) from None
         self._stated, problem = stated, _head_problem(stated, tensors)
         self._weights = network_digest(tensors)

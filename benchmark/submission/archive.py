@@ -18,7 +18,7 @@ import numpy as np
 
 from visual_decathlon.datasets.annotations import Split, domains_in, read_split
 from visual_decathlon.datasets.catalogue import DOMAINS, Domain, category_id, image_id
-from visual_decathlon.datasets.errors import InputError, reason
+from visual_decathlon.datasets.errors import InputError, option, reason
 from visual_decathlon.datasets.io import read_plain, write_bytes
 from visual_decathlon.datasets.zip_file import open_zip
 
@@ -108,7 +108,9 @@ def read(path: Path) -> Submission:
     try:
         content = read_plain(path, LARGEST)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); name a submission with FILE=") from None
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); name a submission with {option('file')}"
+        ) from None
     if content.startswith(b"PK"):
         content = _unpacked(content, path)
     try:
@@ -195,7 +197,8 @@ def _foreign_message(submission: Submission, image: int) -> str:
     domain = _BY_NUMBER.get(image // _PER_DOMAIN)
     return (
         f"{submission.name} has the image id {image}, which is no test image of "
-        f"{domain.name if domain else 'any domain'}; remove it, or name its release (DATA=; LABELS= to score it)"
+        f"{domain.name if domain else 'any domain'}; remove it, or name its release ({option('data')}; "
+        f"{option('labels')} to score it)"
     )
 
 
@@ -212,4 +215,4 @@ def write(submission: Submission, path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(about, content)
-    write_bytes(packed.getvalue(), path, named="OUT")
+    write_bytes(packed.getvalue(), path, named="out")

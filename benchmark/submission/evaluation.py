@@ -99,10 +99,12 @@ def read_labels(paths: Iterable[Path]) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     for file in (file for path in paths for file in _label_files(path)):
         if not file.exists():
-            raise InputError(f"LABELS={file} does not exist; name <domain>_test.json, or a folder with such files")
+            raise InputError(
+                f"{file} does not exist; name <domain>_test.json, or a folder with such files", field="labels"
+            )
         domain = DOMAINS.get(file.name.removesuffix("_test.json"))
         if domain is None:
-            raise InputError(f"LABELS={file} is named after no domain; name the file <domain>_test.json")
+            raise InputError(f"{file} is named after no domain; name the file <domain>_test.json", field="labels")
         if domain.name in splits:
             raise InputError(f"{domain.name}: its labels are given twice, by {splits[domain.name].source} and {file}")
         split = splits[domain.name] = read_file(file, file.parent, domain, "test")
@@ -119,7 +121,7 @@ def _label_files(path: Path) -> list[Path]:
     candidates = [folder / name for name in names for folder in (path, path / "annotations")]
     files = [file for file in candidates if file.is_file()]
     if not files:
-        raise InputError(f"LABELS={path} holds no <domain>_test.json; put the published test labels there")
+        raise InputError(f"{path} holds no <domain>_test.json; put the published test labels there", field="labels")
     return files
 
 

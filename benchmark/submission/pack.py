@@ -16,7 +16,7 @@ from visual_decathlon.benchmark.submission import archive
 from visual_decathlon.benchmark.submission.archive import Submission
 from visual_decathlon.benchmark.tables.grouping import GROUP, current
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 
 
@@ -60,7 +60,9 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
     for name in GROUP:
         if len({str(r[name]) for r in matching}) > 1:
             remedy = (
-                "name one with PROFILE=" if name == "profile" else "keep one kind in a folder and name that with FROM="
+                f"name one with {option('profile')}"
+                if name == "profile"
+                else f"keep one kind in a folder and name that with {option('source')}"
             )
             raise InputError(
                 f"{source} has test runs of {method.spec}, seed {seed}, that differ in `{name}`, and a submission "
@@ -72,7 +74,7 @@ def _runs(source: Path, method: Method, profile: str | None, seed: int | None, n
         others = ", ".join(sorted({r["method"] for r in records})) or "none"
         raise InputError(
             f"{source} has no test run of {method.spec}, seed {seed}, on {', '.join(lacking)} (methods with test runs: "
-            f"{others}); run {bench} with the DATA= and settings that are wanted"
+            f"{others}); run {bench} with the {option('data')} and settings that are wanted"
         )
     if lacking := [n for n in names if not ResultsFolder(source).predictions(runs[n]["hash"]).is_file()]:
         raise InputError(

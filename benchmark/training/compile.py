@@ -33,7 +33,8 @@ def compiled(network: nn.Module, device: torch.device) -> Iterator[None]:
     except (RuntimeError, OSError) as error:
         cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:100]
         raise InputError(
-            f"SET=compile=true: torch.compile does not work here ({cause}); it needs g++ or clang++, or leave it out"
+            f"compile=true: torch.compile does not work here ({cause}); it needs g++ or clang++, or leave it out",
+            field="settings",
         ) from None
     part = getattr(network, "body", network)
     part.compile(dynamic=False, options=options)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import autocast
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.layers.network import Network, merge_for_inference
 
 TOLERANCE = 1e-3  # of the largest logit; merging changes the order of float32 sums, not the network
@@ -46,7 +46,7 @@ def evaluate(network: nn.Module, batches, precision: str = "fp32") -> Result:
 def _finite(logits: Tensor) -> None:
     """Raises InputError for infinite logits: the last step may leave finite weights that overflow."""
     if not logits.isfinite().all():
-        raise InputError("the trained network's logits are not finite; lower the rate with SET=lr=")
+        raise InputError(f"the trained network's logits are not finite; lower the rate with {option('settings')}lr=")
 
 
 @torch.no_grad()

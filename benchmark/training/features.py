@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from visual_decathlon.benchmark.runtime.progress import Counter, ProgressCallback, silent
 from visual_decathlon.datasets.accelerator import memory
 from visual_decathlon.datasets.batches import Batches
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.static_batches import ColumnBatches, StaticBatches
 
 
@@ -55,7 +55,8 @@ class FeatureBatches:
         if need > (there := _memory(self.device)):
             raise InputError(
                 f"{batches.domain.name}: {views} views of {len(batches)} images take {need / 2**30:.1f} GB behind the "
-                f"frozen part, and {there / 2**30:.1f} GB may be used; lower views where that is an option, or LIMIT="
+                f"frozen part, and {there / 2**30:.1f} GB may be used; lower views where that is an "
+                f"option, or {option('limit')}"
             )
         return one.new_empty(views, len(batches), *one.shape)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS, KernelChoice
 from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.runtime import devices
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.io import write_bytes
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def _lock(cache: Path) -> Iterator[None]:
         cache.mkdir(parents=True, exist_ok=True)
         lock = open(cache / LOCK, "w")  # noqa: SIM115  closed below
     except OSError as error:
-        raise InputError(f"{cache} cannot be written ({error.strerror}); name another folder with CACHE=") from None
+        raise InputError(
+            f"{cache} cannot be written ({error.strerror}); name another folder with {option('cache')}"
+        ) from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

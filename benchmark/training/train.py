@@ -22,7 +22,7 @@ from visual_decathlon.benchmark.training.scaling import Scaling
 from visual_decathlon.benchmark.training.schedule import learning_rate
 from visual_decathlon.benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from visual_decathlon.benchmark.training.timing import Clock
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 
 
@@ -148,7 +148,7 @@ def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: i
 
 def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:
     """Raises InputError where the mean loss of an epoch, or a trained tensor, is not finite."""
-    lower = f"in epoch {row['epoch']}; lower the rate, as in SET=lr={lr / 4:g}"
+    lower = f"in epoch {row['epoch']}; lower the rate, as in {option('settings')}lr={lr / 4:g}"
     if not math.isfinite(row["loss"]):
         raise InputError(f"the loss became {row['loss']} {lower}")
     if state and not all(torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()):

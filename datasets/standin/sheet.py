@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visual_decathlon.datasets.annotations import Split, domains_in, read_split
 from visual_decathlon.datasets.decode import SUFFIXES, decode
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.io import write_bytes
 
 _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
@@ -18,9 +18,13 @@ _CELL, _LABEL, _GAP, _ROWS = 108, 64, 4, 8
 def refuse_target(out: Path) -> None:
     """Raises InputError if `out` cannot be the name of a picture; call it before anything is drawn."""
     if os.path.isdir(out):
-        raise InputError(f"SHEET={out} is a folder; name the picture in it, e.g. SHEET={out / 'sheet.png'}")
+        raise InputError(
+            f"{out} is a folder; name the picture in it, e.g. {option('sheet')}{out / 'sheet.png'}", field="sheet"
+        )
     if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"SHEET={out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}")
+        raise InputError(
+            f"{out} does not end as a picture does; use one of {', '.join(sorted(SUFFIXES))}", field="sheet"
+        )
 
 
 def contact_sheet(root: Path, out: Path) -> None:
@@ -49,8 +53,10 @@ def _write(sheet: Image.Image, out: Path) -> None:
     try:
         sheet.save(content, Image.registered_extensions()[out.suffix.lower()])
     except (OSError, ValueError, KeyError) as error:  # Pillow lacks this format, or its size limit is exceeded
-        raise InputError(f"{out} cannot be drawn ({error}); name a picture of another kind with SHEET=") from None
-    write_bytes(content.getvalue(), out, named="SHEET")
+        raise InputError(
+            f"{out} cannot be drawn ({error}); name a picture of another kind with {option('sheet')}"
+        ) from None
+    write_bytes(content.getvalue(), out, named="sheet")
 
 
 def _images(split: Split) -> list[Image.Image]:

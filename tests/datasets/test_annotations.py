@@ -273,13 +273,13 @@ def test_missing_file_and_no_release(release, tmp_path):
     with pytest.raises(InputError, match=r"dtd_val.json is missing"):
         read_split(root, DTD, "val")
     assert annotation_path(root, "dtd", "val") is None
-    with pytest.raises(InputError, match=r"DATA=.*dtd_train.json is no folder"):
+    with pytest.raises(InputError, match=r"data=.*dtd_train.json is no folder"):
         domains_in(root / "annotations" / "dtd_train.json")
-    with pytest.raises(InputError, match=r"DATA=.*absent does not exist"):
+    with pytest.raises(InputError, match=r"data=.*absent does not exist"):
         domains_in(root / "absent")
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", tmp_path / "absent"):
-        with pytest.raises(InputError, match="DATA="):
+        with pytest.raises(InputError, match="data="):
             domains_in(root)
 
 

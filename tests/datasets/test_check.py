@@ -84,7 +84,7 @@ def test_command_on_a_sound_release_and_on_none(release, tmp_path, capfd):
     assert shown.err == ""
     assert "no fault" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
-    with pytest.raises(InputError, match="DATA="):
+    with pytest.raises(InputError, match="data="):
         run(Namespace(data=tmp_path / "absent", download=None, sheet=None, own=[]))
     with pytest.raises(InputError, match="nothing to do"):
         run(Namespace(data=None, download=None, sheet=None, own=[]))

@@ -217,7 +217,7 @@ def test_contact_sheet(release, tmp_path):
 def test_sheet_of_a_wrong_name_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, name, words):
     (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr(data, "ensure_standins", lambda *_: pytest.fail("drawn for nothing"))
-    with pytest.raises(InputError, match=f"^SHEET=.*{words}"):
+    with pytest.raises(InputError, match=f"^sheet=.*{words}"):
         run(Namespace(own=[], sheet=tmp_path / name, data=None, download=None, cache=tmp_path / "cache"))
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
@@ -231,10 +231,10 @@ def test_sheet_is_written_completely_or_not_at_all(release, tmp_path, monkeypatc
     for owner, name in ((io, "_fill"), (os, "replace"), (Image.Image, "save")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, full)
-            with pytest.raises(InputError, match=r"sheet.webp cannot be (written|drawn) \(.*No space left.*SHEET="):
+            with pytest.raises(InputError, match=r"sheet.webp cannot be (written|drawn) \(.*No space left.*sheet="):
                 contact_sheet(release, out)
         assert [path.name for path in tmp_path.iterdir()] == ["sheet.webp"] and out.read_bytes() == b"older"
-    with pytest.raises(InputError, match=r"below-a-file.png cannot be written .*SHEET="):
+    with pytest.raises(InputError, match=r"below-a-file.png cannot be written .*sheet="):
         contact_sheet(release, out / "below-a-file.png")
     contact_sheet(release, out)
     with Image.open(out) as sheet:

@@ -234,7 +234,7 @@ def test_a_name_taken_twice_names_both_places(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my-method", "is no word that METHOD= can name; use letters"),
+        ("my-method", "is no word that method= can name; use letters"),
         ("", "is no word"),
         ("lambda", "is no word"),
         ("all", "is the suite's word for several methods; rename it"),

@@ -20,47 +20,47 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
         ("GPTQ", "not in this suite"),
         ("awq", "not in this suite"),
         ("zero-shot", "is not here: every entry trains"),
-        ("k-nn", "METHOD=feature"),
+        ("k-nn", "method=feature"),
         ("peft", "is what this suite compares"),
         ("dropout", "is not here"),
         ("AdapterFusion", "is not here; houlsby"),
         ("prototypical", "is not here"),
-        ("ssl", "BACKBONE= takes"),
-        ("float16", "SET=precision=bf16 or fp16"),
-        ("amp", "SET=precision=bf16"),
+        ("ssl", "backbone= takes"),
+        ("float16", "settings=precision=bf16 or fp16"),
+        ("amp", "settings=precision=bf16"),
         ("sparsity", "snell keeps the largest entries"),
-        ("distill", "METHOD=lwf"),
+        ("distill", "method=lwf"),
         ("mixup", "is not here: images are"),
         ("adam", "trains by SGD"),
-        ("sgd", "SET=momentum="),
-        ("film", "METHOD=ssf"),
-        ("full", "METHOD=finetune"),
-        ("learning-rate", "SET=lr="),
-        ("ImageNet", "DOMAINS=imagenet12"),
-        ("vgg_flowers", "is a domain, not a method: DOMAINS=vgg-flowers"),
-        ("val", "SPLIT=val"),
-        *((name, f"is a domain, not a method: DOMAINS={name}") for name in DOMAINS),
-        ("Linear Probe", "METHOD=feature"),
-        ("linear-probe", "METHOD=feature"),
-        ("head", "METHOD=feature"),
-        ("full fine-tuning", "METHOD=finetune"),
-        ("ft", "METHOD=finetune"),
-        ("from scratch", "METHOD=scratch"),
-        ("batch-norm", "METHOD=bn_adapt"),
-        ("bias", "METHOD=bitfit"),
-        ("series", "METHOD=res_adapter"),
-        ("parallel", "METHOD=par_adapter"),
+        ("sgd", "settings=momentum="),
+        ("film", "method=ssf"),
+        ("full", "method=finetune"),
+        ("learning-rate", "settings=lr="),
+        ("ImageNet", "domains=imagenet12"),
+        ("vgg_flowers", "is a domain, not a method: domains=vgg-flowers"),
+        ("val", "split=val"),
+        *((name, f"is a domain, not a method: domains={name}") for name in DOMAINS),
+        ("Linear Probe", "method=feature"),
+        ("linear-probe", "method=feature"),
+        ("head", "method=feature"),
+        ("full fine-tuning", "method=finetune"),
+        ("ft", "method=finetune"),
+        ("from scratch", "method=scratch"),
+        ("batch-norm", "method=bn_adapt"),
+        ("bias", "method=bitfit"),
+        ("series", "method=res_adapter"),
+        ("parallel", "method=par_adapter"),
         ("adapterhub", "houlsby"),
-        ("CP", "METHOD=lora_cp"),
-        ("tucker", "METHOD=lora_tkd"),
+        ("CP", "method=lora_cp"),
+        ("tucker", "method=lora_tkd"),
         ("lora_fa", "variant of LoRA that is not here"),
         ("LoRA-FA(rank=4)", "variant of LoRA"),
-        ("vpt", "METHOD=pad_prompt"),
-        ("distillation", "METHOD=lwf"),
-        ("ewc", "METHOD=lwf is nearest"),
-        ("packnet", "METHOD=piggyback"),
-        ("spot", "METHOD=spottune"),
-        ("compacter", "METHOD=houlsby"),
+        ("vpt", "method=pad_prompt"),
+        ("distillation", "method=lwf"),
+        ("ewc", "method=lwf is nearest"),
+        ("packnet", "method=piggyback"),
+        ("spot", "method=spottune"),
+        ("compacter", "method=houlsby"),
         ("hypernetwork", "is not here"),
         ("merging", "`make sum`"),
     ],
@@ -70,7 +70,7 @@ def test_words_of_the_field(word: str, message: str):
         with pytest.raises(InputError) as caught:
             select(expression)
         sentence = str(caught.value)
-        assert message in sentence and sentence.startswith(f"METHOD={word}: "), sentence
+        assert message in sentence and sentence.startswith(f"method={word}: "), sentence
         assert "did you mean" not in sentence and "\n" not in sentence
 
 
@@ -78,7 +78,7 @@ def test_sentences_name_what_there_is():
     """No word is in the table twice, and none is the name of an entry, whose own message it would hide."""
     names = {entry.name for entry in entries()} | set(GROUPS)
     for sentence in _WORDS.values():
-        named = re.findall(r"METHOD=(\w+)", sentence) + re.findall(r"\b(?:res|par|lora|bn|pad)_\w+", sentence)
+        named = re.findall(r"method=(\w+)", sentence) + re.findall(r"\b(?:res|par|lora|bn|pad)_\w+", sentence)
         assert set(named) <= names, sentence
     words = [word for words in _WORDS for word in words.split(",")]
     assert len(words) == len(_SENTENCES)

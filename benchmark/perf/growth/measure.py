@@ -32,7 +32,9 @@ def measure_studies(names: Sequence[str], results: Path, cache: Path) -> None:
     """
     names = list(dict.fromkeys(names)) or list(STUDIES)
     if unknown := [name for name in names if name not in STUDIES]:
-        raise InputError(f"ONLY={unknown[0]}: there is no study of this name; choose from {', '.join(STUDIES)}")
+        raise InputError(
+            f"{unknown[0]}: there is no study of this name; choose from {', '.join(STUDIES)}", field="only"
+        )
     check_writable(results)
     path = ResultsFolder(results).table("growth")
     kept = load_previous(path, get_type_hints(Point) | COMMON | {"cores": int}, "grows", "growths")

@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.report.figures import curves, gap, steps, style,
 from visual_decathlon.benchmark.report.figures.groups import Group, grouped
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.tables.table1 import Table
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.io import read_plain
 
 KINDS: dict[str, Callable[[Group], Iterable[style.Drawn]]] = {
@@ -34,7 +34,7 @@ _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 def check(only: Sequence[str]) -> None:
     """Raise InputError for a name that is no kind of figure."""
     if unknown := [name for name in only if name not in KINDS]:
-        raise InputError(f"ONLY={','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}")
+        raise InputError(f"{','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}", field="only")
 
 
 def contents(
@@ -71,7 +71,7 @@ def contents(
                 except style.NotDrawn as reason:
                     lacking[str(reason)] += 1
             if len(drawn) == before:
-                empty.append(f"ONLY={kind} has nothing to draw: {_reasons(lacking, len(groups))}")
+                empty.append(f"{option('only')}{kind} has nothing to draw: {_reasons(lacking, len(groups))}")
             if lacking:
                 message(f"figures, {kind}: {_reasons(lacking, len(groups))}")
     if only and not drawn:

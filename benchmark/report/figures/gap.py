@@ -26,6 +26,7 @@ from visual_decathlon.benchmark.tables.published import published_baseline
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Table
 from visual_decathlon.datasets.catalogue import DOMAINS
+from visual_decathlon.datasets.errors import option
 
 END = 20.0  # points of top-1 at which the colours end: one scale for all groups
 ROW, HEAD = 0.235, 0.85  # inches
@@ -44,7 +45,7 @@ def gaps(table: Table) -> tuple[list[str], list[str], np.ndarray]:
     elif table.published_baseline:
         reference = published_baseline()
     else:
-        raise NotDrawn("no fine-tune run (METHOD=finetune with the same settings makes it)")
+        raise NotDrawn(f"no fine-tune run ({option('method')}finetune with the same settings makes it)")
     rows = [row for row in best(table) if row.method != BASELINE and row.domains.keys() & reference.keys()]
     if not rows:
         raise NotDrawn("no method other than fine-tune")

@@ -7,7 +7,7 @@ from visual_decathlon.benchmark.runs.engines import JobEnded
 from visual_decathlon.benchmark.runs.job import Job
 from visual_decathlon.benchmark.runtime.numerics import nondeterministic_operation
 from visual_decathlon.benchmark.runtime.progress import Report
-from visual_decathlon.datasets.errors import InputError, Unwritable
+from visual_decathlon.datasets.errors import InputError, Unwritable, option
 from visual_decathlon.datasets.old_names import new_import
 from visual_decathlon.datasets.text import printable
 
@@ -43,7 +43,9 @@ def execute_job(job: Job, device: str, report: Report) -> JobEnded:
         if is_out_of_memory(error):
             return JobEnded(job, death="memory ran out")
         if isinstance(error, RuntimeError) and (operation := nondeterministic_operation(error)):
-            sentence = f"{operation} gives other numbers each time on a GPU; SET=deterministic=false allows it"
+            sentence = (
+                f"{operation} gives other numbers each time on a GPU; {option('settings')}deterministic=false allows it"
+            )
             return JobEnded(job, error=InputError(f"{job.describe()}: {sentence}"))
         if sentence := new_import(error):  # a method's package imports where it computes
             return JobEnded(job, error=InputError(f"{job.describe()}: {sentence}"))

@@ -111,7 +111,7 @@ DINO = {"student": within("module.backbone.", EMA), "teacher": within("backbone.
 def test_the_selected_one_of_several_is_reported_and_can_be_chosen(checkpoint: dict, plain: str, other: str, read):
     selected = read(checkpoint)
     assert value(selected) == 1.0
-    assert selected.sentences[0] == f"`{plain}` is taken; BACKBONE=FILE:NAME takes another (`{other}`)"
+    assert selected.sentences[0] == f"`{plain}` is taken; backbone=FILE:NAME takes another (`{other}`)"
     chosen = read(checkpoint, other)
     assert value(chosen) == 2.0 and chosen.sentences[0].startswith(f"`{other}` is taken")
     assert value(read(checkpoint, plain)) == 1.0
@@ -164,7 +164,7 @@ def test_a_long_history_is_no_bomb(monkeypatch):
 
 @pytest.mark.parametrize("checkpoint", [[NET, EMA], (NET, EMA), {0: NET, 1: EMA}, {"0": NET, "1": EMA}], ids=type)
 def test_one_of_a_list_is_chosen_by_its_number(checkpoint: object, read):
-    with pytest.raises(InputError, match=r"several networks: choose one of `0`, `1`, spelled as BACKBONE=FILE:0"):
+    with pytest.raises(InputError, match=r"several networks: choose one of `0`, `1`, spelled as backbone=FILE:0"):
         read(checkpoint)
     assert value(read(checkpoint, "0")) == 1.0 and value(read(checkpoint, "1")) == 2.0
     with pytest.raises(InputError, match="no network at `2`: choose of `0`, `1`"):
@@ -199,12 +199,12 @@ def test_a_file_without_such_a_network(read):
     decathlon = {"body.norm.weight": torch.ones(2), "body.stem.conv.weight": torch.ones(2)}
     deep = within("x.", NET | {f"layer1.{n}.conv1.weight": torch.ones(1) for n in (2, 3)})
     for thing, network, message in (
-        (NET, "resnet26", "add SET=network=torchvision/resnet18 or timm/resnet18"),
-        (within("model.", NET), "resnet26", "add SET=network=torchvision/resnet18"),
+        (NET, "resnet26", "add settings=network=torchvision/resnet18 or timm/resnet18"),
+        (within("model.", NET), "resnet26", "add settings=network=torchvision/resnet18"),
         (deep, "resnet26", "is a ResNet of 4-2-2-2 blocks"),
         (deep, R18, "holds a ResNet of 4-2-2-2 blocks a stage, not a torchvision/resnet18"),
-        (NET, "timm/resnet50", "holds a resnet18, not a timm/resnet50: name it by SET=network=timm/resnet18"),
-        (decathlon, R18, "names of a decathlon ResNet-26, not of torchvision/resnet18: leave SET=network= out"),
+        (NET, "timm/resnet50", "holds a resnet18, not a timm/resnet50: name it by settings=network=timm/resnet18"),
+        (decathlon, R18, "names of a decathlon ResNet-26, not of torchvision/resnet18: leave settings=network= out"),
         ({"model": {"features.0.weight": torch.ones(1)}}, R18, "under `model` (first: `features.0.weight`)"),
         ({"epoch": 3, "optimizer": trained().state_dict()}, R18, "holds no weights: under 'epoch', 'optimizer'"),
         ({"a\x1b[2Jb": torch.ones(1)}, R18, r"`a\x1b[2Jb`"),

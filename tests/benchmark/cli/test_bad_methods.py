@@ -162,7 +162,7 @@ def backbone(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("res_adapter_large", "leave BACKBONE out"),
+        ("res_adapter_large", "leave BACKBONE= out"),
         ("res_adapter", "off_the_shelf=True"),
         ("res_adapter_dom_pred", "add one to the folder"),
     ],

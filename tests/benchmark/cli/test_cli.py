@@ -36,6 +36,7 @@ def test_help_is_quick_and_loads_nothing_heavy(command: list[str], processes):
         (["run", "--method", "feature", "--limit", "0"], "--limit"),
         (["run", "--method", "feature", "--limit", "99999999999"], "--limit"),
         (["run", "--method", "feature", "--limit", "²"], "--limit"),
+        (["run", "--method", "feature", "--limit", "9" * 5000], "must be a whole number from 1 up"),
         (["run", "--method", "feature", "--workers", "-1"], "--workers"),
         (["run", "--method", "feature", "--device", "tpu"], "'tpu'"),
         (["run", "--method", "feature", "--own", "mine"], "name=folder"),

@@ -23,7 +23,7 @@ def test_logits_that_are_not_finite():
     """A last step may leave weights that are finite and overflow: such a network gets no record."""
     network = nn.Linear(2, 2)
     nn.init.constant_(network.weight, 1e38)
-    with pytest.raises(InputError, match="logits are not finite; lower the rate with SET=lr="):
+    with pytest.raises(InputError, match="logits are not finite; lower the rate with settings=lr="):
         evaluate(network, _Once())
 
 

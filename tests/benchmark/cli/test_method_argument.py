@@ -1,4 +1,4 @@
-"""Words that METHOD= does not take but another variable does: backbones, settings, profiles."""
+"""Words that method= does not take but another variable does: backbones, settings, profiles."""
 
 import dataclasses
 
@@ -18,26 +18,26 @@ SETTINGS -= {"name", "adapt", "pretrain", "follows"}
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("resnet50", "is a backbone, not a method: SET=network=torchvision/resnet50;"),
-        ("ResNet-18", "is a backbone, not a method: SET=network=torchvision/resnet18;"),
-        *((name, f"is a backbone, not a method: SET=network={name};") for name in ALL),
-        ("resnet", "is a backbone, not a method: SET=network= takes resnet26, "),
+        ("resnet50", "is a backbone, not a method: settings=network=torchvision/resnet50;"),
+        ("ResNet-18", "is a backbone, not a method: settings=network=torchvision/resnet18;"),
+        *((name, f"is a backbone, not a method: settings=network={name};") for name in ALL),
+        ("resnet", "is a backbone, not a method: settings=network= takes resnet26, "),
         *(
-            (name, "is a backbone that this suite does not have; SET=network= takes resnet26, ")
+            (name, "is a backbone that this suite does not have; settings=network= takes resnet26, ")
             for name in ("vit", "vit_b_16", "swin_t", "efficientnet_b0", "ResNet101", "wide-resnet50", "timm/vit_tiny")
         ),
-        *((name, f"is a setting, not a method: SET={name}=;") for name in sorted(SETTINGS)),
-        ("LR", "is a setting, not a method: SET=lr=;"),
-        *((value, f"is a setting, not a method: SET=precision={value};") for value in ("fp32", "tf32", "bf16")),
-        ("one_cycle", "is a setting, not a method: SET=schedule=one-cycle;"),
-        *((name, f"is a profile, not a method: PROFILE={name};") for name in PROFILES),
-        ("vgg-flowers", "is a domain, not a method: DOMAINS=vgg-flowers;"),
+        *((name, f"is a setting, not a method: settings={name}=;") for name in sorted(SETTINGS)),
+        ("LR", "is a setting, not a method: settings=lr=;"),
+        *((value, f"is a setting, not a method: settings=precision={value};") for value in ("fp32", "tf32", "bf16")),
+        ("one_cycle", "is a setting, not a method: settings=schedule=one-cycle;"),
+        *((name, f"is a profile, not a method: profile={name};") for name in PROFILES),
+        ("vgg-flowers", "is a domain, not a method: domains=vgg-flowers;"),
     ],
 )
 def test_the_name_of_a_backbone_setting_or_profile(word: str, expected: str):
     with pytest.raises(InputError) as caught:
         asked_methods(f"bn_adapt, {word}")
-    assert f"METHOD={word}: {word} {expected}" in str(caught.value)
+    assert f"method={word}: {word} {expected}" in str(caught.value)
 
 
 def test_no_entry_is_taken_for_something_else():

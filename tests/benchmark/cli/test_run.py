@@ -280,7 +280,7 @@ def test_tables_of_limited_runs_alone_are_refused_and_not_changed(here, tmp_path
     assert done.code == 0, done.err
     before = (tmp_path / "table1.parquet").read_bytes()
     words = [sys.executable, "-m", "benchmark", "tables", "--results", str(tmp_path)]
-    assert "tables --limited" in command(words).sentence
+    assert "`make results LIMITED=1`" in command(words).sentence
     assert (tmp_path / "table1.parquet").read_bytes() == before
     assert command([*words, "--limited"]).code == 0
 

@@ -26,7 +26,7 @@ from visual_decathlon.datasets.errors import InputError
 def test_unknown_backbones(name: str, message: str, capsys):
     with pytest.raises(InputError) as caught:
         profile("standin", [f"network={name}"])
-    assert str(caught.value).startswith(f"SET=network={name}: no backbone is called {name!r}") and message in str(
+    assert str(caught.value).startswith(f"settings=network={name}: no backbone is called {name!r}") and message in str(
         caught.value
     )
     with pytest.raises(SystemExit) as ended:

@@ -99,7 +99,7 @@ def test_an_old_spelling_works_and_the_new_one_is_named(old: str, new: str, valu
     assert current_name(old) == current_name(new) == new
     assert spelling_notes([f"{new}={value}", "epochs=3"]) == []
     assert spelling_notes([f"{old}={value}", f"{old}={value}"]) == [
-        f"SET={old}= is now called {new}; the old name still works"
+        f"settings={old}= is now called {new}; the old name still works"
     ]
 
 
@@ -111,7 +111,7 @@ def test_every_renamed_setting_has_its_old_spelling():
 def test_an_error_on_an_old_spelling_shows_what_was_typed_and_the_new_name(setting: str, name: str):
     with pytest.raises(InputError) as error:
         profile("standin", [setting])
-    assert str(error.value).startswith(f"SET={setting}: {name} must be ")
+    assert str(error.value).startswith(f"settings={setting}: {name} must be ")
 
 
 def make(*words: str) -> subprocess.CompletedProcess:

@@ -235,7 +235,7 @@ def test_an_image_assigned_to_another_domain_has_no_category(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
 def test_a_file_without_predictions_is_refused(content: bytes, tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"x.parquet holds no predictions .*PREDICTIONS=1"):
+    with pytest.raises(InputError, match=r"x.parquet holds no predictions .*predictions=1"):
         read_predictions(tmp_path / "x.parquet")
 
 

@@ -98,13 +98,13 @@ def test_missing_data_give_a_message_in_place_of_a_figure(tmp_path):
     files = write([record("lora"), record("lora", "svhn")], tmp_path, messages=messages)
     assert not [name for name in files if name.startswith("gap")] and not (tmp_path / "gap.svg").exists()
     assert len(messages) == 1 and "gap" in messages[0] and "no fine-tune" in messages[0]
-    with pytest.raises(InputError, match=r"^ONLY=gap has nothing to draw: no fine-tune run .*METHOD=finetune") as error:
+    with pytest.raises(InputError, match=r"^only=gap has nothing to draw: no fine-tune run .*method=finetune") as error:
         write(ten("lora"), tmp_path, "gap")
     assert "\n" not in str(error.value)
     messages.clear()
     files = write(ten("lora"), tmp_path, "pareto", "gap", messages=messages)
     assert any(name.startswith("pareto") for name in files) and len(messages) == 1 and "gap" in messages[0]
-    with pytest.raises(InputError, match="ONLY=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
+    with pytest.raises(InputError, match="only=pie: pie is no figure; there are pareto, time, gap, steps, curves"):
         write(ten("lora"), tmp_path, "pie")
     with pytest.raises(NotDrawn, match="no training time"):
         list(tradeoff.time(group_of([record("feature", "imagenet12")])))

@@ -106,7 +106,7 @@ def test_image_sizes_that_are_no_number_of_pixels(size: str, refused):
 
 
 def test_an_image_size_that_does_not_fit_names_the_file(refused, given):
-    assert "says width=0.125 crop=30 resize=33: SET=crop=30" in refused(weights(), {"image_size": "30"})
+    assert "says width=0.125 crop=30 resize=33: settings=crop=30" in refused(weights(), {"image_size": "30"})
     by_hand = given(weights(), {"image_size": "30"}, "standin", "crop=32")
     assert (by_hand.profile.crop, by_hand.profile.resize) == (32, 33)
 

@@ -89,7 +89,7 @@ def test_the_visible_device_is_taken(kind: str, monkeypatch):
     assert devices.device_of("cpu") == "cpu"
     for other in set(KINDS) - {kind}:
         with pytest.raises(
-            InputError, match=rf"^DEVICE={other}: torch sees no .* here; leave DEVICE out to .* the .*$"
+            InputError, match=rf"^device={other}: torch sees no .* here; leave device= out to .* the .*$"
         ):
             devices.device_of(other)
 
@@ -99,7 +99,7 @@ def test_without_an_accelerator_the_device_is_the_cpu(seen: str | None, monkeypa
     see(seen, monkeypatch)
     assert devices.device_of("auto") == "cpu"
     with pytest.raises(
-        InputError, match=r"^DEVICE=mps: torch sees no Apple GPU here; leave DEVICE out to train on the CPU"
+        InputError, match=r"^device=mps: torch sees no Apple GPU here; leave device= out to train on the CPU"
     ):
         devices.device_of("mps")
 

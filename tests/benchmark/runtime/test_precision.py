@@ -40,7 +40,7 @@ def test_the_ratio_is_measured_soon_on_a_slow_machine_too(ratio: float, device: 
 def test_a_warning_has_the_ratio_and_the_processors_that_gain(half: str, processors: tuple[str, ...], monkeypatch):
     monkeypatch.setattr(precision, "_seconds", Machine(12.34).seconds)
     text = warning(half, "cpu")
-    assert text.startswith(f"SET=precision={half}: a convolution is 12.3 times as slow as in fp32 here")
+    assert text.startswith(f"settings=precision={half}: a convolution is 12.3 times as slow as in fp32 here")
     assert all(name in text for name in processors)
     monkeypatch.setattr(precision, "_seconds", Machine(0.5).seconds)
     assert warning(half, "cpu") == ""

@@ -199,7 +199,7 @@ def test_nan_is_one_sentence_and_not_saved(batches, tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(type(method), "loss", loss)
-    with pytest.raises(InputError, match=r"loss became nan in epoch 2.*SET=lr=0\.0125"):
+    with pytest.raises(InputError, match=r"loss became nan in epoch 2.*settings=lr=0\.0125"):
         train(network, method, batches, RECIPE, lr=0.05, seed=5, state=own, checkpoint=tmp_path / "c")
     saved = load_file(tmp_path / "c")  # the first epoch
     assert all(t.isfinite().all() for t in saved.values())
@@ -284,7 +284,9 @@ def test_compiling_without_a_compiler_is_refused_before_a_step(error, batches, t
         raise error
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(InputError, match=r"SET=compile=true: torch.compile does not work here \(no C\+\+ compiler\)"):
+    with pytest.raises(
+        InputError, match=r"settings=compile=true: torch.compile does not work here \(no C\+\+ compiler\)"
+    ):
         run("feature", batches, tmp_path / "c", compile=True)
     assert not (tmp_path / "c").exists()
 
