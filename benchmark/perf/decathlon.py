@@ -113,8 +113,7 @@ def train_drawn(
     network.to(device=device, memory_format=choice.memory_format)
     state = dict(network.state_dict(keep_vars=True))
     if method:
-        source = network.requires_grad_(False).eval()
-        source.size = batches.crop
+        source = network.requires_grad_(False).eval().for_size(batches.crop)
         network = method.place(source, domain.classes)
         state = own_tensors(network, source)
     with tempfile.TemporaryDirectory() as folder, kernels_applied(choice, network):

@@ -35,8 +35,7 @@ def source(method: Method, width: float = 1.0, size: int = SIZE) -> Network:
     network = resnet26(CLASSES, width * method.width_multiplier)
     if method.backbone_structure == "series":
         put_series(network)
-    network.size = size
-    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    return network.for_size(size).requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
 def placed(method: Method, width: float = 1.0, size: int = SIZE, classes: int = CLASSES) -> Network:

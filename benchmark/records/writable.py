@@ -23,6 +23,10 @@ def check_writable(folder: Path) -> None:
             trial.write_bytes(b"probe")
         finally:
             trial.unlink(missing_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"{folder} cannot be written (a file is where a folder is needed); name another folder"
+        ) from None
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({error.strerror}); make it writable or name another folder"

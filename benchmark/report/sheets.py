@@ -162,7 +162,7 @@ TIMING = (
 DISTURBED = "* Clock and processor time part by more than a tenth: others had the machine, and seconds tell little."
 COST = (
     "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image. "
-    "#par. also counts what all domains share beside the plain backbone: a wider one, a judge."
+    "#par. also counts what all domains share beside the plain backbone: a wider one, a domain classifier."
 )
 _LARGEST = {"train img/s": True, "eval img/s": True}
 _SMALLEST = dict.fromkeys(("seconds", "T/T_FFT", "step ms", "peak MB", "peak/FFT", "joules"), False)

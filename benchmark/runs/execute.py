@@ -138,8 +138,7 @@ def _open(run: Run, device: str, train: bool = True) -> _Opened:
         train_device = "cpu" if run.source_cell else device  # the images of the pretraining are only counted
         train_images = open_images(run.train, run.profile, run.profile.adapt.batch, train_device, layout)
     test_images = open_images(run.evaluate, run.profile, run.profile.adapt.batch, device, layout)
-    backbone.size = test_images.crop  # methods which act on images read it when they are placed
-    return _Opened(backbone, metadata, train_images, test_images)
+    return _Opened(backbone.for_size(test_images.crop), metadata, train_images, test_images)
 
 
 def _pretrained(opened: _Opened) -> _Trained:

@@ -48,9 +48,9 @@ class _ThreadChoice(threading.local):
 
 @dataclass(frozen=True)
 class LoadedDomain:
-    """One loaded domain: `head` is the metadata of its file, `source` the network whose tensors `network` shares."""
+    """One loaded domain: `metadata` is that of its file, `source` the network whose tensors `network` shares."""
 
-    head: AdapterMetadata
+    metadata: AdapterMetadata
     network: Network
     source: Network
 
@@ -70,7 +70,7 @@ class MultiDomain:
 
     A domain keeps no more tensors than its file holds (SpotTune one counter more): packed bits and factors are
     unpacked for every batch. The shared tensors exist once and are never written. Nothing in a file is executed.
-    `held` has the loaded domains by name; the `head` of each states how its images are preprocessed.
+    `held` has the loaded domains by name; the `metadata` of each states how its images are preprocessed.
 
     Threads may share one object: each call computes on one domain from beginning to end, even if other threads load,
     use or drop domains meanwhile, and `use` chooses for the calling thread. One exception: random numbers that other
@@ -139,8 +139,7 @@ class MultiDomain:
             raise InputError(f"{path}: {method.spec} does not merge; load it without merging")
         with self._isolated():  # the random start of `place` is overwritten
             if method.trains_per_domain:
-                source = self.source
-                source.size = metadata.crop
+                source = self.source.for_size(metadata.crop)
                 network = method.place(source, metadata.classes)
             else:
                 joint_module = self._joint_module(method, metadata, path)
@@ -176,13 +175,13 @@ class MultiDomain:
                 self._used.name = ""
             if self._last == name:
                 self._last = ""
-            joint = {loaded.head.joint for loaded in self.held.values()}
+            joint = {loaded.metadata.joint for loaded in self.held.values()}
             self._trunks = {file: trunk for file, trunk in self._trunks.items() if file in joint}
         give_back()
 
     def classes(self, name: str = "") -> tuple[str, ...] | None:
         """The class names of this domain, or of the one in use, in the order of the logits; None for older files."""
-        return self._held(name or self._in_use()).head.names
+        return self._held(name or self._in_use()).metadata.names
 
     def predict(self, images: UserImage | Iterable[UserImage], name: str = "") -> Prediction | list[Prediction]:
         """Classify one image, or each of several, by the domain of this name or the one in use.
@@ -196,7 +195,7 @@ class MultiDomain:
         loaded = self._held(name or self._in_use())
         batch = list_images(images)
         one = batch is None
-        out = predict_images(loaded.network, [images] if one else batch, loaded.head, self.device, self.layout)
+        out = predict_images(loaded.network, [images] if one else batch, loaded.metadata, self.device, self.layout)
         return out[0] if one else out
 
     @torch.no_grad()
@@ -206,11 +205,11 @@ class MultiDomain:
         By the domain of this name, or the one in use. Raises InputError where there is none, or x is no such batch.
         """
         loaded = self._held(name or self._in_use())
-        check_batch(x, loaded.head.crop, self.device)
+        check_batch(x, loaded.metadata.crop, self.device)
         try:
             return loaded.network(x.to(self.device))
         except RuntimeError as error:
-            check_size(x, loaded.head.crop, error)
+            check_size(x, loaded.metadata.crop, error)
             raise
 
     def _held(self, name: str, remedy: str = "load its adapters first") -> LoadedDomain:

@@ -92,8 +92,7 @@ class _Step:
         if self._method.unsupported_reason(profile.network):
             (self._method,) = select("finetune")
         source = build(profile, self._method.backbone_structure, CLASSES).requires_grad_(False).eval().to(**to)
-        source.size = profile.crop
-        self._network = self._method.place(source, CLASSES).to(**to).train()
+        self._network = self._method.place(source.for_size(profile.crop), CLASSES).to(**to).train()
         stack.enter_context(kernels_applied(choice, self._network))
         recipe, shape = profile.adapt, (profile.adapt.batch, 3, profile.crop, profile.crop)
         groups = self._method.groups(self._network, recipe.weight_decay, recipe.batch)

@@ -43,11 +43,17 @@ class Network(nn.Module):
         self.aids = nn.ModuleDict()
         self.sites = tuple(sites)
         self.blocks = tuple(blocks)
-        self.size = 64  # side in pixels of the input images, for methods that act on them
+        self.size = 64  # side in pixels of the images, for methods that act on them; see `for_size`
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images -> (N, classes) logits."""
         return self.head(self.body(x))
+
+    def for_size(self, size: int) -> "Network":
+        """The same modules and tensors, for images of another side in pixels."""
+        other = copy.copy(self)
+        other.size = size
+        return other
 
     def train(self, mode: bool = True) -> "Network":
         """As nn.Module.train, but shared modules stay in eval mode: a shared batch norm uses its stored statistics."""

@@ -79,7 +79,7 @@ class Shop:
         run, stored = self.run(method, name, joint), stored_tensors(network, source)
         assert restore(network, source, stored) == ""  # as a run does
         backbone, _ = pretrain.load(run.backbone, "cpu")
-        backbone.size = 32
+        backbone = backbone.for_size(32)
         write_adapters(run, method, backbone, stored, self.root)
         return self.root / "adapters" / f"{run.hash}.safetensors"
 
@@ -87,7 +87,7 @@ class Shop:
         """The adapter file of a domain, and the network that was written to it."""
         (method,) = select(spec)
         source, _ = pretrain.load(self.backbone(method.backbone_structure), "cpu")
-        source.size = 32
+        source = source.for_size(32)
         torch.manual_seed(len(spec))
         network = method.place(source, CLASSES[name])
         moved(network)

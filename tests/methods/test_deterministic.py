@@ -54,7 +54,7 @@ def repeating():
 def placed(method: Method, classes: int = 3):
     torch.manual_seed(0)
     source = resnet26(3, 0.125)
-    source.size = 16
+    source = source.for_size(16)
     if method.backbone_structure == "series":
         put_series(source)
     return method.place(source.requires_grad_(False).eval(), classes)

@@ -37,7 +37,7 @@ def _trained(structure: str):
     """A backbone whose statistics and affine values differ from those of a fresh one."""
     torch.manual_seed(0)
     network = resnet26(3, WIDTH)
-    network.size = SIZE
+    network = network.for_size(SIZE)
     if structure == "series":
         put_series(network)
     with torch.no_grad():

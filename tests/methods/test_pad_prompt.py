@@ -15,7 +15,7 @@ from visual_decathlon.methods.registry import select
 def source_of(size: int):
     torch.manual_seed(0)
     source = resnet26(3, 0.125).requires_grad_(False).eval()
-    source.size = size
+    source = source.for_size(size)
     return source
 
 
@@ -80,7 +80,7 @@ def test_it_does_not_merge():
 def test_on_the_libraries_networks(name):
     (method,) = select("pad_prompt(width=8)")
     source = library_network(name, 3).requires_grad_(False).eval()
-    source.size = 48
+    source = source.for_size(48)
     network = method.place(source, 3).train()
     network(torch.randn(2, 3, 48, 48)).sum().backward()
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad}

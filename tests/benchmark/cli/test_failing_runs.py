@@ -34,13 +34,15 @@ class _Once:
         yield torch.full((3, 2), 1e3), torch.zeros(3, dtype=torch.int64)
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
 @pytest.mark.parametrize("which", ["results", "cache"])
-def test_folder_that_cannot_be_made(which: str, here, bench, tmp_path: Path):
+def test_folder_that_cannot_be_made(which: str, place: str, here, bench, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    words = ("--cache", str(tmp_path / "file" / "below")) if which == "cache" else ()
-    results = tmp_path / "results" if which == "cache" else tmp_path / "file" / "below"
+    words = ("--cache", str(tmp_path / place)) if which == "cache" else ()
+    results = tmp_path / "results" if which == "cache" else tmp_path / place
     sentence = here(*words, method="feature", results=results).sentence
-    assert str(tmp_path / "file" / "below") in sentence and "cannot be written" in sentence and has_remedy(sentence)
+    assert f"{tmp_path / place} cannot be written (a file is where a folder is needed)" in sentence
+    assert has_remedy(sentence)
 
 
 @pytest.mark.parametrize("option", ["--data", "--backbone", "--own", "--results", "--cache"])

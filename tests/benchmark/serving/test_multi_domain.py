@@ -103,7 +103,7 @@ def test_switching_leaves_the_shared_weights_as_they_are(specs, shop: Shop, mult
             assert torch.equal(logits, made[name][1](x))
     for name, (path, _) in made.items():
         held = multi.held[name]
-        assert held.head.domain == name and held.head.classes == CLASSES[name]
+        assert held.metadata.domain == name and held.metadata.classes == CLASSES[name]
         stored = load_file(path)
         assert held.tensors.keys() == stored.keys()
         assert all(torch.equal(held.tensors[n], t) for n, t in stored.items())
@@ -154,7 +154,7 @@ def test_a_domain_loaded_under_a_name_is_replaced(shop: Shop, multi: MultiDomain
     multi.use(multi.load(lora))
     first = multi(batch())
     multi.load(shop.written("dora")[0])
-    assert list(multi.held) == ["dtd"] and multi.held["dtd"].head.method.startswith("dora(")
+    assert list(multi.held) == ["dtd"] and multi.held["dtd"].metadata.method.startswith("dora(")
     assert not torch.equal(multi(batch()), first)
 
 
@@ -239,7 +239,7 @@ def test_the_files_of_a_run_give_its_records(finished: Path, planned):
     for run in runs:
         net = MultiDomain(run.backbone.path)
         net.use(net.load(finished / "adapters" / f"{run.hash}.safetensors", merge=True))
-        head = net.held["dtd"].head
+        head = net.held["dtd"].metadata
         batches = open_images(run.evaluate, run.profile, 8, "cpu")
         assert (head.crop, head.shorter, head.training) == (batches.crop, 36, TRAINING_VERSION)
         correct = sum(int((net(x).argmax(1) == y).sum()) for x, y in batches.evaluate())

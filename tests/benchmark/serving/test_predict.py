@@ -70,7 +70,7 @@ def test_a_runs_own_images_to_the_bit(here, birds: Path, given: Path, tmp_path: 
     for record in read_records([tmp_path / "records"]):
         net = MultiDomain(bench.cache / "backbones" / f"{record['backbone']}.safetensors")
         name = net.load(tmp_path / "adapters" / f"{record['hash']}.safetensors", merge=True)
-        head, root = net.held[name].head, birds if name == "birds" else bench.data
+        head, root = net.held[name].metadata, birds if name == "birds" else bench.data
         heads[name] = head.crop, head.mean, net.classes(name)
         rows = pq.read_table(ResultsFolder(tmp_path).predictions(record["hash"])).to_pylist()
         files[name] = [row["file"] for row in rows]
@@ -138,7 +138,7 @@ def test_inputs_and_outputs_of_predict(net: MultiDomain, picture, tmp_path: Path
         assert net.predict(opened) == wanted and net.predict([opened]) == [wanted] == net.predict([content])
     assert net.predict(np.array([str(file)])) == net.predict(np.array([file])) == [wanted]
     assert net.predict([]) == []
-    (x,) = preprocess([image], net.held["new"].head, net.device, net.layout)
+    (x,) = preprocess([image], net.held["new"].metadata, net.device, net.layout)
     probabilities = net(x)[0].softmax(0)
     assert wanted.labels == tuple(probabilities.argsort(descending=True)[:5].tolist())
     assert wanted.probabilities == tuple(probabilities[[*wanted.labels]].tolist())
@@ -169,7 +169,7 @@ def test_inputs_and_outputs_of_predict(net: MultiDomain, picture, tmp_path: Path
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_batches_of_wrong_shape_or_type(net: MultiDomain, batch, expected: str):
-    crop = net.held["new"].head.crop
+    crop = net.held["new"].metadata.crop
     with pytest.raises(InputError) as caught:
         net(batch, "new")
     assert str(caught.value) == (
@@ -184,7 +184,7 @@ def test_a_size_that_the_network_does_not_take(net: MultiDomain, size: tuple[int
         net(torch.zeros(2, 3, *size), "new")
     message = str(caught.value)
     assert message.startswith(f"the batch is a tensor of shape (2, 3, {size[0]}, {size[1]}) and float32, a size that ")
-    assert f"(N, 3, {net.held['new'].head.crop}, " in message and "\n" not in message
+    assert f"(N, 3, {net.held['new'].metadata.crop}, " in message and "\n" not in message
 
 
 def test_an_error_of_the_network_itself_is_no_bad_batch(net: MultiDomain):
@@ -192,7 +192,7 @@ def test_an_error_of_the_network_itself_is_no_bad_batch(net: MultiDomain):
         raise RuntimeError("a defect")
 
     net.held["new"].network.register_forward_pre_hook(fail)
-    crop = net.held["new"].head.crop
+    crop = net.held["new"].metadata.crop
     with pytest.raises(RuntimeError, match="a defect"):
         net(torch.zeros(2, 3, crop, crop), "new")
 

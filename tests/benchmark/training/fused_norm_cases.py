@@ -249,7 +249,7 @@ def step(method, x, y, kernels, double=False):
         from visual_decathlon.methods.layers.series import put_series
 
         put_series(source)
-    source.size = x.shape[-1]
+    source = source.for_size(x.shape[-1])
     source = source.requires_grad_(False).eval().to(DEVICE, memory_format=torch.channels_last)
     network = method.place(source, 5).train().to(DEVICE, memory_format=torch.channels_last)
     network = network.double() if double else network

@@ -22,7 +22,7 @@ def placed(method):
     source = resnet26(3, 0.25 * method.width_multiplier)
     if method.backbone_structure == "series":
         put_series(source)
-    source.size = 32
+    source = source.for_size(32)
     network = method.place(source.requires_grad_(False).eval(), 5)
     return network.train().to(memory_format=torch.channels_last)
 

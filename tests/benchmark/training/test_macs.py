@@ -23,7 +23,7 @@ def network_of(name: str) -> nn.Module:
     source = resnet26(3, 0.25 * method.width_multiplier)
     if method.backbone_structure == "series":
         put_series(source)
-    source.size = SIZE
+    source = source.for_size(SIZE)
     return method.place(source.requires_grad_(False).eval(), 5).eval()
 
 

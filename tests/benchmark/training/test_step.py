@@ -65,7 +65,7 @@ def source(method) -> torch.nn.Module:
     network = resnet26(CLASSES, WIDTH * method.width_multiplier)
     if method.backbone_structure == "series":
         put_series(network)
-    network.size = CROP
+    network = network.for_size(CROP)
     network.to(memory_format=torch.channels_last)
     with torch.no_grad():
         network.train()(torch.randn(8, 3, CROP, CROP))
