@@ -23,6 +23,11 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    """At its end Python frees all of it; libraries report what stays as leaks."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     """Tiny networks: more threads only wait for each other, and sums in another order are other bits.
