@@ -63,7 +63,7 @@ class DomainClassifier(nn.Module):
 
 
 class DomainRoutedNetwork(nn.Module):
-    """A domain's network behind the domain classifier `judge`, for evaluation.
+    """A domain's network behind `classifier`, which predicts the domain, for evaluation.
 
     It gives (N, classes + 1) logits. The last class, which is no image's label, wins where the classifier assigns
     the image to another domain. x is normalised by `mean` and `std`; the classifier gets the image before
@@ -73,14 +73,14 @@ class DomainRoutedNetwork(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        judge: DomainClassifier,
+        classifier: DomainClassifier,
         index: int,
         mean: Sequence[float],
         std: Sequence[float],
         size: int,
     ):
         super().__init__()
-        self.network, self.judge, self.index, self.size = network, judge, index, size
+        self.network, self.classifier, self.index, self.size = network, classifier, index, size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -89,6 +89,6 @@ class DomainRoutedNetwork(nn.Module):
         logits = self.network(x)
         top, left = (x.shape[2] - self.size) // 2, (x.shape[3] - self.size) // 2
         centre = x[:, :, top : top + self.size, left : left + self.size]
-        elsewhere = self.judge(centre * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
+        elsewhere = self.classifier(centre * self.std.to(x) + self.mean.to(x)).argmax(1) != self.index
         far = torch.finfo(logits.dtype).max
         return torch.cat([logits, torch.where(elsewhere, far, -far).to(logits)[:, None]], 1)

@@ -24,7 +24,7 @@ from visual_decathlon.datasets.catalogue import DOMAINS, category_id
 from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("imagenet12", "dtd", "svhn")
-# A merged one, one that does not merge, features at hand, a joint network, a judge before all.
+# A merged one, one that does not merge, features at hand, a joint network, a domain classifier before all.
 METHODS = "res_adapter,chapter,feature,res_adapter_finetune_all,res_adapter_dom_pred"
 
 

@@ -108,17 +108,17 @@ def test_joint_networks_share_the_convolutions_and_nothing_else():
 
 def test_images_of_another_domain_count_as_mistakes():
     torch.manual_seed(0)
-    judge, network = DomainClassifier(classifier_widths(4), 3).train(), resnet26(5, 0.125).eval()
+    classifier, network = DomainClassifier(classifier_widths(4), 3).train(), resnet26(5, 0.125).eval()
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     images = torch.rand(64, 3, 40, 40)
     with torch.no_grad():
         images *= torch.rand(64, 3, 1, 1)  # colours differ, or the classifier assigns all to one domain
         x = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
         for _ in range(20):
-            judge(images)
-        chosen = judge.eval()(images[:, :, 4:36, 4:36]).argmax(1)
+            classifier(images)
+        chosen = classifier.eval()(images[:, :, 4:36, 4:36]).argmax(1)
         assert 0 < (chosen == 1).sum() < 64  # both happen
-        plain, out = network(x).argmax(1), DomainRoutedNetwork(network, judge, 1, mean, std, 32)(x).argmax(1)
+        plain, out = network(x).argmax(1), DomainRoutedNetwork(network, classifier, 1, mean, std, 32)(x).argmax(1)
     assert torch.equal(out, torch.where(chosen == 1, plain, 5))
 
 
@@ -163,7 +163,7 @@ def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
     assert all((tmp_path / "r" / "adapters" / f"{r['hash']}.safetensors").stat().st_size == r["bytes"] for r in records)
     by = {(r["method"], r["domain"]): r for r in records}
     for name in NAMES:
-        judged, joint = by["res_adapter_dom_pred", name], by["res_adapter_finetune_all", name]
-        assert judged["prepare_seconds"] > 0 and len(joint["history"]) == 2
-        assert judged["multiplier"] > joint["multiplier"]
+        routed, joint = by["res_adapter_dom_pred", name], by["res_adapter_finetune_all", name]
+        assert routed["prepare_seconds"] > 0 and len(joint["history"]) == 2
+        assert routed["multiplier"] > joint["multiplier"]
         assert np.isclose(joint["train_seconds"], sum(row["seconds"] for row in joint["history"]))
