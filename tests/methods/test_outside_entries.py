@@ -61,7 +61,7 @@ HEAD = (
     [
         (HEAD + "    name = 'mine'\n" + REQUIRED.replace("    lr = 'x'\n", ""), r"Mine \(.*\) has no lr; set it"),
         (HEAD + "    rank: int = 1\n" + REQUIRED, r"Mine \(.*\) has no name; set it"),
-        (HEAD + "    name = 'ｌora'\n" + REQUIRED, "is no word that METHOD= can name"),
+        (HEAD + "    name = 'ｌora'\n" + REQUIRED, "is no word that method= can name"),
         (
             HEAD.replace("@dataclass(frozen=True)\n", "") + "    name = 'mine'\n" + REQUIRED,
             r"Mine \(.*\) is no dataclass",

@@ -276,10 +276,10 @@ def test_an_impossible_name_of_a_folder_is_a_fault(read, tmp_path: Path):
         read([tmp_path / ("x" * 300)])
 
 
-@pytest.mark.parametrize(("folder", "variable"), [("backbones", "CACHE="), ("records", "RESULTS=")])
-def test_a_full_disk_names_the_folder_that_helps(folder: str, variable: str, tmp_path: Path):
+@pytest.mark.parametrize(("folder", "option"), [("backbones", "cache="), ("records", "results=")])
+def test_a_full_disk_names_the_folder_that_helps(folder: str, option: str, tmp_path: Path):
     (tmp_path / folder).write_text("")
-    with pytest.raises(InputError, match=rf"or name another place with {variable}"):
+    with pytest.raises(InputError, match=rf"or name another place with {option}"):
         write_bytes(b"", tmp_path / folder / "x")
 
 
