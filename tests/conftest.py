@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.processes import Processes
 
 HUNG = 1800  # s: no limit of anything, but the end of a test that would never end
 
+gc.disable()  # until all is collected, of which nothing is freed
 os.environ.pop("BENCH_COMMAND", None)  # `make test` exports its own line; a test's run records the test's
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish():
     """What was imported and collected lives to the end; every full garbage collection would search it again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -34,6 +35,8 @@ def pytest_runtest_setup():
 
     Before every test and what it sets up, because a command that measures takes all cores and leaves it so.
     """
+    import torch  # here, because xdist's controller runs no test and starts before its workers do
+
     torch.set_num_threads(1)
 
 
