@@ -25,7 +25,7 @@ _VARIABLES = {"settings": "SET", "source": "FROM"}  # of make; the other ones ar
 def option(name: str) -> str:
     """`name=`, for a sentence that says what was wrong or what to give, spelled as the user writes it.
 
-    In a Python program this is `data=`, below the command line it is `DATA=`, the variable of make.
+    In a Python program this is `data=`; for a command it is `DATA=`, the variable of make.
     """
     return f"{_VARIABLES.get(name, name.upper()) if os.environ.get(_SPELLING) == 'make' else name}="
 

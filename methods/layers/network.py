@@ -50,7 +50,7 @@ class Network(nn.Module):
         return self.head(self.body(x))
 
     def for_size(self, size: int) -> "Network":
-        """The same modules and tensors, for images of another side in pixels."""
+        """The same modules and tensors (not copies), for images of another side in pixels."""
         other = copy.copy(self)
         other.size = size
         return other
