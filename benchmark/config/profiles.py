@@ -210,7 +210,8 @@ def whole_channels(width: float) -> bool:
 
 
 def _nearest(name: str, known: typing.Collection[str]) -> str:
-    similar = difflib.get_close_matches(name, known, n=2)
+    old = [name for name in _CURRENT_NAMES if current_name(name) in known]
+    similar = list(dict.fromkeys(map(current_name, difflib.get_close_matches(name, [*known, *old], n=2))))
     return f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(known)}"
 
 

@@ -32,6 +32,7 @@ def test_wrong_method(method: str, expected: str, refused):
     ("setting", "expected"),
     [
         ("epoch=3", "did you mean epochs"),
+        ("decai=1e-4", "did you mean weight_decay?"),  # a slip in an old name
         ("epochs", "is not of the form setting=value"),
         ("epochs=0", "above 0"),
         ("epochs=-1", "a number from 0 up"),
