@@ -26,7 +26,8 @@ export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(nam
 
 # The variables that each target reads. A variable that none of the wanted targets reads is refused.
 reads_sum = METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE RESULTS CACHE
-reads_bench = RERUN $(reads_sum) WORKERS PREDICTIONS
+reads_rerun = RERUN DATA BACKBONE OWN DEVICE RESULTS CACHE
+reads_bench = $(if $(RERUN),$(reads_rerun),RERUN $(reads_sum) WORKERS PREDICTIONS)
 reads_test = SLOW
 reads_lint =
 reads_methods = WIDTH NETWORK
@@ -78,7 +79,7 @@ $(error make has no target $(unknown); it has $(targets)$(if \
 endif
 ifeq ($(unknown),)
 ifneq ($(strip $(unread) $(around)),)
-$(error make $(wanted) does not read $(foreach name,$(sort $(unread) $(around)),$(name)=$(call near,$(name))); $(if \
+$(error make $(wanted)$(if $(RERUN),$(if $(filter RERUN,$(reads)), with RERUN=)) does not read $(foreach name,$(sort $(unread) $(around)),$(name)=$(call near,$(name))); $(if \
   $(reads),it reads $(reads),it reads no variables)$(if $(around), (unset $(around) in the environment)))
 endif
 $(foreach name,$(filter $(switches),$(reads)),$(if $(filter-out $(yes) $(no),$(subst $(blank),_,$(strip $($(name))))),\

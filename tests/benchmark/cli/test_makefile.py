@@ -185,6 +185,7 @@ def test_mistaken_names_are_no_variables_and_mean_one():
         (["bench", "method=x"], "method= (did you mean METHOD=?)"),
         (["sum", "METHOD=x", "Methods=y"], "Methods= (did you mean METHOD=?)"),
         (["sum", "METHOD=x", "RERUN=0"], "make sum does not read RERUN=; it reads"),
+        (["bench", "RERUN=0", "LIMIT=3"], "make bench with RERUN= does not read LIMIT=; it reads BACKBONE CACHE DATA"),
         (["bench", "METHOD=x", "it's=1"], "it's=; it reads"),
         (["bench", "runs=--help"], "runs=; "),
         (
