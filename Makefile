@@ -27,7 +27,7 @@ export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(nam
 # The variables that each target reads. A variable that none of the wanted targets reads is refused.
 reads_sum = METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE RESULTS CACHE
 reads_rerun = RERUN DATA BACKBONE OWN DEVICE RESULTS CACHE
-reads_bench = $(if $(RERUN),$(reads_rerun),RERUN $(reads_sum) WORKERS PREDICTIONS)
+reads_bench = RERUN $(reads_sum) WORKERS PREDICTIONS
 reads_test = SLOW
 reads_lint =
 reads_methods = WIDTH NETWORK
@@ -52,7 +52,8 @@ others = batch_size:batch learning_rate:lr decay:weight_decay smoothing:label_sm
   cuda:DEVICE settings:SET num_workers:WORKERS datasets:DOMAINS
 
 wanted = $(or $(MAKECMDGOALS),bench)
-reads = $(sort $(foreach target,$(wanted),$(reads_$(target))))
+reads_now = $(if $(RERUN),$(reads_$(1:bench=rerun)),$(reads_$(1)))
+reads = $(sort $(foreach target,$(wanted),$(call reads_now,$(target))))
 always = PYTHON SHELL MAKE MAKEFLAGS MFLAGS GNUMAKEFLAGS V VERBOSE
 unread = $(filter-out $(reads) $(always),$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v))))
 # A variable of the environment may belong to another program: only these are mistakes, as `given:meant`.
