@@ -14,9 +14,8 @@ from visual_decathlon.datasets.errors import InputError, make_variables, option
 from visual_decathlon.methods.registry import select
 
 ROOT = Path(__file__).parents[1]
-VARIABLE = re.compile(
-    r"\b(RERUN|METHOD|DATA|BACKBONE|PROFILE|SET|SPLIT|SEEDS|DOMAINS|OWN|LIMIT|DEVICE|WORKERS|PREDICTIONS|ONLY|FROM)="
-)
+MAKEFILE = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+VARIABLE = re.compile(rf"\b({'|'.join(re.search(r'^variables = (.*)$', MAKEFILE, re.M)[1].split())}|FILE|LABELS)=")
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -76,6 +76,7 @@ def own_domains(text: str) -> list[tuple[str, Path]]:
 
 def positive(text: str) -> int:
     """A whole number from 1 to 2³¹ - 1."""
+    # int refuses texts of more than 4300 digits with a sentence of its own
     if not text.isdecimal() or len(text) > 4000 or not 1 <= int(text) < 2**31:
         raise argparse.ArgumentTypeError("must be a whole number from 1 up")
     return int(text)
