@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -29,6 +29,7 @@ class Method:
     paper: ClassVar[str]
     mergeable: ClassVar[bool]  # at inference it is the plain backbone with other weights
     backbone_structure: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
+    revision: ClassVar[int] = 1  # raised by hand whenever the same options give other numbers: the hashes change
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
     cached_views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for this many crops
     has_joint_stage: ClassVar[bool] = False  # `build_joint`'s module is trained once over all domains of a run
@@ -149,16 +150,19 @@ class Method:
         own = self.floats(shapes) + self.bits(shapes) / 32
         return (shapes.base + self.shared_params(shapes) + 9 * own) / (base or shapes.base)
 
-    def _string(self, fields) -> str:
-        options = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields)
+    def _string(self, names: "Iterable[str]") -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{self.name}({options})" if options else self.name
 
     @property
     def spec(self) -> str:
         """The string that names the method: its name and the options that differ from their defaults."""
-        return self._string(f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+        return self._string(f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
 
     @property
     def full_spec(self) -> str:
-        """The string that enters hashes: it has every option, so that a changed default is another method."""
-        return self._string(dataclasses.fields(self))
+        """The string that enters hashes: it has every option, so that a changed default is another method.
+
+        A revision above 1 is its last word, as in `ssf(revision=2)`.
+        """
+        return self._string([f.name for f in dataclasses.fields(self)] + ["revision"] * (self.revision > 1))

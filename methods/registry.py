@@ -122,8 +122,13 @@ def _check_names(entry: type[Method]) -> None:
 
 
 def _check_defaults(entry: type[Method]) -> None:
-    """Raises InputError for an option without a default."""
+    """Raises InputError for an option without a default, and for one that has the name of the method's revision."""
     for field in dataclasses.fields(entry):
+        if field.name == "revision":
+            raise InputError(
+                f"the method {entry.name!r} of {_location(entry)} has an option 'revision', the word that its hashes "
+                "use for its version; rename it, or remove the annotation if it is the version"
+            )
         if field.default is dataclasses.MISSING:
             raise InputError(
                 f"the option {field.name!r} of {entry.name!r} has no default in {_location(entry)}; "
@@ -288,6 +293,7 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
 
 def _checked(entry: type[Method], options: dict) -> dict:
     """The options, each as the type that the entry declares. Raises InputError for an unknown one or a wrong type."""
+    options = _without_revision(entry, options)
     hints = typing.get_type_hints(entry)
     known = {field.name: hints[field.name] for field in dataclasses.fields(entry)}
     for key, value in options.items():
@@ -302,6 +308,17 @@ def _checked(entry: type[Method], options: dict) -> dict:
         except (TypeError, ValueError, OverflowError):
             raise InputError(f"{entry.name}({key}={value!r}): {key} must be {_kind(known[key])}") from None
     return options
+
+
+def _without_revision(entry: type[Method], options: dict) -> dict:
+    """The options without the word that `full_spec` appends. Raises InputError for another revision than this one."""
+    recorded = options.get("revision", entry.revision)
+    if type(recorded) is not int or recorded != entry.revision:
+        raise InputError(
+            f"{entry.name}(revision={recorded!r}) is not in this version of the suite, which has revision "
+            f"{entry.revision} of {entry.name} with other numbers; check out the commit in the run's record"
+        )
+    return {key: value for key, value in options.items() if key != "revision"}
 
 
 def _as(wanted, value):

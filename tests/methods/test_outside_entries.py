@@ -48,6 +48,17 @@ def test_an_option_without_default_is_refused_at_once(outside, default: str, dec
             select("all")
 
 
+def test_the_name_of_the_revision_is_no_option(outside):
+    """`full_spec` ends in it."""
+    outside(
+        "from dataclasses import dataclass\nfrom visual_decathlon.methods.method import Method\n"
+        "from visual_decathlon.methods.registry import register\n"
+        "@register\n@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    revision: int = 2\n"
+    )
+    with pytest.raises(InputError, match=r"foreign_method.* has an option 'revision', .*; rename it"):
+        select("all")
+
+
 REQUIRED = "".join(f"    {name} = 'x'\n" for name in ("label", "family", "fidelity", "paper", "mergeable", "lr"))
 HEAD = (
     "from dataclasses import dataclass\nfrom visual_decathlon.methods.method import Method\n"

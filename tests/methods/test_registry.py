@@ -57,6 +57,18 @@ def test_round_trip_of_every_entry(name):
         assert f"{field.name}={field.default!r}" in method.full_spec
 
 
+def test_a_revision_changes_the_full_string_alone(toy, monkeypatch):
+    """Records of another revision are of another method, and are not made again under the same name."""
+    assert "revision" not in toy().full_spec
+    monkeypatch.setattr(toy, "revision", 2)
+    (method,) = select("toy(rank=4)")
+    assert method.spec == "toy(rank=4)" and method.full_spec.endswith(", rate=1, revision=2)")
+    assert select(method.full_spec) == [method]
+    for other in (1, 3, True, "2"):
+        with pytest.raises(InputError, match=r"which has revision 2 of toy with other numbers; check out the commit"):
+            select(f"toy(revision={other!r})")
+
+
 @pytest.mark.parametrize(
     ("given", "spec"),
     [
