@@ -95,7 +95,7 @@ def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tm
     run = bench.start("--domains", "dtd", method="feature,finetune", settings=longer, results=tmp_path)
     # until one worker waits for work and the other trains
     until(run, lambda: len(list((tmp_path / "records").glob("[!.]*.parquet"))) == 1)
-    until(run, lambda: len(begun(tmp_path)) == 1)
+    until(run, lambda: len(begun(tmp_path)) == len(list((tmp_path / "unfinished").glob("[!.]*.safetensors"))) == 1)
     workers = [gone(worker) for worker in children(run.pid)]
     os.killpg(run.pid, number)
     out, _ = run.communicate()
