@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.config.specs import Backbone, JointTraining, Run
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.progress import Report
-from visual_decathlon.datasets.errors import InputError, option
+from visual_decathlon.datasets.errors import InputError
 
 
 class Job(Protocol):
@@ -75,9 +75,8 @@ class PretrainingJob:
         try:
             pretrain(self.backbone, device, report)
         except InputError as error:
-            settings = option("settings")
             name = f"{self.backbone.images.domain.name}: pretraining the {self.backbone.structure} backbone"
-            raise type(error)(f"{name}: {str(error).replace(f'{settings}lr=', f'{settings}pretrain.lr=')}") from None
+            raise type(error)(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def _pretrain(backbone: Backbone, device: str, shared: Shared, report: Report) -
             compile=profile.compile,
             shared=shared,
             report=report,
+            setting="pretrain.lr",
         )
     about = {
         "network": profile.network,

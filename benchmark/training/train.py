@@ -41,6 +41,7 @@ def train(
     graphs: bool | None = None,
     shared: Shared | None = None,
     report: Report = lambda epoch: None,
+    setting: str = "lr",
 ) -> tuple[list[dict], Clock]:
     """Trains the parameters of `network` that require gradients; returns (per-epoch history, step times).
 
@@ -50,7 +51,7 @@ def train(
     `graphs` replays the step as a CUDA graph, by default on a GPU and where the method allows it; on a CPU True runs
     the same step without the capture. All of them give the same bits. A checkpoint is written after every epoch; where
     it exists, training resumes from it and ends in the same bits as an unbroken run. Raises InputError when the loss is
-    not finite.
+    not finite; `setting` is the rate's name in its sentence.
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -71,7 +72,7 @@ def train(
             rates = _rates(recipe, lr, optimiser, epoch, batches.steps)
             seconds, processor = _epoch(way, network, method, rates, seed, epoch, recipe.epochs, clock)
             row = {"epoch": epoch + 1, **step.epoch_row(len(batches)), "seconds": seconds, "cpu_seconds": processor}
-            _finite(row, state, lr)
+            _finite(row, state, lr, setting)
             row["runs_on_device"] = shared and shared.most()
             history.append(row)
             saved.save(history)
@@ -146,9 +147,9 @@ def _rates(recipe: Recipe, lr: float, optimiser: torch.optim.Optimizer, epoch: i
     return table.float().double() if takes_tensors(optimiser) else table
 
 
-def _finite(row: dict, state: dict[str, Tensor], lr: float) -> None:
+def _finite(row: dict, state: dict[str, Tensor], lr: float, setting: str) -> None:
     """Raises InputError where the mean loss of an epoch, or a trained tensor, is not finite."""
-    lower = f"in epoch {row['epoch']}; lower the rate, as in {option('settings')}lr={lr / 4:g}"
+    lower = f"in epoch {row['epoch']}; lower the rate, as in {option('settings')}{setting}={lr / 4:g}"
     if not math.isfinite(row["loss"]):
         raise InputError(f"the loss became {row['loss']} {lower}")
     if state and not all(torch.stack([tensor.isfinite().all() for tensor in state.values()]).tolist()):
