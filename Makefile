@@ -45,7 +45,7 @@ switches = PREDICTIONS LIMITED SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
 settings = network width resize crop uncropped_size precision backbone_seed compile deterministic $(recipe)
-recipe = epochs batch weight_decay schedule lr momentum nesterov label_smoothing warmup_fraction milestones
+recipe = epochs batch weight_decay schedule lr momentum nesterov label_smoothing warmup_fraction milestones norm_head_decay decay_leak
 # Other names of variables and settings here, as `other:here`.
 others = batch_size:batch learning_rate:lr decay:weight_decay smoothing:label_smoothing warm:warmup_fraction \
   drops:milestones shorter:resize whole:uncropped_size amp:precision dtype:precision gpu:DEVICE \

@@ -121,7 +121,8 @@ class Method:
         """Parameter groups of the optimiser: all trained parameters, each group with its weight decay.
 
         `decay` is the recipe's weight decay, `images` the number of the domain's training images. A group's `scale`
-        multiplies the learning rate.
+        multiplies the learning rate. A recipe with another decay for batch norms and heads asks a second time, for
+        that decay, and splits the groups; so the answer depends on the arguments alone.
         """
         return [{"params": [p for p in network.parameters() if p.requires_grad], "weight_decay": decay}]
 

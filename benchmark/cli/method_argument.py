@@ -4,7 +4,7 @@ import dataclasses
 import typing
 
 from visual_decathlon.benchmark.config import backbone_names
-from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
+from visual_decathlon.benchmark.config.profiles import FIXED, PROFILES, Profile, Recipe
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
@@ -27,7 +27,7 @@ def _explain(word: str) -> str | None:
     for kind in (Profile, Recipe):
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            if field.name in ("name", "adapt", "pretrain", "follows"):
+            if field.name in ("name", "adapt", "pretrain", *FIXED):
                 continue  # SET= does not take these
             if letters(word) == letters(field.name):
                 return f"{word} is a setting, not a method: {option('settings')}{field.name}="

@@ -16,12 +16,18 @@ HOLDOUT_FOLDS = 5  # a holdout keeps back one of five images of each class
 
 NEWER = {"compile": False, "deterministic": True}
 """Settings that older records and hashes lack, with the value that those runs had: kept only where it differs."""
+NEWER_OF_RECIPE = {"norm_head_decay": 1.0, "decay_leak": False, "paper_lr": 0.0}
+"""The same of a recipe."""
 
 
 def profile_dict(profile: Profile) -> dict:
     """Returns the whole profile under the names of records and hashes."""
-    kept = _recorded(dataclasses.asdict(profile))
-    return {name: value for name, value in kept.items() if name not in NEWER or value != NEWER[name]}
+    kept = _without(NEWER, dataclasses.asdict(profile))
+    return _recorded(kept | {part: _without(NEWER_OF_RECIPE, kept[part]) for part in ("adapt", "pretrain")})
+
+
+def _without(defaults: dict, settings: dict) -> dict:
+    return {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
 
 
 def recorded_profile(settings: str) -> Profile:
@@ -52,7 +58,8 @@ def network_settings(profile: Profile) -> dict:
 
 def recipe_settings(recipe: Recipe) -> dict:
     """Returns the settings of a recipe that decide numbers, without the learning rate, which a method may set."""
-    return _recorded({k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("follows", "lr")})
+    kept = _without(NEWER_OF_RECIPE, dataclasses.asdict(recipe))
+    return _recorded({k: v for k, v in kept.items() if k not in ("follows", "lr", "paper_lr")})
 
 
 @dataclass(frozen=True)

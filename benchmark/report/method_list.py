@@ -17,9 +17,11 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
     base = shapes_named(network, width)
     backbone = f"the ResNet-26 of width {width:g}" if network == "resnet26" else network
     backbone += f", images of {base.size} px"
-    table = Table(header_style="bold", title=f"Methods; #par. on {backbone}", title_justify="left")
-    for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "paper"):
-        table.add_column(column, justify="right" if column == "#par." else "left", no_wrap=column in ("name", "#par."))
+    title = f"Methods; #par. on {backbone}; lr in the profile standin"
+    table = Table(header_style="bold", title=title, title_justify="left")
+    for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "lr", "paper"):
+        number = column in ("#par.", "lr")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "name")
     notes = []
     for entry in entries():
         method = entry()
@@ -27,7 +29,8 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
         notes += about
         merges = "yes" if method.mergeable else "no"
         table.add_row(
-            *(method.name, method.family, method.label, method.fidelity, method.start, merges, parameters, method.paper)
+            *(method.name, method.family, method.label, method.fidelity, method.start, merges, parameters),
+            *(f"{method.lr:g}", method.paper),
         )
     console = PlainConsole(wide=200)
     console.print(table)

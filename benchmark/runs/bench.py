@@ -8,6 +8,7 @@ import pandas as pd
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones
 from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.rates import rate_note
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.files import Fault, describe_faults
@@ -88,6 +89,8 @@ def _plan(
             f"profile standin: a slim network on small crops; the paper's recipe is {option('profile')}decathlon"
         )
     request = keep_runnable(request, named, screen.say)
+    if sentence := rate_note(request.profile.adapt, request.methods):
+        screen.say(sentence)
     data = open_data(request, _preparing(request, screen, pool), screen.say)
     return request, data, plan_runs(request, data, request.methods, request.seeds)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from visual_decathlon.benchmark.config.rates import peak_rate
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
 from visual_decathlon.benchmark.runs.backbones import requested_backbones, unsupported_reason
 from visual_decathlon.benchmark.runs.data import Data
@@ -30,7 +31,7 @@ def _runs_of(method: Method, request: Request, data: Data, seeds: Sequence[int])
     if sentence := unsupported_reason(request, method):
         raise InputError(sentence)
     backbone = requested_backbones(request, data, method.width_multiplier)[method.backbone_structure]
-    lr = request.profile.adapt.lr or method.lr
+    lr = peak_rate(request.profile.adapt, method)
     train = _train_images(request, data)
     joints = _joint_trainings(method, backbone, tuple(train.values()), seeds, lr) if method.has_joint_stage else {}
     return [

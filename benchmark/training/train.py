@@ -16,6 +16,7 @@ from visual_decathlon.benchmark.runtime.precision import autocast, half_of
 from visual_decathlon.benchmark.runtime.progress import Report, notes_of
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.benchmark.training.compile import compiled
+from visual_decathlon.benchmark.training.decay import parameter_groups
 from visual_decathlon.benchmark.training.frozen_casts import cast_once
 from visual_decathlon.benchmark.training.graph import own_stream
 from visual_decathlon.benchmark.training.scaling import Scaling
@@ -55,7 +56,7 @@ def train(
     """
     device, clock = batches.device, Clock(batches.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    groups = method.groups(network, recipe.weight_decay, len(batches))
+    groups = parameter_groups(network, method, recipe, len(batches))
     optimiser = method.optimiser(groups, lr, recipe.momentum, recipe.nesterov)
     saved = Checkpoint(checkpoint, state, trained, optimiser, aside=device.type != "cpu")
     history = saved.load()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from visual_decathlon.benchmark.cli.common import command as recorded_command
-from visual_decathlon.benchmark.config.profiles import Profile, Recipe
+from visual_decathlon.benchmark.config.profiles import FIXED, Profile, Recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -145,7 +145,7 @@ def test_the_makefile_lists_the_variables_that_each_target_reads():
 
 def test_the_makefile_knows_every_setting():
     lists = lists_of_the_makefile()
-    recipe = {field.name for field in dataclasses.fields(Recipe)} - {"follows"}
+    recipe = {field.name for field in dataclasses.fields(Recipe)} - {*FIXED}
     assert lists["recipe"] == recipe
     assert lists["settings"] == recipe | {field.name for field in dataclasses.fields(Profile)} - {
         *("name", "adapt", "pretrain")

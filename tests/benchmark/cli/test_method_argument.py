@@ -7,12 +7,12 @@ import pytest
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.cli.method_argument import asked_methods
 from visual_decathlon.benchmark.config.backbone_names import ALL, backbone_as_method
-from visual_decathlon.benchmark.config.profiles import PROFILES, Profile, Recipe
+from visual_decathlon.benchmark.config.profiles import FIXED, PROFILES, Profile, Recipe
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries
 
 SETTINGS = {field.name for kind in (Profile, Recipe) for field in dataclasses.fields(kind)}
-SETTINGS -= {"name", "adapt", "pretrain", "follows"}
+SETTINGS -= {"name", "adapt", "pretrain", *FIXED}
 
 
 @pytest.mark.parametrize(

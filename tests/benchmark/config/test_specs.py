@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from visual_decathlon.benchmark.config import specs
 from visual_decathlon.benchmark.config.profiles import PROFILES, profile
 from visual_decathlon.benchmark.config.specs import (
     Backbone,
@@ -86,6 +87,33 @@ def test_newer_settings_are_recorded_where_they_differ():
     other = profile("standin", ["compile=true", "deterministic=false"])
     assert profile_dict(other).items() >= {"compile": True, "deterministic": False}.items()
     assert recorded_profile(json.dumps(profile_dict(other))) == other
+
+
+def test_newer_settings_of_a_recipe_are_recorded_and_hashed_where_they_differ():
+    newer = {"norm_head_decay", "decay_leak", "paper_lr"}
+    plain, by_kind, leaking = (PROFILES[name] for name in ("decathlon", "decathlon-2018", "decathlon-2018-released"))
+    assert not newer & {*profile_dict(STANDIN)["adapt"], *profile_dict(leaking)["pretrain"]}
+    assert profile_dict(plain)["adapt"].keys() & newer == {"paper_lr"}
+    assert recipe_settings(plain.adapt) == recipe_settings(plain.pretrain), "a rate is hashed by itself"
+    assert recipe_settings(by_kind.adapt) == recipe_settings(plain.adapt) | {"norm_head_decay": 5.0}
+    assert recipe_settings(leaking.adapt) == recipe_settings(by_kind.adapt) | {"decay_leak": True}
+    for chosen in (plain, by_kind, leaking):
+        assert recorded_profile(json.dumps(profile_dict(chosen))) == chosen
+    typed = profile("standin", ["norm_head_decay=0", "pretrain.decay_leak=true"])
+    assert (typed.adapt.norm_head_decay, typed.pretrain.decay_leak) == (0.0, True)
+
+
+PINNED = {  # hashes of backbone and run, from the commit before there were these settings
+    "standin": ("55f9d602b16da1de", "9345a5c1a97d73ac"),
+    "decathlon": ("0c811b45d0f0189a", "9c6e287bf41f3584"),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_runs_without_newer_settings_keep_their_hashes(name: str, monkeypatch):
+    monkeypatch.setattr(specs, "TRAINING_VERSION", 2)
+    shown = dataclasses.replace(backbone(), profile=PROFILES[name])
+    assert (shown.hash, run(backbone=shown, method="res_adapter").hash) == PINNED[name]
 
 
 @pytest.mark.parametrize("settings", ["{", "[]", "{}", '{"name": 3}'])

@@ -100,7 +100,7 @@ def test_one_cycle():
 def test_the_papers_steps(steps):
     """The rate falls at the first step of epochs 80 and 100 (from 0) of 120, however many steps an epoch has."""
     recipe = PROFILES["decathlon"].adapt
-    assert recipe.epochs == 120 and recipe.lr == 0.1
+    assert recipe.epochs == 120 and recipe.paper_lr == 0.1
     total = recipe.epochs * steps
 
     def rate(step):
@@ -114,13 +114,14 @@ def test_the_papers_steps(steps):
 # --- the loop ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["par_adapter", "finetune"])
-def test_against_a_plain_loop(spec, batches, tmp_path):
+@pytest.mark.parametrize(("spec", "factor"), [("par_adapter", 1.0), ("finetune", 1.0), ("par_adapter", 100.0)])
+def test_against_a_plain_loop(spec, factor, batches, tmp_path):
     """Momentum, decay, rates, order and trained parameters equal those of SGD written out."""
-    recipe = replace(RECIPE, label_smoothing=0.1)
+    recipe = replace(RECIPE, label_smoothing=0.1, norm_head_decay=factor)
     network, _, history, _ = run(spec, batches, tmp_path / "c", recipe)
     _, plain, _ = placed(spec)
     trained = [p for p in plain.parameters() if p.requires_grad]
+    decays = [5e-4 if p.dim() == 4 else 5e-4 * factor for p in trained]
     buffers = [torch.zeros_like(p) for p in trained]
     plain.train()
     for epoch in range(3):
@@ -130,8 +131,8 @@ def test_against_a_plain_loop(spec, batches, tmp_path):
             loss = F.cross_entropy(logits, y, label_smoothing=0.1)
             gradients = torch.autograd.grad(loss, trained)
             with torch.no_grad():
-                for p, gradient, buffer in zip(trained, gradients, buffers, strict=True):
-                    gradient = gradient + 5e-4 * p
+                for p, gradient, buffer, decay in zip(trained, gradients, buffers, decays, strict=True):
+                    gradient = gradient + decay * p
                     buffer.mul_(0.9).add_(gradient)
                     p -= learning_rate(recipe, 0.05, 3 * epoch + i, 9) * (gradient + 0.9 * buffer)
             total, right = total + loss.item() * len(y), right + int((logits.argmax(1) == y).sum())

@@ -1,0 +1,56 @@
+"""The peak learning rate of a run: the user's, the profile's, or the method's own.
+
+A method's own rate was chosen in a sweep on the stand-ins. Its ratio to the 0.1 of `res_adapter` there says how much
+more or less it bears than residual adapters do, whose rate in the paper is 0.1 too.
+"""
+
+from collections.abc import Iterable
+
+from visual_decathlon.benchmark.config.profiles import Recipe
+from visual_decathlon.datasets.errors import option
+from visual_decathlon.methods.method import Method
+
+PAPER_METHODS = frozenset(
+    {
+        "scratch",
+        "scratch_plus",
+        "feature",
+        "finetune",
+        "lwf",
+        "bn_adapt",
+        "res_adapter",
+        "res_adapter_decay",
+        "res_adapter_finetune_all",
+        "res_adapter_dom_pred",
+        "res_adapter_large",
+        "par_adapter",
+        "par_adapter_svd",
+    }
+)
+"""The methods that the authors of the residual adapters trained themselves, by their own recipe (2017, 2018)."""
+
+REFERENCE = 0.1  # the rate that the sweep on the stand-ins chose for res_adapter
+
+
+def rate_note(recipe: Recipe, methods: Iterable[Method]) -> str:
+    """A sentence on which rates these methods have; "" where one setting decides them all."""
+    chosen = list(methods)
+    own = {method.spec: peak_rate(recipe, method) for method in chosen if method.name not in PAPER_METHODS}
+    if recipe.lr or not recipe.paper_lr or not own:
+        return ""
+    rates = ", ".join(
+        f"{rate:g} for {' '.join(spec for spec in own if own[spec] == rate)}" for rate in sorted({*own.values()})
+    )
+    papers = " ".join(method.spec for method in chosen if method.name in PAPER_METHODS)
+    return (
+        "learning rates: "
+        + f"the paper's {recipe.paper_lr:g} for {papers}; " * bool(papers)
+        + f"{rates}, from the sweep on the stand-ins; {option('settings')}lr= sets one for all"
+    )
+
+
+def peak_rate(recipe: Recipe, method: Method) -> float:
+    """The peak learning rate of a method's runs."""
+    if recipe.lr or not recipe.paper_lr:
+        return recipe.lr or method.lr
+    return recipe.paper_lr if method.name in PAPER_METHODS else float(f"{recipe.paper_lr * method.lr / REFERENCE:.12g}")

@@ -1,0 +1,54 @@
+"""The peak learning rate of every method in every profile."""
+
+import pytest
+
+from visual_decathlon.benchmark.config.profiles import PROFILES, profile
+from visual_decathlon.benchmark.config.rates import PAPER_METHODS, REFERENCE, peak_rate, rate_note
+from visual_decathlon.methods.registry import GROUPS, entries, select
+
+PAPER = [name for name in PROFILES if name.startswith("decathlon")]
+
+
+def rates(name: str, *settings: str) -> dict[str, float]:
+    recipe = profile(name, settings).adapt
+    return {entry.name: peak_rate(recipe, entry()) for entry in entries()}
+
+
+def test_the_papers_methods_are_those_of_its_tables():
+    assert {*GROUPS["table1"], "par_adapter", "par_adapter_svd"} == PAPER_METHODS
+    (reference,) = select("res_adapter")
+    assert reference.lr == REFERENCE
+
+
+def test_the_stand_ins_have_each_methods_own_rate():
+    assert rates("standin") == {entry.name: entry.lr for entry in entries()}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_decathlon_profiles(name: str):
+    found = rates(name)
+    assert {found[method] for method in PAPER_METHODS} == {0.1}
+    own = {entry.name: entry.lr for entry in entries() if entry.name not in PAPER_METHODS}
+    assert {method: found[method] for method in own} == own, "0.1 for each 0.1 of the sweep"
+    assert (found["oft"], found["partial"], found["finetune"]) == (0.02, 0.05, 0.1)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_setting_decides_for_all(name: str):
+    assert set(rates(name, "lr=0.03").values()) == {0.03}
+
+
+def test_pretraining_has_the_papers_rate():
+    assert {PROFILES[name].pretrain.lr for name in PAPER} == {0.1}
+
+
+def test_the_note():
+    recipe = PROFILES["decathlon"].adapt
+    assert rate_note(recipe, select("finetune,partial,oft,spottune,res_adapter")) == (
+        "learning rates: the paper's 0.1 for finetune res_adapter; 0.02 for oft, 0.05 for partial spottune, "
+        "from the sweep on the stand-ins; settings=lr= sets one for all"
+    )
+    assert rate_note(recipe, select("oft")).startswith("learning rates: 0.02 for oft, from the sweep")
+    assert rate_note(recipe, select("table1")) == ""
+    assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft")) == ""
+    assert rate_note(PROFILES["standin"].adapt, select("oft")) == ""
