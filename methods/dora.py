@@ -26,6 +26,7 @@ class Dora(Scaled):
     paper = "Liu 2024, arXiv 2402.09353"
     mergeable = True
     lr = 0.15
+    start_rounds = False
 
     rank: int = 8
     alpha: float = 8.0

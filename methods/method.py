@@ -39,6 +39,7 @@ class Method:
     needs_head: ClassVar[bool] = False  # it reads the outputs of the head that the backbone was pretrained with
     width_multiplier: ClassVar[float] = 1.0  # the width of its backbone divided by the profile's width
     start_tolerance: ClassVar[float] = 0.0  # for the start `near`: largest deviation of a feature, of the largest one
+    start_rounds: ClassVar[bool] = True  # its start needs only zeros, ones and equal pairs, which `quantised` keeps
 
     @property
     def start(self) -> Literal["identity", "near", "other"]:

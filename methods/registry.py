@@ -142,8 +142,8 @@ def _location(entry: type[Method]) -> str:
 
 
 @cache
-def _load() -> None:
-    """Imports the modules of this package and the entry points of others, once, and checks all entries."""
+def _import() -> None:
+    """Imports the modules of this package and the entry points of others, once."""
     for module in pkgutil.iter_modules(sys.modules[__package__].__path__):
         if module.name not in _NOT_ENTRIES:
             try:
@@ -164,6 +164,12 @@ def _load() -> None:
                 f"the entry point {point.name} = {point.value} of group visual_decathlon.methods does not load "
                 f"({type(error).__name__}: {error}); fix or uninstall that package"
             ) from error
+
+
+@cache
+def _load() -> None:
+    """Imports all entries, once, and checks them."""
+    _import()
     for entry in _registry.values():  # again: with @dataclass above @register, the options are defined later
         _check_defaults(entry)
         _check_usable(entry)
@@ -219,6 +225,15 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
     if not selected:
         raise InputError(" is empty; name a method, see `make methods`", field="method")
     return list(selected.values())
+
+
+def named(spec: str) -> Method:
+    """The one method of `name` or `name(option=value)`, for an entry that has another method as its option.
+
+    Raises InputError as `select` does, also for a wildcard or a group.
+    """
+    _import()  # the entries are not checked, since checking makes every entry with its defaults
+    return _parse(spec)
 
 
 def select_named(expression: str) -> set[str]:

@@ -66,10 +66,13 @@ _WORDS = {
     "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
         f"{_COMPRESSION}; method=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
-    "quantization, quantisation, quantize, int8, int4, fp8, nf4, 4bit, 8bit, ptq, qat, quant, gptq, awq": (
-        f"{_COMPRESSION}; training runs in fp32, tf32, bf16 or fp16 (settings=precision=)"
+    "quantization, quantisation, quantize, quantise, quantized, int8, int4, 4bit, 8bit, qat, quant": (
+        "is method=quantised here: it stores another method's adapters in 2 to 8 bits; the backbone is not quantised"
     ),
-    "qlora": "is not here: nothing is quantised; method=lora is on a backbone in fp32",
+    "fp8, nf4, ptq, gptq, awq": (
+        "is a way to quantise that is not here; method=quantised stores another method's adapters in 2 to 8 bits"
+    ),
+    "qlora": "quantises the backbone and is not here; method=quantised stores the adapters in few bits instead",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
     "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
     "ssl, self supervised, contrastive, simclr, moco, dino, mae": (

@@ -144,10 +144,10 @@ def test_count_is_the_closed_form(method, source):
     assert sum(t.numel() for t in floats) == method.floats(SHAPES) + SHAPES.head(CLASSES)
     assert 0 <= 8 * sum(t.numel() for t in masks) - method.bits(SHAPES) < 8 * max(1, len(masks))
     trained = sum(p.numel() for n, p in network.named_parameters() if p.requires_grad and not n.startswith("aids."))
-    counted = method.floats(SHAPES) + method.bits(SHAPES) + SHAPES.head(CLASSES)
+    counted = method.floats(SHAPES) + method.bits(SHAPES) / 32 + SHAPES.head(CLASSES)  # a float for some bits or more
     packs = any(isinstance(m, Adapter) and m.stored() is not None for m in network.modules())
     if type(method).fit is not Method.fit:  # tensors that are set in closed form are not trained
-        assert trained < counted
+        assert trained < method.floats(SHAPES) + method.bits(SHAPES) + SHAPES.head(CLASSES)
     else:
         assert trained >= counted if packs else trained == counted
     assert network.head.out_features == CLASSES

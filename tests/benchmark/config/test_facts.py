@@ -180,6 +180,7 @@ partial       0.05 partial(views=0, last=1)
 piggyback     0.1  piggyback
 prefix        0.1  prefix
 prompt        0.1  prompt
+quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
 res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
