@@ -70,21 +70,21 @@ def test_a_step_averages_odd_sides_to_those_of_a_strided_block():
 
 
 def test_the_frozen_network_keeps_no_graph():
-    """No output of a frozen module has a graph, and the backward pass holds no frozen weight."""
+    """No output of a frozen module has a graph, even of images that require gradients; no frozen weight is held."""
     source, network = placed()
     network.train()
-    kept, made = [], []
+    kept, made, x = [], [], torch.randn(4, 3, 32, 32, requires_grad=True)
     for module in network.body.trunk.modules():
         module.register_forward_hook(lambda module, args, y: made.append(y))
         assert not module.training or not isinstance(module, nn.BatchNorm2d)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        loss = F.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.arange(4))
+        loss = F.cross_entropy(network(x), torch.arange(4))
     tensors = [t for y in made for t in (y if isinstance(y, tuple) else (y,)) if isinstance(t, torch.Tensor)]
     assert len(tensors) > 80 and not any(t.requires_grad for t in tensors)
     weights = {t.data_ptr() for t in source.state_dict().values()}
     assert kept and not weights & {t.data_ptr() for t in kept}
     loss.backward()
-    assert all((p.grad is not None) == p.requires_grad for p in network.parameters())
+    assert x.grad is None and all((p.grad is not None) == p.requires_grad for p in network.parameters())
 
 
 def test_it_holds_less_than_a_method_that_adapts_the_network():
