@@ -65,7 +65,7 @@ class FourierFT(PerConv):
 @register
 @dataclass(frozen=True)
 class C3A(PerConv):
-    """Chen et al. 2024, C³A: ΔW of b x b circulant blocks, s C(c)[i, j] = s c[(i - j) mod b], s = 1 / √b.
+    """Chen et al. 2024, C³A: ΔW of b x b circulant blocks, s C(c)[i, j] = s c[(j - i) mod b], s = 1 / √b.
 
     Each tap of the kernel is a matrix (cout, cin / groups) of such blocks; with the columns of M ordered tap by tap
     this is the paper's matrix. (In the weight's own order a circulant would mix taps with channels.) b is `block`, or

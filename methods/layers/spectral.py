@@ -20,11 +20,11 @@ def fourier_delta(values: Tensor, at: Tensor, rows: int, columns: int) -> Tensor
 
 
 def circulants(kernels: Tensor) -> Tensor:
-    """(..., b) -> (..., b, b), entry [i, j] is kernel[(i - j) mod b]."""
+    """(..., b) -> (..., b, b), entry [i, j] is kernel[(j - i) mod b]: the first row is the kernel."""
     *lead, b = kernels.shape
     # Copies of a cyclic sequence, cut into rows one longer than it: each row starts one place later than the last.
     cyclic = kernels.roll(-1, -1)[..., None, :].expand(*lead, b + 1, b)
-    return cyclic.reshape(*lead, b, b + 1)[..., :b].flip(-1)
+    return cyclic.reshape(*lead, b, b + 1)[..., :b].flip(-2)
 
 
 def circulant_delta(kernels: Tensor) -> Tensor:
