@@ -28,6 +28,9 @@ _WORDS = {
     "tensor train, tt, loretta, fact": "is not here; tensor forms of ΔW are lora_cp, lora_tkd, lora_tkd_cp",
     "locon, lycoris": "is method=lora here, which takes convolutions; loha and lokr are of that package, too",
     "kronecker, krona": "is method=lokr here",
+    "fourier, fft, spectral": "is method=fourierft here: ΔW of few frequencies",
+    "circulant, block circulant, circular convolution": "is method=c3a here: ΔW of circulant blocks",
+    "gps, gradient based parameter selection": "is method=shira here, with its option mask='gradient'",
     "hadamard": "is method=loha here; hira is another elementwise product",
     "orthogonal, cayley, goft": "is a family here: oft, boft, hra",
     "mask, masks, binary mask, packnet": "is method=piggyback here, masks over frozen weights (PackNet's order is not)",
@@ -89,7 +92,7 @@ _WORDS = {
         "is not here: no entry learns to learn; limit= cuts the images"
     ),
     "compacter, phm": "is not here; method=houlsby is its bottleneck, lokr a Kronecker product",
-    "lora fa, lora plus, lora xs, pissa, rslora, vera, randlora, moslora": (
+    "lora fa, lora plus, lora xs, pissa, rslora, moslora": (
         "is a variant of LoRA that is not here; method=lora, dora and adalora are"
     ),
     "moe, mixture of experts, nddr, cross stitch": "is not here; method=spottune chooses blocks by the image",

@@ -1,5 +1,6 @@
 """DeLoRA: rank-one terms of length one, times a trained strength and the lengths of the weight's columns."""
 
+import torch
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.delta import DeltaConv
@@ -8,10 +9,10 @@ from visual_decathlon.methods.layers.drawn import uniform
 SHORTEST = 1e-4  # a vector that is shorter is not made longer than itself / SHORTEST
 
 
-def delora_delta(up: Tensor, down: Tensor, strength: Tensor | float, lengths: Tensor) -> Tensor:
+def delora_delta(up: Tensor, down: Tensor, strength: Tensor, lengths: Tensor) -> Tensor:
     """(λ / r) Σ_i b_i a_i / (|b_i| |a_i|) diag(|w_j|), (cout, n).
 
-    `up` (cout, r) has the columns b, `down` (r, n) the rows a; λ is `strength`, `lengths` (n,) are the |w_j|.
+    `up` (cout, r) has the columns b, `down` (r, n) the rows a; λ is `strength` (1,), `lengths` (n,) are the |w_j|.
     """
     sizes = up.norm(dim=0).clamp(min=SHORTEST) * down.norm(dim=1).clamp(min=SHORTEST)
     return (up * (strength / (len(down) * sizes))) @ (down * lengths)
@@ -39,8 +40,10 @@ class DeloraConv(DeltaConv):
 
     def weight(self) -> Tensor:
         """W' = W + ΔM - ΔM at the start."""
+        # Both strengths are tensors: torch divides a number by a tensor with another rounding.
+        start = torch.full_like(self.growth, self.start_strength)
         delta = delora_delta(self.up, self.down, self.strength(), self.lengths)
-        frozen = delora_delta(self.start_up, self.start_down, self.start_strength, self.lengths)
+        frozen = delora_delta(self.start_up, self.start_down, start, self.lengths)
         return self.conv.weight + (delta - frozen).view_as(self.conv.weight)
 
 

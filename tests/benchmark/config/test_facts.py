@@ -153,12 +153,15 @@ ba2           0.1  ba2(budget=0.75, weight=1.0)
 bitfit        0.1  bitfit
 bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
+c3a           0.1  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
 conv_adapter  0.3  conv_adapter(reduction=8)
 dan           0.1  dan
+delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
 feature       0.1  feature
 finetune      0.05 finetune
+fourierft     0.3  fourierft(count=1000, scale=1.0, position_seed=0)
 hira          0.15 hira(rank=8)
 houlsby       0.1  houlsby(bottleneck=8)
 householder   0.15 householder(rank=1)
@@ -182,6 +185,7 @@ piggyback     0.1  piggyback
 prefix        0.1  prefix
 prompt        0.1  prompt
 quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
+randlora      0.3  randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
 res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
@@ -190,10 +194,12 @@ res_adapter_finetune_all 0.1 res_adapter_finetune_all
 res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False)
 scratch       0.1  scratch
 scratch_plus  0.1  scratch_plus
+shira         0.3  shira(share=0.02, mask='random', position_seed=0)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
 spottune      0.05 spottune(temperature=5.0)
 ssf           0.1  ssf
+vera          0.3  vera(rank=256, basis_seed=0)
 """
 
 
