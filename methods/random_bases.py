@@ -54,7 +54,7 @@ class Vera(RandomBases):
     fidelity = "adaptation"
     paper = "Kopiczko 2024, arXiv 2310.11454"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 256
     basis_seed: int = 0
@@ -95,7 +95,7 @@ class RandLora(RandomBases, Ranked):
     fidelity = "adaptation"
     paper = "Albert 2025, arXiv 2502.00987"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     rank: int = 8
     basis_seed: int = 0

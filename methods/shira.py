@@ -34,7 +34,7 @@ class Shira(PerConv):
     fidelity = "adaptation"
     paper = "Bhardwaj 2024, arXiv 2406.13175; Zhang 2024 (GPS), arXiv 2312.10136"
     mergeable = True
-    lr = 0.3
+    lr = 0.15
 
     share: float = 0.02
     mask: Literal["random", "gradient"] = "random"

@@ -30,7 +30,7 @@ class FourierFT(PerConv):
     fidelity = "adaptation"
     paper = "Gao 2024, arXiv 2405.03003"
     mergeable = True
-    lr = 0.3
+    lr = 0.1
 
     count: int = 1000
     scale: float = 1.0

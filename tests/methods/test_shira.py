@@ -233,3 +233,17 @@ def test_library_backbones(name):
 def test_options_refused(spec, words):
     with pytest.raises(InputError, match=words):
         select(spec)
+
+
+def test_a_chosen_value_of_zero_keeps_its_place():
+    """Before a choice, which a run of no step has not made, the largest values are stored."""
+    torch.manual_seed(0)
+    layer, fresh = (GPS.layer(nn.Conv2d(4, 6, 3).requires_grad_(False)) for _ in range(2))
+    nn.init.normal_(layer.delta)
+    largest = layer.delta.detach().abs().flatten(1).topk(layer.kept).indices.sort(1).values
+    stored = layer.stored()
+    assert torch.equal(unpack_places(stored["places"], 6, layer.kept, 36), largest)
+    assert torch.equal(stored["values"], layer.delta.flatten(1).gather(1, largest))
+    layer.choose(torch.rand_like(layer.delta))
+    nn.init.zeros_(layer.delta)
+    assert torch.equal(fresh.unpacked(layer.stored())["chosen"], layer.chosen)

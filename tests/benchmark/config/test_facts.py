@@ -161,7 +161,7 @@ delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
 feature       0.1  feature
 finetune      0.05 finetune
-fourierft     0.3  fourierft(count=1000, scale=1.0, position_seed=0)
+fourierft     0.1  fourierft(count=1000, scale=1.0, position_seed=0)
 hira          0.15 hira(rank=8)
 houlsby       0.1  houlsby(bottleneck=8)
 householder   0.15 householder(rank=1)
@@ -185,7 +185,7 @@ piggyback     0.1  piggyback
 prefix        0.1  prefix
 prompt        0.1  prompt
 quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
-randlora      0.3  randlora(rank=8, basis_seed=0)
+randlora      0.15 randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
 res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
@@ -194,12 +194,12 @@ res_adapter_finetune_all 0.1 res_adapter_finetune_all
 res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False)
 scratch       0.1  scratch
 scratch_plus  0.1  scratch_plus
-shira         0.3  shira(share=0.02, mask='random', position_seed=0)
+shira         0.15 shira(share=0.02, mask='random', position_seed=0)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
 spottune      0.05 spottune(temperature=5.0)
 ssf           0.1  ssf
-vera          0.3  vera(rank=256, basis_seed=0)
+vera          0.15 vera(rank=256, basis_seed=0)
 """
 
 
