@@ -2,8 +2,7 @@
 
 The matrices are neither stored nor counted: the option `basis_seed` and the largest convolution give the same bits on
 every machine. The papers draw them Kaiming uniform for the largest layer; here they have variance one, and each
-layer's formula has a factor s for its own sizes, since n differs by a factor of a hundred between the convolutions of
-a ResNet.
+layer's formula has a factor s for its own sizes, since n is from 27 to 2,304 in one ResNet-26.
 """
 
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class RandLora(RandomBases, Ranked):
     min and max are the shorter and the longer side of M (cout, n). A (rank, min) and all B_j (max, rank) are random,
     frozen and shared by the layers; λ_j (rank,) and γ_j (min,) are trained. A smaller rank is a larger method. λ
     starts at zero: the identity. γ starts at 1, stored is γ - 1, and s is 1 / √(cout n), so that a term is as long as
-    its λ; the paper's γ of 1 / min and scale of 20 are for Adam, and SGD's steps would be a thousand times as large.
+    its λ; the paper's γ of 1 / min and scale of 20 are for Adam, and SGD's steps would be thousands of times as large.
     The paper's sparse bases are not here. It stores ⌈min / rank⌉ (rank + min) a convolution: #par. 1.15 at rank 8. HF
     PEFT stores the random matrices by default, divides them by their samples' deviation, and takes linear layers only.
     """
