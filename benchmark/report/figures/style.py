@@ -73,6 +73,7 @@ FAMILIES = {
     "shared projections": ("<", VERMILLION),
     "sparse": (">", BLUE),
     "filter combinations": ("d", PURPLE),
+    "spectral": ((3, 1, 0), GREEN),
     "masks": ((4, 1, 0), YELLOW),
     "prompts": ("*", SKY),
 }
