@@ -6,9 +6,12 @@ from collections.abc import MutableMapping, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from visual_decathlon.methods.layers.network import Adapter, Network, share
+from visual_decathlon.methods.layers.network import Adapter, Network, own, share, start_afresh
+from visual_decathlon.methods.layers.noise import Noise
 
 
 def choose(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -21,32 +24,48 @@ def choose(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return noisy.argmax(-1).to(soft.dtype) + (soft - soft.detach())
 
 
+class PolicyBlock(nn.Module):
+    """A basic residual block of stride 2: (N, cin, H, W) -> (N, 2 cin, H / 2, W / 2), an odd side rounded up."""
+
+    def __init__(self, cin: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(cin, 2 * cin, 3, 2, padding=1, bias=False), nn.BatchNorm2d(2 * cin)
+        self.conv2, self.bn2 = nn.Conv2d(2 * cin, 2 * cin, 3, padding=1, bias=False), nn.BatchNorm2d(2 * cin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Its shortcut is 2x2 average pooling and zero channels."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        x = F.avg_pool2d(x, 2, ceil_mode=True)
+        return F.relu(y + torch.cat([x, torch.zeros_like(x)], dim=1), inplace=True)
+
+
 class Policy(nn.Module):
-    """(N, 3, H, W) -> (N, blocks) of 0 and 1: whether an image uses the tuned copy of a block."""
+    """(N, 3, H, W) -> (N, blocks) of 0 and 1: whether an image uses the tuned copy of a block.
+
+    A ResNet of `widths`: a convolution, a residual block for each further width, the mean, and two logits a block.
+    """
 
     def __init__(self, blocks: int, temperature: float, widths: Sequence[int]):
         super().__init__()
-        layers = []
-        for cin, cout in zip((3, *widths), widths):
-            layers += [nn.Conv2d(cin, cout, 3, 2, padding=1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers)
+        self.conv, self.bn = nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0])
+        self.blocks = nn.Sequential(*map(PolicyBlock, widths[:-1]))
+        self.norm = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], 2 * blocks)
+        start_afresh(self)
         self.temperature = temperature
-        # Seed of the next step's noise. It is training state, so that a resumed run draws the same noise.
-        self.register_buffer("draw", torch.randint(2**62, ()), persistent=False)
+        self.noise = Noise()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, blocks, 2): of the frozen and of the tuned copy."""
+        features = F.relu(self.norm(self.blocks(self.bn(self.conv(x)))), inplace=True).mean(dim=(2, 3))
+        return self.head(features).unflatten(1, (-1, 2)).float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, blocks) of 0 and 1."""
-        logits = self.head(self.layers(x).mean(dim=(2, 3))).unflatten(1, (-1, 2)).float()
+        """(N, 3, H, W) -> (N, blocks) of 0 and 1, in training drawn with Gumbel noise."""
+        logits = self.logits(x)
         if not self.training:
             return logits.argmax(-1).to(x.dtype)
-        return choose(logits, self.noise(logits.shape).to(logits), self.temperature).to(x.dtype)
-
-    def noise(self, shape: torch.Size) -> Tensor:
-        """Gumbel noise of this shape, drawn from the counter `draw`, which is increased by one."""
-        generator = torch.Generator().manual_seed(int(self.draw))
-        self.draw += 1
-        return -torch.empty(shape).exponential_(generator=generator).log()
+        return choose(logits, self.noise.gumbel(logits.shape), self.temperature).to(x.dtype)
 
 
 class _Gates(threading.local):
@@ -95,11 +114,18 @@ class PolicyConv(Adapter):
         return self.conv(x)
 
 
+def frozen_block(source: Network, path: str) -> nn.Module:
+    """The source's block with its frozen convolutions and batch norms of its own, which are trained."""
+    block = share(source.get_submodule(path))
+    own(*(module for module in block.modules() if isinstance(module, _BatchNorm)))
+    return block
+
+
 def put_choices(network: Network, source: Network, temperature: float, widths: Sequence[int]) -> None:
     """Pairs the network's own blocks with the source's frozen ones, and puts the policy at its first convolution."""
     spots = []
     for path in network.blocks:
-        spots.append(Spot(share(source.get_submodule(path)), network.get_submodule(path)))
+        spots.append(Spot(frozen_block(source, path), network.get_submodule(path)))
         network.set_submodule(path, spots[-1])
     site, conv = next(network.conv_sites())
     like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
@@ -110,3 +136,8 @@ def put_choices(network: Network, source: Network, temperature: float, widths: S
         return f"{inside[0]}.tuned{path.removeprefix(inside[0])}" if inside else path
 
     network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+
+
+def policy_of(network: nn.Module) -> Policy:
+    """The policy of a network in which `put_choices` put one."""
+    return next(module for module in network.modules() if isinstance(module, Policy))

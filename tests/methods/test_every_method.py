@@ -338,7 +338,7 @@ PRINTED = {
     "rep_adapter(bias=True)": "1.08",
     "snell": "2.69",
     "par_adapter_svd(rank=48)": "1.50",
-    "spottune": "10.04",
+    "spottune": "11.82",
 }
 
 

@@ -197,7 +197,7 @@ scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
-spottune      0.05 spottune(temperature=5.0)
+spottune      0.05 spottune(temperature=5.0, revision=2)
 ssf           0.1  ssf
 vera          0.15 vera(rank=256, basis_seed=0)
 """
