@@ -27,9 +27,10 @@ class ConvAdapterConv(Adapter):
             **like,
         )
         self.up = nn.Conv2d(width, conv.out_channels, 1, bias=False, **like)
-        self.scale = nn.Parameter(conv.weight.new_zeros(conv.out_channels, 1, 1))
-        nn.init.kaiming_normal_(self.down.weight, nonlinearity="relu")
-        nn.init.kaiming_normal_(self.up.weight, nonlinearity="linear")
+        self.scale = nn.Parameter(conv.weight.new_ones(conv.out_channels, 1, 1))
+        for branch in (self.down, self.up):
+            nn.init.kaiming_normal_(branch.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.down.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, cin, H, W) -> (N, cout, H', W')."""

@@ -155,7 +155,7 @@ bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
 c3a           0.1  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
-conv_adapter  0.3  conv_adapter(reduction=8)
+conv_adapter  0.3  conv_adapter(reduction=8, where='block')
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
