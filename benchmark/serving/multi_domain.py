@@ -68,8 +68,9 @@ class MultiDomain:
         print(net.predict("a picture.jpg", name).name)
         logits = net(x, name)
 
-    A domain keeps no more tensors than its file holds (SpotTune one counter more): packed bits and factors are
-    unpacked for every batch. The shared tensors exist once and are never written. Nothing in a file is executed.
+    A domain keeps no more tensors than its file holds (and 8 bytes for each counter of noise that its method draws in
+    training): packed bits and factors are unpacked for every batch. The shared tensors exist once and are never
+    written. Nothing in a file is executed.
     `held` has the loaded domains by name; the `metadata` of each states how its images are preprocessed.
 
     Threads may share one object: each call computes on one domain from beginning to end, even if other threads load,

@@ -1,5 +1,8 @@
 """RepAdapter: written out, merged, with biases where they have an effect."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,13 +39,14 @@ def stirred(adapter):
 def test_the_formula_and_the_fold(how):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 5, **{"bias": False, **how}).double().requires_grad_(False)
-    adapter, x = RepAdapterConv(conv, 4, bias=False), torch.randn(2, 6, 9, 11, dtype=torch.float64)
+    adapter = RepAdapterConv(conv, 4, bias=False, scale=0.7, dropout=0.2).eval()
+    x = torch.randn(2, 6, 9, 11, dtype=torch.float64)
     assert torch.equal(adapter(x), conv(x))
     stirred(adapter)
     h = torch.einsum("nchw,dc->ndhw", x, adapter.down.weight[:, :, 0, 0])
     up = adapter.up.weight[:, :, 0, 0]
     halves = [torch.einsum("ndhw,cd->nchw", h[:, 2 * g : 2 * g + 2], up[3 * g : 3 * g + 3]) for g in (0, 1)]
-    wanted = conv(x + torch.cat(halves, dim=1))
+    wanted = conv(x + 0.7 * torch.cat(halves, dim=1))
     for got in (adapter(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
@@ -54,6 +58,36 @@ def test_the_formula_and_the_fold(how):
         assert gradcheck(
             loss, (x, *(p.detach().clone().requires_grad_() for p in adapter.parameters() if p.requires_grad))
         )
+
+
+def test_dropout_in_training():
+    """Hidden numbers lose a fifth, the others grow by 5/4, other ones at every step; none does in eval mode."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 5, 3, padding=1, bias=False).requires_grad_(False)
+    adapter, x = stirred(RepAdapterConv(conv, 4, False, scale=0.5, dropout=0.2)), torch.randn(8, 6, 9, 11)
+    shown = []
+    adapter.up.register_forward_hook(lambda m, given, y: shown.append(given[0]))
+    outputs = [adapter.train()(x), adapter(x), adapter.eval()(x)]
+    whole, passed = adapter.down(x), shown[:3]
+    for hidden, output in zip(passed, outputs, strict=True):
+        torch.testing.assert_close(output, conv(x + 0.5 * adapter.up(hidden)), rtol=1e-5, atol=1e-5)
+    assert torch.equal(passed[2], whole) and not torch.equal(passed[0], passed[1])
+    for hidden in passed[:2]:
+        assert (hidden == 0).double().mean().item() == pytest.approx(0.2, abs=0.03)
+        torch.testing.assert_close(hidden[hidden != 0], 1.25 * whole[hidden != 0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(adapter.merge()(x), conv_of(adapter)(x), rtol=1e-5, atol=1e-5)
+    assert RepAdapterConv(conv, 4, False).noise is None  # nothing is drawn at a dropout of 0
+
+
+def conv_of(adapter):
+    """The convolution with W (I + s U D), its matrices multiplied in numpy."""
+    up, down = (m.weight[:, :, 0, 0].detach().numpy() for m in (adapter.up, adapter.down))
+    half = len(up) // 2
+    change = np.concatenate([up[:half] @ down[:2], up[half:] @ down[2:]])
+    weight = adapter.conv.weight.numpy()
+    out = copy.deepcopy(adapter.conv)
+    out.weight.copy_(torch.from_numpy(weight + adapter.scale * np.einsum("oikl,ij->ojkl", weight, change)))
+    return out
 
 
 def test_biases_do_not_fold():
@@ -114,3 +148,6 @@ def test_what_it_refuses():
     for hidden in (0, 7, -2):
         with pytest.raises(InputError, match="give an even number"):
             select(f"rep_adapter(hidden={hidden})")
+    for option in ("scale=0.0", "scale=-1.0", "dropout=1.0", "dropout=-0.1"):
+        with pytest.raises(InputError, match=r"must be (above 0|0 or more and below 1)"):
+            select(f"rep_adapter({option})")

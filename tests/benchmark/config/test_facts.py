@@ -186,7 +186,7 @@ prefix        0.1  prefix
 prompt        0.1  prompt
 quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
 randlora      0.15 randlora(rank=8, basis_seed=0)
-rep_adapter   0.1  rep_adapter(bias=False, hidden=8)
+rep_adapter   0.1  rep_adapter(bias=False, hidden=8, scale=1.0, dropout=0.1)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
 res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
 res_adapter_dom_pred 0.1 res_adapter_dom_pred
