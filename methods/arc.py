@@ -1,22 +1,30 @@
-"""ARC, adapter re-composing: one projection for all layers of a width, a few coefficients for each layer."""
+"""ARC, adapter re-composing: two projections for all layers of a width, a few coefficients for each layer."""
 
 from dataclasses import dataclass
 
 from visual_decathlon.methods.per_conv import Ranked, grouped
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import ConvShape, Shapes, first_of_blocks
 
 
 @register
 @dataclass(frozen=True)
 class ARC(Ranked):
-    """ARC (Dong 2023): M <- (I + P_C diag(c_l) P_Cᵀ) M, and a convolution's own bias likewise.
+    """ARC (Dong 2023): conv((I + P diag(c_l) Pᵀ) x), P shared by layers, c_l of each: W <- W (I + P diag(c_l) Pᵀ).
 
-    All layers of a domain with C filters share P_C. c starts at zero: the identity; P_C starts as Xavier's. ARC's own
-    bias, C floats a layer, would come before a batch norm, which cancels it in training. The norm's shift β, which is
-    the domain's own, takes its place. So of the paper's Σ_widths C r + Σ_layers (r + C), the C are among batch norm's
-    2 C, and it stores Σ_widths C r + Σ_layers r in addition: #par. 1.04 at rank 32. Convolutions with groups are left
-    alone: their filters read different channels.
+    As in the paper, what a layer reads is adapted, and a width has two projections of `rank` columns: a transformer has
+    one in front of its attention and one in front of its MLP, here the first convolutions of residual blocks share one
+    and all others with as many input channels the second. P starts as Xavier's and c at zero: the identity. The rank is
+    the paper's 50, at most the number of input channels.
+
+    What differs from the release: its second c starts as Xavier's, so that it is no identity. Its adapter has a bias
+    too, one float a channel; in front of a convolution that is one constant for each of the output's channels, except
+    where the padding's zeros do not have it, and batch norm cancels that constant in training. It is left out, so that
+    the adapter merges. Its dropout within the adapter is left out too (0 in its configurations, 0.1 by
+    default in its training command). Convolutions with groups are left alone: their filters read different channels.
+
+    It stores r floats a convolution, and C r for each projection of C channels: #par. 1.08, at rank 32 1.06. (The
+    release's own form on a ViT-B is 2 · 768 · 50 floats and 24 (50 + 768), the biases among them: 96,432.)
     """
 
     name = "arc"
@@ -25,27 +33,28 @@ class ARC(Ranked):
     fidelity = "adaptation"
     paper = "Dong 2023, arXiv 2310.06234"
     mergeable = True
+    revision = 2
     lr = 0.1
 
-    rank: int = 32
+    rank: int = 50
 
     def skip_reason(self, conv):
         """Convolutions with groups are left alone."""
         return grouped(conv)
 
     def largest_rank(self, conv):
-        """cout."""
-        return conv.cout
+        """cin."""
+        return conv.cin
 
     def layer(self, conv):
-        """(I + P diag(c) Pᵀ) M at this convolution."""
+        """W (I + P diag(c) Pᵀ) at this convolution."""
 
         from visual_decathlon.methods.layers.arc import ARCConv
 
         return ARCConv(conv, self.rank_at(ConvShape.of(conv)))
 
     def place(self, source, classes):
-        """As a PerConv; layers of one width then share the first one's projection."""
+        """As a PerConv; layers of one width and place in a block then share the first one's projection."""
 
         from visual_decathlon.methods.layers.arc import share_projections
 
@@ -58,6 +67,7 @@ class ARC(Ranked):
         return self.rank_at(conv)
 
     def floats(self, shapes: Shapes) -> int:
-        """As a PerConv, plus Σ_widths C r for the projections."""
-        ranks = {c.cout: self.rank_at(c) for c in self.adapted(shapes)}
-        return super().floats(shapes) + sum(width * rank for width, rank in ranks.items())
+        """As a PerConv, plus C r for every projection."""
+        heads = first_of_blocks([c.name for c in shapes.convs], shapes.blocks)
+        ranks = {(c.cin, c.name in heads): self.rank_at(c) for c in self.adapted(shapes)}
+        return super().floats(shapes) + sum(width * rank for (width, _), rank in ranks.items())

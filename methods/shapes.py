@@ -1,5 +1,6 @@
 """Shapes of a backbone's layers, from which the methods compute their parameter counts in closed form."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -77,6 +78,13 @@ class Shapes:
         """Parameters below the module of this path."""
         convs = sum(c.floats for c in self.convs if c.name.startswith(module + "."))
         return convs + sum(2 * n.channels for n in self.norms if n.name.startswith(module + "."))
+
+
+def first_of_blocks(convs: Iterable[str], blocks: Iterable[str]) -> set[str]:
+    """Module paths of the first convolution of every residual block, of `convs` in order and `blocks`."""
+    convs = list(convs)
+    first = (next((conv for conv in convs if conv.startswith(f"{block}.")), "") for block in blocks)
+    return {conv for conv in first if conv}
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def changes(cache: Path, progress: ProgressCallback = silent) -> Iterator[Compar
         ("par_adapter", "centre tap", "1x1 beside"),
         ("res_adapter", "one 1x1", "norm, 1x1, sum"),
         ("lora", "two convolutions beside", "in weight space"),
-        ("arc", "two 1x1 behind", "in weight space"),
+        ("arc", "two 1x1 before", "in weight space"),
     ):
         (method,) = select(spec)
         variants = [

@@ -105,8 +105,9 @@ def test_filters_combined_and_their_lengths():
 
 
 def test_arc():
-    y, p, c = draw(4, 7), draw(4, 2), draw(2)
-    same(recompose(y, p, c), (np.eye(4) + p.numpy() @ np.diag(c) @ p.numpy().T) @ y.numpy())
+    weight, p, c = draw(5, 4, 3, 2), draw(4, 2), draw(2)
+    mix = np.eye(4) + p.numpy() @ np.diag(c) @ p.numpy().T
+    same(recompose(weight, p, c), np.einsum("oikl,ij->ojkl", weight, mix))
 
 
 @pytest.mark.parametrize(("groups", "copies"), [(1, 1), (2, 1), (1, 3)])
