@@ -64,7 +64,15 @@ class LoKr(Scaled):
     cout = out1 out2 and cin / groups = in1 in2, split by `factor` (-1: as evenly as possible). W2 is B A of this rank,
     or one whole matrix where the rank is at least half of the larger of out2 and in2, as in LyCORIS: with the default
     rank that is everywhere on the ResNet-26. W1 starts Kaiming uniform, and W2 or its factor B at zero: the identity
-    (HF PEFT starts W1 at zero). It stores out1 in1 + rank (out2 + in2 k l), or out1 in1 + out2 in2 k l: #par. 1.08.
+    (HF PEFT starts W1 at zero).
+
+    Where LyCORIS and HF PEFT differ, this is PEFT's, with which it agrees to rounding: where W2 is whole, LyCORIS sets
+    λ to 1 and PEFT leaves it alpha / rank (both are 1 by default); where `factor` divides the channels and is above
+    their root, LyCORIS swaps the two parts, so that the first is the smaller one, and PEFT does not (with -1 there is
+    no difference). For a convolution with groups in1 in2 is cin / groups; LyCORIS has no groups. Its options to
+    decompose W1 too, and to factor W2 as a Tucker product, are not here.
+
+    It stores out1 in1 + rank (out2 + in2 k l), or out1 in1 + out2 in2 k l: #par. 1.08.
     """
 
     name = "lokr"

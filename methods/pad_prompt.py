@@ -13,9 +13,13 @@ from visual_decathlon.methods.shapes import Shapes
 class PadPrompt(Method):
     """Jia 2022, VPT on a ResNet ("pad"): a learned border of `width` p pixels around every image, and the head.
 
-    The image of side H stays whole, and the network gets an image of side H + 2p. The border is learned in normalised
-    colours from 0, the mean colour of the data (VPT starts it at random and shrinks the image instead). The start is
-    `other`: with any border the network computes something else. Batch norm is the source's.
+    As in the release, the image of side H stays whole, the network gets an image of side H + 2p, and batch norm is the
+    source's, in eval mode. The start is `other`: with any border the network computes something else.
+
+    What differs from the release: the border is learned in normalised colours and starts at 0, the mean colour of the
+    data. The release's is uniform in 0 to 1 before it is normalised, or normal with variance one. Its width may be any;
+    here it is a multiple of 4, so that networks which halve their input can halve the larger image.
+
     It stores 6p(2H + 2p): 3,264 with H = 64, #par. 1.01.
     """
 
