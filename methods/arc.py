@@ -14,8 +14,8 @@ class ARC(Ranked):
 
     As in the paper, what a layer reads is adapted, and a width has two projections of `rank` columns: a transformer has
     one in front of its attention and one in front of its MLP, here the first convolutions of residual blocks share one
-    and all others with as many input channels the second. P starts as Xavier's and c at zero: the identity. The rank is
-    the paper's 50, at most the number of input channels.
+    and all others with as many input channels the second. P starts as Xavier's and c at zero: the identity. The rank is at
+    most the number of input channels; the paper's 50 is for 768 of them.
 
     What differs from the release: its second c starts as Xavier's, so that it is no identity. Its adapter has a bias
     too, one float a channel; in front of a convolution that is one constant for each of the output's channels, except
@@ -23,7 +23,7 @@ class ARC(Ranked):
     the adapter merges. Its dropout within the adapter is left out too (0 in its configurations, 0.1 by
     default in its training command). Convolutions with groups are left alone: their filters read different channels.
 
-    It stores r floats a convolution, and C r for each projection of C channels: #par. 1.08, at rank 32 1.06. (The
+    It stores r floats a convolution, and C r for each projection of C channels: #par. 1.06, at rank 50 1.08. (The
     release's own form on a ViT-B is 2 · 768 · 50 floats and 24 (50 + 768), the biases among them: 96,432.)
     """
 
@@ -36,7 +36,7 @@ class ARC(Ranked):
     revision = 2
     lr = 0.1
 
-    rank: int = 50
+    rank: int = 32
 
     def skip_reason(self, conv):
         """Convolutions with groups are left alone."""

@@ -50,7 +50,7 @@ def test_it_is_a_mix_of_what_the_convolution_reads(geometry):
 
 
 def test_the_faster_path_is_taken():
-    before = lambda cin, rank=50, **geometry: ARC(rank).layer(nn.Conv2d(cin, 64, **geometry)).mixed_path
+    before = lambda cin, rank=32, **geometry: ARC(rank).layer(nn.Conv2d(cin, 64, **geometry)).mixed_path
     assert before(128, kernel_size=3) and not before(64, kernel_size=3)
     assert not before(128, 65, kernel_size=3) and not before(256, kernel_size=1)
 
@@ -96,7 +96,7 @@ def test_counts_at_width_one():
         coefficients = sum(min(c.cin, rank) for c in shapes.convs)
         assert ARC(rank).floats(shapes) == 7_744 + projections + coefficients
         assert f"{ARC(rank).multiplier(shapes):.2f}" == printed
-    assert ARC().rank == 50 and [ARC().rank_at(c) for c in shapes.convs[:3]] == [3, 32, 50]
+    assert [ARC(50).rank_at(c) for c in shapes.convs[:3]] == [3, 32, 50]
 
 
 def test_a_bias_in_front_would_be_cancelled():

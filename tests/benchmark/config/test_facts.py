@@ -148,7 +148,7 @@ def test_the_shipped_records_were_made_with_these_settings():
 METHODS = """
 adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
-arc           0.1  arc(rank=50, revision=2)
+arc           0.1  arc(rank=32, revision=2)
 ba2           0.1  ba2(budget=0.75, weight=1.0)
 bitfit        0.1  bitfit
 bn_adapt      0.2  bn_adapt
