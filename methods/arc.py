@@ -14,14 +14,14 @@ class ARC(Ranked):
 
     As in the paper, what a layer reads is adapted, and a width has two projections of `rank` columns: a transformer has
     one in front of its attention and one in front of its MLP, here the first convolutions of residual blocks share one
-    and all others with as many input channels the second. P starts as Xavier's and c at zero: the identity. The rank is at
-    most the number of input channels; the paper's 50 is for 768 of them.
+    and all others with as many input channels the second. P starts as Xavier's and c at zero: the identity. The rank is
+    at most the number of input channels; the paper's 50 is for 768 of them.
 
     What differs from the release: its second c starts as Xavier's, so that it is no identity. Its adapter has a bias
     too, one float a channel; in front of a convolution that is one constant for each of the output's channels, except
     where the padding's zeros do not have it, and batch norm cancels that constant in training. It is left out, so that
-    the adapter merges. Its dropout within the adapter is left out too (0 in its configurations, 0.1 by
-    default in its training command). Convolutions with groups are left alone: their filters read different channels.
+    the adapter merges. Its dropout within the adapter is left out too (0 in its configurations, 0.1 by default in its
+    training command). Convolutions with groups are left alone: their filters read different channels.
 
     It stores r floats a convolution, and C r for each projection of C channels: #par. 1.06, at rank 50 1.08. (The
     release's own form on a ViT-B is 2 · 768 · 50 floats and 24 (50 + 768), the biases among them: 96,432.)

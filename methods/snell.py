@@ -16,12 +16,12 @@ class SNELL(PerConv):
     dist is the Euclidean distance between a row's and a column's point. In each layer the share 1 - `sparsity` of the
     entries with the largest size is kept, chosen again at every step. The start is `near`: the points start as
     Kaiming's, scaled until |ΔM| is 3e-4 of |M|, which changes features by less than 2 % (unscaled, ΔM is 7 % of M and
-    adds up over the columns). The release multiplies the kept entries by their own size, which makes their gradients
-    as small; that is not done here.
+    adds up over the columns). The release multiplies the kept entries by their own size, which makes their gradients as
+    small; that is not done here.
 
-    What else differs: the release has a sparsity for each task, from 0, where nothing is dropped (13 of its scripts), to
-    0.995; here it is one for all domains. Its recipe has AdamW and a drop-path of 0.1 in the backbone's blocks; here it
-    is that of all methods, without drop-path. The paper adapts the linear maps of a transformer; here M is a
+    What else differs: the release has a sparsity for each task, from 0, where nothing is dropped (13 of its scripts),
+    to 0.995; here it is one for all domains. Its recipe has AdamW and a drop-path of 0.1 in the backbone's blocks; here
+    it is that of all methods, without drop-path. The paper adapts the linear maps of a transformer; here M is a
     convolution as a matrix.
 
     It stores dim (cout + n) a convolution: #par. 2.69 at dim 32. The paper's dim 32 is small beside the 768 to 3072
