@@ -73,6 +73,14 @@ class Method:
         """Trained floats a domain stores in addition to the backbone, without head and running statistics."""
         raise NotImplementedError
 
+    def least_floats(self, shapes: Shapes) -> int:
+        """The fewest floats a domain may store, where training decides how many; `floats` is then the most."""
+        return self.floats(shapes)
+
+    def stored_floats(self, network: "nn.Module", shapes: Shapes) -> int:
+        """The floats that this trained network's domain stores: `floats`, unless training decides how many."""
+        return self.floats(shapes)
+
     def bits(self, shapes: Shapes) -> int:
         """Bits a domain stores in addition to those floats (binary masks)."""
         return 0
@@ -143,13 +151,14 @@ class Method:
         It runs outside of a captured step: it may read values on the host, and gradients are still set.
         """
 
-    def multiplier(self, shapes: Shapes, base: int | None = None) -> float:
+    def multiplier(self, shapes: Shapes, base: int | None = None, floats: int | None = None) -> float:
         """#par. of the paper: the parameters of all ten domains / base, without heads, a bit counted as 1/32.
 
         The first domain is the backbone's own, so it is (backbone + 9 domains' own parameters) / base. `base` is the
-        count of the plain network where `shapes` belong to a wider one.
+        count of the plain network where `shapes` belong to a wider one. `floats` are those of one domain, where
+        training decides how many it stores; without them it is `floats(shapes)`, the most.
         """
-        own = self.floats(shapes) + self.bits(shapes) / 32
+        own = (self.floats(shapes) if floats is None else floats) + self.bits(shapes) / 32
         return (shapes.base + self.shared_params(shapes) + 9 * own) / (base or shapes.base)
 
     def _string(self, names: "Iterable[str]") -> str:

@@ -115,19 +115,23 @@ def accuracy(
     }
 
 
-def size(run: Run, method: Method, shapes: Shapes, base: int, file_bytes: int | None) -> dict:
+def size(
+    run: Run, method: Method, shapes: Shapes, base: int, file_bytes: int | None, floats: int | None = None
+) -> dict:
     """Returns the section on what a domain stores. The backbone's own run stores nothing besides its head.
 
-    `shapes` are those of the run's backbone, `base` counts the parameters of the plain backbone.
+    `shapes` are those of the run's backbone, `base` counts the parameters of the plain backbone. `floats` are those of
+    this domain, where training decides how many there are.
     """
+    floats = method.floats(shapes) if floats is None else floats
     own = not run.source_cell
     return {
-        "floats": method.floats(shapes) if own else 0,
+        "floats": floats if own else 0,
         "bits": method.bits(shapes) if own else 0,
         "head_floats": shapes.head(run.train.classes),
         "bytes": file_bytes,
         "base_floats": base,
-        "multiplier": method.multiplier(shapes, base),
+        "multiplier": method.multiplier(shapes, base, floats),
     }
 
 

@@ -60,4 +60,5 @@ def _parameters(method: Method, network: str, width: float) -> tuple[str, list[s
             f"the method {method.name!r} of {type(method).__module__} lacks the count of what it stores: floats, or "
             "new_floats of a PerConv; see methods/README.md"
         ) from None
-    return f"{multiplier:.2f}", skipped_convolutions(method, shapes)
+    most = "" if method.least_floats(shapes) == method.floats(shapes) else "≤ "
+    return f"{most}{multiplier:.2f}", skipped_convolutions(method, shapes)

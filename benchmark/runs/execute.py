@@ -112,7 +112,8 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     shapes = shapes_named(profile.network, run.backbone.network_profile.width, crop)
     images = len(opened.train_images), len(opened.test_images)
     record = known_fields | build.accuracy(*images, result.correct, trained.history, difference)
-    record |= build.size(run, method, shapes, base, trained.size)
+    floats = None if run.source_cell else method.stored_floats(trained.network, shapes)
+    record |= build.size(run, method, shapes, base, trained.size, floats)
     record |= build.multiply_adds(conv_macs(trained.network, crop), macs_inference)
     record |= build.times(
         trained.history, earlier, trained.prepared, _layout_and_norm(run, device), trained.times(earlier), result.img_s

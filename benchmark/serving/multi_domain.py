@@ -263,7 +263,7 @@ class MultiDomain:
                 f"{path} says that it has {metadata.classes} classes, its head.weight is of shape "
                 f"{tuple(weight.shape)}; get the file again"
             )
-        if method.floats(shapes) + method.bits(shapes) // 8 > sum(t.numel() for t in tensors.values()):
+        if method.least_floats(shapes) + method.bits(shapes) // 8 > sum(t.numel() for t in tensors.values()):
             raise InputError(f"{path} holds fewer numbers than {method.spec} stores; get the file again")
         return method
 

@@ -8,9 +8,9 @@ from visual_decathlon.methods.layers.delta import DeltaConv
 START, THRESHOLD = 1e-2, 5e-3
 
 
-def switched(m: Tensor) -> Tensor:
+def switched(m: Tensor, threshold: float = THRESHOLD) -> Tensor:
     """Exactly 1 where m is above the threshold, 0 elsewhere; its gradient is that of m (straight through)."""
-    return (m > THRESHOLD).to(m.dtype) + (m - m.detach())
+    return (m > threshold).to(m.dtype) + (m - m.detach())
 
 
 def masked_weight(weight: Tensor, m: Tensor) -> Tensor:

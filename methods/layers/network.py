@@ -162,6 +162,13 @@ class Adapter(nn.Module):
         """
         raise NotImplementedError
 
+    def may_store(self, name: str, shape: torch.Size) -> bool:
+        """Whether `stored` may give a tensor of this name and shape after another training than this module's.
+
+        For adapters whose size training decides; it is asked about shapes that differ from those of `stored`.
+        """
+        return False
+
 
 def names_of(network: Network, kind: type) -> list[str]:
     """Paths of the backbone's own modules of this kind, without those inside adapters."""
@@ -231,11 +238,15 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
     expected = stored_tensors(network, source)
     if odd := sorted(expected.keys() ^ tensors.keys()):
         return f"{'lacks' if odd[0] in expected else 'has the unknown'} {odd[0]}"
+    packing = packers(network)
     for name, t in expected.items():
-        if t.shape != tensors[name].shape or t.dtype != tensors[name].dtype:
+        path, _, last = name.rpartition(".")
+        fits = t.shape == tensors[name].shape or (
+            path in packing and packing[path].may_store(last, tensors[name].shape)
+        )
+        if not fits or t.dtype != tensors[name].dtype:
             given, needed = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
             return f"has {name} of shape {given} where {needed} belongs"
-    packing = packers(network)
     for path, adapter in packing.items():
         own = tensors_of(adapter)
         packed = {name: t.to(network.head.weight.device) for name, t in below(path, tensors).items()}

@@ -155,7 +155,8 @@ bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
 c3a           0.1  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
-conv_adapter  0.3  conv_adapter(reduction=8, where='block')
+conv_adapter  0.3  conv_adapter(reduction=8)
+covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
@@ -199,6 +200,7 @@ side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
 spottune      0.05 spottune(temperature=5.0, revision=2)
 ssf           0.1  ssf
+taps          0.05 taps(weight=1.0)
 vera          0.15 vera(rank=256, basis_seed=0)
 """
 

@@ -27,10 +27,9 @@ def test_every_entry_runs_and_its_row_has_the_closed_forms(here, tmp_path: Path,
     (backbone_macs,) = (r["macs_inference"] for r in records.values() if r["method"] == "feature")
     for method in supported:
         record, shapes = records[method.full_spec], resnet26_shapes(0.25 * method.width_multiplier, 32)
-        assert (record["floats"], record["bits"]) == (method.floats(shapes), method.bits(shapes)), method.spec
-        par = (
-            shapes.base + method.shared_params(shapes) + 9 * (method.floats(shapes) + method.bits(shapes) / 32)
-        ) / base
+        assert method.least_floats(shapes) <= record["floats"] <= method.floats(shapes), method.spec
+        assert record["bits"] == method.bits(shapes), method.spec
+        par = (shapes.base + method.shared_params(shapes) + 9 * (record["floats"] + record["bits"] / 32)) / base
         assert record["multiplier"] == pytest.approx(par, rel=1e-12), method.spec
         assert (record["merge_difference"] is not None) == method.mergeable == record["merged"], method.spec
         assert record["macs_inference"] > 0 and record["macs_train"] > 0, method.spec
