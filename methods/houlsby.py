@@ -47,13 +47,12 @@ class Houlsby(Method):
         """The shared network with own batch norms, a bottleneck after the last one of each block, and a fresh head."""
 
         from visual_decathlon.methods.layers.houlsby import BottleneckNorm
-        from visual_decathlon.methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.network import last_norms, new_head, norms, own, share
 
         network = share(source)
         self.check(Shapes((), (), 0, network.blocks))
         own(*norms(network))
-        for block in network.blocks:
-            last = [s.norm for s in network.sites if s.conv.startswith(f"{block}.") and not s.shortcut][-1]
+        for last in last_norms(network):
             network.set_submodule(last, BottleneckNorm(network.get_submodule(last), self.bottleneck))
         new_head(network, classes)
         return network

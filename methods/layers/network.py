@@ -124,6 +124,12 @@ def norms(network: Network) -> list[nn.Module]:
     return [network.get_submodule(name) for name in names_of(network, _BatchNorm)]
 
 
+def last_norms(network: Network) -> list[str]:
+    """Path of the last norm on the main path of each residual block, never one of a shortcut."""
+    main = [site for site in network.sites if not site.shortcut]
+    return [[s.norm for s in main if s.conv.startswith(f"{block}.")][-1] for block in network.blocks]
+
+
 def start_afresh(module: nn.Module) -> None:
     """Initialises as the reference code: convolutions normal with variance 2 / (k² cout), batch norm 1 and 0."""
     for m in module.modules():

@@ -1,0 +1,59 @@
+"""Mona: an adapter with convolutions of three sizes between its two projections, after a batch norm."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visual_decathlon.methods.layers.network import Adapter
+
+SIZES = (3, 5, 7)
+
+
+def rescaled(h: Tensor, normalised: Tensor, kept: Tensor) -> Tensor:
+    """s1 LN(h) + (1 + s2) h over the channels of h (N, C, H, W): s1 `normalised` and s2 `kept`, (C, 1, 1) each."""
+    norm = F.layer_norm(h.movedim(1, -1), h.shape[1:2]).movedim(-1, 1)
+    return normalised * norm + (1 + kept) * h
+
+
+def averaged_kernel(kernels: list[Tensor]) -> Tensor:
+    """(m, 1, 7, 7): the mean of depthwise kernels of sides 3, 5 and 7, plus the identity in the middle.
+
+    The mean of the three convolutions of z plus z is one convolution of z with it; every side is padded by its half.
+    """
+    largest = max(SIZES)
+    total = sum(F.pad(kernel, [(largest - kernel.shape[-1]) // 2] * 4) for kernel in kernels) / len(kernels)
+    one = torch.zeros_like(total[:1])
+    one[..., largest // 2, largest // 2] = 1
+    return total + one
+
+
+class MonaNorm(Adapter):
+    """(N, C, H, W) -> the same shape: h = norm(x), then h + U gelu(z + P z), z the filtered D (rescaled h).
+
+    The filters are 3x3, 5x5 and 7x7 depthwise convolutions, their mean and z itself, computed as one of 7x7.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, bottleneck: int):
+        super().__init__()
+        self.norm = norm
+        channels, like = norm.num_features, {"device": norm.weight.device, "dtype": norm.weight.dtype}
+        self.normalised = nn.Parameter(torch.zeros(channels, 1, 1, **like))
+        self.kept = nn.Parameter(torch.zeros(channels, 1, 1, **like))
+        self.down = nn.Conv2d(channels, bottleneck, 1, **like)
+        # Their biases would only add up to one vector: `bias`.
+        self.filters = nn.ModuleList(
+            nn.Conv2d(bottleneck, bottleneck, size, padding=size // 2, groups=bottleneck, bias=False, **like)
+            for size in SIZES
+        )
+        self.bias = nn.Parameter(torch.zeros(bottleneck, **like))
+        self.mix = nn.Conv2d(bottleneck, bottleneck, 1, **like)
+        self.up = nn.Conv2d(bottleneck, channels, 1, bias=False, **like)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        h = self.norm(x)
+        z = self.down(rescaled(h, self.normalised, self.kept))
+        kernel = averaged_kernel([filter.weight for filter in self.filters])
+        z = F.conv2d(z, kernel, self.bias, padding=max(SIZES) // 2, groups=len(kernel))
+        return h + self.up(F.gelu(z + self.mix(z)))
