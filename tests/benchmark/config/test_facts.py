@@ -161,6 +161,7 @@ dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
 feature       0.1  feature
+filter_atoms  0.1  filter_atoms(inner=4)
 finetune      0.05 finetune
 fourierft     0.1  fourierft(count=1000, scale=1.0, position_seed=0)
 hira          0.15 hira(rank=8)
