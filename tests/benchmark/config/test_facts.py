@@ -155,6 +155,7 @@ bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
 c3a           0.1  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
+colora        0.15 colora(rank=8, shared=4, alpha=8.0)
 conv_adapter  0.3  conv_adapter(reduction=8)
 covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
