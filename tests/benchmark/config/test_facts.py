@@ -166,6 +166,7 @@ feature       0.1  feature
 filter_atoms  0.1  filter_atoms(inner=4)
 finetune      0.05 finetune
 fourierft     0.1  fourierft(count=1000, scale=1.0, position_seed=0)
+glora         0.15 glora(rank=4, shift='low-rank')
 hira          0.15 hira(rank=8)
 houlsby       0.1  houlsby(bottleneck=8)
 householder   0.15 householder(rank=1)
