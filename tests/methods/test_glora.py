@@ -93,3 +93,26 @@ def test_wrong_options():
         select("glora(shift='none')")
     with pytest.raises(InputError, match="larger than every matrix"):
         select("glora(rank=300)")[0].check(resnet26_shapes())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_pefts_on_patches():
+    """HF PEFT has GLoRA for linear layers: one that reads every patch of a padded, strided convolution."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, bias=False), torch.randn(2, 4, 9, 8)
+    layer = moved(conv, False)
+    linear = nn.Linear(24, 6, bias=False)
+    linear.weight.data = conv.weight.flatten(1).clone()
+    config = peft.GloraConfig(r=2, target_modules=["0"])
+    reference = peft.get_peft_model(nn.Sequential(linear), config)
+    (adapted,) = (m for m in reference.modules() if hasattr(m, "glora_A"))
+    with torch.no_grad():
+        for path, up, down in (
+            (adapted.glora_A["default"], layer.scale_up, layer.scale_down),
+            (adapted.glora_B["default"], layer.shift_up, layer.shift_down),
+        ):
+            path.Xd.copy_(up), path.Xu.copy_(down)
+        patches = F.unfold(x, (3, 2), stride=2, padding=1).transpose(1, 2)
+        wanted = reference(patches).transpose(1, 2)
+        assert torch.allclose(layer(x).flatten(2), wanted, rtol=1e-5, atol=1e-5)
