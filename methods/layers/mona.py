@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter
 
 SIZES = (3, 5, 7)
+EPS = 1e-5  # of the layer norm
 
 
 def rescaled(h: Tensor, normalised: Tensor, kept: Tensor) -> Tensor:
     """s1 LN(h) + (1 + s2) h over the channels of h (N, C, H, W): s1 `normalised` and s2 `kept`, (C, 1, 1) each."""
-    norm = F.layer_norm(h.movedim(1, -1), h.shape[1:2]).movedim(-1, 1)
-    return normalised * norm + (1 + kept) * h
+    # Not F.layer_norm: its result would be in channels_last, and so would all that is computed from it.
+    h = h.to(torch.promote_types(h.dtype, torch.float32))
+    variance, mean = torch.var_mean(h, 1, correction=0, keepdim=True)
+    return normalised * ((h - mean) * torch.rsqrt(variance + EPS)) + (1 + kept) * h
 
 
 def averaged_kernel(kernels: list[Tensor]) -> Tensor:
