@@ -30,6 +30,11 @@ def averaged_kernel(kernels: list[Tensor]) -> Tensor:
     return total + one
 
 
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x), its bias added afterwards: on a CPU a 1x1 with bias has other bits with another number of threads."""
+    return F.conv2d(x, conv.weight) + conv.bias[:, None, None]
+
+
 class MonaNorm(Adapter):
     """(N, C, H, W) -> the same shape: h = norm(x), then h + U gelu(z + P z), z the filtered D (rescaled h).
 
@@ -56,7 +61,7 @@ class MonaNorm(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         h = self.norm(x)
-        z = self.down(rescaled(h, self.normalised, self.kept))
+        z = _pointwise(self.down, rescaled(h, self.normalised, self.kept))
         kernel = averaged_kernel([filter.weight for filter in self.filters])
         z = F.conv2d(z, kernel, self.bias, padding=max(SIZES) // 2, groups=len(kernel))
-        return h + self.up(F.gelu(z + self.mix(z)))
+        return h + self.up(F.gelu(z + _pointwise(self.mix, z)))
