@@ -20,7 +20,8 @@ class FacT(Ranked):
     outputs V (cout, r). With `form` = 'tt' (FacT-TT, a tensor train) each slice has its own S (r, r). With 'tk'
     (FacT-TK, Tucker) S[l, s] = Σ_c P[l, s, c] C[c], C (r, r, r) shared by all layers of the domain.
     V starts at zero: the identity; all others are normal and keep the size of what they multiply. λ is `scale`, which
-    the paper chooses a task from 0.01 to 100 (with Adam); its dropout of 0.1 between the factors is left out.
+    the paper chooses a task from 0.01 to 100 (with Adam); with SGD at this rate 'tk' diverges at 1. Its dropout of 0.1
+    between the factors is left out.
     It stores r cin for each number of inputs, r cout for each number of outputs, and r² k l a convolution ('tt', #par.
     1.12), or r k l a convolution and r³ once ('tk', #par. 1.05). Convolutions with groups are left alone.
     """
@@ -35,7 +36,7 @@ class FacT(Ranked):
 
     rank: int = 16
     form: Literal["tt", "tk"] = "tt"
-    scale: float = 1.0
+    scale: float = 0.3
 
     def __post_init__(self):
         super().__post_init__()

@@ -161,7 +161,7 @@ covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
-fact          0.15 fact(rank=16, form='tt', scale=1.0)
+fact          0.15 fact(rank=16, form='tt', scale=0.3)
 feature       0.1  feature
 filter_atoms  0.1  filter_atoms(inner=4)
 finetune      0.05 finetune
