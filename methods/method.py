@@ -46,6 +46,13 @@ class Method:
         """How the adapted network starts: equal to the frozen one (`identity`), `near` it, or anywhere (`other`)."""
         return "identity"
 
+    def for_domain(self, domain: str) -> "Method":
+        """The method as it trains the domain of this name: another only where its settings differ between domains.
+
+        What is placed, stored and counted is the same. A joint training does not call it.
+        """
+        return self
+
     def place(self, source: "Network", classes: int) -> "Network":
         """A network for one domain with `classes` classes on the shared `source`, which does not change.
 

@@ -186,7 +186,7 @@ def _train_domain(
     with kernels_applied(pretrain.choice_of(run.backbone, device), trained):
         history, clock = train(
             trained,
-            method,
+            method.for_domain(run.domain.name),
             Watched(batches, report),
             run.profile.adapt,
             lr=run.lr,

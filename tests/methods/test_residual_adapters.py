@@ -1,4 +1,7 @@
-"""The decay by domain size, and the truncation of parallel adapters. Forms and merging: test_resnet26, test_golden."""
+"""The decay by domain, and the truncation of parallel adapters. Forms and merging: test_resnet26, test_golden."""
+
+import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import restore, stored_tensors
 from visual_decathlon.methods.layers.parallel import ParallelConv, TruncatedConv
@@ -15,6 +19,7 @@ from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
+ROOT = Path(__file__).parents[2]
 WIDTH = 0.25
 SHAPES = resnet26_shapes(WIDTH)
 
@@ -28,15 +33,33 @@ def plain():
 # --- res_adapter_decay ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("images", "decay"), [(9_999, 15e-4), (10_000, 3e-4), (200, 15e-4), (10**6, 3e-4)])
-def test_decay_by_domain_size(images: int, decay: float):
-    """It acts only on the adapters; the network's batch norm and the head keep the recipe's decay."""
+CHANGED = {"aircraft", "dtd", "gtsrb", "vgg-flowers", "ucf101"}  # cells of Table 1 that the decay row changes
+
+
+def published(name: str) -> dict[str, float]:
+    """A row of the paper's Table 1: domain -> top-1, %."""
+    with (ROOT / "results" / "published" / "published.csv").open(newline="") as file:
+        (row,) = (r for r in csv.DictReader(file) if r["method"] == name and r["table"] == "table1")
+    return {domain: float(row[domain]) for domain in DOMAINS}
+
+
+def test_its_domains_are_those_whose_published_cells_differ():
+    with_decay, without = published("res_adapter_decay"), published("res_adapter")
     (method,) = select("res_adapter_decay")
+    assert {d for d in DOMAINS if with_decay[d] != without[d]} == set(method.domains) == CHANGED
+
+
+@pytest.mark.parametrize("spec", ["res_adapter_decay", "res_adapter_large"])
+@pytest.mark.parametrize("domain", [*DOMAINS, "mine"])
+def test_decay_by_domain(spec: str, domain: str):
+    """It acts only on the adapters; the network's batch norm and the head keep the recipe's decay."""
+    (method,) = select(spec)
     source = resnet26(3, 0.125)
     put_series(source)
     network = method.place(source.requires_grad_(False).eval(), 3)
-    adapters, others = method.groups(network, 3e-4, images)
-    assert (adapters["weight_decay"], others["weight_decay"]) == (pytest.approx(decay), 3e-4)
+    adapters, others = method.for_domain(domain).groups(network, 3e-4, 1000)
+    wanted = 15e-4 if domain in CHANGED else 3e-4
+    assert (adapters["weight_decay"], others["weight_decay"]) == (pytest.approx(wanted), 3e-4)
     name = {id(p): n for n, p in network.named_parameters() if p.requires_grad}
     names = [name.pop(id(p)) for p in adapters["params"]]
     assert len(names) == 25 * 3 and all(n.endswith(("mix.weight", "norm.weight", "norm.bias")) for n in names)
@@ -54,24 +77,26 @@ def test_it_trains_as_res_adapter_does_but_for_the_decay():
     source.requires_grad_(False).eval()
     x, y = torch.randn(8, 3, 16, 16), torch.arange(8) % 3
     ends = []
-    for spec, images in (("res_adapter", 1), ("res_adapter_decay", 1), ("res_adapter_decay", 20_000)):
-        (method,) = select(spec)
+    for spec in ("res_adapter", "res_adapter_decay", "res_adapter_decay(domains=('mine',))"):
+        method = select(spec)[0].for_domain("dtd")
         torch.manual_seed(1)
         network = method.place(source, 3).train()
-        optimiser = method.optimiser(method.groups(network, 5e-4, images), 0.1, 0.9, True)
+        optimiser = method.optimiser(method.groups(network, 5e-4, 100), 0.1, 0.9, True)
         for _ in range(2):
             optimiser.zero_grad()
             F.cross_entropy(network(x), y).backward()
             optimiser.step()
         ends.append({n: p.detach() for n, p in network.named_parameters() if p.requires_grad})
-    same, small, large = ends
-    assert all(torch.equal(same[n], large[n]) for n in same)  # a large domain has the recipe's
-    assert not torch.equal(same["body.stem.conv.mix.weight"], small["body.stem.conv.mix.weight"])
+    same, listed, other = ends
+    assert all(torch.equal(same[n], other[n]) for n in same)  # a domain that is not listed has the recipe's
+    assert not torch.equal(same["body.stem.conv.mix.weight"], listed["body.stem.conv.mix.weight"])
 
 
 def test_bad_decay():
-    with pytest.raises(InputError, match=r"res_adapter_decay\(small=-1\): a weight decay must be 0 or more"):
-        select("res_adapter_decay(small=-1)")
+    with pytest.raises(InputError, match=r"res_adapter_decay\(factor=-1\): a weight decay must be 0 or more"):
+        select("res_adapter_decay(factor=-1)")
+    with pytest.raises(InputError, match=r"res_adapter_large\(factor=-1\)"):
+        select("res_adapter_large(factor=-1)")
     with pytest.raises(InputError, match=r"res_adapter_decay\(off_the_shelf=True\) has no adapters"):
         select("res_adapter_decay(off_the_shelf=True)")
 

@@ -194,10 +194,10 @@ quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', blo
 randlora      0.15 randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8, scale=1.0, dropout=0.1)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
-res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, small=5.0, images=10000)
+res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, factor=5.0, domains=('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101'))
 res_adapter_dom_pred 0.1 res_adapter_dom_pred
 res_adapter_finetune_all 0.1 res_adapter_finetune_all
-res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False)
+res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False, factor=5.0, domains=('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101'))
 scratch       0.1  scratch
 scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)
