@@ -1,4 +1,4 @@
-"""Methods with one training over all domains at once: of the shared weights too, or of a domain classifier."""
+"""Methods with one training over all domains at once, of the shared weights too; and a classifier of domains."""
 
 from dataclasses import dataclass
 
@@ -54,45 +54,45 @@ class FinetuneAll(Method):
 
 @register
 @dataclass(frozen=True)
-class DomPred(Method):
-    """Rebuffi, Bilen, Vedaldi 2017, "Res. adapt. dom-pred": a network predicts the domain and picks its adapters.
+class DomPred(FinetuneAll):
+    """Rebuffi, Bilen, Vedaldi 2017, "Res. adapt. dom-pred": the networks of "finetune all" behind a domain classifier.
 
-    An image that the classifier assigns to another domain is classified by that domain's head, so it counts as an
-    error. The paper's predictor is not public; ours is a plain network of nine 3x3 convolutions with the backbone's
-    stage widths, trained on equal shares of all domains. Its parameters are counted once: #par. 2.49.
+    The classifier predicts the domain of an image and picks its adapters, so nobody has to name the domain. An image
+    that it takes for another domain's is classified by that domain's head and counts as an error; a record's `routed`
+    counts the images that it takes for their own domain's. The networks are those of res_adapter_finetune_all, of the
+    same training where both are run: the paper's cells are those of that row less 0 to 2.1 points, and 4 to 16 above
+    those of "Res. adapt." on Airc., DTD and Flwr.
+
+    The paper's predictor is not public; ours is a plain network of nine 3x3 convolutions with the backbone's stage
+    widths. An epoch of its training shows as many images as all domains have, a domain's share by the square root of
+    its number. Its parameters are counted once: #par. 2.49.
+
+    In the paper the prediction costs ImNet 0.05 points and DTD 2.1. On the stand-ins it costs more, because 12 of the
+    44 classes of ImNet's are surfaces, as all of DTD's are, and at 36 pixels one hardly sees the blur that marks
+    C100's. On a held-out part of train (n = 1) it recognises 86 % of ImNet, 79 % of DTD, 86 % of C100, 94 % of SVHN and
+    all of the others. With equal shares it is 63, 92, 92 and 99 %, with shares by the number of images 91, 51, 84 and
+    95 %; with equal shares and as few images as the smallest domain has, the form of revision 1, 44, 95, 88 and 97 %.
     """
 
     name = "res_adapter_dom_pred"
     label = "Res. adapt. dom-pred"
-    family = "residual adapters"
-    fidelity = "reproduction"
-    paper = "Rebuffi 2017, arXiv 1705.08045"
-    mergeable = True
-    backbone_structure = "series"
-    lr = 0.1
-    has_joint_stage = True
+    joint_method = FinetuneAll.name
+    classifies_domains = True
+    revision = 2
 
-    def build_joint(self, source, classes):
+    def build_classifier(self, source, domains):
         """The domain classifier."""
 
         from visual_decathlon.methods.layers.joint import DomainClassifier
 
-        return DomainClassifier(classifier_widths(_stem(source)), len(classes))
+        return DomainClassifier(classifier_widths(_stem(source)), domains)
 
-    def place(self, source, classes):
-        """As res_adapter."""
-        return ResAdapter().place(source, classes)
-
-    def inference_module(self, network, joint_module, index, mean, std, size):
+    def inference_module(self, network, classifier, index, mean, std, size):
         """The domain's network behind the domain classifier: DomainRoutedNetwork."""
 
         from visual_decathlon.methods.layers.joint import DomainRoutedNetwork
 
-        return DomainRoutedNetwork(network, joint_module, index, mean, std, size)
-
-    def floats(self, shapes: Shapes) -> int:
-        """As res_adapter."""
-        return ResAdapter().floats(shapes)
+        return DomainRoutedNetwork(network, classifier, index, mean, std, size)
 
     def shared_params(self, shapes: Shapes) -> int:
         """Parameters of the classifier of ten domains: convolutions, batch norms, head."""

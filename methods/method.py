@@ -33,7 +33,9 @@ class Method:
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
     cached_views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for this many crops
     has_joint_stage: ClassVar[bool] = False  # `build_joint`'s module is trained once over all domains of a run
-    trains_per_domain: ClassVar[bool] = True  # False: the joint stage trains the domains' networks too
+    joint_method: ClassVar[str] = ""  # the entry whose joint stage it uses, and shares with that entry; "": its own
+    trains_per_domain: ClassVar[bool] = True  # False: the joint stage trains the domains' networks
+    classifies_domains: ClassVar[bool] = False  # `build_classifier`'s module is trained too, and picks the network
     compiles: ClassVar[bool] = True  # its loss calls the network's body, which torch.compile can trace
     captured: ClassVar[bool] = True  # its loss reads no value on the host, so a CUDA graph can replay it
     needs_head: ClassVar[bool] = False  # it reads the outputs of the head that the backbone was pretrained with
@@ -99,16 +101,24 @@ class Method:
     def build_joint(self, source: "Network", classes: dict[str, int]) -> "nn.Module":
         """The module that a joint method trains over all domains (name -> number of classes, in order).
 
-        Where `trains_per_domain` is False it has `networks`, one for each domain, and takes (name, x); otherwise it
-        classifies images (N, 3, H, W) in 0 to 1 by domain.
+        It takes (name, x) and has `networks`, one for each domain, `trunk`, the network that they share, and
+        `place(classes)` for one more.
         """
         raise NotImplementedError
 
+    def build_classifier(self, source: "Network", domains: int) -> "nn.Module":
+        """The module that maps images (N, 3, H, W) in 0 to 1 to (N, domains) logits, where `classifies_domains`."""
+        raise NotImplementedError
+
     def inference_module(
-        self, network: "nn.Module", joint_module: "nn.Module", index: int, mean: tuple, std: tuple, size: int
+        self, network: "nn.Module", classifier: "nn.Module", index: int, mean: tuple, std: tuple, size: int
     ) -> "nn.Module":
-        """The module that a joint method evaluates for the domain of this index, x normalised by its mean and std."""
-        return network
+        """The module that is evaluated for the domain of this index, x normalised by its mean and std.
+
+        It is called where `classifies_domains`. It gives (N, classes + 1) logits, of which the last is the largest
+        where the classifier takes the image for one of another domain.
+        """
+        raise NotImplementedError
 
     def loss(self, network: "nn.Module", x: "Tensor", y: "Tensor", criterion: "Callable") -> "tuple[Tensor, Tensor]":
         """The scalar training loss and the (N, classes) logits of a batch, x normalised and y (N,) class indices.

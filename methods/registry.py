@@ -184,6 +184,12 @@ def _check_usable(entry: type[Method]) -> None:
         raise InputError(
             f"the method {_location(entry)} is no dataclass, so it has no options; put @dataclass above it"
         )
+    if entry.has_joint_stage and entry.trains_per_domain:
+        raise InputError(
+            f"the method {_location(entry)} has a joint stage, which trains the domains' networks, and trains them per "
+            "domain too; set trains_per_domain = False, or for a classifier of domains classifies_domains = True in "
+            "place of has_joint_stage"
+        )
     try:
         entry()
     except Exception as error:

@@ -143,6 +143,7 @@ class JointTraining:
     seed: int
     lr: float
     folder: Path | None = None  # of its file; None: the folder of its backbone
+    classifier: bool = False  # it trains the method's classifier of domains, not the domains' networks
 
     @property
     def _images(self) -> list[tuple]:
@@ -152,6 +153,7 @@ class JointTraining:
     def hash(self) -> str:
         """Hash of everything that decides its numbers."""
         return digest(
+            **({"classifier": True} if self.classifier else {}),
             method=self.method,
             images=self._images,
             seed=self.seed,
@@ -209,6 +211,7 @@ class Run:
     trains_per_domain: bool = True  # False: only the joint training trains it
     predictions: bool = False  # whether its predictions are written
     finished: bool = False  # whether it has its record, and is only evaluated again for its predictions
+    classifier: JointTraining | None = None  # of the classifier of domains that it is evaluated behind
 
     @property
     def domain(self) -> Domain:
@@ -219,6 +222,11 @@ class Run:
     def profile(self) -> Profile:
         """The profile of its backbone."""
         return self.backbone.profile
+
+    @property
+    def joint_trainings(self) -> tuple[JointTraining, ...]:
+        """The trainings over all domains that it uses: of the networks, of a classifier of domains."""
+        return tuple(joint for joint in (self.joint, self.classifier) if joint is not None)
 
     @property
     def settings(self) -> str:
@@ -234,6 +242,7 @@ class Run:
     def hash(self) -> str:
         """Hash of everything that decides the numbers of the run: its identity."""
         together = {"joint": self.joint.hash} if self.joint else {}
+        together |= {"classifier": self.classifier.hash} if self.classifier else {}
         return digest(
             **together,
             method=self.method,

@@ -78,14 +78,15 @@ def _data(run: Run, provenance: Provenance) -> dict:
 
 
 def _backbone(run: Run, method: Method) -> dict:
+    over_all = next(iter(run.joint_trainings), None)  # all of a run's are over the same domains
     return {
         "backbone": run.backbone.hash,
         "backbone_manifest": run.backbone.manifest,
         "backbone_source": run.backbone.source,
         "structure": run.backbone.structure,
         "source_cell": run.source_cell,
-        "together": [images.domain.name for images in run.joint.images] if run.joint else None,
-        "together_manifest": run.joint.manifest if run.joint else None,
+        "together": [images.domain.name for images in over_all.images] if over_all else None,
+        "together_manifest": over_all.manifest if over_all else None,
         "off_the_shelf": bool(getattr(method, "off_the_shelf", False)),
     }
 

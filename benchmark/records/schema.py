@@ -15,12 +15,13 @@ from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS
 from visual_decathlon.datasets.catalogue import DOMAINS, is_valid_name
 from visual_decathlon.datasets.errors import InputError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SINCE = {
     "together": 2,
     **dict.fromkeys(("presentation", "backbone_manifest", "together_manifest", "asked"), 3),
     **dict.fromkeys(("runs_on_device", "cpu_seconds"), 3),
     **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps"), 4),
+    "routed": 5,
 }
 """Fields that older records lack, with the version that introduced them. They are read as null."""
 
@@ -89,6 +90,11 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("history", pa.list_(_EPOCH), "per epoch: mean loss, top-1 on the training batches (%), seconds"),
     ("merged", pa.bool_(), "evaluated with the adapters folded into the convolutions"),
     ("merge_difference", pa.float64(), "largest deviation of merged from unmerged logits, relative, one batch"),
+    (
+        "routed",
+        pa.int64(),
+        "evaluated images that the classifier of domains takes for this domain's; null where there is no classifier",
+    ),
     # what it costs
     ("floats", pa.int64(), "trained floats stored for the domain, without head and running statistics"),
     ("bits", pa.int64(), "stored bits beside them"),

@@ -25,7 +25,7 @@ def unsupported_reason(request: Request, method: Method) -> str:
     """Why a method cannot run as asked, in one sentence; "" where it can."""
     if sentence := method.unsupported_reason(request.profile.network):
         return sentence
-    if request.profile.compile and (method.has_joint_stage or not method.compiles):
+    if request.profile.compile and (method.has_joint_stage or method.classifies_domains or not method.compiles):
         what = f"torch.compile does not support the training step of {method.name}"
         return f"{option('settings')}compile=true: {what}; leave it out"
     if request.user_backbone is not None:

@@ -81,7 +81,7 @@ class _Trained(NamedTuple):
     prepared: float | None = 0.0  # s of processor time before the training; null on a GPU
 
     def times(self, earlier: list[dict]) -> dict:
-        """The measurements; the epochs `earlier` of a joint training count as the domain's preparation."""
+        """The measurements; the epochs `earlier` of a classifier of domains count as the domain's preparation."""
         if not earlier:
             return self.measured
         return {**self.measured, "prepare_seconds": math.fsum(row["seconds"] for row in earlier)}
@@ -93,17 +93,15 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     known_fields = build.on_device(build.known_fields(run, provenance), device)
     check([known_fields], known_fields)
     opened = _open(run, device)
-    joint_module, joint_history, joint_clock = load_joint(run.joint, device) if run.joint else (None, [], {})
+    classifier, earlier, _ = load_joint(run.classifier, device) if run.classifier else (None, [], {})
     if run.source_cell:
         trained = _pretrained(opened)
     elif method.trains_per_domain:
         trained = _train_domain(run, method, opened, results, device, shared, report)
     else:
-        trained = _part_of_joint(run, method, opened.backbone, joint_module, joint_history, joint_clock, results)
-    # The domain's training comes after the joint training, where the method has both.
-    earlier = joint_history if joint_module is not None and method.trains_per_domain else []
+        trained = _part_of_joint(run, method, opened.backbone, device, results)
     merged, difference = _merge(trained.network, method, opened.test_images)
-    inference = _inference_module(merged, run, method, joint_module)
+    inference = _inference_module(merged, run, method, classifier)
     crop = opened.test_images.crop
     macs_inference = conv_macs(inference, crop)
     result = evaluate(inference, Watched(opened.test_images, report), run.profile.precision)
@@ -112,6 +110,9 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     shapes = shapes_named(profile.network, run.backbone.network_profile.width, crop)
     images = len(opened.train_images), len(opened.test_images)
     record = known_fields | build.accuracy(*images, result.correct, trained.history, difference)
+    # The last logit of an image is the largest where it was taken for another domain's: see Method.inference_module.
+    routed = int((result.logits.argmax(1) < run.train.classes).sum()) if run.classifier else None
+    record |= {"routed": routed}
     floats = None if run.source_cell else method.stored_floats(trained.network, shapes)
     record |= build.size(run, method, shapes, base, trained.size, floats)
     record |= build.multiply_adds(conv_macs(trained.network, crop), macs_inference)
@@ -148,19 +149,19 @@ def _pretrained(opened: _Opened) -> _Trained:
     return _Trained(opened.backbone, json.loads(metadata["history"]), json.loads(metadata["clock"]), None)
 
 
-def _part_of_joint(
-    run: Run,
-    method: Method,
-    backbone: Network,
-    joint_module: nn.Module,
-    history: list[dict],
-    clock: dict,
-    results: Path,
-) -> _Trained:
+def _part_of_joint(run: Run, method: Method, backbone: Network, device: str, results: Path) -> _Trained:
     """The domain's network out of the joint training; its times are an equal share of that training's."""
-    network = joint_module.networks[run.domain.name]
-    stored = stored_tensors(network, joint_module.trunk)
+    network, stored, history, clock = _joint_network(run, device)
     return _Trained(network, history, clock, write_adapters(run, method, backbone, stored, results))
+
+
+def _joint_network(run: Run, device: str) -> tuple[Network, dict[str, Tensor], list[dict], dict]:
+    """The domain's network out of the joint training and what it stores; its share of the history and the times."""
+    module, history, clock = load_joint(run.joint, device)
+    network = module.networks[run.domain.name]
+    stored = stored_tensors(network, module.trunk)
+    restore(network, module.trunk, stored)  # evaluate exactly what the file holds
+    return network, stored, history, clock
 
 
 def _train_domain(
@@ -224,15 +225,15 @@ def _predict_again(run: Run, results: Path, device: str, report: Report) -> None
     """
     (method,) = select(run.method)
     backbone, _, _, images = _open(run, device, train=False)
-    joint_module = load_joint(run.joint, device)[0] if run.joint else None
+    classifier = load_joint(run.classifier, device)[0] if run.classifier else None
     if run.source_cell:
         network = backbone
     elif method.trains_per_domain:
         network = _restored(run, method, backbone, results)
     else:
-        network = joint_module.networks[run.domain.name]
+        network, *_ = _joint_network(run, device)
     merged, _ = _merge(network, method, images)
-    inference = _inference_module(merged, run, method, joint_module)
+    inference = _inference_module(merged, run, method, classifier)
     result = evaluate(inference, Watched(images, report), run.profile.precision)
     _write_predictions(run, images, result.logits, results)
 
@@ -261,14 +262,14 @@ def _merge(network: Network, method: Method, images: Batches) -> tuple[Network, 
     return merge_checked(network, images, method.spec) if method.mergeable else (network, None)
 
 
-def _inference_module(merged: Network, run: Run, method: Method, joint_module: nn.Module | None) -> nn.Module:
-    """The module that is evaluated: the network, behind the domain classifier of a joint training if there is one."""
-    if joint_module is None:
+def _inference_module(merged: Network, run: Run, method: Method, classifier: nn.Module | None) -> nn.Module:
+    """The module that is evaluated: the network, behind the classifier of domains if there is one."""
+    if classifier is None:
         return merged
-    names = [images.domain.name for images in run.joint.images]
+    names = [images.domain.name for images in run.classifier.images]
     domain = run.evaluate.domain
     index = names.index(domain.name)
-    return method.inference_module(merged, joint_module, index, domain.mean, domain.std, run.profile.crop)
+    return method.inference_module(merged, classifier, index, domain.mean, domain.std, run.profile.crop)
 
 
 def write_adapters(run: Run, method: Method, backbone: Network, stored: dict[str, Tensor], results: Path) -> int:

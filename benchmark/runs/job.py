@@ -81,7 +81,7 @@ class PretrainingJob:
 
 @dataclass(frozen=True)
 class JointTrainingJob:
-    """Trains the parameters that a joint method shares between domains."""
+    """Trains what a method trains over all domains: their networks, or a classifier of domains."""
 
     joint: JointTraining
 
@@ -106,7 +106,7 @@ class JointTrainingJob:
         return self.joint.estimated_cost
 
     def describe(self) -> str:
-        """`res_adapter_dom_pred over all domains`"""
+        """`res_adapter_finetune_all over all domains`"""
         return f"{self._name()} over all domains"
 
     def summary(self, result: None) -> str:
@@ -114,7 +114,7 @@ class JointTrainingJob:
         return self.describe()
 
     def _name(self) -> str:
-        return self.joint.method.partition("(")[0]
+        return self.joint.method.partition("(")[0] + ", its classifier," * self.joint.classifier
 
     def execute(self, device: str, report: Report) -> None:
         """Train over all domains. Raises InputError which names the method."""
@@ -142,9 +142,8 @@ class RunJob:
 
     @property
     def dependencies(self) -> frozenset[str]:
-        """The pretraining of its backbone, and its joint training if it has one."""
-        joint = {self.run.joint.hash} if self.run.joint is not None else set()
-        return frozenset({self.run.backbone.hash} | joint)
+        """The pretraining of its backbone, and its trainings over all domains if it has any."""
+        return frozenset({self.run.backbone.hash, *(joint.hash for joint in self.run.joint_trainings)})
 
     @property
     def epochs(self) -> int:
@@ -163,7 +162,10 @@ class RunJob:
     def summary(self, result: dict) -> str:
         """`finetune     dtd            seed 0   55.53 %`; `result` is the record."""
         name = f"{self._name():12} {self.run.domain.name:14} seed {self.run.seed}"
-        return f"{name}  predicted" if result["top1"] is None else f"{name}  {result['top1']:6.2f} %"
+        name = f"{name}  predicted" if result["top1"] is None else f"{name}  {result['top1']:6.2f} %"
+        if result["routed"] is None:
+            return name
+        return f"{name}  its domain recognised {100 * result['routed'] / result['eval_images']:6.2f} %"
 
     def _name(self) -> str:
         return self.run.method.partition("(")[0]
@@ -182,7 +184,7 @@ def jobs_for(todo: list[Run], results: Path, provenance: Provenance) -> list[Job
     First each missing backbone and joint training, once, then the runs that depend on them, the longest first.
     """
     backbones = {run.backbone.hash: run.backbone for run in todo if not run.backbone.path.is_file()}
-    joints = {run.joint.hash: run.joint for run in todo if run.joint is not None and not run.joint.path.is_file()}
+    joints = {joint.hash: joint for run in todo for joint in run.joint_trainings if not joint.path.is_file()}
     runs = {run.hash: run for run in sorted(todo, key=lambda run: -run.estimated_cost)}
     return [
         *map(PretrainingJob, backbones.values()),

@@ -75,26 +75,38 @@ class _InterleavedStatic:
 
 
 class DomainLabelledBatches:
-    """Batches with images of all domains, labelled by their domain; every domain has the same share of an epoch.
+    """Batches with images of all domains, labelled by their domain.
 
-    An epoch shows as many images of each domain as the smallest domain has, drawn anew in every epoch.
+    An epoch shows about as many images as all domains have; a domain's share of them goes by the square root of its
+    number of images, so that neither the largest domain nor the smallest gives way to the others. A domain that has
+    fewer images than its share is shown several times, with other crops.
     """
 
     def __init__(self, domains: dict[str, Batches]):
         self.parts = list(domains.values())
         self.device, self.batch = self.parts[0].device, self.parts[0].batch
-        self.each = min(map(len, self.parts))
+        images = np.array([len(part) for part in self.parts])
+        self.shown = np.rint(images.sum() * np.sqrt(images) / np.sqrt(images).sum()).astype(np.int64).clip(1)
         self.steps = max(1, round(len(self) / self.batch))
 
     def __len__(self) -> int:
-        return self.each * len(self.parts)
+        return int(self.shown.sum())
+
+    def _plan(self, part: Batches, images: int, seed: int, epoch: int) -> CropPlan:
+        """The crops of so many images: as many passes over the part as are needed, the last one in part."""
+        passes = -(-images // len(part))
+        plans = [part.plan(seed, epoch * passes + i) for i in range(passes)]
+        return CropPlan(*(np.concatenate(fields)[:images] for fields in zip(*plans, strict=True)))
 
     def train(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, index) of an epoch: x (n, 3, H, W) float32 in 0 to 1, not normalised; index (n,) of the domain."""
-        plans = [CropPlan(*(field[: self.each] for field in part.plan(seed, epoch))) for part in self.parts]
+        plans = [self._plan(part, int(n), seed, epoch) for part, n in zip(self.parts, self.shown, strict=True)]
+        domain = np.repeat(np.arange(len(self.parts)), self.shown)
+        place = np.concatenate([np.arange(n) for n in self.shown])  # of each image in its domain's plan
         order = np.random.default_rng([seed, epoch]).permutation(len(self))
         for some in np.array_split(order, self.steps):
-            which, within = np.divmod(np.sort(some), self.each)
+            some.sort()
+            which, within = domain[some], place[some]
             pixels = []
             for index, part in enumerate(self.parts):
                 rows = within[which == index]
@@ -120,7 +132,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
     profile, recipe = joint.backbone.profile, joint.backbone.profile.adapt
     choice = pretrain.choice_of(joint.backbone, device)
     opened = partial(open_images, profile=profile, batch=recipe.batch, device=device, layout=choice.memory_format)
-    if method.trains_per_domain:  # one image size for all: the size would give the domain away
+    if joint.classifier:  # one image size for all: the size would give the domain away
         cropped = [dataclasses.replace(i, domain=dataclasses.replace(i.domain, crop=True)) for i in joint.images]
         batches = DomainLabelledBatches({i.domain.name: opened(i) for i in cropped})
     else:
@@ -174,6 +186,9 @@ def _build(joint: JointTraining, device: str) -> tuple[nn.Module, nn.Module]:
     (method,) = select(joint.method)
     backbone, _ = pretrain.load(joint.backbone, device)
     torch.manual_seed(joint.seed)
-    module = method.build_joint(backbone, {i.domain.name: i.classes for i in joint.images})
+    if joint.classifier:
+        module = method.build_classifier(backbone, len(joint.images))
+    else:
+        module = method.build_joint(backbone, {i.domain.name: i.classes for i in joint.images})
     layout = pretrain.choice_of(joint.backbone, device).memory_format
     return backbone, module.to(device=device, memory_format=layout)

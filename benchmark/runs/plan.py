@@ -33,7 +33,7 @@ def _runs_of(method: Method, request: Request, data: Data, seeds: Sequence[int])
     backbone = requested_backbones(request, data, method.width_multiplier)[method.backbone_structure]
     lr = peak_rate(request.profile.adapt, method)
     train = _train_images(request, data)
-    joints = _joint_trainings(method, backbone, tuple(train.values()), seeds, lr) if method.has_joint_stage else {}
+    joints, classifiers = _joint_trainings(method, backbone, tuple(train.values()), seeds, lr)
     return [
         Run(
             method=method.full_spec,
@@ -47,6 +47,7 @@ def _runs_of(method: Method, request: Request, data: Data, seeds: Sequence[int])
             joint=joints.get(seed),
             trains_per_domain=method.trains_per_domain,
             predictions=request.predictions,
+            classifier=classifiers.get(seed),
         )
         for name, images in train.items()
         for seed in seeds
@@ -65,6 +66,12 @@ def _train_images(request: Request, data: Data) -> dict[str, ImageSet]:
 
 def _joint_trainings(
     method: Method, backbone: Backbone, images: tuple[ImageSet, ...], seeds: Sequence[int], lr: float
-) -> dict[int, JointTraining]:
-    """The joint training of each seed, over all domains of the request."""
-    return {seed: JointTraining(method.full_spec, backbone, images, seed, lr) for seed in seeds}
+) -> tuple[dict[int, JointTraining], dict[int, JointTraining]]:
+    """The trainings of each seed over all domains of the request: of the networks, and of a classifier of domains.
+
+    Both are trained at the rate of the run. Entries of one `joint_method` share the training of the networks.
+    """
+    (joint_method,) = select(method.joint_method) if method.joint_method else (method,)
+    joint = {seed: JointTraining(joint_method.full_spec, backbone, images, seed, lr) for seed in seeds}
+    classifier = {seed: JointTraining(method.full_spec, backbone, images, seed, lr, classifier=True) for seed in seeds}
+    return joint if method.has_joint_stage else {}, classifier if method.classifies_domains else {}

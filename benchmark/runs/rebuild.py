@@ -1,6 +1,6 @@
 """Rebuilds a run from its record: the request for it, and the run with the recorded hash."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import msgspec
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.profiles import Profile, checked
-from visual_decathlon.benchmark.config.specs import Run, recorded_profile
+from visual_decathlon.benchmark.config.specs import JointTraining, Run, recorded_profile
 from visual_decathlon.benchmark.runs.data import Data
 from visual_decathlon.benchmark.runs.plan import plan_runs
 from visual_decathlon.benchmark.runs.request import Request
@@ -37,7 +37,8 @@ def rebuilt(record: dict, inputs: Inputs) -> Request:
             f"{TRAINING_VERSION}; check out the commit {record['commit'] or 'of then'} to run it again"
         )
     (method,) = select(record["method_full"])
-    names = record["together"] if method.has_joint_stage else [record["domain"]]
+    over_all = method.has_joint_stage or method.classifies_domains
+    names = record["together"] if over_all else [record["domain"]]
     if names is None:
         raise InputError(
             f"{name} is a part of a joint training, and its record is of schema 1, which does not say over which "
@@ -99,12 +100,17 @@ def _profile(record: dict) -> Profile:
         ) from None
 
 
+def with_joint_trainings(run: Run, change: Callable[[JointTraining], JointTraining]) -> Run:
+    """The run with each of its trainings over all domains changed."""
+    return replace(run, joint=run.joint and change(run.joint), classifier=run.classifier and change(run.classifier))
+
+
 def planned(record: dict, request: Request, data: Data) -> Run:
     """The run of the record. Raises InputError, which names the difference, if its hash is not the recorded one."""
     runs = plan_runs(request, data, request.methods, request.seeds)
     (run,) = (run for run in runs if run.domain.name == record["domain"])
     rate = record["lr"]  # the method may declare another by now
-    run = replace(run, lr=rate, joint=run.joint and replace(run.joint, lr=rate))
+    run = with_joint_trainings(replace(run, lr=rate), lambda joint: replace(joint, lr=rate))
     if run.hash == record["hash"]:
         return run
     name, domain = f"the run {record['hash']} cannot be run again as it was", record["domain"]
@@ -127,7 +133,7 @@ def planned(record: dict, request: Request, data: Data) -> Run:
                 else ""
             )
             raise InputError(f"{name}: {part}{hint} is {now}, recorded was {was}; restore that")
-    if run.joint is not None:
+    if run.joint_trainings:
         raise InputError(
             f"{name}: the images of one of {', '.join(record['together'])}, over which it was trained, differ from "
             "the recorded; restore them"

@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs.data import open_data
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
-from visual_decathlon.benchmark.runs.rebuild import Inputs, planned, rebuilt
+from visual_decathlon.benchmark.runs.rebuild import Inputs, planned, rebuilt, with_joint_trainings
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
 from visual_decathlon.datasets.errors import InputError, option
 
@@ -55,9 +55,8 @@ def rerun(start: str, results: Path, inputs: Inputs, *, device: str = "cpu", com
             run_jobs([run], place, provenance, pool, screen, faults)
     if faults:
         return None
-    for trained in (run.backbone.path if run.source_cell else None, run.joint and run.joint.path):
-        if trained is not None:  # it belongs to this rerun alone: the next one trains it again
-            trained.unlink()
+    for trained in [run.backbone.path] * run.source_cell + [joint.path for joint in run.joint_trainings]:
+        trained.unlink()  # it belongs to this rerun alone: the next one trains it again
     again = read_record(new)
     sentences = differences(record, again)
     for sentence in sentences or [_same(again)]:
@@ -95,9 +94,10 @@ def recorded(start: str, results: Path) -> dict:
 def _trained_anew(run: Run, place: Path) -> Run:
     """The run with its own copy of the networks that determine its numbers, which are not taken from the cache."""
     folder = ResultsFolder(place).unfinished
+    run = with_joint_trainings(run, lambda joint: replace(joint, folder=folder))
     if run.source_cell:  # its numbers are the pretraining's
         return replace(run, backbone=replace(run.backbone, cache=folder))
-    return replace(run, joint=run.joint and replace(run.joint, folder=folder))
+    return run
 
 
 def as_computed(run: Run, record: dict) -> Run:
@@ -105,8 +105,8 @@ def as_computed(run: Run, record: dict) -> Run:
     if record["layout"] is None or record["norm"] is None:
         return run
     choice = KernelChoice(record["layout"], record["norm"])
-    joint = run.joint and replace(run.joint, backbone=replace(run.joint.backbone, choice=choice))
-    return replace(run, backbone=replace(run.backbone, choice=choice), joint=joint)
+    run = replace(run, backbone=replace(run.backbone, choice=choice))
+    return with_joint_trainings(run, lambda joint: replace(joint, backbone=replace(joint.backbone, choice=choice)))
 
 
 def differences(was: dict, now: dict) -> list[str]:

@@ -50,7 +50,7 @@ def record(method: str = "finetune", domain: str = "dtd", top1: float = 80.0, se
         "machine": "mine",
         "workers": 2,
         "runs_on_device": None,
-        **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps")),
+        **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps", "routed")),
         "threads": 1,
         "versions": '{"torch": "2.15.0"}',
         "created": "2026-01-01T00:00:00+00:00",

@@ -145,7 +145,8 @@ def test_the_shipped_records_were_made_with_these_settings():
             assert {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()} | NEWER_OF_RECIPE == wanted
 
 
-METHODS = """
+FIVE = "('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101')"
+METHODS = f"""
 adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
 arc           0.1  arc(rank=32, revision=2)
@@ -194,10 +195,10 @@ quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', blo
 randlora      0.15 randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8, scale=1.0, dropout=0.1)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
-res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, factor=5.0, domains=('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101'))
-res_adapter_dom_pred 0.1 res_adapter_dom_pred
+res_adapter_decay 0.1 res_adapter_decay(init='source', off_the_shelf=False, factor=5.0, domains={FIVE})
+res_adapter_dom_pred 0.1 res_adapter_dom_pred(revision=2)
 res_adapter_finetune_all 0.1 res_adapter_finetune_all
-res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False, factor=5.0, domains=('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101'))
+res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False, factor=5.0, domains={FIVE})
 scratch       0.1  scratch
 scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)

@@ -11,7 +11,9 @@ from safetensors.torch import load
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
+from visual_decathlon.benchmark.runs.job import JointTrainingJob, RunJob, jobs_for
 from visual_decathlon.benchmark.runs.joint import (
     DomainLabelledBatches,
     InterleavedBatches,
@@ -40,6 +42,26 @@ def opened(run) -> dict:
     return {i.domain.name: open_images(i, run.profile, 8, "cpu") for i in run.joint.images}
 
 
+def test_the_classifier_stands_on_the_networks_of_finetune_all(runs):
+    """One training of the networks for both methods; the classifier is another, and part of the run's identity."""
+    alone, routed = (runs[f"res_adapter_{name}"][0] for name in ("finetune_all", "dom_pred"))
+    assert alone.joint == routed.joint and alone.classifier is None
+    assert routed.classifier.hash != routed.joint.hash != replace(routed.joint, classifier=True).hash
+    assert replace(routed, classifier=None).hash != routed.hash
+    provenance = Provenance.__new__(Provenance)
+    jobs = jobs_for([*runs["res_adapter_finetune_all"], *runs["res_adapter_dom_pred"]], Path("r"), provenance)
+    over_all = [job for job in jobs if isinstance(job, JointTrainingJob)]
+    assert [job.describe() for job in over_all] == [
+        "res_adapter_finetune_all over all domains",
+        "res_adapter_dom_pred, its classifier, over all domains",
+    ]
+    keys = [{job.key for job in over_all[:1]}, {job.key for job in over_all}]
+    for job in jobs:
+        if isinstance(job, RunJob):
+            wanted = keys[job.run.classifier is not None] | {job.run.backbone.hash}
+            assert job.dependencies == wanted and not job.run.source_cell
+
+
 def test_interleaved_batches_are_the_epoch_of_every_domain_in_random_order(runs):
     domains = opened(runs["res_adapter_finetune_all"][0])
     batches = InterleavedBatches(domains)
@@ -53,22 +75,29 @@ def test_interleaved_batches_are_the_epoch_of_every_domain_in_random_order(runs)
             assert torch.equal(x, wanted) and torch.equal(y, labels)
 
 
-def test_domain_labelled_batches_show_equally_many_unnormalised_images_of_every_domain(runs):
+def test_domain_labelled_batches_show_unnormalised_images_by_the_root_of_their_number(runs):
     domains = opened(runs["res_adapter_dom_pred"][0])
     small = replace(runs["res_adapter_dom_pred"][0].joint.images[0], limit=7)
     domains[small.domain.name] = open_images(small, runs["res_adapter_dom_pred"][0].profile, 8, "cpu")
     batches = DomainLabelledBatches(domains)
-    assert len(batches) == 3 * 7
+    images = [len(part) for part in domains.values()]
+    roots = [n**0.5 for n in images]
+    wanted = [round(sum(images) * root / sum(roots)) for root in roots]
+    assert wanted[0] > images[0] == 7  # it is shown more than once
     xs, ys = zip(*batches.train(3, 1))
-    assert len(xs) == batches.steps
-    assert torch.cat(ys).bincount().tolist() == [7, 7, 7]
-    assert min(len(set(y.tolist())) for y in ys) == 3  # a batch of one domain would hide it from batch norm
     x, y = torch.cat(xs), torch.cat(ys)
+    assert y.bincount().tolist() == wanted and len(batches) == sum(wanted) == len(x) and len(xs) == batches.steps
+    assert min(len(set(y.tolist())) for y in ys) > 1  # a batch of one domain would hide it from batch norm
     assert 0 <= x.min() < x.max() <= 1
     for index, part in enumerate(domains.values()):
-        wanted = part.pixels(part.plan(3, 1)).permute(0, 3, 1, 2)[:7] / 255
-        images = x[y == index]
-        assert all(any(torch.allclose(a, b, atol=1e-6) for b in wanted) for a in images)
+        passes = -(-wanted[index] // images[index])
+        shown = [part.pixels(part.plan(3, passes + i)) for i in range(passes)]
+        expected = torch.cat(shown).permute(0, 3, 1, 2)[: wanted[index]] / 255
+        got = x[y == index]
+        assert all(any(torch.allclose(a, b, atol=1e-6) for b in expected) for a in got)
+        assert torch.allclose(got.mean((2, 3)).sort(0)[0], expected.mean((2, 3)).sort(0)[0], atol=1e-5)  # each once
+    again = torch.cat([y for _, y in batches.train(3, 2)])
+    assert again.bincount().tolist() == wanted and not torch.equal(again, y)
 
 
 def _series():
@@ -130,9 +159,9 @@ def test_the_domain_classifiers_size_is_its_closed_form():
     assert DomPred().multiplier(resnet26_shapes()) == pytest.approx(2.49, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["res_adapter_finetune_all", "res_adapter_dom_pred"])
-def test_a_stopped_joint_training_continues_to_the_same_bits(runs, name):
-    joint = runs[name][0].joint
+@pytest.mark.parametrize("part", ["joint", "classifier"])
+def test_a_stopped_joint_training_continues_to_the_same_bits(runs, part):
+    joint = getattr(runs["res_adapter_dom_pred"][0], part)
 
     class Stop(Exception):
         """Ends a training between two epochs."""
@@ -155,9 +184,10 @@ def test_a_stopped_joint_training_continues_to_the_same_bits(runs, name):
 
 
 def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
-    both = "res_adapter_finetune_all,res_adapter_dom_pred"
-    done = here("--domains", *NAMES, method=both, results=tmp_path / "r")
+    three = "res_adapter_finetune_all,res_adapter_dom_pred"
+    done = here("--domains", *NAMES, method=three, results=tmp_path / "r")
     assert done.code == 0, done.err
+    assert done.out.count("its domain recognised") == 3
     records = read_records([tmp_path / "r" / "records"])
     assert len(records) == 6
     assert all((tmp_path / "r" / "adapters" / f"{r['hash']}.safetensors").stat().st_size == r["bytes"] for r in records)
@@ -165,5 +195,8 @@ def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
     for name in NAMES:
         routed, joint = by["res_adapter_dom_pred", name], by["res_adapter_finetune_all", name]
         assert routed["prepare_seconds"] > 0 and len(joint["history"]) == 2
+        assert routed["history"] == joint["history"]  # the same networks
+        assert joint["routed"] is None and routed["correct"] <= min(routed["routed"], joint["correct"])
+        assert joint["correct"] - routed["correct"] <= routed["eval_images"] - routed["routed"]
         assert routed["multiplier"] > joint["multiplier"]
         assert np.isclose(joint["train_seconds"], sum(row["seconds"] for row in joint["history"]))
