@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.residual_adapters import ResAdapter
-from visual_decathlon.methods.shapes import Shapes
+from visual_decathlon.methods.residual_adapters import ParAdapter, ResAdapter
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
 @register
@@ -50,6 +51,82 @@ class FinetuneAll(Method):
     def floats(self, shapes: Shapes) -> int:
         """As res_adapter."""
         return ResAdapter().floats(shapes)
+
+
+@register
+@dataclass(frozen=True)
+class ParAdapterJointSVD(ParAdapter):
+    """Parallel adapters compressed jointly: A = C V with a V for all domains (Rebuffi, Bilen, Vedaldi, CVPR 2018).
+
+    One training uses the batches of all domains in a random order, on a frozen backbone, so that no domain changes
+    another's network before V exists. In the first half of the steps each domain trains its whole A (cout, cin). Then
+    the A of all domains at one convolution are stacked to (domains cout, cin); V (r, cin) is their first right singular
+    vectors, and stays as it is, while each domain goes on with its own C (cout, r), batch norms and head. r is `kept`
+    of cin, rounded, and at least 1; where r = cin, A stays whole. A starts at zero: the identity.
+
+    A domain stores C, cout r a convolution, and 2 a batch norm channel; V is stored once, r cin. #par. 1.50, as
+    printed. The paper trains the domains' adapters to their end, compresses them and fine-tunes; here both parts share
+    the steps of every other method. Which side of A is shared and which rank are ours, chosen to meet the printed
+    count: no code of the compression was released.
+    """
+
+    name = "par_adapter_joint_svd"
+    label = "Parallel res. adapt. joint SVD"
+    has_joint_stage = True
+    trains_per_domain = False
+
+    kept: float = 0.44
+
+    def __post_init__(self):
+        if not 0 < self.kept <= 1:
+            raise InputError(f"{self.name}(kept={self.kept:g}): the part of the channels must be above 0, at most 1")
+
+    def rank_at(self, conv: ConvShape) -> int:
+        """`kept` of cin, rounded; at least 1."""
+        return max(1, round(self.kept * conv.cin))
+
+    def _compressed(self, conv: ConvShape) -> bool:
+        return not self.skip_reason(conv) and self.rank_at(conv) < conv.cin
+
+    def layer(self, conv):
+        """conv(x) + A x, A in the basis of the convolution; a network that is placed alone has a basis of its own."""
+
+        from visual_decathlon.methods.layers.joint_svd import SharedBasisConv, give_basis
+
+        shape = ConvShape.of(conv)
+        if not self._compressed(shape):
+            return super().layer(conv)
+        if not hasattr(conv, "basis"):
+            give_basis(conv, self.rank_at(shape), persistent=False)
+        return self.started(SharedBasisConv(conv))
+
+    def build_joint(self, source, classes):
+        """A network for each domain on the frozen source, with a basis for all at each convolution: JointAdapters."""
+
+        from visual_decathlon.methods.layers.joint_svd import JointAdapters, give_basis
+        from visual_decathlon.methods.layers.network import share
+
+        trunk = share(source)
+        for _, conv in trunk.conv_sites():
+            if self._compressed(shape := ConvShape.of(conv)):
+                give_basis(conv, self.rank_at(shape), persistent=True)
+        return JointAdapters(trunk, classes, self.place)
+
+    def new_floats(self, conv: ConvShape) -> int:
+        """cout r, or cin cout where r = cin."""
+        return conv.cout * self.rank_at(conv)
+
+    def shared_params(self, shapes: Shapes) -> int:
+        """r cin for each basis."""
+        return sum(self.rank_at(conv) * conv.cin for conv in filter(self._compressed, shapes.convs))
+
+    def after_step(self, network, step, steps):
+        """Sets the bases in the middle of the training."""
+
+        from visual_decathlon.methods.layers.joint_svd import compress
+
+        if step == max(1, steps // 2):
+            compress([*network.networks.values()] if hasattr(network, "networks") else [network])
 
 
 @register

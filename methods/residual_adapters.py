@@ -188,16 +188,17 @@ class ParAdapter(PerConv):
 @register
 @dataclass(frozen=True)
 class ParAdapterSVD(Ranked, ParAdapter):
-    """par_adapter with A truncated to a low rank by SVD (Rebuffi, Bilen, Vedaldi, CVPR 2018).
+    """par_adapter with each domain's A truncated to a low rank by itself (after Rebuffi, Bilen, Vedaldi, CVPR 2018).
 
-    The paper truncates the trained adapters and then fine-tunes them; here A has its full rank in the first half of
-    the steps and is then truncated every `every` steps and after the last one. It is stored as U sqrt(S) and
-    sqrt(S) V, or as A where the factors are not smaller: min(r (cin + cout), cin cout) a convolution, #par. 1.18.
-    Rank 48 is the published 1.5.
+    The paper compresses the adapters of all domains jointly, as par_adapter_joint_svd does; here every domain has its
+    own SVD, so that domains can be added one by one. A has its full rank in the first half of the steps and is then
+    truncated every `every` steps and after the last one. It is stored as U sqrt(S) and sqrt(S) V, or as A where the
+    factors are not smaller: min(r (cin + cout), cin cout) a convolution, #par. 1.18. Rank 48 has the published 1.5.
     """
 
     name = "par_adapter_svd"
     label = "Parallel res. adapt. SVD"
+    fidelity = "adaptation"
 
     rank: int = 16
     every: int = 20

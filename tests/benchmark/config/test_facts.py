@@ -186,6 +186,7 @@ mona          0.1  mona(bottleneck=16)
 oft           0.02 oft(block=32, side='left')
 pad_prompt    0.1  pad_prompt(width=4)
 par_adapter   0.1  par_adapter(init='zero')
+par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44)
 par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
 partial       0.05 partial(views=0, last=1)
 piggyback     0.1  piggyback
