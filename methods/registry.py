@@ -184,7 +184,7 @@ def _check_usable(entry: type[Method]) -> None:
         raise InputError(
             f"the method {_location(entry)} is no dataclass, so it has no options; put @dataclass above it"
         )
-    if entry.has_joint_stage and entry.trains_per_domain:
+    if entry.has_joint_stage is True and entry.trains_per_domain is True:
         raise InputError(
             f"the method {_location(entry)} has a joint stage, which trains the domains' networks, and trains them per "
             "domain too; set trains_per_domain = False, or for a classifier of domains classifies_domains = True in "

@@ -103,9 +103,14 @@ def _environment(run: Run, provenance: Provenance) -> dict:
 
 
 def accuracy(
-    train_images: int, eval_images: int, correct: int | None, history: Sequence[Mapping], merge_difference: float | None
+    train_images: int,
+    eval_images: int,
+    correct: int | None,
+    history: Sequence[Mapping],
+    merge_difference: float | None,
+    routed: int | None,
 ) -> dict:
-    """Returns the section on results. `correct` is None on a split without labels."""
+    """Returns the section on results. `correct` is None on a split without labels, `routed` without a classifier."""
     return {
         "train_images": train_images,
         "eval_images": eval_images,
@@ -113,6 +118,7 @@ def accuracy(
         "top1": None if correct is None else 100 * correct / eval_images,
         "history": [{name: row[name] for name in EPOCH} for row in history],
         "merge_difference": merge_difference,
+        "routed": routed,
     }
 
 

@@ -109,10 +109,9 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     base = shapes_named(profile.network, profile.width, crop).base
     shapes = shapes_named(profile.network, run.backbone.network_profile.width, crop)
     images = len(opened.train_images), len(opened.test_images)
-    record = known_fields | build.accuracy(*images, result.correct, trained.history, difference)
     # The last logit of an image is the largest where it was taken for another domain's: see Method.inference_module.
     routed = int((result.logits.argmax(1) < run.train.classes).sum()) if run.classifier else None
-    record |= {"routed": routed}
+    record = known_fields | build.accuracy(*images, result.correct, trained.history, difference, routed)
     floats = None if run.source_cell else method.stored_floats(trained.network, shapes)
     record |= build.size(run, method, shapes, base, trained.size, floats)
     record |= build.multiply_adds(conv_macs(trained.network, crop), macs_inference)

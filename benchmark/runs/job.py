@@ -163,7 +163,7 @@ class RunJob:
         """`finetune     dtd            seed 0   55.53 %`; `result` is the record."""
         name = f"{self._name():12} {self.run.domain.name:14} seed {self.run.seed}"
         name = f"{name}  predicted" if result["top1"] is None else f"{name}  {result['top1']:6.2f} %"
-        if result["routed"] is None:
+        if result.get("routed") is None:
             return name
         return f"{name}  its domain recognised {100 * result['routed'] / result['eval_images']:6.2f} %"
 

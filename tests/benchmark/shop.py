@@ -93,14 +93,15 @@ class Shop:
         moved(network)
         return self.file(method, network, source, name), network.eval()
 
-    def together(self) -> dict[str, tuple[Path, Network]]:
-        """Both domains of a joint training, which trains the shared weights too: (file, network) by name."""
-        (method,) = select("res_adapter_finetune_all")
-        backbone = self.backbone("series")
+    def together(self, spec: str = "res_adapter_finetune_all") -> dict[str, tuple[Path, Network]]:
+        """Both domains of a joint training: (file, network) by name."""
+        (method,) = select(spec)
+        backbone = self.backbone(method.backbone_structure)
         joint = JointTraining(method.full_spec, backbone, tuple(map(images, CLASSES)), 0, method.lr)
         source, _ = pretrain.load(backbone, "cpu")
         torch.manual_seed(9)
         module = method.build_joint(source, CLASSES)
         moved(module)
+        method.after_step(module, 1, 2)
         write_safetensors(joint.path, own_tensors(module, source), {"method": joint.method})
         return {n: (self.file(method, m, module.trunk, n, joint), m.eval()) for n, m in module.networks.items()}

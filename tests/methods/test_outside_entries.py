@@ -151,6 +151,13 @@ def test_an_old_option_views_with_a_split_is_refused(outside):
         entries()
 
 
+def test_a_joint_stage_beside_a_training_per_domain_is_refused(outside):
+    """Until 2026-12 that was a classifier of domains, which has attributes of its own by now."""
+    outside(MINE + "    has_joint_stage = True\n")
+    with pytest.raises(InputError, match=r"foreign_method\.Mine \(.*classifies_domains = True in place of"):
+        entries()
+
+
 def test_every_renamed_attribute_is_one_of_methods():
     assert registry._RENAMED == RENAMED
     assert all(hasattr(Method, new) and not hasattr(Method, old) for old, new in RENAMED.items())

@@ -14,7 +14,7 @@ def sections(run, who: provenance.Provenance) -> list[dict]:
     shapes = shapes_named("resnet26", run.profile.width, run.profile.crop)
     return [
         build.on_device(build.known_fields(run, who), "cpu"),
-        build.accuracy(20, 8, 6, EPOCHS, None),
+        build.accuracy(20, 8, 6, EPOCHS, None, 7),
         build.size(run, method, shapes, shapes.base, 123),
         build.multiply_adds(7, 6),
         build.times(EPOCHS, [], 1.0, {"layout": "contiguous", "norm": "plain"}, CLOCK, 9.0),

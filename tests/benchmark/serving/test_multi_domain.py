@@ -71,7 +71,7 @@ def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, comma
     for method in (entry() for entry in entries()):
         if method.unsupported_reason("resnet26"):
             continue
-        made = {"": shop.written(method.name)} if method.trains_per_domain else shop.together()
+        made = {"": shop.written(method.name)} if method.trains_per_domain else shop.together(method.name)
         for name, (path, network) in made.items():
             with torch.no_grad():
                 wanted[method.name + name] = network(x)
