@@ -24,8 +24,8 @@ from visual_decathlon.datasets.catalogue import DOMAINS, category_id
 from visual_decathlon.datasets.errors import InputError
 
 NAMES = ("imagenet12", "dtd", "svhn")
-# A merged one, one that does not merge, features at hand, a joint network, a domain classifier before all.
-METHODS = "res_adapter,chapter,feature,res_adapter_finetune_all,res_adapter_dom_pred"
+# A merged one, one that does not merge, features at hand, joint networks, a domain classifier before all of them.
+METHODS = "res_adapter,chapter,feature,res_adapter_finetune_all,res_adapter_dom_pred,par_adapter_joint_svd"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_every_field_has_a_comment(predicted: Path):
 
 def test_predictions_agree_with_the_record(predicted: Path, tiny: Path):
     records = read_records([predicted / "records"])
-    assert len(records) == 15 and len({r["top1"] for r in records}) > 3
+    assert len(records) == 18 and len({r["top1"] for r in records}) > 3
     assert {p.stem for p in (predicted / "predictions").iterdir()} == {r["hash"] for r in records}
     for record in records:
         domain = DOMAINS[record["domain"]]
@@ -109,15 +109,15 @@ def test_a_loaded_domain_predicts_the_same(predicted: Path, tiny: Path, bench):
                 table["top5"].to_pylist()
             )
             assert net.classes(name) == ("a", "b", "c")
-    assert sum(len(net.held) for net in backbones.values()) == 11  # all but the backbone itself, four times
+    assert sum(len(net.held) for net in backbones.values()) == 15  # all but the backbone itself, three times
 
 
 def test_a_finished_run_is_only_evaluated_for_them(here, plain: Path, predicted: Path, below, untrained):
     before = below(plain / "records") | below(plain / "adapters")
     done = here("--domains", *NAMES, "--predictions", method=METHODS, results=plain)
     assert done.code == 0, done.err
-    assert "15 of 15 runs are finished already" in done.out
-    assert "15 of them: evaluated again for their predictions, not trained" in done.out
+    assert "18 of 18 runs are finished already" in done.out
+    assert "18 of them: evaluated again for their predictions, not trained" in done.out
     assert below(plain / "records") | below(plain / "adapters") == before
     for record in read_records([plain / "records"]):
         assert table_of(plain, record).equals(table_of(predicted, record)), record["method"]
