@@ -81,12 +81,12 @@ class ParAdapterJointSVD(ParAdapter):
         if not 0 < self.kept <= 1:
             raise InputError(f"{self.name}(kept={self.kept:g}): the part of the channels must be above 0, at most 1")
 
-    def rank_at(self, conv: ConvShape) -> int:
+    def basis_rank(self, conv: ConvShape) -> int:
         """`kept` of cin, rounded; at least 1."""
         return max(1, round(self.kept * conv.cin))
 
     def _compressed(self, conv: ConvShape) -> bool:
-        return not self.skip_reason(conv) and self.rank_at(conv) < conv.cin
+        return not self.skip_reason(conv) and self.basis_rank(conv) < conv.cin
 
     def layer(self, conv):
         """conv(x) + A x, A in the basis of the convolution; a network that is placed alone has a basis of its own."""
@@ -97,7 +97,7 @@ class ParAdapterJointSVD(ParAdapter):
         if not self._compressed(shape):
             return super().layer(conv)
         if not hasattr(conv, "basis"):
-            give_basis(conv, self.rank_at(shape), persistent=False)
+            give_basis(conv, self.basis_rank(shape), persistent=False)
         return self.started(SharedBasisConv(conv))
 
     def build_joint(self, source, classes):
@@ -109,16 +109,16 @@ class ParAdapterJointSVD(ParAdapter):
         trunk = share(source)
         for _, conv in trunk.conv_sites():
             if self._compressed(shape := ConvShape.of(conv)):
-                give_basis(conv, self.rank_at(shape), persistent=True)
+                give_basis(conv, self.basis_rank(shape), persistent=True)
         return JointAdapters(trunk, classes, self.place)
 
     def new_floats(self, conv: ConvShape) -> int:
         """cout r, or cin cout where r = cin."""
-        return conv.cout * self.rank_at(conv)
+        return conv.cout * self.basis_rank(conv)
 
     def shared_params(self, shapes: Shapes) -> int:
         """r cin for each basis."""
-        return sum(self.rank_at(conv) * conv.cin for conv in filter(self._compressed, shapes.convs))
+        return sum(self.basis_rank(conv) * conv.cin for conv in filter(self._compressed, shapes.convs))
 
     def after_step(self, network, step, steps):
         """Sets the bases in the middle of the training."""
