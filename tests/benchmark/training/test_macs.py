@@ -13,7 +13,8 @@ from visual_decathlon.methods.registry import entries
 SIZE = 32
 METHODS = {m.name: m for m in (entry() for entry in entries()) if not m.unsupported_reason("resnet26")}
 FAST = {"finetune", "par_adapter", "res_adapter", "rep_adapter", "side", "spottune"}
-FUSED = {"adapter", "par_adapter", "par_adapter_svd"}  # their adapters run within the kernel of the convolution
+# Their adapters run within the kernel of the convolution.
+FUSED = {"adapter", "par_adapter", "par_adapter_svd", "par_adapter_joint_svd"}
 
 
 def network_of(name: str) -> nn.Module:
