@@ -12,14 +12,15 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 @register
 @dataclass(frozen=True)
 class OFT(PerConv):
-    """OFT (Qiu 2023): M <- Q M (`side='left'`, the filters) or M Qᵀ (`right`, the weights of each filter).
+    """OFT (Qiu 2023): M <- M Qᵀ (`side='right'`), which turns all filters alike: their lengths and angles stay.
 
     Q is block-diagonal; each block is the exact Cayley transform (I - S)(I + S)⁻¹ of a skew-symmetric S. S starts at
-    zero: the identity. Where `block` does not divide the filters of a group (left) or the columns (right), the largest
-    divisor below it is used and counted. It stores (cout / b) b (b - 1) / 2 (left) or (n / b) b (b - 1) / 2 (right) a
-    convolution: #par. 1.10 on the left with blocks of 32. The paper rotates the inputs of a linear layer, which is the
-    side `right`. For a kernel larger than 1x1 HF PEFT rotates unfolded patches and adds them where they overlap, which
-    is another function even at the start.
+    zero: the identity. Where `block` does not divide the n columns, the largest divisor below it is used and counted.
+    It stores (n / b) b (b - 1) / 2 a convolution: #par. 1.74 with blocks of 32. The paper turns the inputs of a linear
+    layer in this way, and so does HF PEFT; but for a kernel larger than 1x1 PEFT rotates unfolded patches and adds them
+    where they overlap, which is another function even at the start.
+    `side='left'` is Q M, LyCORIS's Diag-OFT (Yeh 2024, arXiv 2309.14859): blocks of filters are mixed, so their angles
+    change. It stores (cout / b) b (b - 1) / 2: #par. 1.10. LyCORIS's limit on S and its trained scale are not here.
     """
 
     name = "oft"
@@ -31,7 +32,7 @@ class OFT(PerConv):
     lr = 0.02
 
     block: int = 32
-    side: Literal["left", "right"] = "left"
+    side: Literal["left", "right"] = "right"
 
     def __post_init__(self):
         if self.block < 2:

@@ -1,4 +1,4 @@
-"""A trained scale and shift after a batch norm (SSF, (IA)³)."""
+"""A trained scale and shift after a batch norm (BitFit, SSF, (IA)³)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,26 @@ from visual_decathlon.methods.layers.network import Adapter, Network, names_of, 
 
 
 class ScaledNorm(Adapter):
-    """(N, C, H, W) -> the same shape: scale * norm(x) + shift, computed as one batch norm.
+    """(N, C, H, W) -> the same shape: (1 + change) * norm(x) + shift, computed as one batch norm.
 
-    The norm keeps the source's statistics and affine values, in training too.
+    `change` and `shift` (C,) start at zero: weight decay pulls them back to the source's norm. Without `scales` there
+    is no `change`, without `shifts` no `shift`. The norm keeps the source's statistics and affine values, in training
+    too.
     """
 
-    def __init__(self, norm: _BatchNorm, shifts: bool):
+    def __init__(self, norm: _BatchNorm, scales: bool, shifts: bool):
         super().__init__()
         self.norm = norm
-        self.scale = nn.Parameter(torch.ones_like(norm.weight))
+        self.change = nn.Parameter(torch.zeros_like(norm.weight)) if scales else None
         self.shift = nn.Parameter(torch.zeros_like(norm.bias)) if shifts else None
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Weight and bias (C,) of the batch norm that computes both."""
-        shift = self.scale * self.norm.bias
-        return self.scale * self.norm.weight, shift if self.shift is None else shift + self.shift
+        weight, bias = self.norm.weight, self.norm.bias
+        if self.change is not None:
+            scale = 1 + self.change
+            weight, bias = scale * weight, scale * bias
+        return weight, bias if self.shift is None else bias + self.shift
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
@@ -35,7 +40,7 @@ class ScaledNorm(Adapter):
         return norm_like(self.norm, *self.affine())
 
 
-def put_scaled_norms(network: Network, shifts: bool) -> None:
-    """Puts a scale, and with `shifts` a shift, after every batch norm of the backbone."""
+def put_scaled_norms(network: Network, scales: bool, shifts: bool) -> None:
+    """Puts a scale, a shift or both after every batch norm of the backbone."""
     for name in names_of(network, _BatchNorm):
-        network.set_submodule(name, ScaledNorm(network.get_submodule(name), shifts))
+        network.set_submodule(name, ScaledNorm(network.get_submodule(name), scales, shifts))

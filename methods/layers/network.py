@@ -130,6 +130,13 @@ def last_norms(network: Network) -> list[str]:
     return [[s.norm for s in main if s.conv.startswith(f"{block}.")][-1] for block in network.blocks]
 
 
+def share_norms(network: Network, source: Network) -> None:
+    """Puts the source's batch norms, frozen and in eval mode, back in the place of the domain's own."""
+    shared = share(source)
+    for name in names_of(network, _BatchNorm):
+        network.set_submodule(name, shared.get_submodule(name))
+
+
 def start_afresh(module: nn.Module) -> None:
     """Initialises as the reference code: convolutions normal with variance 2 / (k² cout), batch norm 1 and 0."""
     for m in module.modules():

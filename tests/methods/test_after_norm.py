@@ -34,25 +34,45 @@ def a_norm(channels: int = 6) -> nn.BatchNorm2d:
     return norm
 
 
-@pytest.mark.parametrize("shifts", [True, False])
-def test_the_formula_the_fold_and_the_gradient(shifts: bool):
+@pytest.mark.parametrize(("scales", "shifts"), [(True, True), (True, False), (False, True)])
+def test_the_formula_the_fold_and_the_gradient(scales: bool, shifts: bool):
     torch.manual_seed(0)
     norm = a_norm()
-    adapter, x = ScaledNorm(norm, shifts), torch.randn(3, 6, 5, 4, dtype=torch.float64)
+    adapter, x = ScaledNorm(norm, scales, shifts), torch.randn(3, 6, 5, 4, dtype=torch.float64)
     assert torch.equal(adapter(x), norm(x))
+    trained = [p for p in adapter.parameters() if p.requires_grad]
+    assert len(trained) == scales + shifts and not any(p.count_nonzero() for p in trained)
     with torch.no_grad():
-        adapter.scale.normal_()
-        if shifts:
-            adapter.shift.normal_()
-    shift = adapter.shift if shifts else torch.zeros(6)
-    wanted = adapter.scale.view(1, -1, 1, 1) * norm(x) + shift.view(1, -1, 1, 1)
+        for p in trained:
+            p.normal_()
+    zero = torch.zeros(6)
+    change, shift = adapter.change if scales else zero, adapter.shift if shifts else zero
+    wanted = (1 + change).view(1, -1, 1, 1) * norm(x) + shift.view(1, -1, 1, 1)
     for got in (adapter.train()(x), adapter.eval()(x), adapter.merge()(x)):
         assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
-    trained = [p for p in adapter.parameters() if p.requires_grad]
     got, plain = (torch.autograd.grad(out.pow(3).sum(), trained) for out in (adapter(x), wanted))
-    assert len(got) == 1 + shifts
     for a, b in zip(got, plain, strict=True):
         assert torch.allclose(a, b, rtol=1e-10)
+
+
+@pytest.mark.parametrize("spec", ["bitfit", "ssf", "ia3"])
+def test_decay_pulls_to_the_sources_network(spec, source):
+    """Steps of decay alone, until nothing is left of what was learned: the features are the source's."""
+    (method,) = select(spec)
+    network = method.place(source, 3).eval()
+    (group,) = method.groups(network, 5e-4, 1000)
+    with torch.no_grad():
+        for p in group["params"]:
+            p.add_(0.3)
+    x = torch.randn(2, 3, 16, 16)
+    assert not torch.allclose(network.body(x), source.body(x), rtol=1e-2)
+    optimiser = method.optimiser([group | {"weight_decay": 0.5}], 1.0, 0.0, False)
+    for _ in range(30):
+        for p in group["params"]:
+            p.grad = torch.zeros_like(p)
+        optimiser.step()
+    torch.testing.assert_close(network.body(x), source.body(x))
+    assert method.full_spec == f"{spec}(revision=2)"
 
 
 def test_ia3_is_that_of_peft():
@@ -64,11 +84,11 @@ def test_ia3_is_that_of_peft():
         nn.Sequential(fuse_conv_bn_eval(conv.eval(), norm)),
         peft.IA3Config(target_modules=["0"], feedforward_modules=[]),
     )
-    adapter, x = ScaledNorm(norm, shifts=False), torch.randn(2, 4, 9, 11, dtype=torch.float64)
+    adapter, x = ScaledNorm(norm, True, False), torch.randn(2, 4, 9, 11, dtype=torch.float64)
     vector = reference.base_model.model[0].ia3_l["default"]
     with torch.no_grad():
-        adapter.scale.normal_()
-        vector.copy_(adapter.scale.view_as(vector))
+        adapter.change.normal_()
+        vector.copy_(1 + adapter.change.view_as(vector))
     assert torch.allclose(adapter(conv(x)), reference(x), rtol=1e-6, atol=1e-6)  # its vector is in float32
     wanted = reference.merge_and_unload()[0]
     merged = fuse_conv_bn_eval(conv, adapter.merge())
@@ -82,7 +102,7 @@ def test_statistics_and_affine_stay_the_sources(spec, source):
     (method,) = select(spec)
     network = method.place(source, 3).train()
     trained = {n: p for n, p in network.named_parameters() if p.requires_grad and not n.startswith("head.")}
-    ends = {"bitfit": {"bias"}, "ssf": {"scale", "shift"}, "ia3": {"scale"}}[spec]
+    ends = {"bitfit": {"shift"}, "ssf": {"change", "shift"}, "ia3": {"change"}}[spec]
     assert len(trained) == 26 * len(ends) and {n.rpartition(".")[2] for n in trained} == ends
     before = {n: t.clone() for n, t in source.state_dict().items()}
     optimiser = torch.optim.SGD(trained.values(), 0.1)

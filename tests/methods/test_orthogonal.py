@@ -13,7 +13,7 @@ from visual_decathlon.methods.orthogonal import BOFT, HRA, OFT
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
-FAMILY = [OFT(4), OFT(6, "right"), BOFT(2, 3), BOFT(4, 1), HRA(6), HRA(3)]
+FAMILY = [OFT(4, "left"), OFT(6), BOFT(2, 3), BOFT(4, 1), HRA(6), HRA(3)]
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1, "bias": False},
     {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
@@ -88,6 +88,15 @@ def test_what_a_rotation_keeps(method, geometry):
         assert torch.equal(layer.weight(), conv.weight)
 
 
+def test_only_the_right_side_keeps_the_angles_between_filters():
+    """The paper's invariant, cosines between pairs of filters; Diag-OFT mixes filters and keeps those of columns."""
+    cosines = lambda m: torch.nn.functional.normalize(m, dim=1) @ torch.nn.functional.normalize(m, dim=1).T
+    for method, keeps in ((OFT(), True), (OFT(block=4, side="left"), False)):
+        conv, layer, _ = moved(method, GEOMETRIES[0])
+        off = (cosines(layer.weight().flatten(1)) - cosines(conv.weight.flatten(1))).abs().max()
+        assert (off < 1e-12) if keeps else (off > 0.05)
+
+
 @families
 def test_gradients_are_finite_differences(method):
     for geometry in GEOMETRIES[1::3]:
@@ -125,7 +134,7 @@ def test_hra_is_pefts(rank):
 
 def test_oft_is_pefts_where_its_geometry_is_right():
     peft = pytest.importorskip("peft")
-    conv, layer, own = moved(OFT(4, "right"), {"kernel_size": 1, "stride": 2}, torch.float32)
+    conv, layer, own = moved(OFT(4), {"kernel_size": 1, "stride": 2}, torch.float32)
     other = peft_layer(peft.OFTConfig(r=0, oft_block_size=4, use_cayley_neumann=False, target_modules=["0"]), conv)
     x = torch.randn(2, 16, 5, 6)
     with torch.no_grad():
@@ -159,7 +168,7 @@ def test_boft_is_pefts(block, factors, monkeypatch):
 def test_blocks_that_do_not_divide():
     """The largest divisor is used and counted; a convolution without one is named, as with BOFT."""
     conv = lambda cin, cout, k=3, groups=1: ConvShape(cin, cout, (k, k), groups)
-    left, right = OFT(32), OFT(32, "right")
+    left, right = OFT(32, "left"), OFT(32)
     assert [left.block_at(conv(8, c)) for c in (64, 48, 20, 37)] == [32, 24, 20, 1]
     assert [right.block_at(c) for c in (conv(3, 32), conv(32, 64), conv(3, 64, 7))] == [27, 32, 21]
     assert left.block_at(conv(64, 64, groups=4)) == 16
@@ -175,7 +184,8 @@ def test_blocks_that_do_not_divide():
     ("spec", "part"),
     [
         ("oft(block=1)", "2 or more"),
-        ("oft(block=4096)", "the largest has 256 rows"),
+        ("oft(block=4096)", "the largest has 2304 columns"),
+        ("oft(block=4096, side='left')", "the largest has 256 rows"),
         ("boft(block=3)", "even"),
         ("boft(factors=0)", "1 or more"),
         ("boft(factors=9)", "butterflies"),
@@ -191,9 +201,12 @@ def test_options_that_fit_nothing(spec, part):
 
 def test_multipliers():
     shapes = resnet26_shapes()
-    printed = {"oft": "1.10", "oft(side='right')": "1.74", "boft": "1.29", "hra": "1.39"}
+    printed = {"oft": "1.74", "oft(side='left')": "1.10", "boft": "1.29", "hra": "1.39"}
     assert {spec: f"{select(spec)[0].multiplier(shapes):.2f}" for spec in printed} == printed
-    assert OFT().floats(shapes) == 7_744 + sum(c.cout // 32 * 496 for c in shapes.convs)
+    assert OFT(side="left").floats(shapes) == 7_744 + sum(c.cout // 32 * 496 for c in shapes.convs)
+    stem, *others = shapes.convs  # 27 columns make one block of 27
+    assert OFT().floats(shapes) == 7_744 + 27 * 26 // 2 + sum(c.fan_in // 32 * 496 for c in others)
+    assert stem.fan_in == 27
     assert HRA().floats(shapes) == 7_744 + sum(8 * c.fan_in for c in shapes.convs)
 
 
@@ -221,7 +234,7 @@ def test_bfloat16(method):
 def test_library_networks(name):
     network = library_network(name, 4).eval()
     shapes = shapes_of(network)
-    for method in (OFT(), OFT(side="right"), BOFT(), HRA()):
+    for method in (OFT(), OFT(side="left"), BOFT(), HRA()):
         placed = method.place(network, 4)
         trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
         assert trained == method.floats(shapes) + shapes.head(4)

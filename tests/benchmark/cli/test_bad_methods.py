@@ -128,11 +128,11 @@ def test_all_leaves_out_methods_that_cannot_run_and_reports_them(sifted):
 
 
 def test_methods_too_large_for_a_slim_backbone_are_left_out(sifted):
-    stay, reported = sifted("o*,lora*", "width=0.0625")
+    stay, reported = sifted("arc*,lora*", "width=0.0625")
     assert stay == ["lora", "lora_cp", "lora_tkd", "lora_tkd_cp", "lora_tucker"]
-    assert any(line.startswith("left out: oft: a block of 32 is larger than every matrix") for line in reported)
-    with pytest.raises(InputError, match="oft: a block of 32 is larger"):
-        sifted("lora*,oft", "width=0.0625")
+    assert any(line.startswith("left out: arc(rank=32): the rank is larger than every matrix") for line in reported)
+    with pytest.raises(InputError, match=r"oft\(side='left'\): a block of 32 is larger"):
+        sifted("lora*,oft(side='left')", "width=0.0625")
 
 
 def test_the_words_for_several_methods_run_whole(sifted):

@@ -151,7 +151,7 @@ adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
 arc           0.1  arc(rank=32, revision=2)
 ba2           0.1  ba2(budget=0.75, weight=1.0)
-bitfit        0.1  bitfit
+bitfit        0.1  bitfit(revision=2)
 bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
 c3a           0.1  c3a(block=32)
@@ -172,7 +172,7 @@ hira          0.15 hira(rank=8)
 houlsby       0.1  houlsby(bottleneck=8)
 householder   0.15 householder(rank=1)
 hra           0.03 hra(rank=8)
-ia3           0.1  ia3
+ia3           0.1  ia3(revision=2)
 loha          0.15 loha(rank=4, alpha=4.0)
 lokr          0.1  lokr(rank=8, alpha=8.0, factor=-1)
 lora          0.15 lora(rank=8, alpha=8.0)
@@ -183,13 +183,13 @@ lora_tucker   0.15 lora_tucker(rank=8, alpha=8.0)
 lst           0.1  lst(reduction=4)
 lwf           0.2  lwf(weight=1.0, temperature=2.0)
 mona          0.1  mona(bottleneck=16)
-oft           0.02 oft(block=32, side='left')
+oft           0.02 oft(block=32, side='right')
 pad_prompt    0.1  pad_prompt(width=4)
 par_adapter   0.1  par_adapter(init='zero')
 par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44)
 par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
 partial       0.05 partial(views=0, last=1)
-piggyback     0.1  piggyback
+piggyback     0.1  piggyback(adam=True, own_norm=False)
 prefix        0.1  prefix
 prompt        0.1  prompt
 quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
@@ -205,8 +205,8 @@ scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
-spottune      0.05 spottune(temperature=5.0, revision=2)
-ssf           0.1  ssf
+spottune      0.05 spottune(temperature=5.0)
+ssf           0.1  ssf(revision=2)
 taps          0.05 taps(weight=1.0)
 vera          0.15 vera(rank=256, basis_seed=0)
 """
