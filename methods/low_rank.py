@@ -1,11 +1,12 @@
 """ΔW of low rank: as a matrix (LoRA), as a CP, a Tucker-2, and a Tucker-2 with a CP core of the kernel tensor.
 
 All are W' = W + λ U R, with U (cout, r) zero at the start and R (r, n) the product of the other factors. λ is alpha / r
-for the r of the option, also at a convolution that allows only a smaller one.
+for the r of the option, also at a convolution that allows only a smaller one. `lora` has other forms and starts too.
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
+from typing import Literal
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv, Ranked
@@ -44,10 +45,22 @@ class Scaled(Ranked):
 class Lora(Scaled):
     """Hu et al. 2021: ΔM = λ B A on the weight as a matrix (cout, n), n = (cin / groups) k l, λ = alpha / rank.
 
-    On a convolution also called Conv-LoRA: it equals a k x k convolution to `rank` channels and a 1x1 after it. A
-    (rank, n) starts Kaiming uniform as in the released code, B (cout, rank) at zero: the identity. It stores rank
-    (n + cout) a convolution: #par. 1.43 at rank 8.
-    HF PEFT's grouped form has one B per group; here M is one matrix for any number of groups.
+    On a convolution it equals a k x k convolution to `rank` channels and a 1x1 after it. A (rank, n) starts Kaiming
+    uniform as in the released code, B (cout, rank) at zero: the identity. It stores rank (n + cout) a convolution:
+    #par. 1.43 at rank 8. HF PEFT's grouped form has one B per group; here M is one matrix for any number of groups.
+
+    `form='loralib'` is ConvLoRA of the paper's released code: B A of rank `rank` k on the kernel's memory read as a
+    matrix (cout k / groups, cin l), B (cout k / groups, rank k), A (rank k, cin l): #par. 1.79. Where that code is
+    square, l = k. Its rows are not filters: each holds one k-th of a filter's numbers in the order of memory, so it is
+    no pair of convolutions. The default is the form of HF PEFT and of the talk, which has one meaning for a filter and
+    k times fewer floats at the same rank.
+    `scaling='sqrt'` is rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): λ = alpha / √rank.
+    `init='pissa'` is PiSSA (Meng 2024, arXiv 2404.02948): λ B A starts at the matrix of this rank that is nearest to M,
+    by its singular value decomposition, and M minus that start stays frozen: the identity. It stores as much, since
+    the start is computed again from the shared M. B and A have no weight decay, which would pull them to 0 and with
+    them the weight to its frozen rest; the paper has none either.
+    `lr_ratio` is LoRA+ (Hayou 2024, arXiv 2402.12354): the rate of B over that of A. With decay, that of B rises
+    likewise. The paper's 16 is for Adam.
     """
 
     name = "lora"
@@ -60,33 +73,78 @@ class Lora(Scaled):
 
     rank: int = 8
     alpha: float = 8.0
+    form: Literal["filters", "loralib"] = "filters"
+    scaling: Literal["linear", "sqrt"] = "linear"
+    init: Literal["kaiming", "pissa"] = "kaiming"
+    lr_ratio: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.lr_ratio < 1:
+            raise InputError(
+                f"lora(lr_ratio={self.lr_ratio!r}): lr_ratio, the rate of B over that of A, must be 1 or more"
+            )
+
+    @property
+    def scale(self) -> float:
+        """λ = alpha / rank, or alpha / √rank."""
+        return self.alpha / (sqrt(self.rank) if self.scaling == "sqrt" else self.rank)
+
+    def _matrix(self, conv: ConvShape) -> tuple[tuple[int, int], int]:
+        """The shape of the matrix that B A is added to, and the rank of B A for each 1 of `rank`."""
+        if self.form == "filters":
+            return (conv.cout, conv.fan_in), 1
+        height, width = conv.kernel
+        return (conv.cout // conv.groups * height, conv.cin * width), height
+
+    def largest_rank(self, conv: ConvShape) -> int:
+        """The smaller side of the matrix, over k in loralib's form, but at least 1."""
+        shape, times = self._matrix(conv)
+        return max(1, min(shape) // times)
 
     def layer(self, conv):
-        """W + λ B A at this convolution."""
+        """W + λ B A, or W + λ (B A - B0 A0), at this convolution."""
 
-        from visual_decathlon.methods.layers.low_rank import LoraConv
+        from visual_decathlon.methods.layers.low_rank import LoraConv, PissaConv
 
-        return LoraConv(conv, self.scale, self.rank_at(ConvShape.of(conv)))
+        at = ConvShape.of(conv)
+        shape, times = self._matrix(at)
+        kind = PissaConv if self.init == "pissa" else LoraConv
+        return kind(conv, self.scale, min(self.rank_at(at) * times, *shape), shape)
+
+    def groups(self, network, decay, images):
+        """As usual; with `lr_ratio` B has a rate of its own, and with PiSSA's start neither factor decays."""
+        groups = super().groups(network, decay, images)
+        if self.lr_ratio == 1 and self.init == "kaiming":
+            return groups
+        from visual_decathlon.methods.layers.low_rank import split_factors
+
+        return split_factors(network, groups, self.lr_ratio, decays=self.init != "pissa")
 
     def new_floats(self, conv: ConvShape) -> int:
-        """rank (n + cout)."""
-        return self.rank_at(conv) * (conv.fan_in + conv.cout)
+        """rank (n + cout), or rank k (cin l + cout k / groups)."""
+        shape, times = self._matrix(conv)
+        return min(self.rank_at(conv) * times, *shape) * sum(shape)
 
 
 @register
 @dataclass(frozen=True)
 class LoraCP(Scaled):
-    """The talk's CPD (Saghinadze): ΔW[i, j, s] = λ Σ_r A[i, r] B[j, r] C[s, r] over (cout, cin / groups, k l).
+    """FTN, factorized tensor networks (Garg 2023), and the talk's CPD (Saghinadze): a CP of ΔW as a tensor.
 
-    A starts at zero: the identity. B and C are normal with columns of length one on average (this size is ours, as is
-    λ = alpha / rank). It stores rank (cout + cin / groups + k l) a convolution: #par. 1.10 at rank 8.
+    ΔW[i, j, s] = λ Σ_r A[i, r] B[j, r] C[s, r] over (cout, cin / groups, k l), with the domain's own batch norm as in
+    FTN, which its authors ran on this benchmark. A starts at zero: the identity. B and C are normal with columns of
+    length one on average (this size is ours, as is λ = alpha / rank; no code of FTN is public). It stores
+    rank (cout + cin / groups + k l) a convolution: #par. 1.10 at rank 8.
     """
 
     name = "lora_cp"
     label = "LoRA-CP"
     family = "low rank"
     fidelity = "reproduction"
-    paper = "Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
+    paper = (
+        "Garg 2023 (FTN), arXiv 2310.06124; Saghinadze, talk: LoRA-like Parameter-Efficient Transfer Learning for CNNs"
+    )
     mergeable = True
     lr = 0.15
 

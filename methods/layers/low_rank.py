@@ -1,4 +1,7 @@
-"""W' = W + λ U R: the weight as a matrix (cout, n) plus one of low rank. R is the product of a family's factors."""
+"""W' = W + λ U R: the weight as a matrix plus one of low rank. R is the product of a family's factors.
+
+The matrix is (cout, n), a filter in each row; LoraConv also takes another shape of the same numbers.
+"""
 
 from math import prod, sqrt
 
@@ -10,8 +13,33 @@ from visual_decathlon.methods.layers.delta import DeltaConv
 
 
 def add_low_rank(weight: Tensor, up: Tensor, rows: Tensor) -> Tensor:
-    """W + U R in the shape of the kernel: `weight` (cout, cin / groups, k, l), U (cout, rank), R (rank, n)."""
+    """W + U R in the shape of the kernel: `weight` (cout, cin / groups, k, l), U (cout, rank), R (rank, n).
+
+    U R may be any other matrix of as many entries: they are added in row-major order.
+    """
     return weight + (up @ rows).view_as(weight)
+
+
+def add_difference(weight: Tensor, up: Tensor, rows: Tensor, start_up: Tensor, start_rows: Tensor) -> Tensor:
+    """W + U R - U0 R0, each as in `add_low_rank`. Exactly W where both pairs are equal."""
+    return weight + (up @ rows - start_up @ start_rows).view_as(weight)
+
+
+def principal_factors(weight: Tensor, shape: tuple[int, int], rank: int) -> tuple[Tensor, Tensor]:
+    """U (rows, rank) and R (rank, columns), float64: U R is the matrix of this rank nearest to the weight as a matrix.
+
+    A column of U and a row of R have the same length, the root of a singular value. On the CPU, so that every device
+    gives the same product: singular vectors are unique only up to signs. From the eigenvectors of M Mᵀ, or of Mᵀ M
+    where that is smaller: several times as fast as a singular value decomposition.
+    """
+    matrix = weight.detach().to("cpu", torch.float64).reshape(shape)
+    wide = matrix if shape[0] <= shape[1] else matrix.mT
+    squares, vectors = torch.linalg.eigh(wide @ wide.mT)
+    vectors = vectors[:, -rank:].flip(1)
+    # Where a matrix has a smaller rank, zeros are not divided by zero.
+    roots = squares.flip(0).clamp_min(1e-20 * squares[-1].clamp_min(1e-200))[:rank] ** 0.25
+    up, rows = vectors * roots, (vectors / roots).mT @ wide
+    return (up, rows) if wide is matrix else (rows.mT, up.mT)
 
 
 def khatri_rao(channels: Tensor, taps: Tensor) -> Tensor:
@@ -57,12 +85,15 @@ class FactoredConv(DeltaConv):
 
 
 class LowRankConv(FactoredConv):
-    """U = λ `up`, which starts at zero; a subclass holds the factors of R and initialises them."""
+    """U = λ `up`, which starts at zero; a subclass holds the factors of R and initialises them.
 
-    def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
+    The matrix has `rows` rows, by default one for each filter.
+    """
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int, rows: int = 0):
         super().__init__(conv, rank)
         self.scale = scale
-        self.up = self.zeros(conv.out_channels, rank)
+        self.up = self.zeros(rows or conv.out_channels, rank)
 
     def rows(self) -> Tensor:
         """R (rank, n)."""
@@ -78,16 +109,48 @@ class LowRankConv(FactoredConv):
 
 
 class LoraConv(LowRankConv):
-    """LoRA: R is one factor, A (rank, n), Kaiming uniform."""
+    """LoRA: R is one factor, A (rank, columns), Kaiming uniform, of the weight as a matrix of this `shape`.
 
-    def __init__(self, conv: nn.Conv2d, scale: float, rank: int):
-        super().__init__(conv, scale, rank)
-        self.down = self.empty(rank, conv.weight[0].numel())
+    By default (cout, n). Another shape's rows are no filters, so there are no two convolutions that compute the same.
+    """
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int, shape: tuple[int, int] | None = None):
+        filters = (conv.out_channels, conv.weight[0].numel())
+        rows, columns = shape or filters
+        super().__init__(conv, scale, rank, rows)
+        self.factored_path = self.factored_path and (rows, columns) == filters
+        self.down = self.empty(rank, columns)
         nn.init.kaiming_uniform_(self.down, a=sqrt(5))
 
     def rows(self) -> Tensor:
-        """A (rank, n)."""
+        """A (rank, columns)."""
         return self.down
+
+
+class PissaConv(LoraConv):
+    """PiSSA: W' = W + λ (B A - B0 A0), λ B0 A0 the nearest matrix of this rank to W; B and A start at B0 and A0.
+
+    So W - λ B0 A0 is what stays frozen. B0 and A0 are computed from the shared W and not stored.
+    """
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int, shape: tuple[int, int] | None = None):
+        super().__init__(conv, scale, rank, shape)
+        self.factored_path = self.factored_path and min(conv.in_channels, conv.out_channels) >= 32 * rank
+        up, down = principal_factors(conv.weight, (len(self.up), self.down.shape[1]), rank)
+        with torch.no_grad():
+            self.up.copy_(up / sqrt(scale))
+            self.down.copy_(down / sqrt(scale))
+        self.register_buffer("start_up", self.up.detach().clone(), persistent=False)
+        self.register_buffer("start_down", self.down.detach().clone(), persistent=False)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """[λ B, -λ B0] (rows, 2 rank) and A over A0 (2 rank, columns)."""
+        return self.scale * torch.cat([self.up, -self.start_up], 1), torch.cat([self.down, self.start_down])
+
+    def weight(self) -> Tensor:
+        """W' = W + λ (B A - B0 A0)."""
+        up, start_up = self.scale * self.up, self.scale * self.start_up
+        return add_difference(self.conv.weight, up, self.down, start_up, self.start_down)
 
 
 class CPConv(LowRankConv):
@@ -132,3 +195,25 @@ class TuckerCPConv(LowRankConv):
     def rows(self) -> Tensor:
         """R (r1, n)."""
         return tucker_cp_rows(self.channels, self.core_up, self.core_channels, self.core_taps)
+
+
+def split_factors(network: nn.Module, groups: list[dict], ratio: float, decays: bool) -> list[dict]:
+    """The groups of an optimiser with those of A and B apart: B at `ratio` times the rate, both perhaps without decay.
+
+    Only the A and B of LoraConv are taken out of their groups; what remains is as it was.
+    """
+    layers = [m for m in network.modules() if isinstance(m, LoraConv)]
+    ups, downs = {id(m.up) for m in layers}, {id(m.down) for m in layers}
+    out = []
+    for group in groups:
+        decay = group["weight_decay"] if decays else 0.0
+        scale = group.get("scale", 1.0)
+        rest = [p for p in group["params"] if id(p) not in ups | downs]
+        parts = (
+            group | {"params": rest},
+            group | {"params": [p for p in group["params"] if id(p) in downs], "weight_decay": decay},
+            group
+            | {"params": [p for p in group["params"] if id(p) in ups], "weight_decay": decay, "scale": scale * ratio},
+        )
+        out += [part for part in parts if part["params"]]
+    return out
