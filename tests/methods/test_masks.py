@@ -118,7 +118,7 @@ def test_bits_are_packed_as_numpy_does(shape):
     assert torch.equal(pack(last), pack(on))
 
 
-@pytest.mark.parametrize("spec", ["piggyback", "ba2"])
+@pytest.mark.parametrize("spec", ["piggyback", "piggyback(own_norm=True)", "ba2"])
 @pytest.mark.parametrize("network", ["resnet26", "torchvision/resnet18", "timm/resnet50"])
 def test_the_file_holds_the_mask_in_bits(spec, network):
     (method,) = select(spec)
@@ -135,7 +135,8 @@ def test_the_file_holds_the_mask_in_bits(spec, network):
     assert sum(mask.numel() for mask in masks) == method.bits(shapes)
     assert sum(t.numel() for t in packed) == sum(-(-mask.numel() // 8) for mask in masks)
     assert sum(t.numel() for t in stored.values() if t.is_floating_point()) == (
-        method.floats(shapes) + shapes.head(3) + shapes.affine  # as many running statistics as affine values
+        shapes.head(3)
+        + (0 if spec == "piggyback" else 2 * shapes.affine)  # as many running statistics as affine values
     )
     fresh = method.place(source, 3)
     assert restore(fresh, source, stored) == ""
@@ -151,6 +152,42 @@ def test_no_decay_on_a_mask():
         rest, masks = method.groups(network, 5e-4, 100)
         assert (rest["weight_decay"], masks["weight_decay"]) == (5e-4, 0)
         assert set(map(id, masks["params"])) == set(map(id, masks_of(network)))
+
+
+def test_piggyback_by_adam_is_the_releases():
+    """Adam at 1e-4 where the recipe's rate is 0.1, without decay, on masks and head alone; batch norm stays frozen."""
+    (method,) = select("piggyback(adam=True)")
+    source = resnet26(3, 0.125).requires_grad_(False).eval()
+    network = method.place(source, 3).train()
+    before = {name: t.clone() for name, t in source.state_dict().items()}
+    optimiser = method.optimiser(method.groups(network, 5e-4, 100), 0.1, 0.9, True)
+    for group in optimiser.param_groups:
+        assert group["weight_decay"] == 0 and group["betas"] == (0.9, 0.999)
+        group["lr"] = 0.1 * group["scale"]
+        assert group["lr"] == pytest.approx(1e-4)
+    trained = {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
+    assert {name.rpartition(".")[2] for name in trained if not name.startswith("head.")} == {"mask"}
+    F.cross_entropy(network(torch.randn(6, 3, 16, 16)), torch.arange(6) % 3).backward()
+    optimiser.step()
+    for name, start in trained.items():  # the first step of Adam has the size of its rate
+        p = network.get_parameter(name)
+        moved = (p - start).abs()[p.grad.abs() > 1e-4]
+        torch.testing.assert_close(moved, torch.full_like(moved, 1e-4), rtol=1e-2, atol=1e-6)
+    assert all(torch.equal(t, before[name]) for name, t in source.state_dict().items())
+
+
+@pytest.mark.parametrize("adam", [True, False])
+def test_batch_norm_of_piggyback(adam):
+    """Frozen whole as released, with the source's statistics in training; or the domain's own."""
+    source = resnet26(3, 0.125).requires_grad_(False).eval()
+    for own in (False, True):
+        (method,) = select(f"piggyback(adam={adam}, own_norm={own})")
+        norms = [m for m in method.place(source, 3).train().modules() if isinstance(m, nn.BatchNorm2d)]
+        shared = {id(t) for t in source.state_dict(keep_vars=True).values()}
+        assert len(norms) == 26
+        for norm in norms:
+            assert norm.training == norm.weight.requires_grad == own
+            assert (id(norm.weight) in shared) == (id(norm.running_mean) in shared) == (not own)
 
 
 def test_the_budget():

@@ -91,7 +91,7 @@ def trained(spec: str, batches, folder, recipe: Recipe = RECIPE, **how):
 
 
 SPECS = ["par_adapter", "res_adapter", "finetune", "feature", "partial(views=2)", "par_adapter_svd(rank=2, every=2)"]
-SPECS += ["adalora(rank=2, target=1, interval=2)", "lwf", "piggyback", "side"]
+SPECS += ["adalora(rank=2, target=1, interval=2)", "lwf", "piggyback", "piggyback(adam=True)", "side"]
 
 
 @pytest.mark.parametrize("spec", SPECS)
