@@ -23,9 +23,9 @@ _WORDS = {
     "adapters, adapterhub, bottleneck, pfeiffer, adaptformer": (
         "is a family here: houlsby, adapter(...), par_adapter, res_adapter and more, see `make methods`"
     ),
-    "cp, cpd, parafac, canonical polyadic": "is method=lora_cp here",
+    "cp, cpd, parafac, canonical polyadic, ftn, factorized tensor network": "is method=lora_cp here",
     "tucker, tkd, tucker2, hosvd": "is method=lora_tkd here (lora_tucker is the same with one rank)",
-    "tensor train, tt, loretta, fact": "is not here; tensor forms of ΔW are lora_cp, lora_tkd, lora_tkd_cp",
+    "tensor train, tt, loretta": "is method=fact here, over all layers; within a layer lora_cp, lora_tkd, lora_tkd_cp",
     "locon, lycoris": "is method=lora here, which takes convolutions; loha and lokr are of that package, too",
     "kronecker, krona": "is method=lokr here",
     "fourier, fft, spectral": "is method=fourierft here: ΔW of few frequencies",
@@ -33,6 +33,10 @@ _WORDS = {
     "gps, gradient based parameter selection": "is method=shira here, with its option mask='gradient'",
     "hadamard": "is method=loha here; hira is another elementwise product",
     "orthogonal, cayley, goft": "is a family here: oft, boft, hra",
+    "diag oft": "is oft(side='left') here, which turns filters into one another",
+    "lora plus, pissa, rslora, conv lora, loralib": (
+        "is an option of method=lora here: lr_ratio=, init='pissa', scaling='sqrt' and form='loralib'"
+    ),
     "mask, masks, binary mask, packnet": "is method=piggyback here, masks over frozen weights (PackNet's order is not)",
     "multitask, joint, joint training, mtl": "is method=res_adapter_finetune_all: weights trained over all domains",
     "distill, distillation, knowledge distillation, kd, learning without forgetting": (
@@ -58,7 +62,9 @@ _WORDS = {
     "batch size": "is a setting, not a method: settings=batch=",
     "label smoothing": "is a setting, not a method: settings=label_smoothing=",
     "sgd": "is no method but how every run trains: settings=momentum= and settings=lr= are its settings",
-    "adam, adamw, optimizer, optimiser, lion, rmsprop": "is not here: every run trains by SGD with momentum",
+    "adam, adamw, optimizer, optimiser, lion, rmsprop": (
+        "is not here: every run trains by SGD with momentum, piggyback(adam=True) apart, which has its release's Adam"
+    ),
     "scheduler, cosine, warmup": "is no method: settings=schedule= takes one-cycle, which warms up, or steps",
     "dropout, drop path, stochastic depth": "is not here: no recipe has it; settings=weight_decay= and "
     "settings=label_smoothing= are settings",
@@ -92,7 +98,7 @@ _WORDS = {
         "is not here: no entry learns to learn; limit= cuts the images"
     ),
     "compacter, phm": "is not here; method=houlsby is its bottleneck, lokr a Kronecker product",
-    "lora fa, lora plus, lora xs, pissa, rslora, moslora": (
+    "lora fa, lora xs, moslora": (
         "is a variant of LoRA that is not here; method=lora, dora and adalora are"
     ),
     "moe, mixture of experts, nddr, cross stitch": "is not here; method=spottune chooses blocks by the image",
