@@ -50,11 +50,12 @@ class Lora(Scaled):
     #par. 1.43 at rank 8. HF PEFT's grouped form has one B per group; here M is one matrix for any number of groups.
 
     `form='loralib'` is ConvLoRA of the paper's released code: B A of rank `rank` k on the kernel's memory read as a
-    matrix (cout k / groups, cin l), B (cout k / groups, rank k), A (rank k, cin l): #par. 1.79. Where that code is
-    square, l = k. Its rows are not filters: each holds one k-th of a filter's numbers in the order of memory, so it is
-    no pair of convolutions. The default is the form of HF PEFT and of the talk, which has one meaning for a filter and
-    k times fewer floats at the same rank.
-    `scaling='sqrt'` is rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): λ = alpha / √rank.
+    matrix (cout k / groups, cin l), B (cout k / groups, rank k), A (rank k, cin l): #par. 1.79. (That code takes square
+    kernels alone, l = k.) A row of it is no filter: without groups it holds a k-th of one's numbers, in the order of
+    memory. The default is the form of HF PEFT and of the talk: its rows are filters, it can be computed as two
+    convolutions, and it has fewer floats at the same rank.
+    `scaling='sqrt'` is rsLoRA (Kalajdzievski 2023, arXiv 2312.03732): λ = alpha / √rank. A step of SGD changes ΔM by
+    λ² times as much: alpha=2.83 has the λ of the default at rank 8, and keeps it at other ranks in rsLoRA's sense.
     `init='pissa'` is PiSSA (Meng 2024, arXiv 2404.02948): λ B A starts at the matrix of this rank that is nearest to M,
     by its singular value decomposition, and M minus that start stays frozen: the identity. It stores as much, since
     the start is computed again from the shared M. B and A have no weight decay, which would pull them to 0 and with
