@@ -31,6 +31,7 @@ class DeLoRA(Ranked):
     paper = "Bini 2025, arXiv 2503.18225"
     mergeable = True
     lr = 0.15
+    start_rounds = False  # B and A less their own start
 
     rank: int = 8
     strength: float = 15.0

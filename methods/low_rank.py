@@ -103,6 +103,11 @@ class Lora(Scaled):
         shape, times = self._matrix(conv)
         return max(1, min(shape) // times)
 
+    @property
+    def start_rounds(self):
+        """Not for PiSSA, which starts at the factors' values less those values."""
+        return self.init != "pissa"
+
     def layer(self, conv):
         """W + λ B A, or W + λ (B A - B0 A0), at this convolution."""
 

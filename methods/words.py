@@ -98,9 +98,7 @@ _WORDS = {
         "is not here: no entry learns to learn; limit= cuts the images"
     ),
     "compacter, phm": "is not here; method=houlsby is its bottleneck, lokr a Kronecker product",
-    "lora fa, lora xs, moslora": (
-        "is a variant of LoRA that is not here; method=lora, dora and adalora are"
-    ),
+    "lora fa, lora xs, moslora": ("is a variant of LoRA that is not here; method=lora, dora and adalora are"),
     "moe, mixture of experts, nddr, cross stitch": "is not here; method=spottune chooses blocks by the image",
     "mtan, nettailor, nas": "is not here; its published row, where there is one, is in the figures",
 }
