@@ -167,7 +167,7 @@ def test_which_methods_can_be_quantised():
 
 
 @pytest.mark.parametrize("store", ["int2", "int8"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "lora(init='pissa')"])
 def test_start(name, store, source):
     """Rounding keeps the start of the method where the entry says so."""
     spec, x = f"quantised(method={name!r}, store={store!r})", torch.randn(4, 3, 32, 32)
