@@ -25,6 +25,7 @@ PAPER_METHODS = frozenset(
         "res_adapter_large",
         "par_adapter",
         "par_adapter_svd",
+        "par_adapter_joint_svd",
     }
 )
 """The methods that the authors of the residual adapters trained themselves, by their own recipe (2017, 2018)."""
