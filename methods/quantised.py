@@ -64,10 +64,11 @@ class Quantised(PerConv):
     def _unfit(self) -> str:
         """Why the method's tensors cannot be quantised, in one sentence; "" where they can."""
         kind, name = type(self.inner), self.inner.name
+        new_bits = getattr(kind, "new_bits", PerConv.new_bits)
+        if kind.bits not in (Method.bits, PerConv.bits) or new_bits is not PerConv.new_bits:
+            return f"{name} already stores bits"
         if not isinstance(self.inner, PerConv) or kind.floats is not PerConv.floats:
             return f"{name} does not put an adapter of its own at each convolution; take one that does, as lora or dan"
-        if kind.new_bits is not PerConv.new_bits or kind.bits is not PerConv.bits:
-            return f"{name} already stores bits"
         if kind.after_step is not Method.after_step or self.inner.has_joint_stage or self.inner.cached_views:
             return f"{name} sets its tensors outside of the optimiser, which knows no rounding"
         return ""
@@ -124,6 +125,16 @@ class Quantised(PerConv):
             if scales := self.scales(conv):
                 quantise(network.get_submodule(conv.name), self.width, scales)
         return network
+
+    def layer(self, conv):
+        """The method's adapter at this convolution, quantised."""
+
+        from visual_decathlon.methods.layers.quantised import quantise
+
+        adapter = self.inner.layer(conv)
+        if scales := self.scales(ConvShape.of(conv)):
+            quantise(adapter, self.width, scales)
+        return adapter
 
     def loss(self, network, x, y, criterion):
         """As the method."""

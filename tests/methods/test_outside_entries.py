@@ -17,6 +17,10 @@ def outside(tmp_path, monkeypatch):
     entries()  # the suite's own are registered before the list is copied
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
 
+    def forget() -> None:
+        registry._import.cache_clear()
+        registry._load.cache_clear()
+
     def install(code: str) -> None:
         (tmp_path / "foreign_method.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -25,10 +29,10 @@ def outside(tmp_path, monkeypatch):
         monkeypatch.setattr(
             registry.importlib.metadata, "entry_points", lambda group: [point] if group == point.group else []
         )
-        registry._load.cache_clear()
+        forget()
 
     yield install
-    registry._load.cache_clear()
+    forget()
     sys.modules.pop("foreign_method", None)
 
 

@@ -34,8 +34,10 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     package = visual_decathlon.methods
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "methods")])
+    registry._import.cache_clear()
     registry._load.cache_clear()
     yield
+    registry._import.cache_clear()
     registry._load.cache_clear()
     for name in FILES:
         module = "visual_decathlon." + name.removesuffix(".py").replace("/", ".")

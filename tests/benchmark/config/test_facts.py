@@ -146,6 +146,7 @@ def test_the_shipped_records_were_made_with_these_settings():
 
 
 FIVE = "('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101')"
+LORA = "lora(rank=8, alpha=8.0, form='filters', scaling='linear', init='kaiming', lr_ratio=1.0)"
 METHODS = f"""
 adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
@@ -157,7 +158,7 @@ boft          0.1  boft(block=4, factors=4)
 c3a           0.1  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
 colora        0.15 colora(rank=8, shared=4, alpha=8.0)
-conv_adapter  0.3  conv_adapter(reduction=8)
+conv_adapter  0.3  conv_adapter(reduction=8, where='block')
 covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
@@ -175,7 +176,7 @@ hra           0.03 hra(rank=8)
 ia3           0.1  ia3(revision=2)
 loha          0.15 loha(rank=4, alpha=4.0)
 lokr          0.1  lokr(rank=8, alpha=8.0, factor=-1)
-lora          0.15 lora(rank=8, alpha=8.0, form='filters', scaling='linear', init='kaiming', lr_ratio=1.0)
+lora          0.15 {LORA}
 lora_cp       0.15 lora_cp(rank=8, alpha=8.0)
 lora_tkd      0.15 lora_tkd(r1=8, r2=8, alpha=8.0)
 lora_tkd_cp   0.15 lora_tkd_cp(r1=8, r2=8, rank=8, alpha=8.0)
@@ -192,7 +193,7 @@ partial       0.05 partial(views=0, last=1)
 piggyback     0.1  piggyback(adam=False, own_norm=False)
 prefix        0.1  prefix
 prompt        0.1  prompt
-quantised     0.15 quantised(method='lora(rank=8, alpha=8.0)', store='int4', block=32)
+quantised     0.15 quantised(method="{LORA}", store='int4', block=32)
 randlora      0.15 randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8, scale=1.0, dropout=0.1)
 res_adapter   0.1  res_adapter(init='source', off_the_shelf=False)
@@ -205,7 +206,7 @@ scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
-spottune      0.05 spottune(temperature=5.0)
+spottune      0.05 spottune(temperature=5.0, revision=2)
 ssf           0.1  ssf(revision=2)
 taps          0.05 taps(weight=1.0)
 vera          0.15 vera(rank=256, basis_seed=0)

@@ -122,21 +122,21 @@ def test_joint_modules_have_their_kinds_too():
     assert found["networks.a.head.weight"] == found["networks.b.body.stem.bn.bias"] == HIGH
     assert found["networks.b.body.stem.conv.mix.weight"] == found["trunk.body.stem.conv.conv.weight"] == LOW
     method = DomPred()
-    found = decays(method.build_joint(source_for(method), {"a": 4, "b": 6}), method, MEANT)
+    found = decays(method.build_classifier(source_for(method), 2), method, MEANT)
     assert {found[name] for name in ("layers.1.weight", "layers.1.bias", "head.weight", "head.bias")} == {HIGH}
     assert found["layers.0.weight"] == LOW
 
 
 def test_methods_keep_their_own_decays():
-    method, network = placed("piggyback")
+    method, network = placed("piggyback(own_norm=True)")
     found = decays(network, method, MEANT)
     assert {decay for name, decay in found.items() if name.endswith(".mask")} == {0}
     assert found["body.stem.bn.weight"] == found["head.bias"] == HIGH
-    method, network = placed("res_adapter_decay(small=3.0, images=100)")
-    few, many = (decays(network, method, MEANT, images) for images in (99, 100))
-    assert (few["body.stem.conv.mix.weight"], many["body.stem.conv.mix.weight"]) == (0.0003, LOW)
-    assert few["body.stem.bn.weight"] == few["head.weight"] == HIGH
-    leaking = decays(network, method, RELEASED, 99)  # as `--wd1x1 3.`
+    method, network = placed("res_adapter_decay(factor=3.0, domains=('dtd',))")
+    listed, other = (decays(network, method.for_domain(name), MEANT) for name in ("dtd", "svhn"))
+    assert (listed["body.stem.conv.mix.weight"], other["body.stem.conv.mix.weight"]) == (0.0003, LOW)
+    assert listed["body.stem.bn.weight"] == listed["head.weight"] == HIGH
+    leaking = decays(network, method.for_domain("dtd"), RELEASED)  # as `--wd1x1 3.`
     assert {leaking[f"{name}.weight"] for name in ("body.stem.conv.mix", "body.stem.bn", "head")} == {0.0003}
 
 
