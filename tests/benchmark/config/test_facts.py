@@ -190,7 +190,7 @@ par_adapter   0.1  par_adapter(init='zero')
 par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44)
 par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
 partial       0.05 partial(views=0, last=1)
-piggyback     0.1  piggyback(adam=False, own_norm=False)
+piggyback     0.1  piggyback(adam=False, own_norm=True)
 prefix        0.1  prefix
 prompt        0.1  prompt
 quantised     0.15 quantised(method="{LORA}", store='int4', block=32)

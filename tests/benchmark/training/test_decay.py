@@ -128,7 +128,7 @@ def test_joint_modules_have_their_kinds_too():
 
 
 def test_methods_keep_their_own_decays():
-    method, network = placed("piggyback(own_norm=True)")
+    method, network = placed("piggyback")
     found = decays(network, method, MEANT)
     assert {decay for name, decay in found.items() if name.endswith(".mask")} == {0}
     assert found["body.stem.bn.weight"] == found["head.bias"] == HIGH
