@@ -59,10 +59,15 @@ def rebuilt(record: dict, manifests: dict[tuple, str]) -> Run:
         method.width_multiplier,
         images("imagenet12", manifests[record["split"], "imagenet12"]),
     )
-    joint = None
+    joint = classifier = None
     if record["together"]:
         others = tuple(images(name, manifests[record["split"], name]) for name in record["together"])
-        joint = JointTraining(method.full_spec, backbone, others, record["seed"], record["lr"])
+        (joint_method,) = select(method.joint_method) if method.joint_method else (method,)
+        joint = JointTraining(joint_method.full_spec, backbone, others, record["seed"], record["lr"])
+        if method.classifies_domains:
+            classifier = JointTraining(
+                method.full_spec, backbone, others, record["seed"], record["lr"], classifier=True
+            )
     return Run(
         method=method.full_spec,
         backbone=backbone,
@@ -73,6 +78,7 @@ def rebuilt(record: dict, manifests: dict[tuple, str]) -> Run:
         lr=record["lr"],
         source_cell=record["source_cell"],
         joint=joint,
+        classifier=classifier,
     )
 
 
