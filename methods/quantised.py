@@ -59,14 +59,19 @@ class Quantised(PerConv):
     @cached_property
     def inner(self) -> Method:
         """The method whose adapters are stored in few bits."""
-        return named(self.method)
+        try:
+            return named(self.method)
+        except InputError as error:
+            raise InputError(
+                f"quantised(method={self.method!r}) takes one method with its options, as 'lora(rank=4)'; {error}"
+            ) from None
 
     def _unfit(self) -> str:
         """Why the method's tensors cannot be quantised, in one sentence; "" where they can."""
         kind, name = type(self.inner), self.inner.name
         new_bits = getattr(kind, "new_bits", PerConv.new_bits)
         if kind.bits not in (Method.bits, PerConv.bits) or new_bits is not PerConv.new_bits:
-            return f"{name} already stores bits"
+            return f"{name} already stores bits, or does so with other options"
         if not isinstance(self.inner, PerConv) or kind.floats is not PerConv.floats:
             return f"{name} does not put an adapter of its own at each convolution; take one that does, as lora or dan"
         if kind.after_step is not Method.after_step or self.inner.has_joint_stage or self.inner.cached_views:
