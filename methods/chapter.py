@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -71,9 +72,5 @@ class Chapter(PerConv):
         from visual_decathlon.methods.layers.chapter import SCALE, ScaledCopyConv
 
         copies = [module.copy for module in network.modules() if isinstance(module, ScaledCopyConv)]
-        known = {id(p) for p in copies}
-        others = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        return [
-            {"params": copies, "weight_decay": decay * SCALE**2, "scale": 1 / SCALE**2},
-            {"params": others, "weight_decay": decay},
-        ]
+        others, own = apart(network, copies, decay, weight_decay=decay * SCALE**2, scale=1 / SCALE**2)
+        return [own, others]

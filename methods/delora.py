@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from visual_decathlon.methods.low_rank import require_positive
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.per_conv import Ranked
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape
@@ -48,10 +49,7 @@ class DeLoRA(Ranked):
         """B, A and λ without weight decay, and all others."""
         from visual_decathlon.methods.layers.delora import trained_tensors
 
-        own = trained_tensors(network)
-        known = set(map(id, own))
-        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        return [{"params": rest, "weight_decay": decay}, {"params": own, "weight_decay": 0.0}]
+        return apart(network, trained_tensors(network), decay, weight_decay=0.0)
 
     def layer(self, conv):
         """W + ΔM - ΔM at the start, at this convolution."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -17,10 +18,7 @@ class Masks(PerConv):
         """The masks without weight decay, which would pull them across the threshold for any loss, and all others."""
         from visual_decathlon.methods.layers.masks import masks_of
 
-        masks = masks_of(network)
-        known = set(map(id, masks))
-        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        return [{"params": rest, "weight_decay": decay}, {"params": masks, "weight_decay": 0.0}]
+        return apart(network, masks_of(network), decay, weight_decay=0.0)
 
 
 @register

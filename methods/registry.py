@@ -27,7 +27,7 @@ from visual_decathlon.datasets.old_names import new_import
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.words import explained, letters
 
-_NOT_ENTRIES = {"layers", "method", "per_conv", "registry", "shapes", "words"}
+_NOT_ENTRIES = {"layers", "method", "param_groups", "per_block", "per_conv", "registry", "shapes", "words"}
 _REQUIRED = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")
 _LARGEST = 2**31  # a whole number must be below it
 _registry: dict[str, type[Method]] = {}

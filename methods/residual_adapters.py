@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -119,12 +120,8 @@ class ResAdapterDecay(ResAdapter):
 
         # The convolution inside is frozen: a SeriesConv's trained tensors are its A and inner norm.
         adapters = [p for m in network.modules() if isinstance(m, SeriesConv) for p in m.parameters()]
-        within = {id(p) for p in adapters}
-        others = [p for p in network.parameters() if p.requires_grad and id(p) not in within]
-        return [
-            {"params": [p for p in adapters if p.requires_grad], "weight_decay": decay * self.factor},
-            {"params": others, "weight_decay": decay},
-        ]
+        others, own = apart(network, adapters, decay, weight_decay=decay * self.factor)
+        return [own, others]
 
 
 def no_centre_tap(conv: ConvShape) -> str:

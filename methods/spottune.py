@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
 
@@ -84,10 +85,5 @@ class SpotTune(Method):
 
         from visual_decathlon.methods.layers.spottune import policy_of
 
-        policy = [p for p in policy_of(network).parameters() if p.requires_grad]
-        known = {id(p) for p in policy}
-        others = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        return [
-            {"params": others, "weight_decay": decay},
-            {"params": policy, "weight_decay": POLICY_DECAY, "scale": POLICY_RATE},
-        ]
+        policy = policy_of(network).parameters()
+        return apart(network, policy, decay, weight_decay=POLICY_DECAY, scale=POLICY_RATE)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.param_groups import apart
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -75,10 +76,7 @@ class TAPS(PerConv):
 
         from visual_decathlon.methods.layers.taps import scored_convs
 
-        scores = [conv.score for conv in scored_convs(network)]
-        known = set(map(id, scores))
-        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-        return [{"params": rest, "weight_decay": decay}, {"params": scores, "weight_decay": 0.0}]
+        return apart(network, [conv.score for conv in scored_convs(network)], decay, weight_decay=0.0)
 
     def new_floats(self, conv: ConvShape) -> int:
         """cout n: what a layer of its own stores."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.delta import DeltaConv
 from visual_decathlon.methods.layers.drawn import positions
+from visual_decathlon.methods.layers.shira import sparse_delta
 
 
 def fourier_delta(values: Tensor, at: Tensor, rows: int, columns: int) -> Tensor:
@@ -15,8 +16,7 @@ def fourier_delta(values: Tensor, at: Tensor, rows: int, columns: int) -> Tensor
     `values` (count,) are its real entries, `at` (count,) int64 their different places in row-major order; all others
     are 0.
     """
-    spectrum = values.new_zeros(rows * columns).scatter(0, at, values).view(rows, columns)
-    return torch.fft.ifft2(spectrum, norm="ortho").real
+    return torch.fft.ifft2(sparse_delta(values, at, torch.Size((rows, columns))), norm="ortho").real
 
 
 def circulants(kernels: Tensor) -> Tensor:
