@@ -76,11 +76,11 @@ _WORDS = {
     "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
         f"{_COMPRESSION}; method=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
-    "quantization, quantisation, quantize, quantise, quantized, int8, int4, 4bit, 8bit, qat, quant": (
-        "is method=quantised here: it stores another method's adapters in 2 to 8 bits; the backbone is not quantised"
+    "quantization, quantisation, quantize, quantise, quantized, int8, int4, 4bit, 8bit, 1bit, qat, quant": (
+        "is method=quantised here: it stores another method's adapters in 1 to 8 bits; the backbone is not quantised"
     ),
     "fp8, nf4, ptq, gptq, awq": (
-        "is a way to quantise that is not here; method=quantised stores another method's adapters in 2 to 8 bits"
+        "is a way to quantise that is not here; method=quantised stores another method's adapters in 1 to 8 bits"
     ),
     "qlora": "quantises the backbone and is not here; method=quantised stores the adapters in few bits instead",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",

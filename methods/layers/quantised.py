@@ -1,12 +1,14 @@
 """Adapters whose trained tensors are read, and stored, in a few bits for each number.
 
 The tensors are trained in full precision. Every forward pass reads them rounded, and the gradient of a rounded number
-is used as that of the number itself (straight through), so training knows the rounding.
+is used as that of the number itself (straight through), so training knows the rounding. With one bit a number is one
+of two levels (Jie 2023, arXiv 2307.16867), with more it is a multiple of a scale.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import cache
 from math import ceil
+from statistics import NormalDist
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +19,11 @@ from visual_decathlon.methods.layers.masks import pack, unpack
 from visual_decathlon.methods.layers.network import Adapter, Network, copied
 
 LARGEST = 65504.0  # of a half-precision number
+SPREAD = NormalDist().inv_cdf(0.75)  # 0.6745: the medians of the two halves of a normal distribution are at ± this
 
 
 def scales_of(sizes: Sequence[int], total: int) -> list[int]:
-    """How many of `total` scales each tensor of these sizes gets: one each, the rest in proportion to the sizes.
+    """How many of `total` scales (or pairs of levels) each tensor of these sizes gets: one each, the rest by size.
 
     Raises InputError where there are fewer scales than tensors.
     """
@@ -57,21 +60,51 @@ def to_codes(blocks: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return (blocks / torch.where(step == 0, 1, step)).round().clamp(-most, most - 1), scale
 
 
+def to_levels(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Codes (k, length), -1 for the lower level and 0 for the upper, and the half-precision levels (k, 2) of a block.
+
+    `count` numbers are in `blocks` (k, length), zeros behind the last one. The levels are mean ± SPREAD times the
+    deviation of a block's numbers, and a number gets the nearer one. A block with at most two different numbers has
+    these as its levels: so zeros stay zeros, and what is rounded stays.
+    """
+    inside = torch.arange(blocks.numel(), device=blocks.device).view_as(blocks) < count
+    total = inside.sum(1, keepdim=True)
+    mean = blocks.sum(1, keepdim=True) / total.clamp(min=1)
+    squares = ((blocks - mean) * inside).square().sum(1, keepdim=True)
+    spread = SPREAD * (squares / (total - 1).clamp(min=1)).sqrt()  # torch's std, as in the authors' code
+    low, high = blocks.where(inside, blocks.flatten()[count - 1]).aminmax(dim=1, keepdim=True)
+    pair = ((blocks == low) | (blocks == high) | ~inside).all(1, keepdim=True)
+    levels = torch.cat([low.where(pair, mean - spread), high.where(pair, mean + spread)], 1)
+    levels = levels.clamp(-LARGEST, LARGEST).half()
+    middle = levels.to(blocks.dtype).mean(1, keepdim=True)
+    return (blocks > middle).to(blocks.dtype) - 1, levels
+
+
 def step_of(scale: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     """The difference of two neighbouring codes: -scale / 2^(bits - 1), exact in single precision."""
     return scale.to(dtype) / -(2 ** (bits - 1))
 
 
-def from_codes(codes: Tensor, scale: Tensor, bits: int, shape: torch.Size) -> Tensor:
-    """The numbers that `to_codes` made these of, rounded, in their shape."""
-    numbers = codes * step_of(scale, bits, codes.dtype)
+def encoded(x: Tensor, bits: int, scales: int) -> tuple[Tensor, Tensor]:
+    """Codes (scales, length) from -2^(bits - 1), and the half-precision scale (scales, 1), or levels (scales, 2)."""
+    blocks = in_blocks(x, scales)
+    return to_levels(blocks, x.numel()) if bits == 1 else to_codes(blocks, bits)
+
+
+def decoded(codes: Tensor, scale: Tensor, bits: int, shape: torch.Size) -> Tensor:
+    """The numbers that `encoded` made these of, rounded, in their shape."""
+    if bits == 1:
+        low, high = scale.to(codes.dtype).split(1, dim=1)
+        numbers = low.where(codes < 0, high)
+    else:
+        numbers = codes * step_of(scale, bits, codes.dtype)
     return numbers.flatten()[: shape.numel()].view(shape)
 
 
 def rounded(x: Tensor, bits: int, scales: int) -> Tensor:
     """x as its codes keep it; its gradient is that of x (straight through)."""
     with torch.no_grad():
-        kept = from_codes(*to_codes(in_blocks(x, scales), bits), bits, x.shape)
+        kept = decoded(*encoded(x, bits, scales), bits, x.shape)
     return kept + (x - x.detach())
 
 
@@ -100,11 +133,11 @@ class QuantisedAdapter(Adapter):
                     yield f"{path}.{name}", module._parameters[name], module, scales
 
     def stored(self) -> dict[str, Tensor]:
-        """`codes`: `bits` bits a number, the lowest first; `scales`: the two bytes of each half-precision scale."""
+        """`codes`: `bits` bits a number, lowest first; `scales`: the bytes of the half-precision scales or levels."""
         codes, scales, bits = [], [], 0
         for _, x, latent, count in self.latents():
             bits = latent.bits
-            made, scale = to_codes(in_blocks(x.detach(), count), bits)
+            made, scale = encoded(x.detach(), bits, count)
             codes.append(made.flatten()[: x.numel()])
             scales.append(scale.flatten())
         numbers = (torch.cat(codes) + 2 ** (bits - 1)).to(torch.uint8)
@@ -118,9 +151,10 @@ class QuantisedAdapter(Adapter):
         places = torch.arange(bits, dtype=torch.uint8, device=stored["codes"].device)
         numbers = (unpack(stored["codes"], torch.Size((total, bits))).to(torch.uint8) << places).sum(1)
         codes = (numbers - 2 ** (bits - 1)).split([x.numel() for _, x, _, _ in tensors])
-        scales = stored["scales"].view(torch.half).split([count for *_, count in tensors])
+        counts = [count for *_, count in tensors]
+        scales = stored["scales"].view(torch.half).view(sum(counts), -1).split(counts)
         return {
-            name: from_codes(in_blocks(mine.to(x.dtype), count), scale[:, None], bits, x.shape)
+            name: decoded(in_blocks(mine.to(x.dtype), count), scale, bits, x.shape)
             for (name, x, _, count), mine, scale in zip(tensors, codes, scales, strict=True)
         }
 

@@ -1,6 +1,7 @@
 """Quantised adapters: the rounding computed in a second way, what is stored, and every method that can be quantised."""
 
 from math import ceil
+from statistics import NormalDist, mean, stdev
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from visual_decathlon.methods.layers.quantised import (
 )
 from visual_decathlon.methods.registry import entries, select
 
-STORES = ("int8", "int4", "int3", "int2")
+STORES = ("int8", "int4", "int3", "int2", "1bit")
 
 
 def accepted() -> list[str]:
@@ -93,7 +94,39 @@ def test_rounding_block_by_block(bits, shape, scales):
     assert len(in_blocks(got, scales).flatten().unique()) > 1 or x.numel() == 1
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def one_bit_by_loops(x: torch.Tensor, scales: int) -> torch.Tensor:
+    """Block by block, as Jie 2023's code has it for a tensor: standardised, cut at 0, and moved to ± 0.6745."""
+    flat = x.flatten().tolist()
+    length = ceil(ceil(len(flat) / scales) / 8) * 8
+    out = []
+    for start in range(0, len(flat), length):
+        block = flat[start : start + length]
+        if len(set(block)) <= 2:
+            out += block
+            continue
+        middle, spread = mean(block), stdev(block)
+        out += [middle + spread * NormalDist().inv_cdf(0.75 if (v - middle) / spread > 0 else 0.25) for v in block]
+    return torch.tensor(out).view(x.shape)
+
+
+@pytest.mark.parametrize(("shape", "scales"), [((5, 7, 3, 3), 10), ((64, 8), 16), ((40,), 1), ((), 1), ((3, 2), 2)])
+def test_one_bit_block_by_block(shape, scales):
+    x = 0.3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    got = rounded(x, 1, scales)
+    assert got.shape == x.shape and torch.allclose(got, one_bit_by_loops(x, scales), rtol=1e-3, atol=1e-3)
+    assert torch.equal(rounded(got, 1, scales), got), "what is rounded stays"
+    assert all(len(block.unique()) <= 2 for block in got.flatten().split(in_blocks(x, scales).shape[1]))
+
+
+def test_one_bit_of_a_normal_tensor():
+    """The levels are the medians of its halves, the authors' ± 0.6745; scaling and moving numbers moves the levels."""
+    x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    low, high = rounded(x, 1, 1).unique().tolist()
+    assert low == pytest.approx(float(x[x < 0].median()), abs=0.02) and high == pytest.approx(0.6745, abs=0.02)
+    assert rounded(0.25 * x + 3, 1, 1).unique().tolist() == pytest.approx([0.25 * low + 3, 0.25 * high + 3], abs=2e-3)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_zeros_ones_and_pairs_are_kept(bits):
     assert torch.equal(rounded(torch.zeros(9, 9), bits, 3), torch.zeros(9, 9))
     assert torch.equal(rounded(torch.eye(12), bits, 5), torch.eye(12))
@@ -106,11 +139,15 @@ def test_all_codes_are_used_and_extremes_are_finite():
     assert sorted(codes.unique().tolist()) == [-2, -1, 0, 1] and scale.item() == -1
     for x in (torch.full((8,), 1e30), torch.full((8,), -1e30), torch.full((8,), 1e-30)):
         assert rounded(x, 4, 1).isfinite().all()
+    for scale in (1e30, 1e-30):
+        assert rounded(scale * torch.randn(50), 1, 3).isfinite().all()
 
 
-def test_the_gradient_passes_straight_through():
-    x, g = torch.randn(5, 9, requires_grad=True), torch.randn(5, 9)
-    (rounded(x, 3, 2) * g).sum().backward()
+@pytest.mark.parametrize("bits", [1, 3])
+@pytest.mark.parametrize("start", [torch.randn, torch.zeros])
+def test_the_gradient_passes_straight_through(bits, start):
+    x, g = start(5, 9).requires_grad_(), torch.randn(5, 9)
+    (rounded(x, bits, 2) * g).sum().backward()
     assert torch.equal(x.grad, g)
 
 
@@ -138,8 +175,9 @@ def test_the_file_holds_the_counted_bits(store, source):
     header = 8 + int.from_bytes(file[:8], "little")
     exact = method.bits(shapes) / 8 + 4 * (method.floats(shapes) + shapes.head(4))
     assert 0 <= len(file) - header - running - exact < len(shapes.convs)
-    bits, numbers = int(store[3:]), [6 * (c.fan_in + c.cout) for c in shapes.convs]
-    assert method.bits(shapes) == sum(bits * m + 16 * ceil(m / 24) for m in numbers)
+    bits, block = {"int8": (8, 16), "int4": (4, 16), "int3": (3, 16), "int2": (2, 16), "1bit": (1, 32)}[store]
+    numbers = [6 * (c.fan_in + c.cout) for c in shapes.convs]
+    assert method.bits(shapes) == sum(bits * m + block * ceil(m / 24) for m in numbers)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -158,6 +196,18 @@ def test_the_bytes_read_by_hand(bits, source):
         assert value == -code * scales[i // length] / 2 ** (bits - 1)
 
 
+def test_the_bytes_of_one_bit_read_by_hand(source):
+    """A bit chooses the lower or the upper of a block's two half-precision levels."""
+    network = moved("quantised(method='par_adapter', store='1bit')", source)
+    adapter = next(m for m in network.modules() if isinstance(m, QuantisedAdapter))
+    stored = adapter.stored()
+    stream = int.from_bytes(bytes(stored["codes"].tolist()), "little")
+    kernel = adapter.pointwise_kernel().detach().flatten().tolist()
+    levels = torch.frombuffer(bytearray(stored["scales"].tolist()), dtype=torch.half).tolist()
+    length = ceil(ceil(len(kernel) / (len(levels) // 2)) / 8) * 8
+    assert [levels[2 * (i // length) + (stream >> i) % 2] for i in range(len(kernel))] == kernel
+
+
 # --- every method that can be quantised -------------------------------------------------------------------------
 
 
@@ -166,7 +216,7 @@ def test_which_methods_can_be_quantised():
     assert wanted | {"chapter", "conv_adapter", "rep_adapter", "householder", "snell"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("store", ["int2", "int8"])
+@pytest.mark.parametrize("store", ["1bit", "int2", "int8"])
 @pytest.mark.parametrize("name", [*NAMES, "lora(init='pissa')"])
 def test_start(name, store, source):
     """Rounding keeps the start of the method where the entry says so."""
@@ -177,10 +227,11 @@ def test_start(name, store, source):
     assert off <= 1e-5 if select(spec)[0].start == "identity" else off > 1e-5
 
 
+@pytest.mark.parametrize("store", ["1bit", "int3"])
 @pytest.mark.parametrize("name", NAMES)
-def test_float_tensors_of_the_stored_values_give_the_same_network(name, source):
+def test_float_tensors_of_the_stored_values_give_the_same_network(name, store, source):
     """The method itself with the rounded tensors in place of its own computes the same; so do merging and the file."""
-    method, spec = select(name)[0], f"quantised(method={name!r}, store='int3')"
+    method, spec = select(name)[0], f"quantised(method={name!r}, store={store!r})"
     network, plain, fresh = moved(spec, source), placed(name, source).eval(), placed(spec, source, 3).eval()
     x = torch.randn(3, 3, 32, 32)
     tensors = {n: t.clone().contiguous() for n, t in stored_tensors(network, source).items()}
@@ -217,8 +268,9 @@ def test_groups_hold_the_trained_tensors(name, source):
     ]
 
 
-def test_training_moves_the_full_precision_tensors(source):
-    network = placed("quantised(store='int2')", source).train()
+@pytest.mark.parametrize("store", ["1bit", "int2"])
+def test_training_moves_the_full_precision_tensors(store, source):
+    network = placed(f"quantised(store={store!r})", source).train()
     trained = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     assert any(n.endswith("latent.up") for n in trained)
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
