@@ -5,7 +5,6 @@ entry point in the group `visual_decathlon.methods` names.
 """
 
 import ast
-import contextlib
 import dataclasses
 import difflib
 import fnmatch
@@ -13,11 +12,9 @@ import importlib
 import importlib.metadata
 import inspect
 import keyword
-import math
 import pkgutil
 import re
 import sys
-import types
 import typing
 from collections.abc import Callable
 from functools import cache
@@ -25,9 +22,10 @@ from functools import cache
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.old_names import new_import
 from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.values import converted, is_finite, kind, non_finite, shown
 from visual_decathlon.methods.words import explained, letters
 
-_NOT_ENTRIES = {"layers", "method", "param_groups", "per_block", "per_conv", "registry", "shapes", "words"}
+_NOT_ENTRIES = {"layers", "method", "param_groups", "per_block", "per_conv", "registry", "shapes", "values", "words"}
 _REQUIRED = ("name", "label", "family", "fidelity", "paper", "mergeable", "lr")
 _LARGEST = 2**31  # a whole number must be below it
 _registry: dict[str, type[Method]] = {}
@@ -289,9 +287,10 @@ def _parse(spec: str, explain: Callable[[str], str | None] = lambda word: None) 
         tree = ast.parse(spec, mode="eval").body
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
             name = tree.func.id
-            unquoted = [k for k in tree.keywords if k.arg and isinstance(k.value, ast.Name)]
+            values = {k: non_finite(k.value) for k in tree.keywords}
+            unquoted = [k for k in tree.keywords if k.arg and isinstance(k.value, ast.Name) and values[k] is None]
             hint = f" (quote words: {unquoted[0].arg}={unquoted[0].value.id!r})" if unquoted else ""
-            options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+            options = {k.arg: ast.literal_eval(k.value) if values[k] is None else values[k] for k in tree.keywords}
             if len(options) < len(tree.keywords):
                 raise ValueError  # an option twice
         elif isinstance(tree, ast.Name):
@@ -323,11 +322,14 @@ def _checked(entry: type[Method], options: dict) -> dict:
             hint = f"did you mean {near[0]}?" if near else f"its options are: {', '.join(known) or 'none'}"
             raise InputError(f"{entry.name} has no option {key!r}; {hint}")
         if type(value) is int and known[key] is not float and abs(value) >= _LARGEST:
-            raise InputError(f"{entry.name}({key}={hex(value)[:20]}): {key} must be below 2**31")
+            bound = "below 2**31" if value > 0 else "above -2**31"
+            raise InputError(f"{entry.name}({key}={shown(value)}): {key} must be {bound}")
+        if known[key] is float and not is_finite(value):
+            raise InputError(f"{entry.name}({key}={shown(value)}): {key} must be a finite number")
         try:
-            options = {**options, key: _as(known[key], value)}
+            options = {**options, key: converted(known[key], value)}
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{entry.name}({key}={value!r}): {key} must be {_kind(known[key])}") from None
+            raise InputError(f"{entry.name}({key}={shown(value)}): {key} must be {kind(known[key])}") from None
     return options
 
 
@@ -336,44 +338,7 @@ def _without_revision(entry: type[Method], options: dict) -> dict:
     recorded = options.get("revision", entry.revision)
     if type(recorded) is not int or recorded != entry.revision:
         raise InputError(
-            f"{entry.name}(revision={recorded!r}) is not in this version of the suite, which has revision "
+            f"{entry.name}(revision={shown(recorded)}) is not in this version of the suite, which has revision "
             f"{entry.revision} of {entry.name} with other numbers; check out the commit in the run's record"
         )
     return {key: value for key, value in options.items() if key != "revision"}
-
-
-def _as(wanted, value):
-    """The value as the option's type; an int is accepted for a float, a list for a tuple.
-
-    Raises TypeError, ValueError or OverflowError for a value of another type.
-    """
-    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is typing.Literal:
-        if any(type(value) is type(v) and value == v for v in args):
-            return value
-    elif origin in (typing.Union, types.UnionType):
-        for each in sorted(args, key=lambda each: each is not type(value)):  # `float | int` keeps a whole number
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                return _as(each, value)
-    elif origin in (tuple, list):
-        if type(value) in (tuple, list):
-            each = args[:1] * len(value) if origin is list or args[-1:] == (...,) else args
-            return origin(_as(w, v) for w, v in zip(each, value, strict=True))
-    elif wanted is float:
-        if type(value) in (float, int) and math.isfinite(value):  # inf is no literal, a string could not name it
-            return float(value)
-    elif type(value) is wanted:
-        return value
-    raise TypeError
-
-
-def _kind(wanted) -> str:
-    """A type in words, for messages."""
-    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is typing.Literal:
-        return " or ".join(map(repr, args))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_kind, args))
-    if wanted is types.NoneType:
-        return "None"
-    return f"of type {wanted if origin else wanted.__name__}"
