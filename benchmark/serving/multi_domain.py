@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ class MultiDomain:
         logits = net(x, name)
 
     A domain keeps no more tensors than its file holds (and 8 bytes for each counter of noise that its method draws in
-    training): packed bits and factors are unpacked for every batch. The shared tensors exist once and are never
-    written. Nothing in a file is executed.
+    training): packed bits and factors are unpacked for every batch. What a method computes again from a seed or from
+    the shared weights, as VeRA's random matrices, is held too, once for all domains of this method with these options.
+    Shared tensors exist once and are never written. Nothing in a file is executed.
     `held` has the loaded domains by name; the `metadata` of each states how its images are preprocessed.
 
     Threads may share one object: each call computes on one domain from beginning to end, even if other threads load,
@@ -87,6 +89,7 @@ class MultiDomain:
         self.held: dict[str, LoadedDomain] = {}
         self._used, self._last = _ThreadChoice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
+        self._made: weakref.WeakValueDictionary[tuple, Tensor] = weakref.WeakValueDictionary()
         tensors, metadata = read_weights(self.path)
         try:
             stated = msgspec.convert(metadata, _BackboneMetadata, strict=False)
@@ -153,8 +156,19 @@ class MultiDomain:
             if merge:
                 network = merge_for_inference(network)
             else:
+                self._share_made(network, method.full_spec)
                 hold_stored(network, tensors)
         return LoadedDomain(metadata, network, source)
+
+    def _share_made(self, network: Network, spec: str) -> None:
+        """Replaces what the method computed and no file stores by equal tensors of a loaded domain of this method."""
+        for path, module in network.named_modules():
+            for name in module._non_persistent_buffers_set & module._buffers.keys():
+                if (mine := module._buffers[name]) is None:
+                    continue
+                made = self._made.setdefault((spec, path, name, mine.shape), mine)
+                if torch.equal(made, mine):
+                    module._buffers[name] = made
 
     @property
     def name(self) -> str:

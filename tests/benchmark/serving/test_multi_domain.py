@@ -126,6 +126,39 @@ def test_domains_of_a_joint_training_share_its_weights(shop: Shop):
     assert all(torch.equal(t, before[n]) for n, t in net.source.state_dict().items())
 
 
+REMADE = ["vera(rank=8)", "randlora", "fourierft(count=50)", "delora", "shira", "filter_atoms", "lora(init='pissa')"]
+
+
+@pytest.mark.parametrize("spec", [*REMADE, "quantised(method='fourierft(count=300)', store='1bit', block=8)"])
+def test_domains_share_what_their_method_computes_again(spec: str, shop: Shop):
+    """What no file holds is in memory once for all domains of a method, until the last of them is dropped."""
+    net, x = MultiDomain(shop.backbone("plain").path), batch()
+    made = {name: shop.written(spec, name) for name in ("dtd", "svhn")}
+    alone = MultiDomain(net.path)
+    for name, (path, _) in made.items():
+        net.load(path)
+        alone.load(path)
+        with torch.no_grad():
+            assert torch.equal(net(x, name), made[name][1](x))
+    known = [weakref.ref(t) for t in net._made.values()]
+    assert known and len({ref().data_ptr() for ref in known}) == len(known)
+    remade = [
+        {n: t.data_ptr() for n, t in held.tensors.items() if n not in load_file(made[name][0])}
+        for name, held in net.held.items()
+    ]
+    assert remade[0] == remade[1] and (
+        "quantised" in spec or set(remade[0].values()) == {t().data_ptr() for t in known}
+    )
+    mine = {id(t) for ref in known for t in [ref()]}
+    assert not mine & {id(t) for t in alone._made.values()}, "another object shares nothing"
+    net.drop("dtd")
+    gc.collect()
+    assert all(ref() is not None for ref in known)
+    net.drop("svhn")
+    gc.collect()
+    assert all(ref() is None for ref in known)
+
+
 def test_loading_keeps_nothing_of_training(shop: Shop, multi: MultiDomain):
     """Modules for training are dropped, and the caller's random numbers continue as if nothing had been loaded."""
     path, _ = shop.written("lwf")
