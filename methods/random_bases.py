@@ -11,7 +11,9 @@ from math import ceil
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape
+from visual_decathlon.methods.shapes import ConvShape, Shapes
+
+LARGEST_PRINTED = 1024  # VeRA's largest rank in its paper
 
 
 def require_seed(method, option: str) -> None:
@@ -43,8 +45,9 @@ class Vera(RandomBases):
     M is the weight as a matrix (cout, n), n = (cin / groups) k l. b starts at zero: the identity; d starts at the
     paper's 0.1, and s is 10 / √(rank n), so that b at first is the length of a filter's change. (With Kaiming's sizes,
     as in the paper and in HF PEFT, that is 0.2 b, and a layer with fewer columns than the largest has less.) The rank
-    may be above cout: d then chooses among more matrices of rank one. It stores cout + rank a convolution: #par. 1.03
-    at rank 256. HF PEFT stores the random matrices by default and takes linear layers only.
+    may be above cout: d then chooses among more matrices of rank one. B and A are held in memory: above 1,024, the
+    paper's largest rank, they may not have more numbers than the convolutions. It stores cout + rank a convolution:
+    #par. 1.03 at rank 256. HF PEFT stores the random matrices by default and takes linear layers only.
     """
 
     name = "vera"
@@ -62,6 +65,19 @@ class Vera(RandomBases):
         if self.rank < 1:
             raise InputError(f"vera(rank={self.rank}): rank must be 1 or more")
         require_seed(self, "basis_seed")
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError where the rank is above 1,024 and B and A have more numbers than the convolutions."""
+        super().check(shapes)
+        convs = self.adapted(shapes)
+        per_rank = max(c.cout for c in convs) + max(c.fan_in for c in convs)
+        weights = sum(c.floats for c in shapes.convs)
+        largest = max(LARGEST_PRINTED, weights // per_rank)
+        if self.rank > largest:
+            raise InputError(
+                f"vera(rank={self.rank}): its random matrices would have {self.rank * per_rank:,} numbers, "
+                f"more than the {weights:,} of this backbone's convolutions (ranks up to {largest} are taken); lower it"
+            )
 
     def layer(self, conv):
         """W + s diag(b) B diag(d) A at this convolution, with random matrices of its own until `place`."""

@@ -208,9 +208,23 @@ def test_library_backbones(name):
         (lambda: Vera(basis_seed=-1), r"vera\(basis_seed=-1\): a seed is 0 or more and below 2\*\*30"),
         (lambda: RandLora(basis_seed=2**30), r"randlora\(basis_seed=1073741824\): a seed is 0 or more"),
         (lambda: RandLora(rank=0), r"randlora\(rank=0\): rank must be 1 or more"),
+        (lambda: Vera(rank=100_000), r"would have 256,000,000 numbers, more than .* \(ranks up to \d+ are taken\)"),
         (lambda: RandLora(rank=300), r"randlora\(rank=300\): the rank is larger than every matrix"),
     ],
 )
 def test_what_fits_nowhere_is_refused(make, words):
     with pytest.raises(InputError, match=words):
         make().check(resnet26_shapes())
+
+
+def test_the_largest_rank_of_vera():
+    """Where B (256, rank) and A (rank, 2304) have as many numbers as the convolutions, but not below the paper's."""
+    shapes = resnet26_shapes()
+    largest = sum(c.floats for c in shapes.convs) // (256 + 2304)
+    assert largest > 1024
+    Vera(rank=largest).check(shapes)
+    with pytest.raises(InputError, match=rf"^vera\(rank={largest + 1}\): .*up to {largest} are taken\); lower it$"):
+        Vera(rank=largest + 1).check(shapes)
+    Vera(rank=1024).check(resnet26_shapes(0.125))
+    with pytest.raises(InputError, match="up to 1024 are taken"):
+        Vera(rank=1025).check(resnet26_shapes(0.125))

@@ -53,6 +53,8 @@ def refused(here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         ("houlsby(bottleneck=9223372036854775808)", "bottleneck must be below 2**31"),
         ("snell(dim=1000000000)", "has more dimensions than every matrix of this backbone"),
         ("rep_adapter(hidden=1000000000)", "is no bottleneck: no convolution of this backbone reads more than"),
+        ("vera(rank=100000)", "its random matrices would have 32,000,000 numbers, more than the"),
+        ("lora(alpha=nan)", "lora(alpha=nan): alpha must be a finite number"),
         ("pad_prompt(width=100000)", "the border is wider than the image of 32 pixels; lower it"),
         ("partial(last=99)", "this backbone has 12 residual blocks; lower last"),
         ("lroa", "no method is called 'lroa'; did you mean lora"),
