@@ -67,13 +67,19 @@ def to_levels(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:
     deviation of a block's numbers, and a number gets the nearer one. A block with at most two different numbers has
     these as its levels: so zeros stay zeros, and what is rounded stays.
     """
-    inside = torch.arange(blocks.numel(), device=blocks.device).view_as(blocks) < count
-    total = inside.sum(1, keepdim=True)
-    mean = blocks.sum(1, keepdim=True) / total.clamp(min=1)
-    squares = ((blocks - mean) * inside).square().sum(1, keepdim=True)
-    spread = SPREAD * (squares / (total - 1).clamp(min=1)).sqrt()  # torch's std, as in the authors' code
-    low, high = blocks.where(inside, blocks.flatten()[count - 1]).aminmax(dim=1, keepdim=True)
-    pair = ((blocks == low) | (blocks == high) | ~inside).all(1, keepdim=True)
+    rows, length = blocks.shape
+    total, filled = length, blocks
+    if count < blocks.numel():  # the last blocks have fewer numbers, or none
+        total = (count - length * torch.arange(rows, device=blocks.device)).clamp(0, length)[:, None]
+        inside = torch.arange(length, device=blocks.device) < total
+        filled = blocks.where(inside, blocks.flatten()[count - 1])
+        total = total.clamp(min=2)  # a single number is its own level
+    mean = blocks.sum(1, keepdim=True) / total
+    centred = blocks - mean if filled is blocks else (blocks - mean) * inside
+    # torch's std, as in the authors' code; std itself takes ten times as long on rows as short as these.
+    spread = SPREAD * torch.linalg.vector_norm(centred, dim=1, keepdim=True) / (total - 1) ** 0.5
+    low, high = filled.aminmax(dim=1, keepdim=True)
+    pair = torch.minimum(filled - low, high - filled).amax(1, keepdim=True) == 0
     levels = torch.cat([low.where(pair, mean - spread), high.where(pair, mean + spread)], 1)
     levels = levels.clamp(-LARGEST, LARGEST).half()
     middle = levels.to(blocks.dtype).mean(1, keepdim=True)
@@ -95,7 +101,7 @@ def decoded(codes: Tensor, scale: Tensor, bits: int, shape: torch.Size) -> Tenso
     """The numbers that `encoded` made these of, rounded, in their shape."""
     if bits == 1:
         low, high = scale.to(codes.dtype).split(1, dim=1)
-        numbers = low.where(codes < 0, high)
+        numbers = torch.lerp(high, low, -codes)  # exact at 0 and 1
     else:
         numbers = codes * step_of(scale, bits, codes.dtype)
     return numbers.flatten()[: shape.numel()].view(shape)
