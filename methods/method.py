@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -54,6 +54,10 @@ class Method:
         What is placed, stored and counted is the same. A joint training does not call it.
         """
         return self
+
+    def domain_note(self, domains: "Collection[str]") -> str:
+        """A sentence on an option that seems to misspell one of these domains, which a run prints; "" for none."""
+        return ""
 
     def place(self, source: "Network", classes: int) -> "Network":
         """A network for one domain with `classes` classes on the shared `source`, which does not change.

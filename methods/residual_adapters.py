@@ -1,6 +1,7 @@
 """Residual adapters: a 1x1 convolution after or parallel to every convolution, and batch norm per domain."""
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from visual_decathlon.datasets.errors import InputError
@@ -108,10 +109,26 @@ class ResAdapterDecay(ResAdapter):
         super().__post_init__()
         if self.factor < 0:
             raise InputError(f"{self.name}(factor={self.factor:g}): a weight decay must be 0 or more")
+        for domain in self.domains:
+            if not domain.strip():
+                raise InputError(f"{self.name}(domains={self.domains!r}) has an empty name; leave it out")
+            if self.domains.count(domain) > 1:
+                raise InputError(f"{self.name}(domains={self.domains!r}) names {domain} twice; leave one out")
 
     def for_domain(self, domain):
         """The same method on the listed domains, and `factor=1` on all others."""
         return self if domain in self.domains else replace(self, factor=1.0)
+
+    def domain_note(self, domains):
+        """On the first of its `domains` that is none of these, but is spelled nearly as one of them.
+
+        It is no error, since another run may have a domain of that name.
+        """
+        for domain in self.domains:
+            near = [] if domain in domains else get_close_matches(domain.lower(), domains, n=1, cutoff=0.7)
+            if near:
+                return f"{self.name}(domains=...): no domain here is called {domain!r}; did you mean {near[0]!r}?"
+        return ""
 
     def groups(self, network, decay, images):
         """The adapters with `factor` times the decay, and all others."""

@@ -7,6 +7,7 @@ from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.report.skipped import skipped_convolutions
 from visual_decathlon.benchmark.runs.backbones import unsupported_reason
 from visual_decathlon.benchmark.runs.request import Request
+from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
 
 
@@ -31,6 +32,8 @@ def keep_runnable(request: Request, named: Collection[str], report: Callable[[st
             report(f"left out: {reason}")
         else:
             for note in skipped_convolutions(method, shapes):
+                report(note)
+            if note := method.domain_note([*DOMAINS, *(name for name, _ in request.own_domains)]):
                 report(note)
             kept.append(method)
     if not kept:

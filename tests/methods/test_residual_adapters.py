@@ -1,6 +1,7 @@
 """The decay by domain, and the truncation of parallel adapters. Forms and merging: test_resnet26, test_golden."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,29 @@ def test_bad_options(spec, message):
 def test_a_rank_larger_than_every_matrix(plain):
     with pytest.raises(InputError, match="the largest allows 64"):
         select("par_adapter_svd(rank=65)")[0].place(plain, 3)
+
+
+@pytest.mark.parametrize("name", ["res_adapter_decay", "res_adapter_large"])
+def test_the_names_of_its_domains(name: str):
+    """Empty and repeated ones are refused; a name that may be a misspelt one has a sentence, which a run prints."""
+    for given, sentence in (
+        ("('dtd', '')", "has an empty name; leave it out"),
+        ("(' ',)", "has an empty name; leave it out"),
+        ("('dtd', 'mine', 'dtd')", "names dtd twice; leave one out"),
+    ):
+        with pytest.raises(InputError, match=re.escape(f"{name}(domains={given}) {sentence}")):
+            select(f"{name}(domains={given})")
+    domains = [*DOMAINS, "my-birds"]
+    for given, near in (
+        ("aircarft", "aircraft"),
+        ("GTSRB", "gtsrb"),
+        ("vgg_flowers", "vgg-flowers"),
+        ("birds", "my-birds"),
+    ):
+        (method,) = select(f"{name}(domains=('dtd', {given!r}))")
+        assert method.domain_note(domains) == (
+            f"{name}(domains=...): no domain here is called {given!r}; did you mean {near!r}?"
+        )
+    for given in (*domains, "leaves", "x"):
+        assert select(f"{name}(domains=({given!r},))")[0].domain_note(domains) == ""
+    assert select(name)[0].domain_note(domains) == "" == select("bn_adapt")[0].domain_note(domains)

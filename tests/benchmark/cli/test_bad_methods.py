@@ -129,6 +129,12 @@ def test_all_leaves_out_methods_that_cannot_run_and_reports_them(sifted):
     assert "boft leaves stem.conv alone: its 27 columns make no blocks of 4" in reported
 
 
+def test_a_misspelt_domain_in_an_option_is_reported(sifted):
+    for given, expected in (("aircarft", 1), ("aircraft", 0), ("mine", 0)):
+        stay, reported = sifted(f"res_adapter_decay(domains=({given!r},))")
+        assert len(stay) == 1 and sum("did you mean 'aircraft'?" in line for line in reported) == expected
+
+
 def test_methods_too_large_for_a_slim_backbone_are_left_out(sifted):
     stay, reported = sifted("arc*,lora*", "width=0.0625")
     assert stay == ["lora", "lora_cp", "lora_tkd", "lora_tkd_cp", "lora_tucker"]
