@@ -76,8 +76,11 @@ _WORDS = {
     "pruning, prune, sparse, sparsity, sparsify, lottery ticket, magnitude pruning, structured pruning": (
         f"{_COMPRESSION}; method=piggyback masks weights, ba2 channels, snell keeps the largest entries of ΔW"
     ),
-    "quantization, quantisation, quantize, quantise, quantized, int8, int4, 4bit, 8bit, 1bit, qat, quant": (
+    "quantization, quantisation, quantize, quantise, quantized, int8, int4, 4bit, 8bit, qat, quant": (
         "is method=quantised here: it stores another method's adapters in 1 to 8 bits; the backbone is not quantised"
+    ),
+    "binary adapter, binary adapters, bi lora, 1 bit adapter, 1 bit adapters, 1bit": (
+        "is method=quantised here, with its option store='1bit': two levels for each block of an adapter's numbers"
     ),
     "fp8, nf4, ptq, gptq, awq": (
         "is a way to quantise that is not here; method=quantised stores another method's adapters in 1 to 8 bits"

@@ -15,9 +15,11 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
     [
         ("pruning", "snell keeps the largest entries"),
         ("int8", "is method=quantised here"),
+        ("Bi-LoRA", "is method=quantised here, with its option store='1bit'"),
+        ("1-bit adapters", "is method=quantised here, with its option store='1bit'"),
         ("quantization(bits=4)", "is method=quantised here"),
         ("quantized", "the backbone is not quantised"),
-        ("4bit", "stores another method's adapters in 2 to 8 bits"),
+        ("4bit", "stores another method's adapters in 1 to 8 bits"),
         ("GPTQ", "is not here; method=quantised"),
         ("awq", "is not here; method=quantised"),
         ("zero-shot", "is not here: every entry trains"),
