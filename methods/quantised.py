@@ -40,7 +40,7 @@ class Quantised(PerConv):
     them: LoRA's B can start at zero, and rounding again changes nothing. (In the authors' code a deviation of zero has
     no gradient, and B starts at random.) Their gradient also passes through mean and deviation, here it passes straight
     through; their heads of one bit are left out.
-    It stores m + 32 ceil(m / `block`) bits: #par. 1.04 for `lora`, and 1.03 with block=256, the fewest.
+    It stores m + 32 ceil(m / `block`) bits: #par. 1.04 for `lora`, and 1.03 with block=256.
     """
 
     name = "quantised"

@@ -47,6 +47,16 @@ class _ThreadChoice(threading.local):
         return _ThreadChoice, ()
 
 
+class _Made(weakref.WeakValueDictionary):
+    """Tensors that the methods of loaded domains computed, until the last of these domains is dropped."""
+
+    def __reduce__(self):  # a copy has tensors of its own
+        return _Made, ()
+
+    def __deepcopy__(self, memo):
+        return _Made()
+
+
 @dataclass(frozen=True)
 class LoadedDomain:
     """One loaded domain: `metadata` is that of its file, `source` the network whose tensors `network` shares."""
@@ -89,7 +99,7 @@ class MultiDomain:
         self.held: dict[str, LoadedDomain] = {}
         self._used, self._last = _ThreadChoice(), ""
         self._trunks: dict[str, tuple[nn.Module, str]] = {}
-        self._made: weakref.WeakValueDictionary[tuple, Tensor] = weakref.WeakValueDictionary()
+        self._made = _Made()  # (method, path, name, shape) -> tensor
         tensors, metadata = read_weights(self.path)
         try:
             stated = msgspec.convert(metadata, _BackboneMetadata, strict=False)
