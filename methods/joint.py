@@ -103,7 +103,8 @@ class ParAdapterJointSVD(ParAdapter):
     def build_joint(self, source, classes):
         """A network for each domain on the frozen source, with a basis for all at each convolution: JointAdapters."""
 
-        from visual_decathlon.methods.layers.joint_svd import JointAdapters, give_basis
+        from visual_decathlon.methods.layers.joint import JointAdapters
+        from visual_decathlon.methods.layers.joint_svd import give_basis
         from visual_decathlon.methods.layers.network import share
 
         trunk = share(source)

@@ -45,7 +45,7 @@ class PerConv(Method):
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
-        convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
+        convs = tuple(ConvShape.of(getattr(m, "conv", m), site.conv) for site, m in network.conv_sites())
         shapes = Shapes(convs, (), 0, network.blocks)
         self.check(shapes)
         for conv in self.adapted(shapes):

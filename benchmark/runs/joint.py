@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, CropPlan
 from visual_decathlon.datasets.errors import InputError, reason
 from visual_decathlon.datasets.static_batches import BatchShape, HostBatches, StaticBatches
-from visual_decathlon.methods.layers.network import own_tensors
+from visual_decathlon.methods.layers.network import own_tensors, restore, stored_tensors
 from visual_decathlon.methods.registry import select
 
 
@@ -154,7 +154,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
             report=report,
         )
     about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
-    write_safetensors(joint.path, own_tensors(module, backbone), about)
+    write_safetensors(joint.path, stored_tensors(module, backbone), about)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -166,12 +166,11 @@ def load_joint(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict]
     backbone, module = _build(joint, device)
     try:
         tensors, about = read_safetensors(joint.path)
-        with torch.no_grad():
-            for name, tensor in own_tensors(module, backbone).items():
-                tensor.copy_(tensors[name])
         history, clock = json.loads(about["history"]), json.loads(about["clock"])
-    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError) as error:
         raise InputError(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
+    if problem := restore(module, backbone, tensors):
+        raise InputError(f"{joint.path} {problem}; remove it, and it is trained again")
     return module, [_share(row, len(joint.images)) for row in history], clock
 
 

@@ -1,6 +1,6 @@
 """Modules trained over all domains at once: networks on one set of shared weights, and a domain classifier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,19 +8,38 @@ from torch import Tensor, nn
 from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
-class JointNetwork(nn.Module):
-    """A network for each domain of `classes` (name -> number), all on one trained copy of the source's convolutions.
+class JointModule(nn.Module):
+    """A network for each domain of `classes` (name -> number), all on the one network `trunk`, which they share.
 
-    Maps (name, x) to that domain's logits. Each domain has its own copy of the series source's adapters.
+    Maps (name, x) to that domain's logits. A subclass sets `trunk` and gives `place`.
     """
+
+    trunk: Network
+
+    def place_all(self, classes: Mapping[str, int]) -> None:
+        """Sets `networks` to a network for each domain."""
+        self.networks = nn.ModuleDict()
+        for name, count in classes.items():
+            self.networks[name] = self.place(count)
+
+    def place(self, classes: int) -> Network:
+        """Network of one more domain on the trunk, with `classes` classes."""
+        raise NotImplementedError
+
+    def forward(self, batch: tuple[str, Tensor]) -> Tensor:
+        """(name, x (N, 3, H, W)) -> (N, classes) logits of that domain."""
+        name, x = batch
+        return self.networks[name](x)
+
+
+class JointNetwork(JointModule):
+    """The trunk is a trained copy of the source's convolutions; each domain has a copy of the series adapters."""
 
     def __init__(self, source: Network, classes: Mapping[str, int]):
         super().__init__()
         self.trunk = share(source)  # the convolutions that all of them share
         own(*self._convs())
-        self.networks = nn.ModuleDict()
-        for name, count in classes.items():
-            self.networks[name] = self.place(count)
+        self.place_all(classes)
 
     def _convs(self) -> list[nn.Module]:
         return [m.conv if isinstance(m, Adapter) else m for _, m in self.trunk.conv_sites()]
@@ -36,10 +55,21 @@ class JointNetwork(nn.Module):
             conv.requires_grad_(True)
         return network
 
-    def forward(self, batch: tuple[str, Tensor]) -> Tensor:
-        """(name, x (N, 3, H, W)) -> (N, classes) logits of that domain."""
-        name, x = batch
-        return self.networks[name](x)
+
+class JointAdapters(JointModule):
+    """The trunk is a frozen network that holds what the adapters of all domains share.
+
+    `placed(trunk, number of classes)` gives a domain's network.
+    """
+
+    def __init__(self, trunk: Network, classes: Mapping[str, int], placed: Callable[[Network, int], Network]):
+        super().__init__()
+        self.trunk, self._placed = trunk, placed
+        self.place_all(classes)
+
+    def place(self, classes: int) -> Network:
+        """Network of one more domain on the trunk, with `classes` classes."""
+        return self._placed(self.trunk, classes)
 
 
 class DomainClassifier(nn.Module):

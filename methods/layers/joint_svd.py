@@ -4,7 +4,7 @@ A convolution of the trunk has the basis as buffers of its own, which the networ
 share its weight: `basis` (r, cin), orthonormal rows, and `full`, true until `compress` has set the basis.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,24 +68,3 @@ def compress(networks: Sequence[Network]) -> None:
         conv = same[0].conv
         conv.basis.copy_(common_basis([adapter.side.weight[:, :, 0, 0] for adapter in same], len(conv.basis)))
         conv.full.fill_(False)
-
-
-class JointAdapters(nn.Module):
-    """A network for each domain of `classes` (name -> number) on `trunk`, a frozen network that holds their bases.
-
-    Maps (name, x) to that domain's logits. `placed(trunk, number of classes)` gives a domain's network.
-    """
-
-    def __init__(self, trunk: Network, classes: Mapping[str, int], placed: Callable[[Network, int], Network]):
-        super().__init__()
-        self.trunk, self._placed = trunk, placed
-        self.networks = nn.ModuleDict({name: self.place(count) for name, count in classes.items()})
-
-    def place(self, classes: int) -> Network:
-        """Network of one more domain on the trunk, with `classes` classes."""
-        return self._placed(self.trunk, classes)
-
-    def forward(self, batch: tuple[str, Tensor]) -> Tensor:
-        """(name, x (N, 3, H, W)) -> (N, classes) logits of that domain."""
-        name, x = batch
-        return self.networks[name](x)

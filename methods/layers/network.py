@@ -262,7 +262,8 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
             return f"has {name} of shape {given} where {needed} belongs"
     for path, adapter in packing.items():
         own = tensors_of(adapter)
-        packed = {name: t.to(network.head.weight.device) for name, t in below(path, tensors).items()}
+        device = next(iter(own.values())).device
+        packed = {name: t.to(device) for name, t in below(path, tensors).items()}
         for name, t in adapter.unpacked(packed).items():
             own[name].copy_(t)
     within = tuple(f"{name}." for name in packing)
