@@ -32,7 +32,7 @@ class FacT(Ranked):
     fidelity = "adaptation"
     paper = "Jie 2023, arXiv 2212.03145"
     mergeable = True
-    lr = 0.15
+    lr = 0.3
 
     rank: int = 16
     form: Literal["tt", "tk"] = "tt"

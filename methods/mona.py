@@ -28,7 +28,7 @@ class Mona(PerBlock):
     fidelity = "adaptation"
     paper = "Yin 2024, arXiv 2408.08345"
     mergeable = False
-    lr = 0.1
+    lr = 0.3
     instead = "conv_adapter"
 
     bottleneck: int = 16

@@ -29,7 +29,7 @@ class OFT(PerConv):
     fidelity = "adaptation"
     paper = "Qiu 2023, arXiv 2306.07280"
     mergeable = True
-    lr = 0.02
+    lr = 0.06
 
     block: int = 32
     side: Literal["left", "right"] = "right"

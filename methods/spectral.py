@@ -81,7 +81,7 @@ class C3A(PerConv):
     fidelity = "adaptation"
     paper = "Chen 2024, arXiv 2407.19342"
     mergeable = True
-    lr = 0.1
+    lr = 0.3
 
     block: int = 32
 

@@ -34,7 +34,7 @@ class TAPS(PerConv):
     fidelity = "reproduction"
     paper = "Wallingford 2022, arXiv 2203.16708"
     mergeable = True
-    lr = 0.05
+    lr = 0.2
 
     weight: float = 1.0
 
