@@ -35,7 +35,7 @@ class Signs(PerConv):
     as BitDelta (Liu 2024, arXiv 2402.10193) stores the difference of a fine-tuned language model; there the signs are
     those of the finished difference.
     With G groups of a filter it stores 16 bits for s and G log2(2 group) bits, rounded up to whole bytes for a few
-    groups, and 2 floats a batch norm channel: #par. 1.22.
+    groups, and 2 floats a batch norm channel: #par. 1.23.
     """
 
     name = "signs"
@@ -73,7 +73,7 @@ class JointSigns(Signs):
     domain has as many steps as with other methods. C and the D of all domains start at zero: the identity, and all are
     trained through their coded forms. t, one for each filter, is the mean |C|. W stays as it is.
     The signs of C and t are stored once, a bit a weight and 16 bits a filter; a domain stores what it does with
-    `signs`. ImageNet's domain has steps of its own too, so #par. counts ten domains: 1.2?. A domain that is added later
+    `signs`. ImageNet's domain has steps of its own too, so #par. counts ten domains: 1.24. A domain that is added later
     needs the joint training again.
     """
 
@@ -81,6 +81,8 @@ class JointSigns(Signs):
     label = "Joint signs"
     has_joint_stage = True
     trains_per_domain = False
+
+    group: Literal[1, 2, 3, 4, 6, 8] = 6
 
     def layer(self, conv):
         """W + signed steps at this convolution, and + t sign(C) on the trunk of `build_joint`."""

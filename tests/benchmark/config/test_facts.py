@@ -155,7 +155,7 @@ ba2           0.1  ba2(budget=0.75, weight=1.0)
 bitfit        0.1  bitfit(revision=2)
 bn_adapt      0.2  bn_adapt
 boft          0.1  boft(block=4, factors=4)
-c3a           0.1  c3a(block=32)
+c3a           0.3  c3a(block=32)
 chapter       0.1  chapter(stages=(0,))
 colora        0.15 colora(rank=8, shared=4, alpha=8.0)
 conv_adapter  0.3  conv_adapter(reduction=8, where='block')
@@ -163,7 +163,7 @@ covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
-fact          0.15 fact(rank=16, form='tt', scale=0.3)
+fact          0.3  fact(rank=16, form='tt', scale=0.3)
 feature       0.1  feature
 filter_atoms  0.1  filter_atoms(inner=4)
 finetune      0.05 finetune
@@ -176,6 +176,7 @@ hra           0.03 hra(rank=8)
 ia3           0.1  ia3(revision=2)
 loha          0.15 loha(rank=4, alpha=4.0)
 lokr          0.1  lokr(rank=8, alpha=8.0, factor=-1)
+joint_signs   0.1  joint_signs(group=6)
 lora          0.15 {LORA}
 lora_cp       0.15 lora_cp(rank=8, alpha=8.0)
 lora_tkd      0.15 lora_tkd(r1=8, r2=8, alpha=8.0)
@@ -183,8 +184,8 @@ lora_tkd_cp   0.15 lora_tkd_cp(r1=8, r2=8, rank=8, alpha=8.0)
 lora_tucker   0.15 lora_tucker(rank=8, alpha=8.0)
 lst           0.1  lst(reduction=4)
 lwf           0.2  lwf(weight=1.0, temperature=2.0)
-mona          0.1  mona(bottleneck=16)
-oft           0.02 oft(block=32, side='right')
+mona          0.3  mona(bottleneck=16)
+oft           0.06 oft(block=32, side='right')
 pad_prompt    0.1  pad_prompt(width=4)
 par_adapter   0.1  par_adapter(init='zero')
 par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44)
@@ -204,11 +205,12 @@ res_adapter_large 0.1 res_adapter_large(init='source', off_the_shelf=False, fact
 scratch       0.1  scratch
 scratch_plus  0.1  scratch_plus
 shira         0.15 shira(share=0.02, mask='random', position_seed=0)
+signs         0.1  signs(group=4)
 side          0.1  side(views=3, width=16, depths=4, ridge=0.3)
 snell         0.3  snell(dim=32, sparsity=0.9)
 spottune      0.05 spottune(temperature=5.0, revision=2)
 ssf           0.1  ssf(revision=2)
-taps          0.05 taps(weight=1.0)
+taps          0.2  taps(weight=1.0)
 vera          0.15 vera(rank=256, basis_seed=0)
 """
 
