@@ -229,5 +229,5 @@ def test_rates_and_default_options_of_every_method():
 def test_rates_are_those_that_the_recorded_sweep_chose():
     swept = pq.read_table(ROOT / "results" / "standin" / "sweep.parquet").to_pylist()
     chosen = {row["method"]: row["lr"] for row in swept if row["chosen"]}
-    assert len(chosen) == 43
+    assert len(chosen) == 61
     assert {entry.name: entry.lr for entry in entries() if entry.name in chosen} == chosen
