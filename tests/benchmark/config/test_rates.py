@@ -30,7 +30,7 @@ def test_the_decathlon_profiles(name: str):
     assert {found[method] for method in PAPER_METHODS} == {0.1}
     own = {entry.name: entry.lr for entry in entries() if entry.name not in PAPER_METHODS}
     assert {method: found[method] for method in own} == own, "0.1 for each 0.1 of the sweep"
-    assert (found["oft"], found["partial"], found["finetune"]) == (0.02, 0.05, 0.1)
+    assert (found["oft"], found["partial"], found["finetune"]) == (0.06, 0.05, 0.1)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -45,10 +45,10 @@ def test_pretraining_has_the_papers_rate():
 def test_the_note():
     recipe = PROFILES["decathlon"].adapt
     assert rate_note(recipe, select("finetune,partial,oft,spottune,res_adapter")) == (
-        "learning rates: the paper's 0.1 for finetune res_adapter; 0.02 for oft, 0.05 for partial spottune, "
+        "learning rates: the paper's 0.1 for finetune res_adapter; 0.05 for partial spottune, 0.06 for oft, "
         "from the sweep on the stand-ins; settings=lr= sets one for all"
     )
-    assert rate_note(recipe, select("oft")).startswith("learning rates: 0.02 for oft, from the sweep")
+    assert rate_note(recipe, select("oft")).startswith("learning rates: 0.06 for oft, from the sweep")
     assert rate_note(recipe, select("table1")) == ""
     assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft")) == ""
     assert rate_note(PROFILES["standin"].adapt, select("oft")) == ""
