@@ -19,8 +19,8 @@ def to_groups(d: Tensor, group: int) -> Tensor:
 
 def from_groups(groups: Tensor, shape: torch.Size) -> Tensor:
     """The tensor of this shape (cout, cin, k, l) that `to_groups` made these of."""
-    cout, cin, k, l = shape
-    return groups.flatten(1)[:, : cin * k * l].view(cout, k, l, cin).permute(0, 3, 1, 2)
+    cout, cin, height, width = shape
+    return groups.flatten(1)[:, : cin * height * width].view(cout, height, width, cin).permute(0, 3, 1, 2)
 
 
 def signed_steps(d: Tensor, group: int) -> Tensor:

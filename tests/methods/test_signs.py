@@ -23,8 +23,9 @@ each_group = pytest.mark.parametrize("group", GROUPS)
 def by_loops(d: torch.Tensor, group: int) -> torch.Tensor:
     """The coded form, one entry after another."""
     coded = torch.zeros_like(d)
-    _, cin, k, l = d.shape
-    order = [(i, y, x) for y in range(k) for x in range(l) for i in range(cin)]  # neighbours are input channels
+    _, cin, height, width = d.shape
+    # Neighbours are input channels.
+    order = [(i, y, x) for y in range(height) for x in range(width) for i in range(cin)]
     for filter, out in zip(d, coded, strict=True):
         some = [order[start : start + group] for start in range(0, len(order), group)]
         places = [max(group, key=lambda at: abs(filter[at])) for group in some]
