@@ -14,7 +14,7 @@ from visual_decathlon.benchmark.runs.execute import write_adapters
 from visual_decathlon.benchmark.runs.user_backbone import read_user_backbone
 from visual_decathlon.benchmark.training import pretrain
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.methods.layers.network import Network, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.layers.network import Network, restore, stored_tensors
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 
@@ -103,5 +103,5 @@ class Shop:
         module = method.build_joint(source, CLASSES)
         moved(module)
         method.after_step(module, 1, 2)
-        write_safetensors(joint.path, own_tensors(module, source), {"method": joint.method})
+        write_safetensors(joint.path, stored_tensors(module, source), {"method": joint.method})
         return {n: (self.file(method, m, module.trunk, n, joint), m.eval()) for n, m in module.networks.items()}

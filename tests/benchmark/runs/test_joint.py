@@ -184,12 +184,12 @@ def test_a_stopped_joint_training_continues_to_the_same_bits(runs, part):
 
 
 def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
-    three = "res_adapter_finetune_all,res_adapter_dom_pred,par_adapter_joint_svd"
-    done = here("--domains", *NAMES, method=three, results=tmp_path / "r")
+    four = "res_adapter_finetune_all,res_adapter_dom_pred,par_adapter_joint_svd,joint_signs"
+    done = here("--domains", *NAMES, method=four, results=tmp_path / "r")
     assert done.code == 0, done.err
     assert done.out.count("its domain recognised") == 3
     records = read_records([tmp_path / "r" / "records"])
-    assert len(records) == 9
+    assert len(records) == 12
     assert all((tmp_path / "r" / "adapters" / f"{r['hash']}.safetensors").stat().st_size == r["bytes"] for r in records)
     by = {(r["method"], r["domain"]): r for r in records}
     for name in NAMES:
