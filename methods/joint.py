@@ -72,6 +72,7 @@ class ParAdapterJointSVD(ParAdapter):
 
     name = "par_adapter_joint_svd"
     label = "Parallel res. adapt. joint SVD"
+    revision = 2
     has_joint_stage = True
     trains_per_domain = False
 

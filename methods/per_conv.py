@@ -44,7 +44,7 @@ class PerConv(Method):
         """The shared network with `layer` at every adapted convolution, own batch norms and a fresh head."""
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
-        network = share(source)
+        network = share(source)  # or a trunk, which has an adapter where the domains share one
         convs = tuple(ConvShape.of(getattr(m, "conv", m), site.conv) for site, m in network.conv_sites())
         shapes = Shapes(convs, (), 0, network.blocks)
         self.check(shapes)

@@ -12,7 +12,7 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 @cache
 def packing(group: int) -> tuple[int, int]:
-    """(count, size): so many choices among 2 `group` are stored in so many bytes, the densest of up to 8 bytes."""
+    """(count, size): so many choices among 2 `group` are stored in so many bytes, the densest of up to 7 bytes."""
     sizes = [(count, ceil(((2 * group) ** count - 1).bit_length() / 8)) for count in range(1, 57)]
     return min((pair for pair in sizes if pair[1] <= 7), key=lambda pair: (pair[1] / pair[0], pair[1]))
 
@@ -28,14 +28,14 @@ def sign_bits(conv: ConvShape, group: int) -> int:
 class Signs(PerConv):
     """Ours: W' = W + s sign(D) at the largest |D| of each `group` of a filter's weights, and W elsewhere.
 
-    A group are the weights of neighbouring input channels at one tap. s, one for each filter, is the mean of those
+    A group is the weights of neighbouring input channels at one tap. s, one for each filter, is the mean of those
     largest |D|. D has W's shape and starts at zero: the identity. It is trained through its coded form; the gradient
     passes straight through (Bengio 2013, arXiv 1308.3432), also to the weights that are not chosen, so that the choice
     can change until the end. Only the choice, the sign and s are stored. With `group=1` this is a sign for each weight,
     as BitDelta (Liu 2024, arXiv 2402.10193) stores the difference of a fine-tuned language model; there the signs are
     those of the finished difference.
-    With G groups of a filter it stores 16 bits for s and G log2(2 group) bits, rounded up to whole bytes for a few
-    groups, and 2 floats a batch norm channel: #par. 1.23.
+    With G groups of a filter it stores 16 bits for s and about G log2(2 group) bits (8 groups of four take 3 bytes),
+    and 2 floats a batch norm channel: #par. 1.23.
     """
 
     name = "signs"
@@ -113,5 +113,5 @@ class JointSigns(Signs):
 
     def multiplier(self, shapes: Shapes, base: int | None = None, floats: int | None = None) -> float:
         """#par., with ten domains' own parameters: the first has them too, beside the frozen backbone."""
-        own = self.floats(shapes) + self.bits(shapes) / 32
+        own = (self.floats(shapes) if floats is None else floats) + self.bits(shapes) / 32
         return (shapes.base + self.shared_params(shapes) + 10 * own) / (base or shapes.base)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from visual_decathlon.benchmark.backbones.build import find_invalid_weights
 from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.config.specs import JointTraining
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
@@ -154,6 +155,7 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
             report=report,
         )
     about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
+    about["hash"] = joint.hash
     write_safetensors(joint.path, stored_tensors(module, backbone), about)
     checkpoint.unlink(missing_ok=True)
 
@@ -167,11 +169,13 @@ def load_joint(joint: JointTraining, device: str) -> tuple[nn.Module, list[dict]
     try:
         tensors, about = read_safetensors(joint.path)
         history, clock = json.loads(about["history"]), json.loads(about["clock"])
-    except (SafetensorError, OSError, LookupError, ValueError) as error:
+        shares = [_share(row, len(joint.images)) for row in history]
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{joint.path} is damaged ({reason(error)}); remove it, and it is trained again") from None
-    if problem := restore(module, backbone, tensors):
+    other = "is of another training" if about.get("hash", joint.hash) != joint.hash else ""  # older files have no hash
+    if problem := other or restore(module, backbone, tensors) or find_invalid_weights(module):
         raise InputError(f"{joint.path} {problem}; remove it, and it is trained again")
-    return module, [_share(row, len(joint.images)) for row in history], clock
+    return module, shares, clock
 
 
 def _share(row: dict, domains: int) -> dict:

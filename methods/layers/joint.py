@@ -57,7 +57,7 @@ class JointNetwork(JointModule):
 
 
 class JointAdapters(JointModule):
-    """The trunk is a frozen network that holds what the adapters of all domains share.
+    """The trunk is the frozen network and holds what the adapters of all domains share, trained or not.
 
     `placed(trunk, number of classes)` gives a domain's network.
     """

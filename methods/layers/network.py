@@ -260,16 +260,16 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
         if not fits or t.dtype != tensors[name].dtype:
             given, needed = (f"{tuple(v.shape)} in {str(v.dtype).removeprefix('torch.')}" for v in (tensors[name], t))
             return f"has {name} of shape {given} where {needed} belongs"
-    for path, adapter in packing.items():
+    within = tuple(f"{name}." for name in packing)
+    for name, t in own_tensors(network, source).items():
+        if name in tensors and not name.startswith(within):
+            t.copy_(tensors[name])
+    for path, adapter in packing.items():  # after the plain tensors, which a shared trunk's may be unpacked with
         own = tensors_of(adapter)
         device = next(iter(own.values())).device
         packed = {name: t.to(device) for name, t in below(path, tensors).items()}
         for name, t in adapter.unpacked(packed).items():
             own[name].copy_(t)
-    within = tuple(f"{name}." for name in packing)
-    for name, t in own_tensors(network, source).items():
-        if name in tensors and not name.startswith(within):
-            t.copy_(tensors[name])
     return ""
 
 

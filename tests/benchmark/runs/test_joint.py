@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.backbones.safetensors_file import read_safetensors, write_safetensors
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records
@@ -22,6 +23,7 @@ from visual_decathlon.benchmark.runs.joint import (
 )
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.benchmark.training.pretrain import pretrain
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.joint import DomPred, FinetuneAll, classifier_widths
 from visual_decathlon.methods.layers.joint import DomainClassifier, DomainRoutedNetwork, JointNetwork
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
@@ -181,6 +183,27 @@ def test_a_stopped_joint_training_continues_to_the_same_bits(runs, part):
     wanted = load(whole)
     source = own_tensors(module, torch.nn.Module())
     assert all(torch.equal(source[n], t) for n, t in wanted.items())
+
+
+def test_a_file_of_another_training_is_refused(runs):
+    """Under its own hash, with an epoch more in the recipe; and a file whose facts or weights are damaged."""
+    joint = runs["res_adapter_finetune_all"][0].joint
+    train_joint(joint, "cpu", lambda row: None)
+    tensors, about = read_safetensors(joint.path)
+    write_safetensors(joint.path, tensors, {k: v for k, v in about.items() if k != "hash"})  # as older files
+    assert load_joint(joint, "cpu")[1]
+    first = next(name for name, t in tensors.items() if t.is_floating_point())
+    nan = tensors | {first: torch.full_like(tensors[first], torch.nan)}
+    for changed, words, sentence in (
+        (tensors, {"hash": "0123456789abcdef"}, "is of another training"),
+        (tensors, {"history": "5"}, "is damaged"),
+        (dict(list(tensors.items())[1:]), {}, "lacks"),
+        (nan, {}, first),
+    ):
+        write_safetensors(joint.path, changed, about | words)
+        with pytest.raises(InputError, match=sentence) as caught:
+            load_joint(joint, "cpu")
+        assert str(joint.path) in str(caught.value) and "remove it, and it is trained again" in str(caught.value)
 
 
 def test_the_run_of_every_domain_uses_the_joint_training(here, tmp_path: Path):
