@@ -81,6 +81,7 @@ class JointSigns(Signs):
     label = "Joint signs"
     has_joint_stage = True
     trains_per_domain = False
+    own_domains = 10
 
     group: Literal[1, 2, 3, 4, 6, 8] = 6
 
@@ -110,8 +111,3 @@ class JointSigns(Signs):
     def shared_params(self, shapes: Shapes) -> int:
         """The signs and steps of C, in floats of 32 bits, rounded up."""
         return ceil(sum(sign_bits(conv, 1) for conv in shapes.convs) / 32)
-
-    def multiplier(self, shapes: Shapes, base: int | None = None, floats: int | None = None) -> float:
-        """#par., with ten domains' own parameters: the first has them too, beside the frozen backbone."""
-        own = (self.floats(shapes) if floats is None else floats) + self.bits(shapes) / 32
-        return (shapes.base + self.shared_params(shapes) + 10 * own) / (base or shapes.base)
