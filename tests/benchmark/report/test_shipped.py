@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -107,3 +108,40 @@ def test_the_readme_shows_the_committed_speeds():
     rows = pq.read_table(ROOT / "results/perf/perf.parquet").to_pylist()
     assert len(rows) == len(measured) - 2
     assert {row["part"] for row in rows} == set(PARTS)
+
+
+def test_the_comparison_of_signs_is_that_of_the_records(records: list[dict]):
+    """results/README.md: means, S and paired differences over the seeds, computed here in another way."""
+    cells = {(r["method"], r["seed"], r["domain"]): r["top1"] for r in records if r["split"] == "val"}
+    frozen = cells["finetune", 0, "imagenet12"]
+    targets = [domain for domain in DOMAINS if domain != "imagenet12"]
+    seeds = {m: sorted({s for name, s, d in cells if name == m and d == "svhn"}) for m, _, _ in cells}
+    largest = {d: 2 * (100 - np.mean([cells["finetune", s, d] for s in seeds["finetune"]])) for d in targets}
+    largest["imagenet12"] = 2 * (100 - frozen)
+
+    def mean(method: str, seed: int) -> float:
+        return float(np.mean([cells[method, seed, d] for d in targets]))
+
+    def score(method: str, seed: int) -> float:
+        errors = {d: 100 - cells.get((method, seed, d), frozen) for d in DOMAINS}
+        return sum(1000 * max(0, 1 - errors[d] / largest[d]) ** 2 for d in DOMAINS)
+
+    def cell(values: list[float], digits: int, divisor: float = 1) -> str:
+        text = f"{np.mean(values):.{digits}f}"
+        return text if len(values) == 1 else f"{text} ±{np.std(values, ddof=1) / divisor:.{digits}f}"
+
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8").split("### Signs")[1].split("\n### ")[0]
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if line.count("|") == 9]
+    rows = {row[0].split("`")[1]: row[1:] for row in rows[2:]}
+    assert rows.keys() == {"finetune", "joint_signs", "signs", "piggyback", "dora", "res_adapter_finetune_all"}
+    for name, (par, _, _, average, to_average, s, to_s) in rows.items():
+        (method,) = select(name)
+        assert par == f"{method.multiplier(resnet26_shapes(0.25, 32)):.2f}"
+        assert average == cell([mean(name, seed) for seed in seeds[name]], 1)
+        assert s == cell([score(name, seed) for seed in seeds[name]], 0)
+        if to_average:
+            root = len(seeds[name]) ** 0.5
+            pairs = [(mean(name, i) - mean("finetune", i), score(name, i) - score("finetune", i)) for i in seeds[name]]
+            means, scores = zip(*pairs, strict=True)
+            assert to_average.replace("−", "-").lstrip("+") == cell(means, 1, root).replace("-0.0", "0.0")
+            assert to_s.replace("−", "-").lstrip("+") == cell(scores, 0, root)
