@@ -22,7 +22,7 @@ WIDTH = 8.4  # inches: at the 800 pixels of a README the smallest letters are st
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-MOST = 60  # methods of one group that are drawn, labelled or given a file: more cannot be read
+MOST = 80  # methods of one group that are drawn, labelled or given a file: more cannot be read
 
 INK, QUIET = "#1A1A1A", "#5C5C5C"
 
