@@ -35,7 +35,7 @@ class Method:
     has_joint_stage: ClassVar[bool] = False  # `build_joint`'s module is trained once over all domains of a run
     joint_method: ClassVar[str] = ""  # the entry whose joint stage it uses, and shares with that entry; "": its own
     trains_per_domain: ClassVar[bool] = True  # False: the joint stage trains the domains' networks
-    own_domains: ClassVar[int] = 9  # domains whose own parameters #par. counts; the tenth is the backbone's
+    counted_domains: ClassVar[int] = 9  # domains whose own parameters #par. counts; the tenth is the backbone's
     classifies_domains: ClassVar[bool] = False  # `build_classifier`'s module is trained too, and picks the network
     compiles: ClassVar[bool] = True  # its loss calls the network's body, which torch.compile can trace
     captured: ClassVar[bool] = True  # its loss reads no value on the host, so a CUDA graph can replay it
@@ -176,12 +176,12 @@ class Method:
     def multiplier(self, shapes: Shapes, base: int | None = None, floats: int | None = None) -> float:
         """#par. of the paper: the parameters of all ten domains / base, without heads, a bit counted as 1/32.
 
-        The first domain is the backbone's own, so the own parameters of nine more (`own_domains`) are added. `base` is
-        the count of the plain network where `shapes` belong to a wider one. `floats` are those of one domain, where
-        training decides how many it stores; without them it is `floats(shapes)`, the most.
+        The first domain is the backbone's own, so the own parameters of nine more (`counted_domains`) are added.
+        `base` is the count of the plain network where `shapes` belong to a wider one. `floats` are those of one domain,
+        where training decides how many it stores; without them it is `floats(shapes)`, the most.
         """
         own = (self.floats(shapes) if floats is None else floats) + self.bits(shapes) / 32
-        return (shapes.base + self.shared_params(shapes) + self.own_domains * own) / (base or shapes.base)
+        return (shapes.base + self.shared_params(shapes) + self.counted_domains * own) / (base or shapes.base)
 
     def _string(self, names: "Iterable[str]") -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

@@ -81,7 +81,7 @@ class JointSigns(Signs):
     label = "Joint signs"
     has_joint_stage = True
     trains_per_domain = False
-    own_domains = 10
+    counted_domains = 10
 
     group: Literal[1, 2, 3, 4, 6, 8] = 6
 

@@ -31,10 +31,10 @@ def test_a_run_says_and_records_its_rates_and_decays(here, decays: list[set[floa
     words = ("--profile", NAME, "--domains", "dtd")
     done = here(*words, method="oft,bn_adapt,par_adapter", results=tmp_path, settings=SETTINGS)
     assert done.code == 0, done.err
-    assert "the paper's 0.1 for bn_adapt par_adapter; 0.02 for oft, from the sweep" in " ".join(done.out.split())
+    assert "the paper's 0.1 for bn_adapt par_adapter; 0.06 for oft, from the sweep" in " ".join(done.out.split())
     records = {record["method"]: record for record in read_records([tmp_path / "records"])}
     assert {name: record["lr"] for name, record in records.items()} == {
-        "oft": 0.02,
+        "oft": 0.06,
         "bn_adapt": 0.1,
         "par_adapter": 0.1,
     }
@@ -44,4 +44,4 @@ def test_a_run_says_and_records_its_rates_and_decays(here, decays: list[set[floa
     assert sorted(map(sorted, decays[1:])) == [[1e-4], [5e-4], [5e-4]]
     done = here(*words, method="oft", results=tmp_path, settings=f"{SETTINGS} lr=0.1")
     assert done.code == 0 and "learning rates:" not in done.out
-    assert sorted(r["lr"] for r in read_records([tmp_path / "records"]) if r["method"] == "oft") == [0.02, 0.1]
+    assert sorted(r["lr"] for r in read_records([tmp_path / "records"]) if r["method"] == "oft") == [0.06, 0.1]

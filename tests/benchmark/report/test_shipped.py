@@ -75,7 +75,7 @@ def test_parameters_of_every_row_are_the_closed_forms(records: list[dict]):
             floats, bits = record["floats"], record["bits"]
         else:
             floats, bits = method.floats(shapes), method.bits(shapes)
-        par = (shapes.base + method.shared_params(shapes) + method.own_domains * (floats + bits / 32)) / base
+        par = (shapes.base + method.shared_params(shapes) + method.counted_domains * (floats + bits / 32)) / base
         assert record["multiplier"] == pytest.approx(par, rel=1e-12), method.spec
 
 
