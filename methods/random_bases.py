@@ -13,7 +13,7 @@ from visual_decathlon.methods.per_conv import PerConv, Ranked
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
-LARGEST_PRINTED = 1024  # VeRA's largest rank in its paper
+ALWAYS_TAKEN = 1024  # ranks up to this one are taken: their random matrices are small, on a narrow backbone too
 
 
 def require_seed(method, option: str) -> None:
@@ -45,9 +45,9 @@ class Vera(RandomBases):
     M is the weight as a matrix (cout, n), n = (cin / groups) k l. b starts at zero: the identity; d starts at the
     paper's 0.1, and s is 10 / √(rank n), so that b at first is the length of a filter's change. (With Kaiming's sizes,
     as in the paper and in HF PEFT, that is 0.2 b, and a layer with fewer columns than the largest has less.) The rank
-    may be above cout: d then chooses among more matrices of rank one. B and A are held in memory: above 1,024, the
-    paper's largest rank, they may not have more numbers than the convolutions. It stores cout + rank a convolution:
-    #par. 1.03 at rank 256. HF PEFT stores the random matrices by default and takes linear layers only.
+    may be above cout: d then chooses among more matrices of rank one. B and A are held in memory: above rank 1,024
+    they may not have more numbers than the convolutions. It stores cout + rank a convolution: #par. 1.03 at rank 256.
+    HF PEFT stores the random matrices by default and takes linear layers only.
     """
 
     name = "vera"
@@ -72,7 +72,7 @@ class Vera(RandomBases):
         convs = self.adapted(shapes)
         per_rank = max(c.cout for c in convs) + max(c.fan_in for c in convs)
         weights = sum(c.floats for c in shapes.convs)
-        largest = max(LARGEST_PRINTED, weights // per_rank)
+        largest = max(ALWAYS_TAKEN, weights // per_rank)
         if self.rank > largest:
             raise InputError(
                 f"vera(rank={self.rank}): its random matrices would have {self.rank * per_rank:,} numbers, "

@@ -154,8 +154,8 @@ def _train(joint: JointTraining, device: str, shared: Shared, report: Report) ->
             shared=shared,
             report=report,
         )
-    about = {"history": json.dumps(history), "clock": json.dumps(clock.summary()), "method": joint.method}
-    about["hash"] = joint.hash
+    times = {"history": json.dumps(history), "clock": json.dumps(clock.summary())}
+    about = {**times, "method": joint.method, "hash": joint.hash}
     write_safetensors(joint.path, stored_tensors(module, backbone), about)
     checkpoint.unlink(missing_ok=True)
 
