@@ -42,7 +42,8 @@ _WORDS = {
     "distill, distillation, knowledge distillation, kd, learning without forgetting": (
         "is not here by itself; method=lwf holds a fine-tuned network to the original's answers by distillation"
     ),
-    "ladder, ladder side tuning, side tuning, dtl": "is method=lst here; method=side is a read-out in closed form",
+    "ladder, ladder side tuning, side tuning": "is method=lst here; method=side is a read-out in closed form",
+    "dtl+": "is method=dtl(kernel=5) here",
     "spot": "is method=spottune here",
     "visual prompt, visual prompting, vp, padding": "is method=pad_prompt here: a border on the image",
     "vpt, prompt tuning, prefix tuning, soft prompt, p tuning": (

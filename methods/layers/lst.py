@@ -20,6 +20,13 @@ def gated(gate: Tensor, side: Tensor, lateral: Tensor) -> Tensor:
     return mu * side + (1 - mu) * lateral
 
 
+def averaged(s: Tensor, size: torch.Size) -> Tensor:
+    """(N, C, h, w) -> (N, C, *size): means over windows of as many pixels as a side shrinks by."""
+    if s.shape[2:] == size:
+        return s
+    return F.avg_pool2d(s, [-(-large // small) for large, small in zip(s.shape[2:], size, strict=True)], ceil_mode=True)
+
+
 class _Reading(threading.local):
     """Maps that the current pass of a thread through a body has read so far; None outside of a Trunk."""
 
@@ -70,10 +77,7 @@ class SideBlock(nn.Module):
 
     def forward(self, s: Tensor, size: torch.Size) -> Tensor:
         """(N, cin, h, w) -> (N, cout, *size)."""
-        if s.shape[2:] != size:
-            s = F.avg_pool2d(
-                s, [-(-large // small) for large, small in zip(s.shape[2:], size, strict=True)], ceil_mode=True
-            )
+        s = averaged(s, size)
         y = self.conv(F.relu(self.norm(s), inplace=True))
         return y + s if y.shape[1] == s.shape[1] else y
 

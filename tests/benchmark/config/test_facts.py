@@ -163,6 +163,7 @@ covnorm       0.1  covnorm(keep=0.105)
 dan           0.1  dan
 delora        0.15 delora(rank=8, strength=15.0)
 dora          0.15 dora(rank=8, alpha=8.0)
+dtl           0.1  dtl(rank=4, kernel=0)
 fact          0.3  fact(rank=16, form='tt', scale=0.3)
 feature       0.1  feature
 filter_atoms  0.1  filter_atoms(inner=4)
@@ -229,5 +230,5 @@ def test_rates_and_default_options_of_every_method():
 def test_rates_are_those_that_the_recorded_sweep_chose():
     swept = pq.read_table(ROOT / "results" / "standin" / "sweep.parquet").to_pylist()
     chosen = {row["method"]: row["lr"] for row in swept if row["chosen"]}
-    assert len(chosen) == 61
+    assert len(chosen) == 62
     assert {entry.name: entry.lr for entry in entries() if entry.name in chosen} == chosen
