@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.adalora import FINAL, WARM, AdaLora
 from visual_decathlon.methods.layers.adalora import Importance, penalty, svd_convs
@@ -172,10 +171,6 @@ def test_counts():
     shapes = resnet26_shapes()
     assert f"{AdaLora().multiplier(shapes):.2f}" == "1.64"
     assert AdaLora().floats(shapes) == shapes.affine + 12 * sum(c.cout + c.fan_in + 1 for c in shapes.convs)
-    source = library_network("timm/resnet18", 3).requires_grad_(False).eval()
-    network = AdaLora().place(source, 4)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    assert trained == AdaLora().floats(shapes_of(source)) + shapes_of(source).head(4)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.arc import ARC
 from visual_decathlon.methods.layers.arc import ARCConv
@@ -114,12 +113,3 @@ def test_groups_are_named_and_ranks_checked():
         ARC(0)
     with pytest.raises(InputError, match="lower it"):
         ARC(257).check(resnet26_shapes())
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
-def test_library_networks(name):
-    network = library_network(name, 4).eval()
-    placed, shapes = ARC().place(network, 4), shapes_of(network)
-    trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
-    assert trained == ARC().floats(shapes) + shapes.head(4)
-    assert ARC().adapted(shapes) == list(shapes.convs)

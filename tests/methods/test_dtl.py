@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers import dtl
 from visual_decathlon.methods.layers.network import share
@@ -106,20 +105,6 @@ def test_counts():
     assert method.floats(resnet26_shapes()) == maps + norms == 16_640
     assert plus.floats(resnet26_shapes()) == maps + norms + 25 * (128 + 256)
     assert f"{method.multiplier(resnet26_shapes()):.2f}, {plus.multiplier(resnet26_shapes()):.2f}" == "1.03, 1.04"
-
-
-@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet50"])
-@pytest.mark.parametrize("options", ["", "kernel=3"])
-def test_other_backbones(name, options):
-    torch.manual_seed(0)
-    source = library_network(name, 3).requires_grad_(False).eval()
-    (method,) = select(f"dtl({options})")
-    network, x = method.place(source, 4).eval(), torch.randn(2, 3, 40, 56)
-    shapes = shapes_of(source, 64)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    assert trained == method.floats(shapes) + shapes.head(4)
-    with torch.no_grad():
-        torch.testing.assert_close(network.body(x), source.body(x))
 
 
 @pytest.mark.parametrize(

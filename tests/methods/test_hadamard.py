@@ -5,34 +5,18 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from tests.adapters import GEOMETRIES, geometries, moved_adapter
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.hadamard import HiRA, LoHa, LoKr, two_factors
 from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [LoHa(3, 6.0), LoKr(2, 3.0), LoKr(8, 4.0), LoKr(1, 2.0, 4), HiRA(3)]
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-
 families = pytest.mark.parametrize("method", FAMILY, ids=lambda method: method.full_spec)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 
 
 def moved(method, geometry, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 16 -> 24, every factor changed from its start."""
-    torch.manual_seed(0)
-    conv = nn.Conv2d(16, 24, **geometry, dtype=dtype).requires_grad_(False)
-    layer = method.layer(conv)
-    own = {name: p for name, p in layer.named_parameters() if p.requires_grad}
-    for p in own.values():
-        nn.init.normal_(p, std=0.3)
-    return conv, layer, own
+    return moved_adapter(method, geometry, 16, 24, dtype, std=0.3)
 
 
 @families
@@ -123,20 +107,6 @@ def test_both_pairs_of_loha_learn_at_loras_pace():
     layer = LoHa().layer(nn.Conv2d(64, 64, 3))
     product = (layer.up1 @ layer.down1).detach()
     assert 0.7 < float(product.square().mean()) < 1.4
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet50", "timm/resnet18"])
-def test_library_backbones(name):
-    source = library_network(name, 3).requires_grad_(False).eval()
-    shapes, x = shapes_of(source), torch.randn(2, 3, 40, 48)
-    with torch.no_grad():
-        wanted = source.body(x)
-    for method in (LoHa(), LoKr(), LoKr(4), HiRA()):
-        network = method.place(source, 4)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        assert trained == method.floats(shapes) + shapes.head(4)
-    with torch.no_grad():
-        torch.testing.assert_close(network.eval().body(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.householder import Householder
 from visual_decathlon.methods.shapes import ConvShape
@@ -78,12 +77,3 @@ def test_count():
         Householder(0)
     with pytest.raises(InputError, match="lower it"):
         Householder(257).check(shapes)
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
-def test_library_networks(name):
-    network = library_network(name, 4).eval()
-    placed, shapes = Householder().place(network, 4), shapes_of(network)
-    trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
-    assert trained == Householder().floats(shapes) + shapes.head(4)
-    assert Householder().adapted(shapes) == list(shapes.convs)

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.low_rank import LoraConv, PissaConv, principal_factors
 from visual_decathlon.methods.layers.network import restore, stored_tensors
@@ -338,20 +337,6 @@ def test_ranks_are_clipped_and_counted_so():
             assert sum(p.numel() for n, p in layer.named_parameters() if "." not in n) == method.new_floats(
                 ConvShape.of(conv)
             )
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
-def test_library_backbones(name):
-    source = library_network(name, 3).requires_grad_(False).eval()
-    shapes, x = shapes_of(source), torch.randn(2, 3, 40, 48)
-    with torch.no_grad():
-        wanted = source.body(x)
-    for method in (Lora(), LoraCP(), LoraTKD(), LoraTKDCP(), LoraTucker()):
-        network = method.place(source, 4)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        assert trained == method.floats(shapes) + shapes.head(4)
-    with torch.no_grad():
-        torch.testing.assert_close(network.eval().body(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

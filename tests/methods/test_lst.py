@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.lst import SideBlock, gated
 from visual_decathlon.methods.registry import select
@@ -114,19 +113,6 @@ def test_counts():
     (method,) = select("lst")
     assert method.floats(resnet26_shapes()) == laterals + steps + 64 * (2 + 256) == 272_924
     assert f"{method.multiplier(resnet26_shapes()):.2f}" == "1.42"
-
-
-@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet50"])
-def test_other_backbones(name):
-    torch.manual_seed(0)
-    source = library_network(name, 3).requires_grad_(False).eval()
-    (method,) = select("lst(reduction=16)")
-    network, x = method.place(source, 4).eval(), torch.randn(2, 3, 40, 56)
-    shapes = shapes_of(source, 64)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    assert trained == method.floats(shapes) + shapes.head(4)
-    with torch.no_grad():
-        torch.testing.assert_close(network.body(x), source.body(x))
 
 
 @pytest.mark.parametrize(("options", "message"), [("reduction=0", "1 or more"), ("reduction=0.5", "of type int")])

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from tests.adapters import GEOMETRIES, geometries, moved_adapter
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.orthogonal import HRAConv, OFTConv, cayley
 from visual_decathlon.methods.orthogonal import BOFT, HRA, OFT
@@ -14,26 +14,12 @@ from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [OFT(4, "left"), OFT(6), BOFT(2, 3), BOFT(4, 1), HRA(6), HRA(3)]
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-
 families = pytest.mark.parametrize("method", FAMILY, ids=lambda method: method.full_spec)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 
 
 def moved(method, geometry, dtype=torch.float64):
-    """The method's adapter of a frozen convolution 16 -> 12, changed from its start."""
-    torch.manual_seed(0)
-    conv = nn.Conv2d(16, 12, **geometry, dtype=dtype).requires_grad_(False)
-    layer = method.layer(conv)
-    (own,) = (p for p in layer.parameters() if p.requires_grad)
-    nn.init.normal_(own, std=0.5)
-    return conv, layer, own
+    conv, layer, own = moved_adapter(method, geometry, 16, 12, dtype, std=0.5)
+    return conv, layer, *own.values()
 
 
 def matrix(layer) -> torch.Tensor:
@@ -228,15 +214,3 @@ def test_bfloat16(method):
         y = layer(x)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), layer(x), rtol=0.05, atol=0.05)
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
-def test_library_networks(name):
-    network = library_network(name, 4).eval()
-    shapes = shapes_of(network)
-    for method in (OFT(), OFT(side="left"), BOFT(), HRA()):
-        placed = method.place(network, 4)
-        trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
-        assert trained == method.floats(shapes) + shapes.head(4)
-        left = [c.name for c in shapes.convs if method.skip_reason(c)]
-        assert left == (["body.conv1"] if isinstance(method, BOFT) else [])

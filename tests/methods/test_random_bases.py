@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
+from tests.adapters import GEOMETRIES, geometries, moved_adapter
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import own_tensors, restore, stored_tensors
 from visual_decathlon.methods.layers.random_bases import RandomBasisConv
@@ -19,27 +19,11 @@ from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [Vera(20), Vera(3, basis_seed=4), RandLora(5), RandLora(4), RandLora(24)]
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 4, "padding_mode": "circular"},
-]
-
 families = pytest.mark.parametrize("method", FAMILY, ids=lambda method: method.full_spec)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 
 
 def moved(method, geometry, dtype=torch.float32):
-    """The method's adapter of a frozen convolution 8 -> 24, every trained tensor changed from its start."""
-    torch.manual_seed(0)
-    conv = nn.Conv2d(8, 24, **geometry, dtype=dtype).requires_grad_(False)
-    layer = method.layer(conv)
-    own = {name: p for name, p in layer.named_parameters() if p.requires_grad}
-    for p in own.values():
-        nn.init.normal_(p)
-    return conv, layer, own
+    return moved_adapter(method, geometry, 8, 24, dtype)
 
 
 def by_terms(method, layer) -> torch.Tensor:
@@ -185,20 +169,6 @@ def test_all_layers_of_a_network_use_one_pair(spec):
     assert restore(networks[1], source, stored_tensors(networks[0], source)) == ""
     other = own_tensors(replace(method, basis_seed=1).place(source, 4), source)
     assert not any(torch.equal(other[name], t) for name, t in frozen.items())
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet50", "timm/resnet18"])
-def test_library_backbones(name):
-    source = library_network(name, 3).requires_grad_(False).eval()
-    shapes, x = shapes_of(source), torch.randn(2, 3, 40, 48)
-    with torch.no_grad():
-        wanted = source.body(x)
-    for method in (Vera(16), RandLora(32)):
-        network = method.place(source, 4)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        assert trained == method.floats(shapes) + shapes.head(4)
-        with torch.no_grad():
-            torch.testing.assert_close(network.eval().body(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
@@ -203,21 +202,6 @@ def test_counts():
     conv = ConvShape(256, 256, (3, 3))
     assert gps.new_floats(conv) == 256 * 46 and gps.new_bits(conv) == 256 * 46 * 12
     assert Shira(0.5, "gradient").new_bits(conv) == 256 * 2304
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet50", "timm/resnet18"])
-def test_library_backbones(name):
-    source = library_network(name, 3).requires_grad_(False).eval()
-    shapes, x = shapes_of(source), torch.randn(2, 3, 40, 48)
-    with torch.no_grad():
-        wanted = source.body(x)
-    for method in (Shira(), Shira(mask="gradient")):
-        network = method.place(source, 4)
-        stored = stored_tensors(network, source)
-        floats = sum(t.numel() for t in stored.values() if t.is_floating_point())
-        assert floats == method.floats(shapes) + shapes.head(4) + shapes.affine
-        with torch.no_grad():
-            torch.testing.assert_close(network.eval().body(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.snell import START
 from visual_decathlon.methods.registry import select
@@ -112,12 +111,3 @@ def test_options_refused(spec, part):
 def test_count():
     assert f"{SNELL().multiplier(resnet26_shapes()):.2f}" == "2.69"
     assert SNELL(8).new_floats(ConvShape(32, 64, (3, 3), 2)) == 8 * (64 + 16 * 9)
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet50"])
-def test_library_networks(name):
-    network = library_network(name, 4).eval()
-    placed, shapes = SNELL().place(network, 4), shapes_of(network)
-    trained = sum(p.numel() for p in placed.parameters() if p.requires_grad)
-    assert trained == SNELL().floats(shapes) + shapes.head(4)
-    assert SNELL().adapted(shapes) == list(shapes.convs)

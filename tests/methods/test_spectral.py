@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from visual_decathlon.benchmark.backbones.library import library_network
+from tests.adapters import GEOMETRIES, geometries, moved_adapter
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 from visual_decathlon.methods.layers.spectral import circulants
@@ -18,25 +18,12 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 from visual_decathlon.methods.spectral import C3A, FourierFT
 
 FAMILY = [FourierFT(20, 3.0), FourierFT(1000, position_seed=2), C3A(4), C3A(6)]
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-
 families = pytest.mark.parametrize("method", FAMILY, ids=lambda method: method.full_spec)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 
 
 def moved(method, geometry, dtype=torch.float64):
-    """The method's adapter of a frozen convolution 8 -> 12, changed from its start, and its one trained tensor."""
-    torch.manual_seed(0)
-    conv = nn.Conv2d(8, 12, **geometry, dtype=dtype).requires_grad_(False)
-    layer = method.layer(conv)
-    (own,) = (p for p in layer.parameters() if p.requires_grad)
-    return conv, layer, nn.init.normal_(own)
+    conv, layer, own = moved_adapter(method, geometry, 8, 12, dtype)
+    return conv, layer, *own.values()
 
 
 @geometries
@@ -182,20 +169,6 @@ def test_places_depend_on_the_seed_alone_and_are_not_stored():
     first, second, other = places
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-
-
-@pytest.mark.parametrize("name", ["torchvision/resnet50", "timm/resnet18"])
-def test_library_backbones(name):
-    source = library_network(name, 3).requires_grad_(False).eval()
-    shapes, x = shapes_of(source), torch.randn(2, 3, 40, 48)
-    with torch.no_grad():
-        wanted = source.body(x)
-    for method in (FourierFT(), C3A(64)):
-        network = method.place(source, 4)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        assert trained == method.floats(shapes) + shapes.head(4)
-        with torch.no_grad():
-            torch.testing.assert_close(network.eval().body(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""Every entry on the libraries' ResNets: what it stores is its closed form, and it starts as it says."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.shapes import shapes_of
+from visual_decathlon.methods.layers.network import Adapter, stored_tensors
+from visual_decathlon.methods.per_conv import PerConv
+from visual_decathlon.methods.registry import entries, select
+
+OPTIONS = (  # that place or store something else than the default
+    "c3a(block=64),conv_adapter(where='all'),dtl(kernel=3),fact(form='tk'),filter_atoms(inner=0),glora(shift='vector'),"
+    "lokr(rank=4),lora(form='loralib'),lst(reduction=16),oft(side='left'),piggyback(own_norm=False),randlora(rank=32),"
+    "rep_adapter(bias=True),shira(mask='gradient'),signs(group=1),vera(rank=16)"
+)
+NETWORKS = ("timm/resnet18", pytest.param("torchvision/resnet50", marks=pytest.mark.slow))
+CLASSES = 4
+METHODS = [*(entry() for entry in entries()), *select(OPTIONS)]
+
+
+@cache
+def _source(name: str, structure: str):
+    from visual_decathlon.methods.layers.series import put_series
+
+    torch.manual_seed(0)
+    network = library_network(name, 3).for_size(48)
+    shapes = shapes_of(network, 48)  # of the plain network, as counts are
+    if structure == "series":
+        put_series(network)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)  # timm starts a block's last one at 0, which hides what is before it
+    network.requires_grad_(False).eval()
+    images = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        return network, shapes, images, network.body(images)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.spec)
+def test_on_a_librarys_network(method, name):
+    """Counts from the network's own shapes: strided 1x1 shortcuts, bottlenecks, a 7x7 stem."""
+    if reason := method.unsupported_reason(name):
+        pytest.skip(reason)
+    if method.name == "covnorm" and name.endswith("50"):
+        pytest.skip("eigenvectors of 2,048 channels take a minute; it has layers of the same kinds on a ResNet-18")
+    source, shapes, images, features = _source(name, method.backbone_structure)
+    method.check(shapes)
+    torch.manual_seed(1)
+    network = method.place(source, CLASSES).eval()
+    norms = [n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    running = {f"{n}.{part}" for n in norms for part in ("running_mean", "running_var", "num_batches_tracked")}
+    stored = [t for n, t in stored_tensors(network, source).items() if n not in running]
+    floats, masks = ([t.numel() for t in stored if t.is_floating_point() == kind] for kind in (True, False))
+    assert sum(floats) == method.floats(shapes) + shapes.head(CLASSES)
+    assert 0 <= 8 * sum(masks) - method.bits(shapes) < 8 * max(1, len(masks))
+    if isinstance(method, PerConv) and method.backbone_structure == "plain":
+        adapted = [site.conv for site, m in network.conv_sites() if isinstance(m, Adapter)]
+        assert adapted == [conv.name for conv in method.adapted(shapes)] and adapted
+    with torch.no_grad():
+        off = float((network.body(images) - features).abs().max() / features.abs().max())
+    if method.start == "identity":
+        assert off <= 1e-5
+    elif method.start == "near":
+        assert 0 < off <= method.start_tolerance
+    else:
+        assert off > 1e-3
+
+
+def test_convolutions_that_are_left_alone():
+    """By the defaults only the stem, whose 3 channels make no groups, halves or blocks."""
+    _, shapes, _, _ = _source("timm/resnet18", "plain")
+    alone = {entry.name: [c.name for c in shapes.convs if entry().skip_reason(c)] for entry in entries()}
+    assert {name: names for name, names in alone.items() if names} == {
+        key: ["body.conv1"] for key in ("boft", "c3a", "conv_adapter", "rep_adapter")
+    }
