@@ -7,6 +7,8 @@ from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
 
+LARGEST_KERNEL = 31  # the largest maps of a backbone here are some 30 pixels wide where something is added
+
 
 @register
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class DTL(Method):
     x_j is the input of block j, D_j a 1x1 convolution (rank, cin) and U_j one (cout, rank), from zero: the identity.
     The sum is over the blocks of block i's stage up to i. swish(t) = t sigmoid(100 t). M is nothing, or with `kernel`
     above 0 (DTL+; the release has 3 to 5) a depthwise convolution, one for all blocks of a stage. Gradients go through
-    the later half alone: blocks before it are read and keep no map for a backward pass.
+    the blocks behind the first addition alone; of blocks before it only what D reads is kept for the backward pass.
 
     The paper adapts transformers, a Swin among them. As there the sum starts anew in each stage, where the channels
     change, and stages in which nothing is added have no maps; the release's Swin adds behind the blocks from 14 of 24
@@ -43,8 +45,10 @@ class DTL(Method):
     def __post_init__(self):
         if self.rank < 1:
             raise InputError(f"dtl(rank={self.rank}): rank must be 1 or more")
-        if self.kernel < 0 or (self.kernel and self.kernel % 2 == 0):
-            raise InputError(f"dtl(kernel={self.kernel}): give 0 for no convolution, or an odd kernel")
+        if self.kernel != 0 and self.kernel not in range(1, LARGEST_KERNEL + 1, 2):
+            raise InputError(
+                f"dtl(kernel={self.kernel}): give 0 for no convolution, or an odd kernel of at most {LARGEST_KERNEL}"
+            )
 
     def _first_added(self, shapes: Shapes) -> str:
         return shapes.blocks[len(shapes.blocks) // 2]

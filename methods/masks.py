@@ -30,8 +30,9 @@ class Piggyback(Masks):
     `own_norm=False` it stays the source's, statistics included, which is the release's default. On the stand-ins that
     trains badly by SGD: one seed on the ten domains gave a mean of 79.0 in place of 87.9, and chance on daimlerpedcls.
     The release trains masks and head by Adam at 1e-4 without weight decay: `adam=True`, at a thousandth of the recipe's
-    rate, which is 1e-4 where that is 0.1. Its 30 epochs have some 7,600 steps, though, those of a stand-in 400, and
-    Adam does not get far in these, so the default is the recipe's SGD: one rate for masks and head; masks do not decay.
+    rate, which is 1e-4 where that is 0.1. Its 30 epochs have some 7,600 steps, though, those of a stand-in 240 to 900,
+    and Adam does not get far in these. So the default is the recipe's SGD: one rate for masks and head; masks do not
+    decay.
     (Top-1 on a fifth of train held out, one seed, aircraft and dtd: Adam at 1e-4 18 %, not run; at 1e-3 44 and 6 %; at
     3e-3 26 and 24 %; SGD 74 and 77 %, all with frozen batch norm; SGD with own batch norm 75 and 82 %.)
     It stores n cout bits a convolution and 2 floats a batch norm channel: #par. 1.29; with `own_norm=False` the bits

@@ -193,6 +193,11 @@ class Method:
         return self._string(f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
 
     @property
+    def with_options(self) -> str:
+        """The string with every option, in which a listing shows them."""
+        return self._string(f.name for f in dataclasses.fields(self))
+
+    @property
     def full_spec(self) -> str:
         """The string that enters hashes: it has every option, so that a changed default is another method.
 

@@ -34,9 +34,10 @@ _WORDS = {
     "hadamard": "is method=loha here; hira is another elementwise product",
     "orthogonal, cayley, goft": "is a family here: oft, boft, hra",
     "diag oft": "is oft(side='left') here, which turns filters into one another",
-    "lora plus, pissa, rslora, conv lora, loralib": (
-        "is an option of method=lora here: lr_ratio=, init='pissa', scaling='sqrt' and form='loralib'"
-    ),
+    "lora plus, lora+": "is method=lora(lr_ratio=16) here",
+    "pissa": "is method=lora(init='pissa') here",
+    "rslora": "is method=lora(scaling='sqrt') here",
+    "conv lora, loralib": "is method=lora(form='loralib') here",
     "mask, masks, binary mask, packnet": "is method=piggyback here, masks over frozen weights (PackNet's order is not)",
     "multitask, joint, joint training, mtl": "is method=res_adapter_finetune_all: weights trained over all domains",
     "distill, distillation, knowledge distillation, kd, learning without forgetting": (

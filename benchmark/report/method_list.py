@@ -40,7 +40,7 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
     )
     for entry in entries():
         if dataclasses.fields(entry):
-            console.print(f"  {entry().full_spec}", markup=False)
+            console.print(f"  {entry().with_options}", markup=False)
     for note in notes:
         console.print(note)
 

@@ -149,6 +149,8 @@ class MultiDomain:
         if metadata.weights not in (None, self._weights):
             raise InputError(f"{path} {_OTHER_WEIGHTS.format(self.path)}; give the file from where it was trained")
         method = self._method(metadata, tensors, path)
+        if metadata.joint is not None and not (method.has_joint_stage or method.joint_method):
+            raise InputError(f"{path} says that it is of a joint training, and {method.spec} has none; get it again")
         if merge and not method.mergeable:
             raise InputError(f"{path}: {method.spec} does not merge; load it without merging")
         with self._isolated():  # the random start of `place` is overwritten

@@ -55,7 +55,7 @@ class SideMap(nn.Module):
             added = F.silu(SHARPNESS * total) / SHARPNESS
             y = y + (added if _RUNNING.mix is None else _RUNNING.mix(added))
         _RUNNING.read, _RUNNING.total = None, total
-        if self.last:  # no tensor of this pass outlives it
+        if self.last:  # no tensor outlives a pass that ends
             _RUNNING.total = _RUNNING.mix = None
         return y
 

@@ -151,7 +151,7 @@ class QuantisedAdapter(Adapter):
         return {"codes": pack(numbers[:, None] >> places & 1), "scales": torch.cat(scales).view(torch.uint8)}
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The rounded tensors; they round to themselves."""
+        """The rounded tensors. They round to themselves where their scale is no subnormal number of half precision."""
         tensors = [*self.latents()]
         bits, total = tensors[0][2].bits, sum(x.numel() for _, x, _, _ in tensors)
         places = torch.arange(bits, dtype=torch.uint8, device=stored["codes"].device)

@@ -84,7 +84,7 @@ class SignsConv(DeltaConv):
         groups = to_groups(signed_steps(self.delta.detach(), self.group), self.group)
         steps, place = groups.abs().max(2)
         minus = groups.gather(2, place[..., None])[..., 0] < 0
-        halves = steps[:, 0].half().contiguous()
+        halves = steps[:, 0].half().clone(memory_format=torch.contiguous_format)  # one filter may have any stride
         return {"codes": pack(2 * place + minus, *self.packing), "steps": halves.view(torch.uint8)}
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ class OwnOrSharedConv(DeltaConv):
 
     def stored(self) -> dict[str, Tensor]:
         """ΔW as (cout n,), or (0,) where the layer is shared: its length says which, so no score is stored."""
-        return {"change": self.change.flatten() if self.is_own() else self.change.new_empty(0)}
+        return {"change": self.change.flatten().clone() if self.is_own() else self.change.new_empty(0)}
 
     def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """ΔW, zero where the layer is shared, and a score on the right side of the threshold."""

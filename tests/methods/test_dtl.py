@@ -109,7 +109,13 @@ def test_counts():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [("rank=0", "rank must be 1 or more"), ("kernel=-1", "odd"), ("kernel=4", "odd"), ("rank=1.5", "of type int")],
+    [
+        ("rank=0", "rank must be 1 or more"),
+        ("kernel=-1", "odd"),
+        ("kernel=4", "odd"),
+        ("kernel=33", "at most 31"),
+        ("rank=1.5", "of type int"),
+    ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(InputError, match=message):

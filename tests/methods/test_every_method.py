@@ -233,6 +233,27 @@ def test_saved_and_loaded_to_the_bit(method, source):
 
 
 @every
+def test_a_network_of_single_filters(method):
+    """Of one channel a tensor may have any stride and be its own view; entries that are too wide for it say so."""
+    torch.manual_seed(0)
+    narrow = resnet26(3, 1 / 32).for_size(SIZE)
+    if method.backbone_structure == "series":
+        put_series(narrow)
+    narrow.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # as a run on this processor may have it
+    try:
+        network, fresh = placed(method, narrow), placed(method, narrow, seed=2)
+    except InputError:
+        with pytest.raises(InputError, match=f"^{method.name}"):
+            method.check(resnet26_shapes(1 / 32, SIZE))
+        return
+    steps(method, network, 1)
+    stored = {name: t.clone() for name, t in stored_tensors(network, narrow).items()}
+    assert restore(network, narrow, stored_tensors(network, narrow)) == restore(fresh, narrow, stored) == ""
+    with torch.no_grad():
+        assert torch.equal(network.eval()(batch(4)[0]), fresh.eval()(batch(4)[0]))
+
+
+@every
 def test_a_file_that_does_not_fit_changes_nothing(method, source):
     network = placed(method, source)
     tensors = stored_tensors(network, source)

@@ -40,6 +40,7 @@ def convs() -> list[nn.Conv2d]:
         nn.Conv2d(5, 6, (3, 2), stride=2, padding=(1, 0), bias=False),
         nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=2, bias=True),
         nn.Conv2d(3, 3, 3, groups=3, padding=1, padding_mode="reflect", bias=False),
+        nn.Conv2d(7, 1, 3, padding=1, bias=False),  # of one filter a tensor may have any stride
     ]
 
 
@@ -150,7 +151,10 @@ def test_domains_share_the_signs_of_the_trunk():
 
 
 def test_the_files_hold_what_is_counted():
-    """Codes of the trunk once and of each domain, in bytes: `shared_params`, `bits` and `floats`."""
+    """Codes of the trunk once and of each domain, in bytes: `shared_params`, `bits` and `floats`.
+
+    The joint training's own file has the domains' tensors too, of which their files are made.
+    """
     source, method, module = joint()
     shapes = resnet26_shapes(WIDTH)
     shared = {n: t for n, t in stored_tensors(module, source).items() if n.startswith("trunk.")}

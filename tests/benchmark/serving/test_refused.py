@@ -69,6 +69,7 @@ def refused(action: Callable, *words) -> str:
         ({"mean": "[" * 100_000}, "is no file of a domain's adapters"),
         ({"std": "[0.2, 0, 0.2]"}, "at `$.std[1]`"),
         ({"joint": "../../secret"}, "at `$.joint`"),
+        ({"joint": "0123456789abcdef"}, "is of a joint training, and lora(rank=2) has none"),
         ({"domain": ""}, "at `$.domain`"),
         ({"domain": "dtd\nand more"}, "at `$.domain`"),
         ({"domain": "d" * 1000}, "at `$.domain`"),
