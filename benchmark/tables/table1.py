@@ -281,7 +281,7 @@ def _cells(frame: pd.DataFrame, row: np.ndarray) -> tuple[list[dict[str, Spread]
 def _multipliers(frame: pd.DataFrame, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(#par., what the heads of the ten domains add) of each row, in multiples of the shared backbone.
 
-    A domain's own parameters may depend on its image size: #par. is that of its mean domain, nine times over.
+    A domain's own parameters may depend on its image size: #par. is that of its mean domain, as often as it is counted.
     """
     at, first, rows = first_positions(codes(row, frame["domain"])), first_positions(row), row.max() + 1
     row_of, target = row[at], ~frame["source_cell"].to_numpy(bool)[at]
