@@ -301,3 +301,11 @@ def test_listing_imports_nothing_heavy():
         text=True,
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_listed_string_with_options_names_the_same_method():
+    """Every option and nothing else: what `make methods` lists can be given to METHOD=."""
+    for entry in entries():
+        method = entry()
+        assert select(method.with_options) == [method] and "revision" not in method.with_options
+        assert select(method.with_options)[0].full_spec == method.full_spec
