@@ -1,5 +1,6 @@
 """The files committed under results/ are made from the committed records, and the README shows them."""
 
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -134,6 +135,9 @@ def test_the_comparison_of_signs_is_that_of_the_records(records: list[dict]):
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if line.count("|") == 9]
     rows = {row[0].split("`")[1]: row[1:] for row in rows[2:]}
     assert rows.keys() == {"finetune", "joint_signs", "signs", "piggyback", "dora", "res_adapter_finetune_all"}
+    for name, front in product(("signs", "joint_signs"), ("piggyback", "dora")):
+        above = [score(name, seed) - score(front, seed) for seed in seeds["finetune"]]
+        assert cell(above, 0, len(above) ** 0.5) in page, (name, front)
     for name, (par, _, _, average, to_average, s, to_s) in rows.items():
         (method,) = select(name)
         assert par == f"{method.multiplier(resnet26_shapes(0.25, 32)):.2f}"
