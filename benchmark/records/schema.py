@@ -101,7 +101,7 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("head_floats", pa.int64(), "parameters of the head"),
     ("bytes", pa.int64(), "size of the domain's file on disk, bytes"),
     ("base_floats", pa.int64(), "parameters of the plain backbone without head"),
-    ("multiplier", pa.float64(), "#par. of the paper: (base + shared + 9 domains' own) / base without heads; joint_signs: 10"),
+    ("multiplier", pa.float64(), "#par. of the paper: (base + shared + 9 domains' own) / base, heads not counted"),
     ("macs_train", pa.int64(), "multiply-adds of the convolutions, forward, one image, adapters beside; fvcore"),
     ("macs_inference", pa.int64(), "the same after merging"),
     # how long it took
