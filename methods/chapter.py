@@ -40,7 +40,7 @@ class Chapter(PerConv):
 
     def _paths(self, shapes: Shapes) -> set[str]:
         """Module paths of the stages that are adapted."""
-        paths = list(dict.fromkeys(block.rpartition(".")[0] for block in shapes.blocks))
+        paths = list(shapes.stages)
         if not self.stages or not all(-len(paths) <= stage < len(paths) for stage in self.stages):
             have = f"stages 0 to {len(paths) - 1}" if paths else "no stages"
             raise InputError(f"chapter(stages={self.stages}): this backbone has {have}; name some of those")

@@ -15,7 +15,7 @@ def pairs(shapes: Shapes) -> list[tuple[ConvShape, ConvShape]]:
     found: list[tuple[ConvShape, ConvShape]] = []
     for block in shapes.blocks:
         taken = ""
-        for first, second in pairwise(c for c in shapes.convs if c.name.startswith(f"{block}.")):
+        for first, second in pairwise(shapes.inside(block)):
             if first.name != taken and first.cout == second.cin and first.groups == second.groups == 1:
                 found.append((first, second))
                 taken = second.name

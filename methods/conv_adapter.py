@@ -57,8 +57,7 @@ class ConvAdapter(PerConv):
         """The first convolution larger than 1x1 of every residual block, or with 'all' every convolution."""
         convs = shapes.convs
         if self.where == "block":
-            spatial = [c for c in convs if c.kernel != (1, 1)]
-            first = (next((c for c in spatial if c.name.startswith(f"{block}.")), None) for block in shapes.blocks)
+            first = (next((c for c in shapes.inside(b) if c.kernel != (1, 1)), None) for b in shapes.blocks)
             convs = [c for c in first if c]
         return [c for c in convs if not self.skip_reason(c)]
 

@@ -1,11 +1,12 @@
 """DTL: low-rank side maps that are summed over blocks and added behind the later half of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape, NormShape, Shapes
+from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 LARGEST_KERNEL = 31  # the largest maps of a backbone here are some 30 pixels wide where something is added
 
@@ -50,26 +51,24 @@ class DTL(Method):
                 f"dtl(kernel={self.kernel}): give 0 for no convolution, or an odd kernel of at most {LARGEST_KERNEL}"
             )
 
-    def _first_added(self, shapes: Shapes) -> str:
-        return shapes.blocks[len(shapes.blocks) // 2]
+    def _adding(self, blocks: Sequence[str]) -> Sequence[str]:
+        """Of these blocks the later half, behind which the sum is added."""
+        return blocks[len(blocks) // 2 :]
 
     def _stages(self, shapes: Shapes) -> list[list[str]]:
-        """The blocks of each stage from that of the first addition on."""
-        stages: dict[str, list[str]] = {}
-        for block in shapes.blocks:
-            stages.setdefault(block.rpartition(".")[0], []).append(block)
-        start = self._first_added(shapes).rpartition(".")[0]
-        return list(stages.values())[list(stages).index(start) :]
+        """The blocks of each stage in which something is added."""
+        adding = self._adding(shapes.blocks)
+        return [stage for stage in shapes.stages.values() if stage[-1] in adding]
 
     def _ends(self, shapes: Shapes, block: str) -> tuple[int, int]:
         """The channels that the block reads and gives."""
-        convs = [c for c in shapes.convs if c.name.startswith(f"{block}.")]
+        convs = shapes.inside(block)
         return convs[0].cin, convs[-1].cout
 
-    def _own_norms(self, shapes: Shapes) -> list[str]:
-        """Module paths of the batch norms behind the first addition."""
-        names = [n.name for n in shapes.norms]
-        return names[1 + max(i for i, n in enumerate(names) if n.startswith(f"{self._first_added(shapes)}.")) :]
+    def _own_norms(self, norms: Sequence[str], blocks: Sequence[str]) -> Sequence[str]:
+        """Of these module paths of batch norms those behind the first addition."""
+        first = f"{self._adding(blocks)[0]}."
+        return norms[1 + max(i for i, norm in enumerate(norms) if norm.startswith(first)) :]
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or narrower than the rank."""
@@ -89,11 +88,10 @@ class DTL(Method):
 
         network = share(source)
         convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
-        named = tuple(NormShape(network.get_submodule(n).num_features, n) for n in names_of(network, _BatchNorm))
-        shapes = Shapes(convs, named, network.head.in_features, network.blocks)
+        shapes = Shapes(convs, (), network.head.in_features, network.blocks)
         self.check(shapes)
-        own(*map(network.get_submodule, self._own_norms(shapes)))
-        adding = set(shapes.blocks[len(shapes.blocks) // 2 :])
+        own(*map(network.get_submodule, self._own_norms(names_of(network, _BatchNorm), network.blocks)))
+        adding = self._adding(network.blocks)
         maps = []
         for stage in self._stages(shapes):
             for block in stage:
@@ -109,5 +107,5 @@ class DTL(Method):
         stages = self._stages(shapes)
         maps = sum(self.rank * sum(self._ends(shapes, block)) for stage in stages for block in stage)
         mixes = sum(self.kernel**2 * self._ends(shapes, stage[-1])[1] for stage in stages)
-        own = self._own_norms(shapes)
+        own = self._own_norms([n.name for n in shapes.norms], shapes.blocks)
         return maps + mixes + sum(2 * n.channels for n in shapes.norms if n.name in own)

@@ -43,7 +43,7 @@ class LST(Method):
 
     def channels(self, shapes: Shapes) -> list[int]:
         """The channels of the maps that are read: the first block's input, and every block's output."""
-        inside = [[c for c in shapes.convs if c.name.startswith(f"{block}.")] for block in shapes.blocks]
+        inside = [shapes.inside(block) for block in shapes.blocks]
         return [inside[0][0].cin, *(convs[-1].cout for convs in inside)]
 
     def widths(self, shapes: Shapes) -> list[int]:

@@ -74,9 +74,21 @@ class Shapes:
         """Parameters of a linear head with bias: (dim + 1) classes."""
         return (self.dim + 1) * classes
 
+    def inside(self, module: str) -> list[ConvShape]:
+        """The convolutions below the module of this path, in order."""
+        return [c for c in self.convs if c.name.startswith(f"{module}.")]
+
+    @property
+    def stages(self) -> dict[str, list[str]]:
+        """Module path of each stage, in order -> those of its residual blocks."""
+        stages: dict[str, list[str]] = {}
+        for block in self.blocks:
+            stages.setdefault(block.rpartition(".")[0], []).append(block)
+        return stages
+
     def below(self, module: str) -> int:
         """Parameters below the module of this path."""
-        convs = sum(c.floats for c in self.convs if c.name.startswith(module + "."))
+        convs = sum(c.floats for c in self.inside(module))
         return convs + sum(2 * n.channels for n in self.norms if n.name.startswith(module + "."))
 
 

@@ -11,7 +11,14 @@ GEOMETRIES = [
     {"kernel_size": 1, "stride": 2},
     {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
 ]
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
+
+
+def each_of(geometries: list[dict]) -> pytest.MarkDecorator:
+    """Runs a test with each of them as its argument `geometry`."""
+    return pytest.mark.parametrize("geometry", geometries, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
+
+
+geometries = each_of(GEOMETRIES)
 
 
 def moved_adapter(method, geometry: dict, cin: int, cout: int, dtype: torch.dtype, std: float = 1.0):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from tests.adapters import GEOMETRIES
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
@@ -13,13 +14,6 @@ from visual_decathlon.methods.adalora import FINAL, WARM, AdaLora
 from visual_decathlon.methods.layers.adalora import Importance, penalty, svd_convs
 from visual_decathlon.methods.layers.network import own_tensors, stored_tensors
 
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
 STEPS = 40
 
 

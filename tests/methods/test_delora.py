@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tests.adapters import GEOMETRIES, geometries
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
@@ -12,15 +13,6 @@ from visual_decathlon.methods.delora import DeLoRA
 from visual_decathlon.methods.layers.delora import delora_delta
 from visual_decathlon.methods.layers.network import own_tensors, restore, stored_tensors
 from visual_decathlon.methods.shapes import ConvShape
-
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 
 
 def moved(geometry):

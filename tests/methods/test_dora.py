@@ -7,20 +7,13 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tests.adapters import GEOMETRIES
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.dora import Dora
 from visual_decathlon.methods.low_rank import Lora
 from visual_decathlon.methods.shapes import ConvShape
-
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
 
 
 def moved(geometry, dtype=torch.float32):

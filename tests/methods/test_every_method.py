@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import nn
 
+from tests.entries import assert_count, assert_start, running_statistics
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
@@ -16,7 +17,6 @@ from visual_decathlon.methods.layers.dora import DoraConv
 from visual_decathlon.methods.layers.network import Adapter, own_tensors, restore, stored_tensors
 from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
-from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import entries, select
 
 WIDTH, CLASSES, SIZE = 0.25, 5, 32
@@ -74,12 +74,6 @@ def batch(count: int = 8):
     return x, torch.arange(count) % CLASSES
 
 
-def statistics(network) -> set[str]:
-    """Names of the running statistics of every batch norm that is not the source's."""
-    norms = [n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and not getattr(m, "shared", False)]
-    return {f"{n}.{part}" for n in norms for part in ("running_mean", "running_var", "num_batches_tracked")}
-
-
 def steps(method, network, count: int = 3, lr: float = 0.02) -> dict[str, float]:
     """Takes SGD steps without decay; the largest gradient of every trained tensor, relative to the largest of all."""
     x, y = batch()
@@ -101,19 +95,10 @@ def steps(method, network, count: int = 3, lr: float = 0.02) -> dict[str, float]
 
 @every
 def test_start(method, source):
-    """With `identity` the features are the frozen network's; with `other` they are not, not even by accident."""
-    assert method.start in ("identity", "near", "other")
     x, _ = batch(4)
     with torch.no_grad():
         wanted = source.body(x)
-        got = placed(method, source).eval().body(x)
-    off = float((got - wanted).abs().max() / wanted.abs().max())
-    if method.start == "identity":
-        assert off <= 1e-5
-    elif method.start == "near":
-        assert 0 < off <= method.start_tolerance
-    else:
-        assert off > 1e-3
+        assert_start(method, placed(method, source).eval().body(x), wanted)
 
 
 @every
@@ -133,24 +118,9 @@ def test_storage_is_the_sources_where_it_is_not_own(method, source):
 
 @every
 def test_count_is_the_closed_form(method, source):
-    """The file without running statistics has the counted size; so have the trained tensors if stored unchanged."""
     network = placed(method, source)
     steps(method, network, 1)
-    running = statistics(network)
-    stored = {name: t for name, t in stored_tensors(network, source).items() if name not in running}
-    floats = [t for t in stored.values() if t.is_floating_point()]
-    masks = [t for t in stored.values() if t.dtype == torch.uint8]
-    assert len(floats) + len(masks) == len(stored)
-    assert sum(t.numel() for t in floats) == method.floats(SHAPES) + SHAPES.head(CLASSES)
-    assert 0 <= 8 * sum(t.numel() for t in masks) - method.bits(SHAPES) < 8 * max(1, len(masks))
-    trained = sum(p.numel() for n, p in network.named_parameters() if p.requires_grad and not n.startswith("aids."))
-    counted = method.floats(SHAPES) + method.bits(SHAPES) / 32 + SHAPES.head(CLASSES)  # a float for some bits or more
-    packs = any(isinstance(m, Adapter) and m.stored() is not None for m in network.modules())
-    if type(method).fit is not Method.fit:  # tensors that are set in closed form are not trained
-        assert trained < method.floats(SHAPES) + method.bits(SHAPES) + SHAPES.head(CLASSES)
-    else:
-        assert trained >= counted if packs else trained == counted
-    assert network.head.out_features == CLASSES
+    assert_count(method, network, source, SHAPES, CLASSES)
 
 
 @every
@@ -171,7 +141,7 @@ def test_every_trained_tensor_learns_and_nothing_else_moves(method, source):
         else:
             assert gradient > 1e-9, f"{name} has no gradient above rounding"
             assert not torch.equal(network.get_parameter(name), before[name]), name
-    running, trained = statistics(network), {id(network.get_parameter(name)) for name in gradients}
+    running, trained = running_statistics(network), {id(network.get_parameter(name)) for name in gradients}
     assert running <= own_tensors(network, source).keys()
     for name, t in network.state_dict(keep_vars=True).items():
         if name in running:

@@ -5,18 +5,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tests.adapters import GEOMETRIES, geometries
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.householder import Householder
 from visual_decathlon.methods.shapes import ConvShape
 
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
 CHANNELS = [(6, 8), (8, 4), (6, 6)]
 
 
@@ -28,7 +22,7 @@ def adapter(geometry, channels=(6, 8), rank=2):
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+@geometries
 def test_it_is_the_sum_written_out(geometry, channels):
     conv, layer, own = adapter(geometry, channels)
     assert torch.equal(layer.weight(), conv.weight)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from tests.adapters import GEOMETRIES, geometries, moved_adapter
+from tests.adapters import GEOMETRIES, each_of, moved_adapter
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
@@ -19,7 +19,9 @@ from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 
 FAMILY = [Vera(20), Vera(3, basis_seed=4), RandLora(5), RandLora(4), RandLora(24)]
+ALL_GEOMETRIES = [*GEOMETRIES, GEOMETRIES[-1] | {"groups": 4}]
 families = pytest.mark.parametrize("method", FAMILY, ids=lambda method: method.full_spec)
+geometries = each_of(ALL_GEOMETRIES)
 
 
 def moved(method, geometry, dtype=torch.float32):
@@ -115,7 +117,7 @@ def test_the_start_and_its_lengths(method, geometry):
 
 @families
 def test_gradients_are_finite_differences(method):
-    for geometry in GEOMETRIES:
+    for geometry in ALL_GEOMETRIES:
         _, layer, own = moved(method, geometry, torch.float64)
         x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
         run = lambda *values, layer=layer, x=x, own=own: functional_call(layer, dict(zip(own, values)), (x,))

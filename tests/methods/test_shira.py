@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.adapters import geometries
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
@@ -22,14 +23,6 @@ from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 from visual_decathlon.methods.shira import CHOOSING, Shira
 
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: ",".join(f"{k}={v}" for k, v in g.items()))
 STEPS = 60  # of which three choose
 GPS = Shira(0.1, "gradient")
 

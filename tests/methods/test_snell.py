@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tests.adapters import GEOMETRIES, geometries
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
@@ -12,15 +13,6 @@ from visual_decathlon.methods.layers.snell import START
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
 from visual_decathlon.methods.snell import SNELL
-
-GEOMETRIES = [
-    {"kernel_size": 3, "padding": 1, "bias": False},
-    {"kernel_size": (3, 2), "padding": (1, 0), "stride": (1, 2)},
-    {"kernel_size": 3, "padding": 2, "dilation": 2, "padding_mode": "reflect"},
-    {"kernel_size": 1, "stride": 2},
-    {"kernel_size": 3, "padding": 1, "groups": 2, "padding_mode": "circular"},
-]
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 
 
 def moved(method, geometry):
