@@ -72,7 +72,8 @@ def test_the_checks_of_the_registry_run_over_it(tmp_path: Path, command):
     """In a copy of the checkout, with the tests that `make test` runs."""
     for name in ("benchmark", "datasets", "methods", "tests/methods"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "visual_decathlon.py", "tests/conftest.py", "tests/processes.py"):
+    shared = [f"tests/{file.name}" for file in (ROOT / "tests").glob("*.py") if not file.name.startswith("test_")]
+    for name in ("pyproject.toml", "visual_decathlon.py", *shared):
         shutil.copy(ROOT / name, tmp_path / name)
     write_files(tmp_path)
     files = [f"tests/methods/test_{name}.py" for name in ("every_method", "registry")]
