@@ -32,6 +32,7 @@ class CovNorm(PerConv):
     fidelity = "adaptation"
     paper = "Li 2019, arXiv 1906.10267"
     mergeable = True
+    revision = 2  # 1 kept the momentum of A, which moved M in other coordinates
     lr = 0.1
 
     keep: float = 0.105
@@ -62,13 +63,16 @@ class CovNorm(PerConv):
         return CovNormConv(conv, self.rank_at(shape)) if self._is_smaller(shape) else CombinedConv(conv)
 
     def after_step(self, network, step, steps):
-        """Reduces the adapters after half of the steps."""
+        """Reduces the adapters after half of the steps, and returns the mini-adapters that they leave."""
 
         from visual_decathlon.methods.layers.covnorm import covnorm_convs
 
-        if step == max(1, steps // 2):
-            for conv in covnorm_convs(network):
-                conv.reduce()
+        if step != max(1, steps // 2):
+            return ()
+        convs = covnorm_convs(network)
+        for conv in convs:
+            conv.reduce()
+        return [conv.mini for conv in convs]
 
     def new_floats(self, conv: ConvShape) -> int:
         """2 cout r + r², or cout² where that is less."""

@@ -167,11 +167,14 @@ class Method:
 
         return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0, fused=True)
 
-    def after_step(self, network: "nn.Module", step: int, steps: int) -> None:
+    def after_step(self, network: "nn.Module", step: int, steps: int) -> "Iterable[nn.Parameter] | None":
         """Called after each optimiser step, `step` from 1 to `steps`, to prune ranks or project weights.
 
-        It runs outside of a captured step: it may read values on the host, and gradients are still set.
+        It runs outside of a captured step: it may read values on the host, and gradients are still set. It returns the
+        parameters whose coordinates it changed: the optimiser starts anew with them, since a momentum of the old
+        coordinates would move them anywhere.
         """
+        return None
 
     def multiplier(self, shapes: Shapes, base: int | None = None, floats: int | None = None) -> float:
         """#par. of the paper: the parameters of all ten domains / base, without heads, a bit counted as 1/32.

@@ -84,7 +84,7 @@ class Quantised(PerConv):
         if not isinstance(self.inner, PerConv) or kind.floats is not PerConv.floats:
             return f"{name} does not put an adapter of its own at each convolution; take one that does, as lora or dan"
         if kind.after_step is not Method.after_step or self.inner.has_joint_stage or self.inner.cached_views:
-            return f"{name} sets its tensors outside of the optimiser, which knows no rounding"
+            return f"{name} changes its adapters between steps or before them, which knows no rounding"
         return ""
 
     @property
@@ -130,25 +130,23 @@ class Quantised(PerConv):
 
     def place(self, source, classes):
         """The method's network with its adapters quantised."""
-
-        from visual_decathlon.methods.layers.quantised import quantise
-
         network = self.inner.place(source, classes)
         convs = (ConvShape.of(source.get_submodule(site.conv), site.conv) for site in source.sites)
         for conv in self.adapted(Shapes(tuple(convs), (), 0, source.blocks)):
-            if scales := self.scales(conv):
-                quantise(network.get_submodule(conv.name), self.width, scales)
+            self._quantise(network.get_submodule(conv.name), conv)
         return network
 
     def layer(self, conv):
         """The method's adapter at this convolution, quantised."""
+        adapter = self.inner.layer(conv)
+        self._quantise(adapter, ConvShape.of(conv))
+        return adapter
 
+    def _quantise(self, adapter, conv: ConvShape) -> None:
         from visual_decathlon.methods.layers.quantised import quantise
 
-        adapter = self.inner.layer(conv)
-        if scales := self.scales(ConvShape.of(conv)):
+        if scales := self.scales(conv):
             quantise(adapter, self.width, scales)
-        return adapter
 
     def loss(self, network, x, y, criterion):
         """As the method."""

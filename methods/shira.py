@@ -12,6 +12,11 @@ from visual_decathlon.methods.shapes import ConvShape
 CHOOSING = 0.05  # share of the steps whose gradients choose the entries
 
 
+def index_bits(kept: int, n: int) -> int:
+    """Bits that name `kept` of n places: an index for each, or a mask of all, whichever is less."""
+    return min(kept * (n - 1).bit_length(), n)
+
+
 @register
 @dataclass(frozen=True)
 class Shira(PerConv):
@@ -79,7 +84,7 @@ class Shira(PerConv):
         """0, with `mask='gradient'` cout min(kept ⌈log2 n⌉, n)."""
         if self.mask == "random":
             return 0
-        return conv.cout * min(self.kept(conv) * (conv.fan_in - 1).bit_length(), conv.fan_in)
+        return conv.cout * index_bits(self.kept(conv), conv.fan_in)
 
     def after_step(self, network, step, steps):
         """With `mask='gradient'`, sums the gradients of the first steps, undoes those steps, and then chooses."""

@@ -103,10 +103,7 @@ class JointSigns(Signs):
         trunk = share(source)
         for site, conv in trunk.conv_sites():
             trunk.set_submodule(site.conv, SignsConv(conv, 1, packing(1)))
-        module = JointAdapters(trunk, classes, self.place)
-        for _, layer in trunk.conv_sites():  # placing froze it
-            layer.delta.requires_grad_(True)
-        return module
+        return JointAdapters(trunk, classes, self.place)
 
     def shared_params(self, shapes: Shapes) -> int:
         """The signs and steps of C, in floats of 32 bits, rounded up."""

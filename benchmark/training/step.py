@@ -6,7 +6,7 @@ CUDA graph, one for each batch shape, and replayed. On a CPU the static step run
 else is tested there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -175,3 +175,10 @@ def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:
         if isinstance(optimiser, torch.optim.SGD) and group["fused"] and group["momentum"] != 0:
             for p in group["params"]:
                 optimiser.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+
+
+def restart(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Sets the optimiser's state of these parameters to 0, in place, since a captured step keeps its tensors."""
+    for p in parameters:
+        for t in optimiser.state[p].values():
+            t.zero_()

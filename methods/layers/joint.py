@@ -69,7 +69,11 @@ class JointAdapters(JointModule):
 
     def place(self, classes: int) -> Network:
         """Network of one more domain on the trunk, with `classes` classes."""
-        return self._placed(self.trunk, classes)
+        trained = [t for t in self.trunk.parameters() if t.requires_grad]
+        network = self._placed(self.trunk, classes)
+        for t in trained:  # placing froze the trunk
+            t.requires_grad_(True)
+        return network
 
 
 class DomainClassifier(nn.Module):

@@ -27,13 +27,8 @@ class ShiraConv(DeltaConv):
         return self.conv.weight + sparse_delta(self.values, self.at, self.conv.weight.shape)
 
 
-def index_bits(kept: int, n: int) -> int:
-    """Bits that name `kept` of n places: an index for each, or a mask of all, whichever is less."""
-    return min(kept * (n - 1).bit_length(), n)
-
-
 def pack_places(places: Tensor, n: int) -> Tensor:
-    """(rows, kept) int64 places below n, ascending in each row -> bytes of rows * index_bits(kept, n) bits."""
+    """(rows, kept) int64 places below n, ascending in each row -> bytes of as many bits as `Shira.new_bits` counts."""
     width = (n - 1).bit_length()
     if places.shape[1] * width < n:
         return pack(places[:, :, None] >> torch.arange(width, device=places.device) & 1)

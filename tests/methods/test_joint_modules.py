@@ -63,3 +63,11 @@ def test_a_domain_is_served_from_its_own_tensors_and_the_trunk(method):
         assert restore(network, served.trunk, stored_tensors(module.networks[name], module.trunk)) == ""
         with torch.no_grad():
             torch.testing.assert_close(network.eval()(x), module((name, x)), rtol=1e-4, atol=1e-4)
+
+
+@each
+def test_a_domain_placed_later_freezes_nothing(method):
+    module = method.build_joint(backbone(method), CLASSES)
+    trained = {id(p) for p in module.parameters() if p.requires_grad}
+    module.place(5)
+    assert trained == {id(p) for p in module.parameters() if p.requires_grad}

@@ -15,13 +15,12 @@ from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.layers.shira import (
     GradientSum,
     gradient_convs,
-    index_bits,
     pack_places,
     unpack_places,
 )
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
-from visual_decathlon.methods.shira import CHOOSING, Shira
+from visual_decathlon.methods.shira import CHOOSING, Shira, index_bits
 
 STEPS = 60  # of which three choose
 GPS = Shira(0.1, "gradient")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches, whole_pack
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.static_batches import BatchShape
+from visual_decathlon.methods.layers.covnorm import covnorm_convs
 from visual_decathlon.methods.layers.network import own_tensors
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.layers.sgd import SGD
@@ -326,3 +328,33 @@ def test_fp16_trains_and_a_resumed_run_ends_in_the_same_bits(spec, make, tmp_pat
     assert again == losses and [row["skipped"] for row in rows] == skipped
     assert clock.facts["skipped_steps"] == sum(skipped)
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "static"])
+def test_momentum_starts_anew_where_coordinates_change(graphs, make, tmp_path, monkeypatch):
+    """CovNorm's mini-adapters after their reduction, and nothing else: their momentum is the next step's gradient."""
+    (method,) = select("covnorm")
+    batches, base = make(), source(method)
+    network = method.place(base, CLASSES)
+    kept, made, reduced = {}, [], type(method).after_step
+
+    def optimiser(self, *args):
+        made.append(Method.optimiser(self, *args))
+        return made[0]
+
+    def after_step(self, network, step, steps):
+        state = {p: made[0].state[p]["momentum_buffer"].clone() for p in network.parameters() if p.requires_grad}
+        kept[step] = {id(p): torch.equal(momentum, p.grad) for p, momentum in state.items()}
+        return reduced(self, network, step, steps)
+
+    monkeypatch.setattr(type(method), "optimiser", optimiser)
+    monkeypatch.setattr(type(method), "after_step", after_step)
+    recipe, own = replace(RECIPE, weight_decay=0.0), own_tensors(network, base)
+    how = {"lr": 0.05, "seed": 5, "state": own, "checkpoint": tmp_path / "c", "graphs": graphs}
+    train(network, method, batches, recipe, **how)
+    convs, steps = covnorm_convs(network), 3 * batches.steps
+    minis = {id(conv.mini) for conv in convs}
+    assert all(conv.is_reduced for conv in convs) and len(kept) == steps
+    for step, fresh in kept.items():
+        anew = set(fresh) if step == 1 else minis if step == steps // 2 + 1 else set()
+        assert {key for key, equal in fresh.items() if equal} == anew, step
