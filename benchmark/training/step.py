@@ -67,6 +67,12 @@ class Step:
         if self.scaling:
             self.scaling.recover(self.optimiser)
 
+    def restart(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sets the optimiser's state of these parameters to 0, in place, since a captured step keeps its tensors."""
+        for p in parameters:
+            for t in self.optimiser.state[p].values():
+                t.zero_()
+
     def train_on(self, x, y: Tensor) -> None:
         """Runs one step. It only launches work: nothing waits for the device."""
         with self.autocast():
@@ -175,10 +181,3 @@ def prepare_momentum(optimiser: torch.optim.Optimizer) -> None:
         if isinstance(optimiser, torch.optim.SGD) and group["fused"] and group["momentum"] != 0:
             for p in group["params"]:
                 optimiser.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-
-
-def restart(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Sets the optimiser's state of these parameters to 0, in place, since a captured step keeps its tensors."""
-    for p in parameters:
-        for t in optimiser.state[p].values():
-            t.zero_()

@@ -21,7 +21,7 @@ from visual_decathlon.benchmark.training.frozen_casts import cast_once
 from visual_decathlon.benchmark.training.graph import own_stream
 from visual_decathlon.benchmark.training.scaling import Scaling
 from visual_decathlon.benchmark.training.schedule import learning_rate
-from visual_decathlon.benchmark.training.step import Eager, Static, Step, prepare_momentum, restart, takes_tensors
+from visual_decathlon.benchmark.training.step import Eager, Static, Step, prepare_momentum, takes_tensors
 from visual_decathlon.benchmark.training.timing import Clock
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
@@ -71,7 +71,7 @@ def train(
         way = _way(step, batches, device, graphs, notes_of(report))
         for epoch in range(len(history), recipe.epochs):
             rates = _rates(recipe, lr, optimiser, epoch, batches.steps)
-            seconds, processor = _epoch(way, network, method, optimiser, rates, seed, epoch, recipe.epochs, clock)
+            seconds, processor = _epoch(way, step, rates, seed, epoch, recipe.epochs, clock)
             row = {"epoch": epoch + 1, **step.epoch_row(len(batches)), "seconds": seconds, "cpu_seconds": processor}
             _finite(row, state, lr, setting)
             row["runs_on_device"] = shared and shared.most()
@@ -84,21 +84,13 @@ def train(
 
 
 def _epoch(
-    way: Eager | Static,
-    network: nn.Module,
-    method: Method,
-    optimiser: torch.optim.Optimizer,
-    rates: Tensor,
-    seed: int,
-    epoch: int,
-    epochs: int,
-    clock: Clock,
+    way: Eager | Static, step: Step, rates: Tensor, seed: int, epoch: int, epochs: int, clock: Clock
 ) -> tuple[float, float | None]:
     """Trains one epoch; returns its seconds and the processor's, see Clock."""
     clock.start()
     before = epoch * len(rates)
     for done, images in enumerate(way.epoch(seed, epoch, rates), before + 1):
-        restart(optimiser, method.after_step(network, done, epochs * len(rates)) or ())
+        step.restart(step.method.after_step(step.network, done, epochs * len(rates)) or ())
         clock.step(images)
     return clock.stop()
 

@@ -11,7 +11,7 @@ from visual_decathlon.methods.layers.network import Adapter, Network, new_head, 
 class JointModule(nn.Module):
     """A network for each domain of `classes` (name -> number), all on the one network `trunk`, which they share.
 
-    Maps (name, x) to that domain's logits. A subclass sets `trunk` and gives `place`.
+    Maps (name, x) to that domain's logits. A subclass sets `trunk` and gives `_placed`.
     """
 
     trunk: Network
@@ -24,6 +24,14 @@ class JointModule(nn.Module):
 
     def place(self, classes: int) -> Network:
         """Network of one more domain on the trunk, with `classes` classes."""
+        trained = [p for p in self.trunk.parameters() if p.requires_grad]
+        network = self._placed(classes)
+        for p in trained:  # `share` froze them
+            p.requires_grad_(True)
+        return network
+
+    def _placed(self, classes: int) -> Network:
+        """What `place` returns; it may freeze the trunk."""
         raise NotImplementedError
 
     def forward(self, batch: tuple[str, Tensor]) -> Tensor:
@@ -44,15 +52,12 @@ class JointNetwork(JointModule):
     def _convs(self) -> list[nn.Module]:
         return [m.conv if isinstance(m, Adapter) else m for _, m in self.trunk.conv_sites()]
 
-    def place(self, classes: int) -> Network:
-        """Network of one more domain on the trunk, with `classes` classes."""
+    def _placed(self, classes: int) -> Network:
         network = share(self.trunk)
         for _, adapter in network.conv_sites():
             own(adapter.norm, adapter.mix)
         own(*norms(network))
         new_head(network, classes)
-        for conv in self._convs():  # `share` froze them
-            conv.requires_grad_(True)
         return network
 
 
@@ -64,16 +69,11 @@ class JointAdapters(JointModule):
 
     def __init__(self, trunk: Network, classes: Mapping[str, int], placed: Callable[[Network, int], Network]):
         super().__init__()
-        self.trunk, self._placed = trunk, placed
+        self.trunk, self._place = trunk, placed
         self.place_all(classes)
 
-    def place(self, classes: int) -> Network:
-        """Network of one more domain on the trunk, with `classes` classes."""
-        trained = [t for t in self.trunk.parameters() if t.requires_grad]
-        network = self._placed(self.trunk, classes)
-        for t in trained:  # placing froze the trunk
-            t.requires_grad_(True)
-        return network
+    def _placed(self, classes: int) -> Network:
+        return self._place(self.trunk, classes)
 
 
 class DomainClassifier(nn.Module):

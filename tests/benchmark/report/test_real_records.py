@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmark.report.over_seeds import cell, points
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.datasets.catalogue import DOMAINS
 
@@ -20,27 +21,23 @@ def records() -> dict[tuple[str, int, str], dict]:
     return found
 
 
-def cell(values, digits: int, divisor: float = 1) -> str:
-    return f"{np.mean(values):.{digits}f} ±{np.std(values, ddof=1) / divisor:.{digits}f}".replace("-", "−")
-
-
 def test_the_sentences_on_real_images(records):
     page = (RESULTS / "README.md").read_text(encoding="utf-8").split("On real images (")[1].split("\n\n")[0]
     page = " ".join(page.split())
     errors = {key: 100 - r["top1"] for key, r in records.items()}
     largest = {d: 2 * np.mean([errors["finetune", s, d] for s in SEEDS]) for d in DOMAINS}
-    points = {key: 1000 * max(0, 1 - error / largest[key[2]]) ** 2 for key, error in errors.items()}
+    parts = {key: points(error, largest[key[2]]) for key, error in errors.items()}
     mean = {m: np.array([100 - np.mean([errors[m, s, d] for d in DOMAINS]) for s in SEEDS]) for m, _, _ in records}
-    score = {m: np.array([sum(points[m, s, d] for d in DOMAINS) for s in SEEDS]) for m, _, _ in records}
+    score = {m: np.array([sum(parts[m, s, d] for d in DOMAINS) for s in SEEDS]) for m, _, _ in records}
     for values, digits in ((mean, 1), (score, 0)):
         both = [cell(values[m], digits) for m in ("joint_signs", "finetune")]
         between = cell(values["joint_signs"] - values["finetune"], digits, len(SEEDS) ** 0.5)
-        between = between if between.startswith("−") else f"+{between}"
+        between = between.replace("-", "−") if between.startswith("-") else f"+{between}"
         assert f"{both[0]} where `finetune` has {both[1]} ({between})" in page
     (par,) = {f"{r['multiplier']:.2f}" for (m, _, _), r in records.items() if m == "joint_signs"}
     assert f"at a #par. of {par}" in page
     domain = "daimlerpedcls"
-    lost = np.mean([points["finetune", s, domain] - points["joint_signs", s, domain] for s in SEEDS])
+    lost = np.mean([parts["finetune", s, domain] - parts["joint_signs", s, domain] for s in SEEDS])
     total = np.mean(score["finetune"] - score["joint_signs"])
     assert f"{lost:.0f} of the {total:.0f} are lost on pedestrians" in page
     images = records["finetune", 0, domain]["eval_images"]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.benchmark.report.over_seeds import cell, points
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.perf.parts import PARTS
@@ -125,11 +126,7 @@ def test_the_comparison_of_signs_is_that_of_the_records(records: list[dict]):
 
     def score(method: str, seed: int) -> float:
         errors = {d: 100 - cells.get((method, seed, d), frozen) for d in DOMAINS}
-        return sum(1000 * max(0, 1 - errors[d] / largest[d]) ** 2 for d in DOMAINS)
-
-    def cell(values: list[float], digits: int, divisor: float = 1) -> str:
-        text = f"{np.mean(values):.{digits}f}"
-        return text if len(values) == 1 else f"{text} ±{np.std(values, ddof=1) / divisor:.{digits}f}"
+        return sum(points(errors[d], largest[d]) for d in DOMAINS)
 
     page = (ROOT / "results" / "README.md").read_text(encoding="utf-8").split("### Signs")[1].split("\n### ")[0]
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if line.count("|") == 9]
