@@ -33,8 +33,8 @@ class _ScaledNorms(Method):
         return network
 
     def floats(self, shapes: Shapes) -> int:
-        """1 float for each batch norm channel, 2 with both a scale and a shift."""
-        return shapes.affine // 2 * (self.scales + self.shifts)
+        """1 float for each channel of a norm, 2 with both a scale and a shift."""
+        return sum(norm.channels for norm in shapes.affine_norms) * (self.scales + self.shifts)
 
 
 @register

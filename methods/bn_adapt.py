@@ -26,13 +26,13 @@ class BNAdapt(Method):
     def place(self, source, classes):
         """The shared network with its own batch norms and a fresh head."""
 
-        from visual_decathlon.methods.layers.network import new_head, norms, own, share
+        from visual_decathlon.methods.layers.network import new_head, own, share
 
         network = share(source)
-        own(*norms(network))
+        own(*(network.get_submodule(norm.name) for norm in network.shapes.norms))
         new_head(network, classes)
         return network
 
     def floats(self, shapes: Shapes) -> int:
-        """2 floats for each batch norm channel."""
-        return shapes.affine
+        """2 floats for each channel of a norm that has a scale and a shift."""
+        return sum(norm.floats for norm in shapes.norms)

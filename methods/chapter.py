@@ -39,12 +39,12 @@ class Chapter(PerConv):
     stages: tuple[int, ...] = (0,)
 
     def _paths(self, shapes: Shapes) -> set[str]:
-        """Module paths of the stages that are adapted."""
-        paths = list(shapes.stages)
-        if not self.stages or not all(-len(paths) <= stage < len(paths) for stage in self.stages):
-            have = f"stages 0 to {len(paths) - 1}" if paths else "no stages"
+        """Module paths of the blocks in the stages that are adapted."""
+        stages = shapes.stages
+        if not self.stages or not all(-len(stages) <= stage < len(stages) for stage in self.stages):
+            have = f"stages 0 to {len(stages) - 1}" if stages else "no stages"
             raise InputError(f"chapter(stages={self.stages}): this backbone has {have}; name some of those")
-        return {paths[stage] for stage in self.stages}
+        return {block.name for stage in self.stages for block in stages[stage]}
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError where `stages` names a stage that this backbone does not have."""

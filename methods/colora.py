@@ -82,8 +82,7 @@ class CoLora(Scaled):
         from visual_decathlon.methods.layers.colora import FirstConv, SecondConv
 
         network = super().place(source, classes)
-        convs = tuple(ConvShape.of(m.conv, site.conv) for site, m in network.conv_sites())
-        for first, second in pairs(Shapes(convs, (), 0, network.blocks)):
+        for first, second in pairs(network.shapes):
             here, after = (network.get_submodule(c.name).conv for c in (first, second))
             shared = self.shared_rank_at(first, second)
             adapter = FirstConv(here, after, self.scale, self.own_rank_at(first), shared)

@@ -63,8 +63,8 @@ class ConvAdapter(PerConv):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or without a convolution that can be adapted."""
-        if self.where == "block" and not shapes.blocks:
-            raise InputError("conv_adapter adapts residual blocks and this backbone has none; add where='all'")
+        if self.where == "block":
+            shapes.require_blocks("conv_adapter", "where='all'")
         super().check(shapes)
 
     def layer(self, conv):

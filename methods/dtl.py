@@ -1,12 +1,11 @@
 """DTL: low-rank side maps that are summed over blocks and added behind the later half of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import BlockShape, NormShape, Shapes, onwards
 
 LARGEST_KERNEL = 31  # the largest maps of a backbone here are some 30 pixels wide where something is added
 
@@ -51,53 +50,44 @@ class DTL(Method):
                 f"dtl(kernel={self.kernel}): give 0 for no convolution, or an odd kernel of at most {LARGEST_KERNEL}"
             )
 
-    def _adding(self, blocks: Sequence[str]) -> Sequence[str]:
-        """Of these blocks the later half, behind which the sum is added."""
-        return blocks[len(blocks) // 2 :]
+    def _adding(self, shapes: Shapes) -> tuple[BlockShape, ...]:
+        """The later half of the blocks, behind which the sum is added."""
+        return shapes.block_shapes[len(shapes.blocks) // 2 :]
 
-    def _stages(self, shapes: Shapes) -> list[list[str]]:
+    def _stages(self, shapes: Shapes) -> list[list[BlockShape]]:
         """The blocks of each stage in which something is added."""
-        adding = self._adding(shapes.blocks)
-        return [stage for stage in shapes.stages.values() if stage[-1] in adding]
+        adding = self._adding(shapes)
+        return [stage for stage in shapes.stages if stage[-1] in adding]
 
-    def _ends(self, shapes: Shapes, block: str) -> tuple[int, int]:
-        """The channels that the block reads and gives."""
-        convs = shapes.inside(block)
-        return convs[0].cin, convs[-1].cout
-
-    def _own_norms(self, norms: Sequence[str], blocks: Sequence[str]) -> Sequence[str]:
-        """Of these module paths of batch norms those behind the first addition."""
-        first = f"{self._adding(blocks)[0]}."
-        return norms[1 + max(i for i, norm in enumerate(norms) if norm.startswith(first)) :]
+    def _own_norms(self, shapes: Shapes) -> list[NormShape]:
+        """The batch norms behind the first addition."""
+        first = self._adding(shapes)[0].name
+        behind = {name for name in onwards(shapes.order, first) if not name.startswith(f"{first}.")}
+        return [norm for norm in shapes.norms if norm.batch and norm.name in behind]
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or narrower than the rank."""
-        if not shapes.blocks:
-            raise InputError("dtl reads residual blocks and this backbone has none; use feature")
-        widest = max(self._ends(shapes, block)[1] for stage in self._stages(shapes) for block in stage)
+        shapes.require_blocks("dtl", "feature")
+        widest = max(block.cout for stage in self._stages(shapes) for block in stage)
         if self.rank > widest:
             raise InputError(f"dtl(rank={self.rank}): this backbone's widest block has {widest} channels; lower it")
 
     def place(self, source, classes):
         """The shared network with a side map at each block of the later stages, own late norms and a fresh head."""
 
-        from torch.nn.modules.batchnorm import _BatchNorm
-
         from visual_decathlon.methods.layers.dtl import SideMap, put_side_maps
-        from visual_decathlon.methods.layers.network import names_of, new_head, own, share
+        from visual_decathlon.methods.layers.network import new_head, own, share
 
-        network = share(source)
-        convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
-        shapes = Shapes(convs, (), network.head.in_features, network.blocks)
+        network, shapes = share(source), source.shapes
         self.check(shapes)
-        own(*map(network.get_submodule, self._own_norms(names_of(network, _BatchNorm), network.blocks)))
-        adding = self._adding(network.blocks)
+        own(*(network.get_submodule(norm.name) for norm in self._own_norms(shapes)))
+        adding = self._adding(shapes)
         maps = []
         for stage in self._stages(shapes):
             for block in stage:
-                ends = self._ends(shapes, block)
                 first, last = block == stage[0], block == stage[-1]
-                maps.append((block, SideMap(*ends, self.rank, first, last, block in adding, self.kernel)))
+                side = SideMap(block.cin, block.cout, self.rank, first, last, block in adding, self.kernel)
+                maps.append((block.name, side))
         put_side_maps(network, maps)
         new_head(network, classes)
         return network
@@ -105,7 +95,6 @@ class DTL(Method):
     def floats(self, shapes: Shapes) -> int:
         """rank (cin + cout) of each block that is read, kernel² C of its stage, 2 of each own norm's channel."""
         stages = self._stages(shapes)
-        maps = sum(self.rank * sum(self._ends(shapes, block)) for stage in stages for block in stage)
-        mixes = sum(self.kernel**2 * self._ends(shapes, stage[-1])[1] for stage in stages)
-        own = self._own_norms([n.name for n in shapes.norms], shapes.blocks)
-        return maps + mixes + sum(2 * n.channels for n in shapes.norms if n.name in own)
+        maps = sum(self.rank * (block.cin + block.cout) for stage in stages for block in stage)
+        mixes = sum(self.kernel**2 * stage[-1].cout for stage in stages)
+        return maps + mixes + sum(norm.floats for norm in self._own_norms(shapes))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -43,8 +43,7 @@ class LST(Method):
 
     def channels(self, shapes: Shapes) -> list[int]:
         """The channels of the maps that are read: the first block's input, and every block's output."""
-        inside = [shapes.inside(block) for block in shapes.blocks]
-        return [inside[0][0].cin, *(convs[-1].cout for convs in inside)]
+        return [shapes.block_shapes[0].cin, *(block.cout for block in shapes.block_shapes)]
 
     def widths(self, shapes: Shapes) -> list[int]:
         """The channels of the side network at each of these maps."""
@@ -52,8 +51,7 @@ class LST(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or narrower than the reduction."""
-        if not shapes.blocks:
-            raise InputError("lst reads residual blocks and this backbone has none; use feature")
+        shapes.require_blocks("lst", "feature")
         if self.reduction > (widest := max(self.channels(shapes))):
             raise InputError(
                 f"lst(reduction={self.reduction}): this backbone's widest block has {widest} channels; lower it"
@@ -66,8 +64,7 @@ class LST(Method):
         from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
-        convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
-        shapes = Shapes(convs, (), network.head.in_features, network.blocks)
+        shapes = network.shapes
         self.check(shapes)
         put_ladder(network, self.channels(shapes), self.widths(shapes))
         new_head(network, classes)

@@ -60,7 +60,7 @@ class PadPrompt(Method):
 
         network = share(source)
         site, conv = next(network.conv_sites())  # the convolution that reads the image
-        network.set_submodule(site.conv, BorderedConv(conv, network.size, self.width))
+        network.set_submodule(site.conv, BorderedConv(conv, network.shapes.size, self.width))
         new_head(network, classes)
         return network
 

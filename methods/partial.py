@@ -1,18 +1,11 @@
 """Partial fine-tuning: the last blocks of the network per domain, all before them shared."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import dropwhile
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import Shapes
-
-
-def onwards(names: Iterable[str], block: str) -> list[str]:
-    """The module paths from the first one inside `block` to the end; `names` are in the network's order."""
-    return list(dropwhile(lambda name: not name.startswith(f"{block}."), names))
+from visual_decathlon.methods.shapes import Shapes, onwards
 
 
 @register
@@ -60,12 +53,12 @@ class Partial(Method):
     def place(self, source, classes):
         """The shared network with its last blocks, all layers after them and a fresh head as its own."""
 
-        from visual_decathlon.methods.layers.network import new_head, own, share
+        from visual_decathlon.methods.layers.network import new_head, own_layer, share
 
         network = share(source)
-        self.check(Shapes((), (), 0, network.blocks))
-        layers = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
-        own(*map(network.get_submodule, onwards(layers, network.blocks[-self.last])))
+        self.check(network.shapes)
+        for layer in onwards(network.shapes.order, network.blocks[-self.last]):
+            own_layer(network.get_submodule(layer))
         new_head(network, classes)
         return network
 
@@ -79,6 +72,6 @@ class Partial(Method):
     def floats(self, shapes: Shapes) -> int:
         """All weights from the first of the last blocks to the end."""
         first = shapes.blocks[-self.last]
-        floats = {c.name: c.floats for c in shapes.convs} | {n.name: 2 * n.channels for n in shapes.norms}
-        ends = (onwards([layer.name for layer in layers], first) for layers in (shapes.convs, shapes.norms))
-        return sum(floats[name] for names in ends for name in names)
+        layers = (*shapes.convs, *shapes.norms, *shapes.others)
+        floats = {layer.name: layer.floats for layer in layers}
+        return sum(floats[name] for name in onwards(shapes.order, first))

@@ -32,9 +32,8 @@ class PerBlock(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or narrower than the bottleneck."""
-        if not shapes.blocks:
-            raise InputError(f"{self.name} adapts residual blocks and this backbone has none; use {self.instead}")
-        widest = max((n.channels for n in shapes.norms), default=self.bottleneck)
+        shapes.require_blocks(self.name, self.instead)
+        widest = max(block.width for block in shapes.block_shapes)
         if self.bottleneck > widest:
             raise InputError(
                 f"{self.name}(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest layer has "
@@ -44,18 +43,17 @@ class PerBlock(Method):
     def place(self, source, classes):
         """The shared network with own batch norms, an adapter after the last one of each block, and a fresh head."""
 
-        from visual_decathlon.methods.layers.network import last_norms, new_head, norms, own, share
+        from visual_decathlon.methods.layers.linear import adapter_at
+        from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)
-        self.check(Shapes((), (), 0, network.blocks))
+        self.check(network.shapes)
         own(*norms(network))
-        for last in last_norms(network):
-            network.set_submodule(last, self.after_norm(network.get_submodule(last)))
+        for block in network.shapes.block_shapes:
+            network.set_submodule(block.last, adapter_at(network.get_submodule(block.last), self.after_norm))
         new_head(network, classes)
         return network
 
     def floats(self, shapes: Shapes) -> int:
         """2 floats for each batch norm channel, and `new_floats` of each block's channels."""
-        # A shortcut's norm has as many channels as the last one, to which it is added.
-        last = [[n.channels for n in shapes.norms if n.name.startswith(f"{block}.")][-1] for block in shapes.blocks]
-        return shapes.affine + sum(map(self.new_floats, last))
+        return shapes.affine + sum(self.new_floats(block.width) for block in shapes.block_shapes)

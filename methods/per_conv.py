@@ -42,14 +42,13 @@ class PerConv(Method):
 
     def place(self, source: "Network", classes: int) -> "Network":
         """The shared network with `layer` at every adapted convolution, own batch norms and a fresh head."""
+        from visual_decathlon.methods.layers.linear import adapter_at
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
 
         network = share(source)  # or a trunk, which has an adapter where the domains share one
-        convs = tuple(ConvShape.of(getattr(m, "conv", m), site.conv) for site, m in network.conv_sites())
-        shapes = Shapes(convs, (), 0, network.blocks)
-        self.check(shapes)
-        for conv in self.adapted(shapes):
-            network.set_submodule(conv.name, self.layer(network.get_submodule(conv.name)))
+        self.check(network.shapes)
+        for conv in self.adapted(network.shapes):
+            network.set_submodule(conv.name, adapter_at(network.get_submodule(conv.name), self.layer))
         own(*norms(network))
         new_head(network, classes)
         return network

@@ -131,8 +131,7 @@ class Quantised(PerConv):
     def place(self, source, classes):
         """The method's network with its adapters quantised."""
         network = self.inner.place(source, classes)
-        convs = (ConvShape.of(source.get_submodule(site.conv), site.conv) for site in source.sites)
-        for conv in self.adapted(Shapes(tuple(convs), (), 0, source.blocks)):
+        for conv in self.adapted(source.shapes):
             self._quantise(network.get_submodule(conv.name), conv)
         return network
 

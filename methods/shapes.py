@@ -1,13 +1,16 @@
 """Shapes of a backbone's layers, from which the methods compute their parameter counts in closed form."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
+
+from visual_decathlon.datasets.errors import InputError
 
 
 @dataclass(frozen=True)
 class ConvShape:
-    """Shape and geometry of one convolution."""
+    """Shape and geometry of one convolution, or of a linear layer, which is a 1x1 convolution of each position."""
 
     cin: int
     cout: int
@@ -17,16 +20,20 @@ class ConvShape:
     stride: tuple[int, int] = (1, 1)
     name: str = ""  # module path in the network
     centred: bool = True  # a 1x1 of the same stride reads the same pixels as the kernel's centre tap
+    linear: bool = False  # a linear layer: its channels are the last axis of what it reads
 
     @classmethod
     def of(cls, conv, name: str = "") -> "ConvShape":
-        """The shape of a torch.nn.Conv2d."""
+        """The shape of a torch.nn.Conv2d or of an nn.Linear, as `methods.layers.linear.LinearConv` also has it."""
+        if hasattr(conv, "in_features"):
+            biased = conv.bias is not None
+            return cls(conv.in_features, conv.out_features, (1, 1), bias=biased, name=name, linear=True)
         kernel, stride = tuple(conv.kernel_size), tuple(conv.stride)
         centred = not isinstance(conv.padding, str) and all(
             k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, conv.padding, conv.dilation, strict=True)
         )
-        biased = conv.bias is not None
-        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred)
+        biased, linear = conv.bias is not None, getattr(conv, "linear", False)
+        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred, linear)
 
     @property
     def fan_in(self) -> int:
@@ -41,34 +48,100 @@ class ConvShape:
 
 @dataclass(frozen=True)
 class NormShape:
-    """Channels of one batch norm and its module path."""
+    """Channels of one norm, its module path, and what it has: a batch norm's statistics, a scale, a shift."""
 
     channels: int
     name: str = ""
+    batch: bool = True  # it has running statistics, which a domain replaces by its own
+    scale: bool = True
+    shift: bool = True
+
+    @property
+    def floats(self) -> int:
+        """Trained floats: a scale and a shift a channel, where it has them."""
+        return self.channels * (self.scale + self.shift)
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """One block: its module path, the channels that it reads and gives, and the number of its stage, from 0.
+
+    `last` is the path of the last layer on its main path, the norm behind a convolution or the convolution where there
+    is none, and `width` the channels of that. `tokens` tells that channels are the last axis of what the block gives,
+    (N, L, C) or (N, H, W, C), not the second.
+    """
+
+    name: str
+    cin: int
+    cout: int
+    stage: int = 0
+    last: str = ""
+    width: int = 0
+    tokens: bool = False
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """Self-attention of one layer: its module path, the path of its fused projection, and its output projection's.
+
+    The projection maps `dim` channels to 3 `inner`: queries, keys and values, in this order, each of `heads` heads.
+    """
+
+    name: str
+    qkv: str
+    proj: str
+    dim: int
+    inner: int
+    heads: int
+    hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
+
+
+@dataclass(frozen=True)
+class OtherShape:
+    """A module with parameters of its own that are no convolution's, linear layer's or norm's, and their number."""
+
+    name: str
+    floats: int
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """`convs` and `norms` in order, `dim` the inputs of the head, `blocks` the module paths of the residual blocks.
+    """`convs` (linear layers among them) and `norms` in the order of registration, `dim` the inputs of the head.
 
-    `size` is the side of the input images in pixels.
+    `size` is the side of the input images in pixels. `others` are all other parameters: tokens, embeddings, layers that
+    are called in a way of their own. `order` has the paths of all these layers in the order in which a pass calls them.
+    `chain` tells that the network is a chain of its blocks and layers, each of which reads what the one before gave.
     """
 
     convs: tuple[ConvShape, ...]
     norms: tuple[NormShape, ...]
     dim: int
-    blocks: tuple[str, ...] = ()
+    block_shapes: tuple[BlockShape, ...] = ()
     size: int = 64
+    others: tuple[OtherShape, ...] = ()
+    order: tuple[str, ...] = ()
+    chain: bool = True
+    attentions: tuple[AttentionShape, ...] = ()
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Module paths of the blocks, in order."""
+        return tuple(block.name for block in self.block_shapes)
 
     @property
     def affine(self) -> int:
-        """Floats in the scales and shifts of all batch norms."""
-        return 2 * sum(n.channels for n in self.norms)
+        """Floats in the scales and shifts of all batch norms, which every domain has of its own beside statistics."""
+        return sum(n.floats for n in self.norms if n.batch)
+
+    @property
+    def affine_norms(self) -> tuple[NormShape, ...]:
+        """The norms that have both a scale and a shift."""
+        return tuple(n for n in self.norms if n.scale and n.shift)
 
     @property
     def base(self) -> int:
-        """Parameters of the plain backbone without a head: convolutions and batch norm."""
-        return sum(c.floats for c in self.convs) + self.affine
+        """Parameters of the plain backbone without a head."""
+        return sum(layer.floats for layers in (self.convs, self.norms, self.others) for layer in layers)
 
     def head(self, classes: int) -> int:
         """Parameters of a linear head with bias: (dim + 1) classes."""
@@ -79,17 +152,25 @@ class Shapes:
         return [c for c in self.convs if c.name.startswith(f"{module}.")]
 
     @property
-    def stages(self) -> dict[str, list[str]]:
-        """Module path of each stage, in order -> those of its residual blocks."""
-        stages: dict[str, list[str]] = {}
-        for block in self.blocks:
-            stages.setdefault(block.rpartition(".")[0], []).append(block)
-        return stages
+    def stages(self) -> list[list[BlockShape]]:
+        """The blocks of each stage, in order: those in a row whose outputs have one shape."""
+        return [list(blocks) for _, blocks in groupby(self.block_shapes, key=lambda block: block.stage)]
 
     def below(self, module: str) -> int:
-        """Parameters below the module of this path."""
-        convs = sum(c.floats for c in self.inside(module))
-        return convs + sum(2 * n.channels for n in self.norms if n.name.startswith(module + "."))
+        """Parameters at and below the module of this path."""
+        layers = [*self.convs, *self.norms, *self.others]
+        return sum(layer.floats for layer in layers if f"{layer.name}.".startswith(f"{module}."))
+
+    def require_blocks(self, method: str, instead: str) -> None:
+        """Raises InputError where there are no blocks, which `method` reads; `instead` is one that needs none."""
+        if not self.block_shapes:
+            raise InputError(f"{method} adapts residual blocks and this backbone has none; use {instead}")
+
+
+def onwards(order: Sequence[str], block: str) -> list[str]:
+    """The layers that a pass calls from the first one at or inside `block` to the end; `order` is the pass's."""
+    first = next(i for i, name in enumerate(order) if f"{name}.".startswith(f"{block}."))
+    return list(order[first:])
 
 
 def first_of_blocks(convs: Iterable[str], blocks: Iterable[str]) -> set[str]:

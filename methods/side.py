@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import Shapes
 
 LARGEST = 1e6  # of ridge: above it W is almost 0
 
@@ -63,9 +63,7 @@ class Side(Method):
 
     def read(self, shapes: Shapes) -> dict[str, int]:
         """Paths of the residual blocks that are read -> the number of their channels."""
-        blocks = shapes.blocks[::2][: self.depths]
-        last = {block: [c for c in shapes.convs if c.name.startswith(f"{block}.")][-1] for block in blocks}
-        return {block: min(conv.cout, self.width) for block, conv in last.items()}
+        return {block.name: min(block.cout, self.width) for block in shapes.block_shapes[::2][: self.depths]}
 
     def numbers(self, shapes: Shapes) -> int:
         """D, the number of values that are read from an image."""
@@ -78,8 +76,7 @@ class Side(Method):
         from visual_decathlon.methods.layers.side import put_side
 
         network = share(source)
-        convs = tuple(ConvShape.of(conv, site.conv) for site, conv in network.conv_sites())
-        shapes = Shapes(convs, (), network.head.in_features, network.blocks)
+        shapes = network.shapes
         put_side(network, [*self.read(shapes)], self.width, self.numbers(shapes))
         new_head(network, classes)
         return network

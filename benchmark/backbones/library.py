@@ -1,37 +1,156 @@
-"""ResNet-18 and ResNet-50 of torchvision and timm, by name, as networks any method can adapt.
+"""Any image classifier of torchvision and timm by the library's own name, as a network that methods can adapt.
 
-Both libraries build v1.5 (the bottleneck's stride is in its 3x3); `_v1` moves it to the first 1x1, as
-in He et al. 2015. ResNet-18 has no bottleneck, so v1 and v1.5 are the same network.
+Both libraries build ResNets v1.5 (the bottleneck's stride is in its 3x3); `resnet50_v1` moves it to the first 1x1, as
+in He et al. 2015. A network has random weights: nothing is downloaded.
 """
 
+import difflib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from typing import NamedTuple
+
+import torch
 from torch import nn
 
-from visual_decathlon.benchmark.config.backbone_names import NAMES
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.benchmark.backbones.structure import followed, is_layer, shapes_of_body
+from visual_decathlon.benchmark.config.backbone_names import V1, split_name
+from visual_decathlon.datasets.errors import InputError, option
+from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network, Site
+from visual_decathlon.methods.shapes import ConvShape, Shapes
+
+USUAL = 224  # pixels of a library's images, where it names no other size
 
 
 def library_network(name: str, classes: int) -> Network:
-    """Builds `torchvision/...` or `timm/...` with random weights. Raises InputError for another name."""
-    if name not in NAMES:
-        raise InputError(f"no backbone is called {name!r}; choose resnet26 or one of {', '.join(NAMES)}")
-    library, model = name.split("/")
-    base = model.removesuffix("_v1")
-    if library == "torchvision":
-        from torchvision import models
+    """Builds `torchvision/...` or `timm/...` with random weights. Raises InputError for another name.
 
-        body = models.get_model(base, weights=None)
-        dim = body.fc.in_features
-        body.fc = nn.Identity()
-    else:
+    Every linear layer that the network calls is a `LinearConv`, which adapters of convolutions adapt too.
+    """
+    structure = _structure(name)
+    body = library_body(name)
+    adaptable = {site.conv for site in structure.sites}
+    for path, module in list(body.named_modules()):
+        if isinstance(module, nn.Linear) and f"body.{path}" in adaptable:
+            body.set_submodule(path, LinearConv(module))
+    return Network(body, nn.Linear(structure.shapes.dim, classes), structure.sites, structure.shapes)
+
+
+class Structure(NamedTuple):
+    """What is read of a library's network without its weights."""
+
+    sites: list[Site]
+    shapes: Shapes  # at the size of images for which it is made
+
+
+@cache
+def _structure(name: str) -> Structure:
+    with torch.device("meta"):
+        try:
+            body = library_body(name)
+        except InputError:  # some constructors compute with values
+            body = None
+    body = body or library_body(name)
+    try:
+        return Structure(*shapes_of_body(body, native_size(body)))
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise _refused(name, f"a pass of one image through its body fails ({reason}); name another network") from None
+
+
+@cache
+def library_shapes(name: str, size: int) -> Shapes:
+    """The shapes of the network of this name. Raises InputError where it does not take images of `size` pixels."""
+    shapes = _structure(name).shapes
+    try:
+        followed(library_body(name), size)
+    except Exception as error:  # whatever the library raises for a size that does not fit
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"network={name} does not take images of {size} pixels ({reason}); give another crop=, or an argument of "
+            f"the network, as in {option('settings')}network={name.partition('(')[0]}(img_size={size})",
+            field="settings",
+        ) from None
+    return replace(shapes, size=size)
+
+
+def library_body(name: str) -> nn.Module:
+    """The network of this name without its classifier, (N, 3, H, W) -> (N, dim).
+
+    Raises InputError for a name that the library does not have, and for arguments that it does not take.
+    """
+    library, model, arguments = split_name(name)
+    base = model.removesuffix("_v1") if model == V1 else model
+    whole = _whole(name, library, base, arguments)
+    if model == V1:
+        _stride_first(whole)
+    if library == "torchvision":  # timm leaves the classifier out where `num_classes` is 0
+        whole.set_submodule(classifier_path(name, whole), nn.Identity())
+    return whole
+
+
+def native_size(body: nn.Module) -> int:
+    """Side in pixels of the images for which a library's network is made."""
+    patches = getattr(getattr(body, "patch_embed", None), "img_size", None)
+    configured = (getattr(body, "pretrained_cfg", None) or {}).get("input_size", (3, USUAL, USUAL))[-1]
+    return patches[0] if isinstance(patches, tuple) else getattr(body, "image_size", configured)
+
+
+def _whole(name: str, library: str, model: str, arguments: Mapping) -> nn.Module:
+    names, builder = _models(library)
+    if model not in names:
+        close = difflib.get_close_matches(model, names, n=3)
+        hint = f"did you mean {' or '.join(f'{library}/{c}' for c in close)}?" if close else "see its documentation"
+        raise _refused(name, f"{library} has no classifier of that name; {hint}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return builder(model, **arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise _refused(name, f"{library} does not build it ({reason}); change its arguments") from None
+
+
+def _models(library: str) -> tuple[list[str], Callable]:
+    if library == "timm":
         import timm
 
-        body = timm.create_model(base, pretrained=False, num_classes=0)
-        dim = body.num_features
-    if model.endswith("_v1"):
-        _stride_first(body)
-    blocks = [f"body.{name}" for name, module in body.named_modules() if hasattr(module, "conv2")]
-    return Network(body, nn.Linear(dim, classes), _sites(body), blocks)
+        return timm.list_models(), partial(timm.create_model, pretrained=False, num_classes=0)
+    from torchvision import models
+
+    def build(model: str, **arguments) -> nn.Module:
+        extra = {"aux_logits": False} if model in ("googlenet", "inception_v3") else {}
+        if extra:
+            extra["init_weights"] = False
+        return models.get_model(model, weights=None, **extra, **arguments)
+
+    # quantised networks, detectors and networks of video are listed as `quantized_…` and in modules of their own
+    return models.list_models(module=models), build
+
+
+def classifier_path(name: str, whole: nn.Module) -> str:
+    """The path of the last layer that a pass calls, which has as many outputs as the network.
+
+    Raises InputError where there is none: the network is then no image classifier that ends in one layer.
+    """
+    try:
+        trace = followed(whole, native_size(whole))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise _refused(name, f"a pass of one image fails ({reason}); name another network") from None
+    outputs = trace.calls[0].result
+    last = next((call for call in reversed(trace.calls) if is_layer(trace.modules[call.name])), None)
+    if len(outputs) == 1 and outputs[0].ndim == 2 and last is not None:
+        layer = whole.get_submodule(last.name)
+        if ConvShape.of(layer).cout == outputs[0].shape[1]:
+            return last.name
+    raise _refused(name, "it does not end in one linear classifier; name a network that does")
+
+
+def _refused(name: str, reason: str) -> InputError:
+    return InputError(f"network={name}: {reason}", field="settings")
 
 
 def _stride_first(body: nn.Module) -> None:
@@ -40,10 +159,6 @@ def _stride_first(body: nn.Module) -> None:
             block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
-def _sites(body: nn.Module) -> list[Site]:
-    """Pairs each convolution with its norm: in both libraries' ResNets it is registered right before it."""
-    layers = [(n, m) for n, m in body.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    return [
-        Site(f"body.{conv}", f"body.{norm}", shortcut="downsample" in conv)
-        for (conv, _), (norm, _) in zip(layers[::2], layers[1::2], strict=True)
-    ]
+def random_start(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a new body of this name with the library's random start, from torch's global generator."""
+    return library_network(name, 1).body.state_dict()

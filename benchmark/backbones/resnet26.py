@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.benchmark.backbones.shapes import BLOCKS, stage_channels
+from visual_decathlon.benchmark.backbones.shapes import BLOCKS, resnet26_shapes, stage_channels
 from visual_decathlon.methods.layers.network import Network, Site, start_afresh
 
 
@@ -85,5 +85,4 @@ def resnet26(classes: int, width: float = 1.0) -> Network:
         for name, module in body.named_modules()
         if isinstance(module, Unit)
     ]
-    blocks = [f"body.{name}" for name, module in body.named_modules() if isinstance(module, Block)]
-    return Network(body, nn.Linear(body.norm.num_features, classes), sites, blocks)
+    return Network(body, nn.Linear(body.norm.num_features, classes), sites, resnet26_shapes(width))

@@ -20,7 +20,7 @@ from visual_decathlon.benchmark.backbones.state_dicts import (
     some_of,
     unwrapped,
 )
-from visual_decathlon.benchmark.config.backbone_names import NAMES
+from visual_decathlon.benchmark.config.backbone_names import EXAMPLES as NAMES
 from visual_decathlon.datasets.errors import option
 from visual_decathlon.datasets.text import printable
 

@@ -29,11 +29,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class Words(argparse.Action):
-    """Adds words and comma lists of words, unquoted or in one quoted word: `--set a=1 b=2`, `--set 'a=1 b=2'`."""
+    """Adds words and comma lists of words, unquoted or in one quoted word: `--set a=1 b=2`, `--set 'a=1 b=2'`.
+
+    Commas and blanks inside of parentheses belong to a word.
+    """
 
     def __call__(self, parser, namespace, values: list[str], option_string=None):
-        words = " ".join(values).replace(",", " ").split()
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
+        words = re.sub(r"[,\s]+(?![^(]*\))", " ", " ".join(values)).split(" ")
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *filter(None, words)])
 
 
 def path(text: str) -> Path:

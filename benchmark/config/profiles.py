@@ -20,7 +20,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 
-from visual_decathlon.benchmark.config.backbone_names import ALL, unknown_backbone
+from visual_decathlon.benchmark.config.backbone_names import OWN, canonical
 from visual_decathlon.datasets.errors import InputError, option
 
 LARGEST = 1024  # pixels of the shorter side: it bounds the memory of a chunk of decoded images
@@ -150,9 +150,8 @@ def checked(chosen: Profile) -> Profile:
 
 
 def _check_network(chosen: Profile) -> None:
-    if chosen.network not in ALL:
-        raise InputError(f"network={chosen.network}: {unknown_backbone(chosen.network)}", field="settings")
-    if chosen.network != "resnet26":
+    canonical(chosen.network)
+    if chosen.network != OWN:
         return
     if not whole_channels(chosen.width):
         raise InputError(
@@ -244,6 +243,8 @@ def _override(chosen: Profile, setting: str) -> Profile:
     part, _, field = known[key].rpartition(".")
     target = getattr(chosen, part) if part else chosen
     value = _value(setting, field, text, typing.get_type_hints(type(target))[field])
+    if field == "network":
+        value = canonical(value)
     changed = dataclasses.replace(target, **{field: value})
     return dataclasses.replace(chosen, **{part: changed}) if part else changed
 

@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.func import functional_call
 
-from visual_decathlon.methods.layers.network import Adapter, Network, names_of, norm_like
+from visual_decathlon.methods.layers.network import Adapter, Network, norm_like
 
 
 class ScaledNorm(Adapter):
@@ -16,7 +16,7 @@ class ScaledNorm(Adapter):
     too.
     """
 
-    def __init__(self, norm: _BatchNorm, scales: bool, shifts: bool):
+    def __init__(self, norm: nn.Module, scales: bool, shifts: bool):
         super().__init__()
         self.norm = norm
         self.change = nn.Parameter(torch.zeros_like(norm.weight)) if scales else None
@@ -33,14 +33,17 @@ class ScaledNorm(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         norm = self.norm
-        return F.batch_norm(x, norm.running_mean, norm.running_var, *self.affine(), False, 0.0, norm.eps)
+        if type(norm) is nn.BatchNorm2d:
+            return F.batch_norm(x, norm.running_mean, norm.running_var, *self.affine(), False, 0.0, norm.eps)
+        weight, bias = self.affine()
+        return functional_call(norm, {"weight": weight, "bias": bias}, (x,))
 
-    def merge(self) -> _BatchNorm:
-        """A frozen batch norm with scale and shift in its affine values."""
+    def merge(self) -> nn.Module:
+        """A frozen norm with scale and shift in its affine values."""
         return norm_like(self.norm, *self.affine())
 
 
 def put_scaled_norms(network: Network, scales: bool, shifts: bool) -> None:
-    """Puts a scale, a shift or both after every batch norm of the backbone."""
-    for name in names_of(network, _BatchNorm):
-        network.set_submodule(name, ScaledNorm(network.get_submodule(name), scales, shifts))
+    """Puts a scale, a shift or both after every norm of the backbone that has both itself."""
+    for norm in network.shapes.affine_norms:
+        network.set_submodule(norm.name, ScaledNorm(network.get_submodule(norm.name), scales, shifts))

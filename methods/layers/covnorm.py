@@ -48,6 +48,8 @@ class CovNormConv(DeltaConv):
     captured step goes on.
     """
 
+    any_axis = False  # it has a 1x1 convolution of maps
+
     def __init__(self, conv: nn.Conv2d, rank: int):
         super().__init__(conv)
         channels, weight = conv.out_channels, conv.weight

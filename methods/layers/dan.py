@@ -19,6 +19,8 @@ class CombinedConv(DeltaConv):
     without the gradient of a whole kernel (a step is 1.28 times as fast at width 1).
     """
 
+    any_axis = False  # it has a 1x1 convolution of maps
+
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv)
         self.change = self.zeros(conv.out_channels, conv.out_channels)

@@ -14,7 +14,9 @@ from visual_decathlon.methods.layers.network import Adapter, conv_like
 
 
 class DeltaConv(Adapter):
-    """(N, cin, H, W) -> (N, cout, H', W') with the weight that a subclass computes."""
+    """(N, cin, H, W) -> (N, cout, H', W') with the weight that a subclass computes; a linear layer's (..., cin) too."""
+
+    any_axis = True
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()

@@ -6,7 +6,7 @@ A method is a sequence of the two, so no code has to match parameter names.
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -16,34 +16,36 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.shapes import Shapes
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Site:
-    """One convolution of the backbone and the batch norm after it, as module paths."""
+    """One convolution or linear layer of the backbone and the batch norm that alone reads it, as module paths."""
 
     conv: str
-    norm: str
+    norm: str  # "" where there is none
     shortcut: bool = False  # on a block's shortcut, not on its main path
 
 
 class Network(nn.Module):
     """`body` maps (N, 3, H, W) images to (N, dim) features, `head` those to (N, classes) logits.
 
-    `sites` are its convolutions in order, `blocks` the module paths of its residual blocks. `aids` holds modules that
-    a method needs only in training: they are trained and resumed, but neither stored nor counted.
+    `sites` are its convolutions and linear layers in order, `shapes` the shapes of all its layers as they are without
+    adapters, `blocks` the module paths of its blocks. `aids` holds modules that a method needs only in training: they
+    are trained and resumed, but neither stored nor counted.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site], blocks: Iterable[str] = ()):
+    def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site], shapes: Shapes):
         super().__init__()
         self.body = body
         self.head = head
         self.aids = nn.ModuleDict()
         self.sites = tuple(sites)
-        self.blocks = tuple(blocks)
-        self.size = 64  # side in pixels of the images, for methods that act on them; see `for_size`
+        self.shapes = shapes
+        self.blocks = shapes.blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images -> (N, classes) logits."""
@@ -52,7 +54,7 @@ class Network(nn.Module):
     def for_size(self, size: int) -> "Network":
         """The same modules and tensors (not copies), for images of another side in pixels."""
         other = copy.copy(self)
-        other.size = size
+        other.shapes = replace(self.shapes, size=size)
         return other
 
     def train(self, mode: bool = True) -> "Network":
@@ -102,15 +104,21 @@ def share(source: Network) -> Network:
 
 def own(*modules: nn.Module) -> None:
     """Gives the modules and all their submodules their own trainable tensors, initialised with the shared values."""
-    for module in (m for root in modules for m in root.modules()):
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[name] = nn.Parameter(parameter.detach().clone())
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = buffer.clone()
-        if isinstance(module, _BatchNorm):
-            keep_in_eval(module, False)
+    for root in modules:
+        for module in root.modules():
+            own_layer(module)
+
+
+def own_layer(module: nn.Module) -> None:
+    """Gives this module its own trainable tensors, those of its submodules apart, which stay as they are."""
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            module._parameters[name] = nn.Parameter(parameter.detach().clone())
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = buffer.clone()
+    if isinstance(module, _BatchNorm):
+        keep_in_eval(module, False)
 
 
 def new_head(network: Network, classes: int) -> None:
@@ -119,15 +127,14 @@ def new_head(network: Network, classes: int) -> None:
     network.head = nn.Linear(weight.shape[1], classes, device=weight.device, dtype=weight.dtype)
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether it normalises: a batch, layer, group or RMS norm, with or without an activation of its own."""
+    return isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
+
+
 def norms(network: Network) -> list[nn.Module]:
     """Every batch norm of the backbone itself, without those inside adapters."""
     return [network.get_submodule(name) for name in names_of(network, _BatchNorm)]
-
-
-def last_norms(network: Network) -> list[str]:
-    """Path of the last norm on the main path of each residual block, never one of a shortcut."""
-    main = [site for site in network.sites if not site.shortcut]
-    return [[s.norm for s in main if s.conv.startswith(f"{block}.")][-1] for block in network.blocks]
 
 
 def share_norms(network: Network, source: Network) -> None:
@@ -150,6 +157,8 @@ def start_afresh(module: nn.Module) -> None:
 
 class Adapter(nn.Module):
     """Replaces a module of the backbone; it holds that shared module and the domain's tensors."""
+
+    any_axis = False  # it computes with the weight alone, so that a linear layer can take a 1x1 convolution's place
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -321,12 +330,18 @@ def merge_for_inference(network: Network, fuse: bool = True) -> Network:
     for name, module in list(out.named_modules()):
         if isinstance(module, Adapter):
             out.set_submodule(name, module.merge())
-    for site in out.sites if fuse else ():
+    for site in (site for site in out.sites if site.norm and fuse):
         conv, norm = out.get_submodule(site.conv), out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):
-            out.set_submodule(site.norm, nn.Identity())
+            out.set_submodule(site.norm, behind_norm(norm))
             out.set_submodule(site.conv, fuse_conv_bn_eval(conv, norm))
     return out
+
+
+def behind_norm(norm: nn.Module) -> nn.Module:
+    """What a batch norm does behind its normalisation: timm's have an activation of their own; else the identity."""
+    parts = [part for part in norm.children() if not isinstance(part, nn.Identity)]
+    return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 @torch.no_grad()
@@ -338,11 +353,15 @@ def exported(network: Network) -> dict[str, Tensor]:
     plain = merge_for_inference(network, fuse=False)
     for site, module in network.conv_sites():
         conv = plain.get_submodule(site.conv)
-        original = module.conv if isinstance(module, Adapter) else module
-        if conv.bias is not None and original.bias is None:
+        original = next(m for m in module.modules() if isinstance(m, nn.Conv2d))  # an adapter's own, or the layer
+        if conv.bias is not None and original.bias is None and site.norm:
             norm = norm_like(plain.get_submodule(site.norm), *plain.get_submodule(site.norm).parameters())
             norm._buffers["running_mean"] = norm.running_mean - conv.bias
             plain.set_submodule(site.norm, norm)
             plain.set_submodule(site.conv, conv_like(conv, conv.weight, None))
-    tensors = {name: t.detach().contiguous() for name, t in plain.body.state_dict().items()}
+    linear = {f"{name}.weight" for name, m in plain.body.named_modules() if getattr(m, "linear", False)}
+    tensors = {
+        name: (t.flatten(1) if name in linear else t).detach().contiguous()
+        for name, t in plain.body.state_dict().items()
+    }
     return tensors | {f"fc.{name}": t.detach() for name, t in plain.head.state_dict().items()}

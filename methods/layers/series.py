@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.linear import adapter_at
 from visual_decathlon.methods.layers.network import Adapter, Network, conv_like
 from visual_decathlon.methods.layers.pointwise import first_order, large, weight_gradient
 
@@ -92,13 +93,13 @@ class SeriesConv(Adapter):
 def put_series(network: Network, init: str = "he") -> None:
     """Puts a series adapter after every convolution; `init` is how A starts, as `start_mix` has it."""
     for site, conv in list(network.conv_sites()):
-        network.set_submodule(site.conv, adapter := SeriesConv(conv))
-        start_mix(adapter, init)
+        network.set_submodule(site.conv, adapter_at(conv, lambda conv: start_mix(SeriesConv(conv), init)))
 
 
-def start_mix(adapter: SeriesConv, init: str) -> None:
-    """Initialises A: `he` as the released code does, otherwise zero, the identity."""
+def start_mix(adapter: SeriesConv, init: str) -> SeriesConv:
+    """Initialises A: `he` as the released code does, otherwise zero, the identity. Returns the adapter."""
     if init == "he":
         nn.init.kaiming_normal_(adapter.mix.weight, mode="fan_out", nonlinearity="relu")
     else:
         nn.init.zeros_(adapter.mix.weight)
+    return adapter

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.shapes import shapes_of
+from visual_decathlon.benchmark.backbones.structure import shapes_of
 from visual_decathlon.methods.layers.dan import CombinedConv
 from visual_decathlon.methods.layers.network import exported, merge_for_inference
 from visual_decathlon.methods.registry import select

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.entries import assert_count, assert_start
 from visual_decathlon.benchmark.backbones.library import library_network
-from visual_decathlon.benchmark.backbones.shapes import shapes_of
+from visual_decathlon.benchmark.backbones.structure import shapes_of
 from visual_decathlon.methods.layers.network import Adapter
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import entries, select

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.backbones.structure import shapes_of
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.layers.side import binary_factors, cosines, leading, moments, ridge

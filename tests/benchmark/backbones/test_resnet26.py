@@ -6,7 +6,8 @@ from torch import nn
 
 from tests.benchmark.backbones.stirred import image
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_of
+from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
+from visual_decathlon.benchmark.backbones.structure import shapes_of
 from visual_decathlon.benchmark.training.macs import conv_macs
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.layers.network import merge_for_inference, new_head, share

@@ -1,0 +1,297 @@
+"""The structure of any image classifier, read from one pass on torch's meta device, which computes shapes alone.
+
+Nothing is known of a network by its name: layers are those modules that the pass calls, a convolution's batch norm is
+the one that alone reads what it gives, and blocks are the smallest modules of two layers or more that follow each
+other.
+"""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from visual_decathlon.methods.layers.network import Network, Site, is_norm
+from visual_decathlon.methods.shapes import AttentionShape, BlockShape, ConvShape, NormShape, OtherShape, Shapes
+
+
+@dataclass
+class Call:
+    """One call of a module: its path, the tensors it got and gave, and its place in the pass."""
+
+    name: str
+    number: int
+    given: list[Tensor]
+    result: list[Tensor] = field(default_factory=list)
+    layers: int = 0  # bits of the convolutions and linear layers whose outputs the result depends on
+
+
+class _Pass(TorchDispatchMode):
+    """Follows every tensor of a pass: the layers it depends on, and the operations that read it."""
+
+    def __init__(self, modules: dict[str, nn.Module]):
+        super().__init__()
+        self.modules = modules
+        self.stack: list[str] = []
+        self.calls: list[Call] = []
+        self.bits: dict[str, int] = {}  # path of a layer -> its bit
+        self.mask: dict[int, int] = {}  # id of a tensor -> bits of the layers it depends on
+        self.readers: dict[int, list[str]] = {}  # id of a tensor -> the modules that read it, an entry an operation
+        self.outside = False  # an operation between modules, not inside a leaf
+        self.between: list[int] = []  # numbers of the calls behind which such an operation ran
+        self.kept: list[Tensor] = []  # an id is a tensor's only while it lives
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        here = self.stack[-1] if self.stack else ""
+        given = tensors_in((args, kwargs or {}))
+        mask = 0
+        for tensor in given:
+            mask |= self.mask.get(id(tensor), 0)
+            self.readers.setdefault(id(tensor), []).append(here)
+        if here in self.bits and given:
+            mask |= self.bits[here]
+        for tensor in tensors_in(out):
+            self.mask[id(tensor)] = self.mask.get(id(tensor), 0) | mask
+            self.kept.append(tensor)
+        if given and [*self.modules[here].children()]:
+            self.between.append(len(self.calls))
+        return out
+
+    def enter(self, name: str, args: tuple, kwargs: dict) -> None:
+        """Before a module's call."""
+        module = self.modules[name]
+        if is_layer(module):
+            self.bits.setdefault(name, 1 << len(self.bits))
+        self.calls.append(Call(name, len(self.calls), tensors_in((args, kwargs))))
+        self.kept += self.calls[-1].given
+        self.stack.append(name)
+
+    def leave(self, name: str, out) -> None:
+        """After a module's call."""
+        self.stack.pop()
+        call = next(call for call in reversed(self.calls) if call.name == name and not call.result)
+        call.result = tensors_in(out)
+        for tensor in call.result:
+            self.kept.append(tensor)
+            call.layers |= self.mask.get(id(tensor), 0)
+
+
+def tensors_in(values) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, tuple | list):
+        return []
+    return [tensor for value in values for tensor in tensors_in(value)]
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether an adapter can replace it: a Conv2d or a Linear that computes as torch's own classes do.
+
+    A convolution that pads or standardises in a `forward` of its own would compute something else with W + ΔW.
+    """
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in (nn.Conv2d, nn.Linear))
+
+
+def followed(body: nn.Module, size: int) -> _Pass:
+    """One pass of a (1, 3, size, size) image through a copy of the body without values. The body does not change."""
+    shadow = copy.deepcopy(body).to("meta").eval()
+    modules = dict(shadow.named_modules())
+    names: dict[int, str] = {}
+    trace = _Pass(modules)
+    for name, module in modules.items():
+        if id(module) in names:
+            continue
+        names[id(module)] = name
+        module.register_forward_pre_hook(lambda m, a, k: trace.enter(names[id(m)], a, k), with_kwargs=True)
+        module.register_forward_hook(lambda m, a, out: trace.leave(names[id(m)], out))
+    with torch.no_grad(), trace:
+        shadow(torch.empty(1, 3, size, size, device="meta"))
+    return trace
+
+
+def shapes_of_body(body: nn.Module, size: int) -> tuple[list[Site], Shapes]:
+    """The sites of a body that maps (N, 3, size, size) to (N, dim), and its shapes. Paths begin with `body.`."""
+    trace = followed(body, size)
+    return _Reading(trace, body).sites(), _Reading(trace, body).shapes(size)
+
+
+def shapes_of(network: Network, size: int = 64) -> Shapes:
+    """The shapes of a network that is built and has no adapters, read from its modules."""
+    return shapes_of_body(network.body, size)[1]
+
+
+class _Reading:
+    """What one pass tells of the body."""
+
+    def __init__(self, trace: _Pass, body: nn.Module):
+        self.trace, self.modules = trace, dict(body.named_modules())
+        self.calls = {call.name: call for call in reversed(trace.calls)}  # the first call of each module
+        self.layers = [name for name in self.modules if name in self.calls and is_layer(self.modules[name])]
+        self.blocks = self._blocks()
+
+    def inside(self, name: str) -> list[str]:
+        """The layers below a module, in the order of registration."""
+        return [layer for layer in self.layers if layer.startswith(f"{name}." if name else "")]
+
+    def _blocks(self) -> list[str]:
+        """The smallest modules of two layers or more that follow each other; else the class that repeats most."""
+        large = [name for name in self.modules if name and name in self.calls and len(self.inside(name)) > 1]
+        by_input = {id(self.calls[n].given[0]): [] for n in large if self.calls[n].given}
+        for name in large:
+            if self.calls[name].given:
+                by_input[id(self.calls[name].given[0])].append(name)
+        chained = {
+            each
+            for name in large
+            for follower in (by_input.get(id(self.calls[name].result[0]), []) if self.calls[name].result else [])
+            if not f"{follower}.".startswith(f"{name}.") and not f"{name}.".startswith(f"{follower}.")
+            for each in (name, follower)
+        }
+        if not chained:
+            plain = [n for n in large if type(self.modules[n]) not in (nn.Sequential, nn.ModuleList, nn.ModuleDict)]
+            kinds = Counter(type(self.modules[name]) for name in plain)
+            kind, count = max(kinds.items(), key=lambda pair: pair[1], default=(None, 0))
+            chained = {name for name in plain if type(self.modules[name]) is kind} if count > 1 else set()
+        smallest = [n for n in chained if not any(other.startswith(f"{n}.") for other in chained)]
+        return sorted({self._whole(name) for name in smallest}, key=list(self.modules).index)
+
+    def _whole(self, name: str) -> str:
+        """The module around a sequence that is all of it: it reads and gives the same tensors."""
+        around, call = name.rpartition(".")[0], self.calls[name]
+        if type(self.modules[name]) is not nn.Sequential or around not in self.calls or not around:
+            return name
+        outer = self.calls[around]
+        same = [outer.given[:1], outer.result[:1]], [call.given[:1], call.result[:1]]
+        return around if all(a and b and a[0] is b[0] for a, b in zip(*same, strict=True)) else name
+
+    def _norm(self, conv: str) -> str:
+        """The batch norm that alone reads what the convolution gives; "" where there is none."""
+        (result,) = self.calls[conv].result
+        readers = self.trace.readers.get(id(result), [])
+        batch = len(readers) == 1 and isinstance(self.modules[readers[0]], _BatchNorm)
+        return readers[0] if batch and self.calls[readers[0]].given[0] is result else ""
+
+    def _shortcut(self, layer: str) -> bool:
+        """Whether it is next to its block's main path: no other layer of the block is before it or behind it."""
+        block = next((b for b in self.blocks if layer.startswith(f"{b}.")), None)
+        if block is None:
+            return False
+        bits, others = self.trace.bits, [other for other in self.inside(block) if other != layer]
+        within = sum(bits[other] for other in others)
+        behind = any(self.calls[other].layers & bits[layer] for other in others)
+        deep = any(self.calls[a].layers & bits[b] for a in others for b in others if a != b)
+        return not behind and not self.calls[layer].layers & within and deep
+
+    def sites(self) -> list[Site]:
+        """The convolutions and linear layers with the batch norm behind each, in the order of registration."""
+        norms = {layer: self._norm(layer) for layer in self.layers}
+        return [
+            Site(f"body.{layer}", f"body.{norms[layer]}" if norms[layer] else "", self._shortcut(layer))
+            for layer in self.layers
+        ]
+
+    def shapes(self, size: int) -> Shapes:
+        """The shapes of all layers, blocks and attentions."""
+        convs = tuple(ConvShape.of(self.modules[layer], f"body.{layer}") for layer in self.layers)
+        norms = tuple(
+            norm_shape(m, f"body.{name}") for name, m in self.modules.items() if name in self.calls and is_norm(m)
+        )
+        known = {layer.name for layers in (convs, norms) for layer in layers}
+        others = tuple(
+            OtherShape(f"body.{name}" if name else "body", floats)
+            for name, m in self.modules.items()
+            if f"body.{name}" not in known and (floats := sum(p.numel() for p in m.parameters(recurse=False)))
+        )
+        named = known | {other.name for other in others}
+        order = [f"body.{call.name}" if call.name else "body" for call in self.trace.calls]
+        called = [name for name in dict.fromkeys(order) if name in named]
+        rest = [name for name in (other.name for other in others) if name not in called]
+        blocks = self._block_shapes()
+        return Shapes(
+            convs,
+            norms,
+            self.trace.calls[0].result[0].shape[-1],
+            blocks,
+            size,
+            others,
+            (*called, *rest),
+            self._chain(),
+            tuple(filter(None, map(self._attention, self.calls))),
+        )
+
+    def _block_shapes(self) -> tuple[BlockShape, ...]:
+        shapes, stage, last = [], -1, None
+        for name in self.blocks:
+            call, layers = self.calls[name], self.inside(name)
+            out, given = call.result[0], call.given[0] if len(call.given) == 1 else None
+            cout = ConvShape.of(self.modules[layers[-1]]).cout
+            tokens = out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == cout != out.shape[1])
+            axis = -1 if tokens else 1
+            stage += last != out.shape
+            last = out.shape
+            cin = ConvShape.of(self.modules[layers[0]]).cin if given is None else given.shape[axis]
+            end = max((n for n in layers if not self._shortcut(n)), key=lambda n: self.calls[n].number)
+            behind = f"body.{self._norm(end) or end}"
+            width = ConvShape.of(self.modules[end]).cout
+            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens))
+        return tuple(shapes)
+
+    def _chain(self) -> bool:
+        """Whether every operation up to the last block's input is inside a leaf or a block, one behind the other."""
+        if not self.blocks:
+            return False
+        within = tuple(f"{block}." for block in self.blocks)
+        top = [
+            call
+            for call in self.trace.calls[1:]
+            if call.name in self.blocks
+            or (not [*self.modules[call.name].children()] and not call.name.startswith(within))
+        ]
+        until = self.calls[self.blocks[-1]].number
+        steps = [call for call in top if call.number <= until]
+        single = all(len(call.given) == 1 == len(call.result) for call in steps)
+        linked = single and all(a.result[0] is b.given[0] for a, b in pairwise(steps))
+        spans = [range(self.calls[b].number, self._end(b)) for b in self.blocks]
+        free = [n for n in self.trace.between if 0 < n <= until + 1 and not any(n - 1 in span for span in spans)]
+        return linked and single and not free and steps[0].given[0] is self.trace.calls[0].given[0]
+
+    def _end(self, block: str) -> int:
+        return max(call.number for call in self.trace.calls if f"{call.name}.".startswith(f"{block}.")) + 1
+
+    def _attention(self, name: str) -> AttentionShape | None:
+        """The attention of a module with a fused projection `qkv`, an output projection and a number of heads."""
+        module = self.modules[name]
+        qkv, proj = f"{name}.qkv", f"{name}.proj"
+        if not {qkv, proj} <= set(self.layers) or not isinstance(getattr(module, "num_heads", None), int):
+            return None
+        fused, out = (ConvShape.of(self.modules[layer]) for layer in (qkv, proj))
+        if not fused.linear or not out.linear or fused.cout != 3 * out.cin:
+            return None
+        paths = (f"body.{name}", f"body.{qkv}", f"body.{proj}")
+        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name))
+
+    def _mlp(self, attention: str) -> tuple[str, str, str]:
+        """The sibling that is called behind the attention and has two linear layers: its path, and theirs."""
+        parent = attention.rpartition(".")[0]
+        for call in self.trace.calls[self.calls[attention].number :]:
+            if call.name.rpartition(".")[0] != parent or call.name == attention:
+                continue
+            layers = self.inside(call.name)
+            if len(layers) == 2 and all(ConvShape.of(self.modules[layer]).linear for layer in layers):
+                return f"body.{call.name}", f"body.{layers[0]}", f"body.{layers[1]}"
+        return "", "", ""
+
+
+def norm_shape(norm: nn.Module, name: str = "") -> NormShape:
+    """Channels and parts of a norm."""
+    parts = dict(norm.named_parameters(recurse=False))
+    channels = next((p.numel() for p in parts.values()), getattr(norm, "num_features", 0))
+    return NormShape(channels, name, isinstance(norm, _BatchNorm), "weight" in parts, "bias" in parts)
