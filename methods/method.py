@@ -29,6 +29,7 @@ class Method:
     paper: ClassVar[str]
     mergeable: ClassVar[bool]  # at inference it is the plain backbone with other weights
     backbone_structure: ClassVar[Literal["plain", "series"]] = "plain"  # the structure its backbone is pretrained in
+    later_options: ClassVar[tuple[str, ...]] = ()  # options that the entry lacked when records of it were shipped
     revision: ClassVar[int] = 1  # raised by hand whenever the same options give other numbers: the hashes change
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
     cached_views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for this many crops
@@ -193,7 +194,7 @@ class Method:
     @property
     def spec(self) -> str:
         """The string that names the method: its name and the options that differ from their defaults."""
-        return self._string(f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+        return self._string(f.name for f in dataclasses.fields(self) if self._differs(f))
 
     @property
     def with_options(self) -> str:
@@ -204,6 +205,11 @@ class Method:
     def full_spec(self) -> str:
         """The string that enters hashes: it has every option, so that a changed default is another method.
 
-        A revision above 1 is its last word, as in `ssf(revision=2)`.
+        An option of `later_options` is in it only where it differs from its default. A revision above 1 is its last
+        word, as in `ssf(revision=2)`.
         """
-        return self._string([f.name for f in dataclasses.fields(self)] + ["revision"] * (self.revision > 1))
+        fields = (f for f in dataclasses.fields(self) if f.name not in self.later_options or self._differs(f))
+        return self._string([f.name for f in fields] + ["revision"] * (self.revision > 1))
+
+    def _differs(self, field: dataclasses.Field) -> bool:
+        return getattr(self, field.name) != field.default
