@@ -28,3 +28,15 @@ def _escaped(char: str) -> str:
     if 0xDC80 <= ord(char) <= 0xDCFF:  # Python's surrogate for an undecodable byte of a file name
         return f"\\x{ord(char) - 0xDC00:02x}"
     return repr(char)[1:-1]
+
+
+def split_outside(text: str, separators: str = ",") -> list[str]:
+    """The parts between these characters, those inside of parentheses apart; without blanks around and empty parts."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char in separators and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts if part.strip()]

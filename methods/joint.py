@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.residual_adapters import ParAdapter, ResAdapter
+from visual_decathlon.methods.residual_adapters import ParAdapter, ResAdapter, refuse_groups
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
 
@@ -29,6 +29,10 @@ class FinetuneAll(Method):
     lr = 0.1
     has_joint_stage = True
     trains_per_domain = False
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone with convolutions in groups."""
+        refuse_groups(self.spec, shapes)
 
     def build_joint(self, source, classes):
         """A network for each domain on one trained set of convolutions: JointNetwork."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.residual_adapters import refuse_groups
 from visual_decathlon.methods.shapes import Shapes
 
 
@@ -54,6 +55,10 @@ class ScratchPlus(Scratch):
 
     name = "scratch_plus"
     label = "Scratch+"
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone with convolutions in groups."""
+        refuse_groups(self.spec, shapes)
 
     def place(self, source, classes):
         """An own network with series adapters, with a random start and a fresh head."""

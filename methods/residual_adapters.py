@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from visual_decathlon.methods.layers.parallel import ParallelConv
 
 
+def refuse_groups(method: str, shapes: Shapes) -> None:
+    """Raises InputError for a backbone with convolutions in groups, behind which series adapters cannot merge."""
+    if grouped := [c.name for c in shapes.convs if c.groups != 1]:
+        raise InputError(
+            f"{method}: a 1x1 behind {grouped[0]} would mix the channels of its groups, and not fold into it; "
+            "take a method that leaves such convolutions alone, as par_adapter"
+        )
+
+
 @register
 @dataclass(frozen=True)
 class ResAdapter(Method):
@@ -57,15 +66,12 @@ class ResAdapter(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone with convolutions in groups."""
-        if grouped := [c.name for c in shapes.convs if c.groups != 1]:
-            raise InputError(
-                f"{self.spec}: a 1x1 behind {grouped[0]} would mix the channels of its groups, and not fold into it; "
-                "take a method that leaves such convolutions alone, as par_adapter"
-            )
+        refuse_groups(self.spec, shapes)
 
     def place(self, source, classes):
         """The shared network with its own series adapters, batch norms and head."""
 
+        from visual_decathlon.methods.layers.linear import inner_of
         from visual_decathlon.methods.layers.network import new_head, norms, own, share
         from visual_decathlon.methods.layers.series import put_series, start_mix
 
@@ -73,7 +79,7 @@ class ResAdapter(Method):
         if self.off_the_shelf:
             put_series(network, self.init)
         else:
-            for _, adapter in network.conv_sites():
+            for adapter in (inner_of(module) for _, module in network.conv_sites()):
                 own(adapter.norm, adapter.mix)
                 if self.init != "source":
                     start_mix(adapter, self.init)

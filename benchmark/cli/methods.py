@@ -3,12 +3,13 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from visual_decathlon.benchmark.config.backbone_names import TAKES, canonical
+from visual_decathlon.datasets.errors import InputError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the backbone that the number of parameters is given for."""
     parser.add_argument("--width", type=_width, default=1.0, help="of the ResNet-26 that #par. is for (default 1)")
-    parser.add_argument("--network", type=canonical, default="resnet26", metavar="NAME", help=f"the backbone: {TAKES}")
+    parser.add_argument("--network", type=_network, default="resnet26", metavar="NAME", help=f"the backbone: {TAKES}")
 
 
 def _width(text: str) -> float:
@@ -21,6 +22,13 @@ def _width(text: str) -> float:
     if not whole_channels(width):
         raise ArgumentTypeError("must be a multiple of 1/32, such as 0.25")
     return width
+
+
+def _network(name: str) -> str:
+    try:
+        return canonical(name)
+    except InputError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def run(args: Namespace) -> int:

@@ -86,7 +86,7 @@ def unknown_backbone(name: str) -> str:
     if matches := [known for known in (OWN, *EXAMPLES) if _model(known) == model]:
         return f"no backbone is called {name!r}; did you mean {' or '.join(matches)}?"
     if model.startswith(_FAMILIES):
-        return f"no backbone is called {name!r}; name the library too, as in timm/{name.rpartition('/')[2].lower()}"
+        return f"no backbone is called {name!r}; name its library too, as in timm/{name.rpartition('/')[2].lower()}"
     similar = difflib.get_close_matches(name, (OWN, *EXAMPLES), n=2)
     hint = f"did you mean {' or '.join(similar)}?" if similar else f"there are {TAKES}"
     return f"no backbone is called {name!r}; {hint}"

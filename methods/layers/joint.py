@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.linear import inner_of
 from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
 
 
@@ -50,12 +51,13 @@ class JointNetwork(JointModule):
         self.place_all(classes)
 
     def _convs(self) -> list[nn.Module]:
-        return [m.conv if isinstance(m, Adapter) else m for _, m in self.trunk.conv_sites()]
+        modules = (inner_of(m) for _, m in self.trunk.conv_sites())
+        return [m.conv if isinstance(m, Adapter) else m for m in modules]
 
     def _placed(self, classes: int) -> Network:
         network = share(self.trunk)
-        for _, adapter in network.conv_sites():
-            own(adapter.norm, adapter.mix)
+        for _, module in network.conv_sites():
+            own(inner_of(module).norm, inner_of(module).mix)
         own(*norms(network))
         new_head(network, classes)
         return network

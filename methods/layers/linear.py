@@ -81,7 +81,6 @@ def adapter_at(module: nn.Module, make: Callable[[nn.Module], Adapter]) -> Adapt
     return adapter
 
 
-def conv_of(module: nn.Module) -> nn.Module:
-    """The frozen convolution or linear layer in an adapter, or the module itself where it is none."""
-    inner = module.inner if isinstance(module, OnTokens) else module
-    return getattr(inner, "conv", inner)
+def inner_of(module: nn.Module) -> nn.Module:
+    """The adapter of a convolution that is in the place of a linear layer; any other module itself."""
+    return module.inner if isinstance(module, OnTokens) else module

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from tests.benchmark.backbones.stirred import image, off, stirred
-from visual_decathlon.benchmark.backbones.library import NAMES, library_network
+from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Adapter, merge_for_inference
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.registry import select
+
+NAMES = tuple(f"{lib}/{net}" for lib in ("torchvision", "timm") for net in ("resnet18", "resnet50", "resnet50_v1"))
 
 
 def source_network(name: str, structure: str, classes: int = 3):
@@ -110,5 +112,7 @@ def test_both_libraries_are_torchvisions_own_network(model):
 
 
 def test_unknown_backbone():
-    with pytest.raises(InputError, match="torchvision/resnet18"):
+    with pytest.raises(
+        InputError, match="no classifier of that name; did you mean torchvision/resnet1"
+    ):
         library_network("torchvision/resnet19", 3)
