@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.residual_adapters import refuse_groups
@@ -32,11 +33,11 @@ class Scratch(Method):
     def place(self, source, classes):
         """An own network with a random start and a fresh head."""
 
-        from visual_decathlon.methods.layers.network import new_head, own, share, start_afresh
+        from visual_decathlon.methods.layers.network import new_head, own, share, start_body_afresh
 
         network = share(source)
         own(network.body)
-        start_afresh(network.body)
+        start_body_afresh(network)
         new_head(network, classes)
         return network
 
@@ -57,8 +58,13 @@ class ScratchPlus(Scratch):
     label = "Scratch+"
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError for a backbone with convolutions in groups."""
+        """Raises InputError for a backbone with convolutions in groups, or with more than convolutions and norms."""
         refuse_groups(self.spec, shapes)
+        if shapes.others or any(conv.linear for conv in shapes.convs):
+            raise InputError(
+                "scratch_plus starts convolutions and batch norms at random, and this backbone has other layers; "
+                "use scratch"
+            )
 
     def place(self, source, classes):
         """An own network with series adapters, with a random start and a fresh head."""

@@ -49,6 +49,11 @@ class Partial(Method):
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "
                 "lower last, or use finetune for all weights"
             )
+        if self.views and not shapes.chain:
+            raise InputError(
+                f"{self.spec}: the shared part cannot be computed apart, since this backbone is no chain of blocks; "
+                "leave views out"
+            )
 
     def place(self, source, classes):
         """The shared network with its last blocks, all layers after them and a fresh head as its own."""

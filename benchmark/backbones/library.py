@@ -35,7 +35,8 @@ def library_network(name: str, classes: int) -> Network:
     for path, module in list(body.named_modules()):
         if isinstance(module, nn.Linear) and f"body.{path}" in adaptable:
             body.set_submodule(path, LinearConv(module))
-    return Network(body, nn.Linear(structure.shapes.dim, classes), structure.sites, structure.shapes)
+    head = nn.Linear(structure.shapes.dim, classes)
+    return Network(body, head, structure.sites, structure.shapes, partial(library_body, name))
 
 
 class Structure(NamedTuple):
@@ -157,8 +158,3 @@ def _stride_first(body: nn.Module) -> None:
     for block in body.modules():
         if hasattr(block, "conv3") and block.conv2.stride == (2, 2):
             block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
-
-
-def random_start(name: str) -> dict[str, torch.Tensor]:
-    """The tensors of a new body of this name with the library's random start, from torch's global generator."""
-    return library_network(name, 1).body.state_dict()

@@ -128,6 +128,10 @@ def shapes_of(network: Network, size: int = 64) -> Shapes:
     return shapes_of_body(network.body, size)[1]
 
 
+def _within(name: str, other: str) -> bool:
+    return name.startswith(f"{other}.")
+
+
 class _Reading:
     """What one pass tells of the body."""
 
@@ -143,18 +147,8 @@ class _Reading:
 
     def _blocks(self) -> list[str]:
         """The smallest modules of two layers or more that follow each other; else the class that repeats most."""
-        large = [name for name in self.modules if name and name in self.calls and len(self.inside(name)) > 1]
-        by_input = {id(self.calls[n].given[0]): [] for n in large if self.calls[n].given}
-        for name in large:
-            if self.calls[name].given:
-                by_input[id(self.calls[name].given[0])].append(name)
-        chained = {
-            each
-            for name in large
-            for follower in (by_input.get(id(self.calls[name].result[0]), []) if self.calls[name].result else [])
-            if not f"{follower}.".startswith(f"{name}.") and not f"{name}.".startswith(f"{follower}.")
-            for each in (name, follower)
-        }
+        large = [n for n in self.modules if n and n in self.calls and len(self.inside(n)) > 1]
+        chained = self._chained([n for n in large if self.calls[n].given and self.calls[n].result])
         if not chained:
             plain = [n for n in large if type(self.modules[n]) not in (nn.Sequential, nn.ModuleList, nn.ModuleDict)]
             kinds = Counter(type(self.modules[name]) for name in plain)
@@ -162,6 +156,28 @@ class _Reading:
             chained = {name for name in plain if type(self.modules[name]) is kind} if count > 1 else set()
         smallest = [n for n in chained if not any(other.startswith(f"{n}.") for other in chained)]
         return sorted({self._whole(name) for name in smallest}, key=list(self.modules).index)
+
+    def _chained(self, large: list[str]) -> set[str]:
+        """Of these modules those that read what another one gives, or give what another one reads."""
+        given = {name: id(self.calls[name].given[0]) for name in large}
+        result = {name: id(self.calls[name].result[0]) for name in large}
+        pairs = [
+            (name, follower)
+            for name in large
+            for follower in large
+            if result[name] == given[follower] and not _within(name, follower) and not _within(follower, name)
+        ]
+        followed, following = {first for first, _ in pairs}, {second for _, second in pairs}
+        chained = followed | following
+
+        def a_part(name: str) -> bool:
+            """Whether it is a branch inside a module of the chain, which it neither begins, ends nor links."""
+            around = [other for other in chained if _within(name, other)]
+            enters = name in following or any(given[name] == given[other] for other in around)
+            leaves = name in followed or any(result[name] == result[other] for other in around)
+            return bool(around) and not (enters and leaves)
+
+        return {name for name in chained if not a_part(name)}
 
     def _whole(self, name: str) -> str:
         """The module around a sequence that is all of it: it reads and gives the same tensors."""
@@ -224,7 +240,7 @@ class _Reading:
             others,
             (*called, *rest),
             self._chain(),
-            tuple(filter(None, map(self._attention, self.calls))),
+            tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
         )
 
     def _block_shapes(self) -> tuple[BlockShape, ...]:

@@ -5,7 +5,7 @@ A method is a sequence of the two, so no code has to match parameter names.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -35,10 +35,17 @@ class Network(nn.Module):
 
     `sites` are its convolutions and linear layers in order, `shapes` the shapes of all its layers as they are without
     adapters, `blocks` the module paths of its blocks. `aids` holds modules that a method needs only in training: they
-    are trained and resumed, but neither stored nor counted.
+    are trained and resumed, but neither stored nor counted. `new_body` builds a body with its library's random start.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Linear, sites: Iterable[Site], shapes: Shapes):
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Linear,
+        sites: Iterable[Site],
+        shapes: Shapes,
+        new_body: Callable[[], nn.Module] | None = None,
+    ):
         super().__init__()
         self.body = body
         self.head = head
@@ -46,6 +53,7 @@ class Network(nn.Module):
         self.sites = tuple(sites)
         self.shapes = shapes
         self.blocks = shapes.blocks
+        self.new_body = new_body
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images -> (N, classes) logits."""
@@ -153,6 +161,23 @@ def start_afresh(module: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
         elif isinstance(m, _BatchNorm | nn.Linear):
             m.reset_parameters()
+
+
+@torch.no_grad()
+def start_body_afresh(network: Network) -> None:
+    """Initialises a body that is the network's own: `start_afresh`, or the library's own start.
+
+    The latter where it has more than convolutions and batch norms: how tokens, embeddings and linear layers start
+    belongs to the network.
+    """
+    shapes = network.shapes
+    if network.new_body is None or not (shapes.others or any(c.linear for c in shapes.convs)):
+        start_afresh(network.body)
+        return
+    own = tensors_of(network.body)
+    for name, tensor in tensors_of(network.new_body()).items():
+        if name in own:
+            own[name].copy_(tensor.view(own[name].shape))
 
 
 class Adapter(nn.Module):

@@ -112,7 +112,5 @@ def test_both_libraries_are_torchvisions_own_network(model):
 
 
 def test_unknown_backbone():
-    with pytest.raises(
-        InputError, match="no classifier of that name; did you mean torchvision/resnet1"
-    ):
+    with pytest.raises(InputError, match="no classifier of that name; did you mean torchvision/resnet1"):
         library_network("torchvision/resnet19", 3)
