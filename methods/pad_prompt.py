@@ -46,7 +46,12 @@ class PadPrompt(Method):
         return "other"
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError where the border is wider than the image."""
+        """Raises InputError where the border is wider than the image, or the network takes images of one size alone."""
+        if not shapes.any_size:
+            raise InputError(
+                "pad_prompt makes the image larger, and this backbone takes images of one size alone; on a transformer "
+                "use prompt"
+            )
         if self.width > shapes.size:
             raise InputError(
                 f"pad_prompt(width={self.width}): the border is wider than the image of {shapes.size} pixels; lower it"

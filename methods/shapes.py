@@ -98,10 +98,15 @@ class AttentionShape:
 
 @dataclass(frozen=True)
 class OtherShape:
-    """A module with parameters of its own that are no convolution's, linear layer's or norm's, and their number."""
+    """A module with other parameters of its own, and their number: tokens, embeddings, LayerScale.
+
+    `layer` tells that it is a convolution or a linear layer that no adapter can replace, since the network computes
+    with it in a way of its own: it pads or standardises, or reads the weight without calling the layer.
+    """
 
     name: str
     floats: int
+    layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ class Shapes:
     order: tuple[str, ...] = ()
     chain: bool = True
     attentions: tuple[AttentionShape, ...] = ()
+    any_size: bool = True  # it takes images of other sizes too
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network, Site
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
+GROWN = 8  # pixels that are added to an image to see whether a network takes images of other sizes
 USUAL = 224  # pixels of a library's images, where it names no other size
 
 
@@ -62,11 +63,15 @@ def _structure(name: str) -> Structure:
 
 
 @cache
-def library_shapes(name: str, size: int) -> Shapes:
-    """The shapes of the network of this name. Raises InputError where it does not take images of `size` pixels."""
-    shapes = _structure(name).shapes
+def library_shapes(name: str, size: int | None = None) -> Shapes:
+    """The shapes of the network of this name for images of `size` pixels, by default those for which it is made.
+
+    Raises InputError where it does not take images of this size.
+    """
+    shapes, body = _structure(name).shapes, library_body(name)
+    size = size or shapes.size
     try:
-        followed(library_body(name), size)
+        followed(body, size)
     except Exception as error:  # whatever the library raises for a size that does not fit
         reason = " ".join(str(error).split())[:120]
         raise InputError(
@@ -74,6 +79,10 @@ def library_shapes(name: str, size: int) -> Shapes:
             f"the network, as in {option('settings')}network={name.partition('(')[0]}(img_size={size})",
             field="settings",
         ) from None
+    try:
+        followed(body, size + GROWN)
+    except Exception:
+        return replace(shapes, size=size, any_size=False)
     return replace(shapes, size=size)
 
 

@@ -36,13 +36,14 @@ def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
 
 
 @cache
-def shapes_named(network: str, width: float = 1.0, size: int = 64) -> Shapes:
+def shapes_named(network: str, width: float = 1.0, size: int | None = None) -> Shapes:
     """Shapes of the backbone of this name for images of this size; a library's network is built for it.
 
-    Raises InputError for a library's network that does not take images of this size.
+    Without a size it is the one for which the network is made. Raises InputError for a library's network that does not
+    take images of this size.
     """
     if network == "resnet26":
-        return resnet26_shapes(width, size)
+        return resnet26_shapes(width, size or 64)
     from visual_decathlon.benchmark.backbones.library import library_shapes
 
     return library_shapes(network, size)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visual_decathlon.methods.layers.network import Network, Site, is_norm
@@ -222,7 +223,7 @@ class _Reading:
         )
         known = {layer.name for layers in (convs, norms) for layer in layers}
         others = tuple(
-            OtherShape(f"body.{name}" if name else "body", floats)
+            OtherShape(f"body.{name}" if name else "body", floats, isinstance(m, _ConvNd | nn.Linear))
             for name, m in self.modules.items()
             if f"body.{name}" not in known and (floats := sum(p.numel() for p in m.parameters(recurse=False)))
         )

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.report.console import PlainConsole
-from visual_decathlon.benchmark.report.skipped import skipped_convolutions
+from visual_decathlon.benchmark.report.skipped import left_by_all, skipped_convolutions
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import GROUPS, entries
@@ -22,7 +22,7 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
     for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "lr", "paper"):
         number = column in ("#par.", "lr")
         table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "name")
-    notes = []
+    notes = left_by_all(network, base)
     for entry in entries():
         method = entry()
         parameters, about = _parameters(method, network, width)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
-from visual_decathlon.benchmark.report.skipped import skipped_convolutions
+from visual_decathlon.benchmark.report.skipped import left_by_all, skipped_convolutions
 from visual_decathlon.benchmark.runs.backbones import unsupported_reason
 from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -17,9 +17,11 @@ def keep_runnable(request: Request, named: Collection[str], report: Callable[[st
     `named` are the methods that were asked for by name, not by a wildcard or group. Raises InputError if one of them
     cannot run, or if none can.
     """
-    kept = []
+    kept, chosen = [], request.profile
+    for note in left_by_all(chosen.network, shapes_named(chosen.network, chosen.width, chosen.crop)):
+        report(note)
     for method in request.methods:
-        chosen, reason = request.profile, unsupported_reason(request, method)
+        reason = unsupported_reason(request, method)
         if not reason:
             shapes = shapes_named(chosen.network, chosen.width * method.width_multiplier, chosen.crop)
             try:

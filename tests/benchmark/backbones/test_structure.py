@@ -122,7 +122,7 @@ def test_a_layer_that_computes_in_its_own_way_is_left_alone():
     )
     sites, shapes = shapes_of_body(body, 16)
     assert [site.conv for site in sites] == ["body.2"] and shapes.dim == 5
-    assert [(o.name, o.floats) for o in shapes.others] == [("body.0", 3 * 4 * 9 + 4)]
+    assert [(o.name, o.floats, o.layer) for o in shapes.others] == [("body.0", 3 * 4 * 9 + 4, True)]
 
 
 @pytest.mark.parametrize(
