@@ -1,4 +1,4 @@
-"""Text from outside, such as file names, made safe for tables, screens, pages and figures."""
+"""Text from outside: comma lists, and file names made safe for tables, screens, pages and figures."""
 
 import unicodedata
 
@@ -7,6 +7,17 @@ def as_text(name: str) -> str:
     """The name with bytes that are not UTF-8 written as \\xNN, cut to 1,000 characters."""
     text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return text if len(text) <= 1000 else text[:999] + "…"
+
+
+def comma_list(text: str) -> list[str]:
+    """The parts of a comma list, without empty ones. A comma within parentheses belongs to its part."""
+    parts, depth, start = [], 0, 0
+    for i, char in enumerate(text + ","):
+        depth += (char == "(") - (char == ")")
+        if char == "," and (depth == 0 or i == len(text)):
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return [part for part in parts if part]
 
 
 _JOINERS = "\u200c\u200d"  # invisible, but Persian words and some emoji need them

@@ -21,6 +21,7 @@ from functools import cache
 
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.old_names import new_import
+from visual_decathlon.datasets.text import comma_list
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.values import converted, is_finite, kind, non_finite, shown
 from visual_decathlon.methods.words import explained, letters
@@ -214,7 +215,7 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
     """
     _load()
     selected: dict[str, Method] = {}
-    for part in _split(expression):
+    for part in comma_list(expression):
         if part == "all":
             chosen = [entry() for entry in entries()]
         elif part in GROUPS:
@@ -243,19 +244,8 @@ def named(spec: str) -> Method:
 def select_named(expression: str) -> set[str]:
     """The strings of the methods that the expression names by their own name, not by a wildcard or a group."""
     _load()
-    parts = _split(expression)
+    parts = comma_list(expression)
     return {_parse(part).spec for part in parts if part.partition("(")[0].strip() in _registry}
-
-
-def _split(expression: str) -> list[str]:
-    """The parts of an expression between the commas that are outside of parentheses."""
-    parts, depth, start = [], 0, 0
-    for i, char in enumerate(expression + ","):
-        depth += (char == "(") - (char == ")")
-        if char == "," and (depth == 0 or i == len(expression)):
-            parts.append(expression[start:i].strip())
-            start = i + 1
-    return [part for part in parts if part]
 
 
 def _known(spec: str, explain: Callable[[str], str | None]) -> None:
