@@ -21,7 +21,7 @@ runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHO
 
 # The variables of this call, from the command line or the environment, quoted for a shell: records keep them.
 variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS PREDICTIONS \
-  WIDTH NETWORK DOWNLOAD SHEET FROM SEED OUT ONLY LIMITED RESULTS CACHE
+  WIDTH NETWORK SIZE DOWNLOAD SHEET FROM SEED OUT ONLY LIMITED RESULTS CACHE
 export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
 
 # The variables that each target reads. A variable that none of the wanted targets reads is refused.
@@ -38,9 +38,11 @@ reads_submit = METHOD FROM DATA PROFILE SEED OUT RESULTS CACHE
 reads_score = FILE DATA LABELS
 reads_sweep = METHOD RESULTS CACHE
 reads_perf = ONLY RESULTS CACHE
+reads_efficiency = NETWORK SIZE ONLY DEVICE FROM RESULTS CACHE
+reads_networks = NETWORK RESULTS CACHE
 reads_gpu = GPU_PYTHON ONLY RESULTS CACHE
 reads_growth = ONLY RESULTS CACHE
-targets = bench sum test lint methods data results compare submit score sweep perf gpu growth
+targets = bench sum test lint methods data results compare submit score sweep perf networks efficiency gpu growth
 switches = PREDICTIONS LIMITED SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
@@ -129,6 +131,13 @@ sweep: .venv/made
 
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)
+
+efficiency: .venv/made
+	@$(PY) -m benchmark efficiency $(call option,NETWORK,network) $(call option,SIZE,size) \
+	  $(call option,ONLY,only) $(call option,DEVICE,device) $(call option,FROM,from) $(folders)
+
+networks: .venv/made
+	@$(PY) -m benchmark networks $(call option,NETWORK,network) $(folders)
 
 # GPU_PYTHON=python3 runs the machine's own Python with its PYTHONPATH: then .venv is neither made nor needed.
 gpu: $(if $(GPU_PYTHON),,.venv/made)

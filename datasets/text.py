@@ -1,4 +1,4 @@
-"""Text from outside, such as file names, made safe for tables, screens, pages and figures."""
+"""Text from outside: comma lists, and file names made safe for tables, screens, pages and figures."""
 
 import unicodedata
 
@@ -7,6 +7,18 @@ def as_text(name: str) -> str:
     """The name with bytes that are not UTF-8 written as \\xNN, cut to 1,000 characters."""
     text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return text if len(text) <= 1000 else text[:999] + "…"
+
+
+def comma_list(text: str, separators: str = ",") -> list[str]:
+    """The parts between these characters, without empty ones. A separator within parentheses belongs to its part."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char in separators and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts if part.strip()]
 
 
 _JOINERS = "\u200c\u200d"  # invisible, but Persian words and some emoji need them
@@ -28,15 +40,3 @@ def _escaped(char: str) -> str:
     if 0xDC80 <= ord(char) <= 0xDCFF:  # Python's surrogate for an undecodable byte of a file name
         return f"\\x{ord(char) - 0xDC00:02x}"
     return repr(char)[1:-1]
-
-
-def split_outside(text: str, separators: str = ",") -> list[str]:
-    """The parts between these characters, those inside of parentheses apart; without blanks around and empty parts."""
-    parts, depth = [""], 0
-    for char in text:
-        depth += (char == "(") - (char == ")")
-        if char in separators and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += char
-    return [part.strip() for part in parts if part.strip()]

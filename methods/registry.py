@@ -21,7 +21,7 @@ from functools import cache
 
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.old_names import new_import
-from visual_decathlon.datasets.text import split_outside
+from visual_decathlon.datasets.text import comma_list
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.values import converted, is_finite, kind, non_finite, shown
 from visual_decathlon.methods.words import explained, letters
@@ -215,7 +215,7 @@ def select(expression: str, explain: Callable[[str], str | None] = lambda word: 
     """
     _load()
     selected: dict[str, Method] = {}
-    for part in split_outside(expression):
+    for part in comma_list(expression):
         if part == "all":
             chosen = [entry() for entry in entries()]
         elif part in GROUPS:
@@ -244,7 +244,7 @@ def named(spec: str) -> Method:
 def select_named(expression: str) -> set[str]:
     """The strings of the methods that the expression names by their own name, not by a wildcard or a group."""
     _load()
-    parts = split_outside(expression)
+    parts = comma_list(expression)
     return {_parse(part).spec for part in parts if part.partition("(")[0].strip() in _registry}
 
 

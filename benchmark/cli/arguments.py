@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visual_decathlon.benchmark.config.folders import WORK
 from visual_decathlon.benchmark.runtime.devices import NAMES
-from visual_decathlon.datasets.text import printable, split_outside
+from visual_decathlon.datasets.text import comma_list, printable
 
 RESULTS = WORK / "results" / "runs"
 """The default of --results."""
@@ -35,7 +35,7 @@ class Words(argparse.Action):
     """
 
     def __call__(self, parser, namespace, values: list[str], option_string=None):
-        words = split_outside(" ".join(values), ", \t\n")
+        words = comma_list(" ".join(values), ", \t\n")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
 
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "score": "check a submission, and score it where the test labels are at hand",
     "sweep": "three rates a method on a held-out part of train",
     "perf": "measure speed against the usual ways",
+    "efficiency": "count and measure what networks and their building blocks cost",
+    "networks": "try which networks of torchvision and timm run",
     "gpu": "test and measure all of it on a GPU, in eight minutes",
     "growth": "measure how cost grows, and draw it",
 }
@@ -58,7 +60,7 @@ def main(words: list[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt as stop:
             again = "goes on where it was"
-            if args.command in ("perf", "gpu", "growth"):
+            if args.command in ("perf", "efficiency", "gpu", "growth"):
                 again = "starts the current measurement again; finished ones are kept, and ONLY= selects the rest"
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)

@@ -152,7 +152,17 @@ def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:
 
 def markdown(rows: Sequence[dict]) -> bytes:
     """networks.md: the networks that run, a line each, and those that do not, with the reason."""
-    head = ["network", "px", "M parameters", "layers", "left alone", "batch norms", "other norms", "blocks", "attention"]
+    head = [
+        "network",
+        "px",
+        "M parameters",
+        "layers",
+        "left alone",
+        "batch norms",
+        "other norms",
+        "blocks",
+        "attention",
+    ]
     run = [row for row in rows if row["runs"]]
     lines = [
         "# Which networks run",
@@ -172,5 +182,10 @@ def markdown(rows: Sequence[dict]) -> bytes:
 
 def _cells(row: dict) -> list[str]:
     counts = [str(row[key]) for key in ("layers", "left_alone", "batch_norms", "other_norms")]
-    end = [row["blocks"] or "none", str(row["attentions"] or ""), "yes" if row["any_size"] else "no", str(row["methods"])]
+    end = [
+        row["blocks"] or "none",
+        str(row["attentions"] or ""),
+        "yes" if row["any_size"] else "no",
+        str(row["methods"]),
+    ]
     return [row["network"], str(row["size"]), f"{row['parameters'] / 1e6:.1f}", *counts, *end]

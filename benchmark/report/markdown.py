@@ -16,22 +16,25 @@ def markdown(tables: Sequence[Table], sheet: Callable[[Table], Sheet]) -> str:
         one = sheet(table)
         if not one.rows:
             continue
-        lines += [f"## {_escaped(one.title)}", ""]
+        lines += [f"## {escaped(one.title)}", ""]
         if table is not tables[0]:
-            lines += [f"Not comparable with the first table: {_escaped(differs(table, tables[0]))}.", ""]
-        rows = [[_MARKS[m].format(_escaped(c)) for m, c in zip(*pair)] for pair in zip(one.marks, one.rows)]
-        lines += [*_table(one.head, [[*map(_escaped, row)] for row in one.above] + rows), "", *one.notes, ""]
+            lines += [f"Not comparable with the first table: {escaped(differs(table, tables[0]))}.", ""]
+        rows = [[_MARKS[m].format(escaped(c)) for m, c in zip(*pair)] for pair in zip(one.marks, one.rows)]
+        lines += [*table_lines(one.head, [[*map(escaped, row)] for row in one.above] + rows), "", *one.notes, ""]
         if one.below:
-            lines += [one.beneath, "", *_table(one.head, [[*map(_escaped, row)] for row in one.below]), ""]
+            lines += [one.beneath, "", *table_lines(one.head, [[*map(escaped, row)] for row in one.below]), ""]
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text in one line, in which no character is markup."""
     return " ".join(text.translate(_ESCAPES).split())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: the first column to the left, all others to the right. The cells of `rows` are Markdown."""
+
     def line(values: Iterable[str]) -> str:
         return "| " + " | ".join(values) + " |"
 
-    return [line(map(_escaped, head)), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]
+    return [line(map(escaped, head)), line(["---"] + ["---:"] * (len(head) - 1)), *map(line, rows)]
