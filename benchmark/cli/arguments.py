@@ -127,7 +127,7 @@ def add_run_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         default="standin",
-        help="standin (minutes on two cores), decathlon (the paper's), decathlon-2018, decathlon-2018-released",
+        help="standin (minutes on two cores), standin-vit, decathlon (the paper's), decathlon-vit, decathlon-2018, …-released",
     )
     parser.add_argument(
         "--set",

@@ -11,7 +11,10 @@ WORK = HOME if IN_CHECKOUT else Path.cwd()
 """The folder for results and caches by default: the checkout, or the working directory of an installed command."""
 
 SHIPPED = HOME / "results" / "standin"
-"""Records, backbones and tables of the stand-ins, which are shipped with the suite."""
+"""Records and tables of the stand-ins on the ResNet-26, and all backbones, which are shipped with the suite."""
+
+SHIPPED_VIT = HOME / "results" / "standin-vit"
+"""Records and tables of the stand-ins on a vision transformer."""
 
 PUBLISHED = HOME / "results" / "published"
 """Numbers published in papers, as CSV files."""

@@ -4,6 +4,7 @@
 `decathlon`: the protocol of the paper: 64-pixel crops, 120 epochs, batch 128, weight decay 1e-4 on every trained
 tensor, and a learning rate divided by 10 after epochs 80 and 100. It starts at 0.1 for the paper's own methods; another
 method has its own rate (`rates.py`).
+`standin-vit` and `decathlon-vit`: the same recipes on a vision transformer of timm; `network=` names another one.
 `decathlon-2018`: the same with the weight decay that the commands published in 2018 mean, in the training of a domain.
 They say `--wd 5.`, and `--wd1x1 1.` or `--wd3x3 1.`, in units of 1e-4: 5e-4 on batch norms and heads, and 1e-4 on every
 other tensor, which are the adapters and the 3x3 convolutions in the methods that the commands train.
@@ -120,6 +121,15 @@ PROFILES = {
 }
 _MEANT = dataclasses.replace(_DOMAIN, norm_head_decay=5.0, follows="2018 commands, as they were meant")
 _RELEASED = dataclasses.replace(_MEANT, decay_leak=True, follows="2018 commands, as the released optimiser runs them")
+# As slim as the ResNet-26 of `standin`, and a step takes as long: 4 x 4 pixels a token, 65 tokens.
+_VIT = "timm/vit_tiny_patch16_224(depth=6,embed_dim=64,img_size=32,num_heads=4,patch_size=4)"
+PROFILES["standin-vit"] = dataclasses.replace(PROFILES["standin"], name="standin-vit", network=_VIT, width=1.0)
+PROFILES["decathlon-vit"] = dataclasses.replace(
+    PROFILES["decathlon"],
+    name="decathlon-vit",
+    network="timm/vit_tiny_patch16_224(img_size=64,patch_size=8)",
+    uncropped_size=64,  # its positions are those of one size
+)
 PROFILES |= {
     name: dataclasses.replace(PROFILES["decathlon"], name=name, adapt=recipe)
     for name, recipe in (("decathlon-2018", _MEANT), ("decathlon-2018-released", _RELEASED))

@@ -38,8 +38,8 @@ DEFAULT = tuple(
         "crossvit_9_240 davit_tiny deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 dla34 dpn68 edgenext_xx_small "
         "efficientformer_l1 ese_vovnet19b_dw eva02_tiny_patch14_224 fastvit_t8 focalnet_tiny_srf ghostnet_100 "
         "gmlp_s16_224 hrnet_w18_small lcnet_050 levit_128 mixer_s16_224 mobileone_s0 mobilenetv1_100 mobilevit_xs "
-        "nf_resnet50 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 repvgg_a0 repvit_m0_9 res2net50_26w_4s resmlp_12_224 "
-        "resnet26 resnetv2_50 skresnet18 swin_tiny_patch4_window7_224 tf_efficientnet_lite0 tiny_vit_5m_224 "
+        "nf_resnet50 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 repvgg_a0 repvit_m0_9 res2net50_26w_4s "
+        "resmlp_12_224 resnet26 resnetv2_50 skresnet18 swin_tiny_patch4_window7_224 tf_efficientnet_lite0 tiny_vit_5m_224 "
         "tinynet_a tnt_s_patch16_224 twins_svt_small vit_tiny_patch16_224 xception41 xcit_nano_12_p8_224",
     }.items()
     for name in names.split()
@@ -152,17 +152,7 @@ def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:
 
 def markdown(rows: Sequence[dict]) -> bytes:
     """networks.md: the networks that run, a line each, and those that do not, with the reason."""
-    head = [
-        "network",
-        "px",
-        "M parameters",
-        "layers",
-        "left alone",
-        "batch norms",
-        "other norms",
-        "blocks",
-        "attention",
-    ]
+    head = ["network", "px", "M parameters", "layers", "left alone", "batch norms", "other norms", "blocks"]
     run = [row for row in rows if row["runs"]]
     lines = [
         "# Which networks run",
@@ -172,7 +162,7 @@ def markdown(rows: Sequence[dict]) -> bytes:
         f"(within {TOLERANCE:g} of the largest). `methods` counts the entries of the registry that fit its shapes, of "
         f"{len(entries())}; networks.parquet has the reason of each other one.",
         "",
-        *table_lines([*head, "any size", "methods"], [_cells(row) for row in run]),
+        *table_lines([*head, "attention", "any size", "methods"], [_cells(row) for row in run]),
         "",
     ]
     if left := [row for row in rows if not row["runs"]]:
@@ -182,10 +172,5 @@ def markdown(rows: Sequence[dict]) -> bytes:
 
 def _cells(row: dict) -> list[str]:
     counts = [str(row[key]) for key in ("layers", "left_alone", "batch_norms", "other_norms")]
-    end = [
-        row["blocks"] or "none",
-        str(row["attentions"] or ""),
-        "yes" if row["any_size"] else "no",
-        str(row["methods"]),
-    ]
+    end = [row["blocks"] or "none", str(row["attentions"]), "yes" if row["any_size"] else "no", str(row["methods"])]
     return [row["network"], str(row["size"]), f"{row['parameters'] / 1e6:.1f}", *counts, *end]

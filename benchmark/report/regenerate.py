@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_VIT
 from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA
@@ -66,7 +66,7 @@ def _read(source: Path, limited: bool, faults: list[Fault], screen: Screen) -> t
     """The records below `source` that enter tables, and the shipped records; files that cannot be read are `faults`."""
     with screen.busy("reading the records"):
         frame = read_frame([source], faults=faults)
-        shipped = read_frame([SHIPPED], faults=faults)
+        shipped = read_frame([SHIPPED, SHIPPED_VIT], faults=faults)
     report_left_out(list(dict.fromkeys(faults)))
     _check_not_empty(frame, source)
     if not limited:

@@ -18,7 +18,9 @@ def keep_runnable(request: Request, named: Collection[str], report: Callable[[st
     cannot run, or if none can.
     """
     kept, chosen = [], request.profile
-    for note in left_by_all(chosen.network, shapes_named(chosen.network, chosen.width, chosen.crop)):
+    for size in dict.fromkeys((chosen.crop, chosen.uncropped_size or chosen.crop)):
+        shapes = shapes_named(chosen.network, chosen.width, size)  # raises where it takes no images of this size
+    for note in left_by_all(chosen.network, shapes):
         report(note)
     for method in request.methods:
         reason = unsupported_reason(request, method)

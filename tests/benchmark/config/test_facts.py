@@ -110,12 +110,20 @@ STANDIN_RECIPE = {
 SHAPES = {  # width, shorter side, crop, side of what is never cropped
     "standin": (0.25, 36, 32, 0),
     "decathlon": (1.0, 72, 64, 72),
+    "standin-vit": (1.0, 36, 32, 0),
+    "decathlon-vit": (1.0, 72, 64, 64),
     "decathlon-2018": (1.0, 72, 64, 72),
     "decathlon-2018-released": (1.0, 72, 64, 72),
+}
+NETWORKS = {
+    "standin-vit": "timm/vit_tiny_patch16_224(depth=6,embed_dim=64,img_size=32,num_heads=4,patch_size=4)",
+    "decathlon-vit": "timm/vit_tiny_patch16_224(img_size=64,patch_size=8)",
 }
 RECIPES = {  # of a domain, of the backbone
     "standin": (STANDIN_RECIPE, STANDIN_RECIPE | {"batch": 64, "lr": 0.2}),
     "decathlon": (DOMAIN, PAPER),
+    "standin-vit": (STANDIN_RECIPE, STANDIN_RECIPE | {"batch": 64, "lr": 0.2}),
+    "decathlon-vit": (DOMAIN, PAPER),
     "decathlon-2018": (DOMAIN | {"norm_head_decay": 5.0}, PAPER),
     "decathlon-2018-released": (DOMAIN | {"norm_head_decay": 5.0, "decay_leak": True}, PAPER),
 }
@@ -124,7 +132,7 @@ RECIPES = {  # of a domain, of the backbone
 def test_profiles_are_those_of_the_paper_and_of_the_records():
     assert set(PROFILES) == set(SHAPES)
     for name, profile in PROFILES.items():
-        assert (profile.name, profile.network, profile.precision) == (name, "resnet26", "fp32")
+        assert (profile.name, profile.network, profile.precision) == (name, NETWORKS.get(name, "resnet26"), "fp32")
         assert (profile.width, profile.resize, profile.crop, profile.uncropped_size) == SHAPES[name]
         assert (profile.backbone_seed, profile.compile) == (0, False)
         for recipe, wanted in zip((profile.adapt, profile.pretrain), RECIPES[name], strict=True):
