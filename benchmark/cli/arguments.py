@@ -127,7 +127,7 @@ def add_run_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         default="standin",
-        help="standin (minutes on two cores), standin-vit, decathlon (the paper's), decathlon-vit, decathlon-2018, …-released",
+        help="standin (minutes on two cores) or standin-vit; decathlon (the paper's), …-vit, …-2018, …-2018-released",
     )
     parser.add_argument(
         "--set",

@@ -39,8 +39,9 @@ DEFAULT = tuple(
         "efficientformer_l1 ese_vovnet19b_dw eva02_tiny_patch14_224 fastvit_t8 focalnet_tiny_srf ghostnet_100 "
         "gmlp_s16_224 hrnet_w18_small lcnet_050 levit_128 mixer_s16_224 mobileone_s0 mobilenetv1_100 mobilevit_xs "
         "nf_resnet50 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 repvgg_a0 repvit_m0_9 res2net50_26w_4s "
-        "resmlp_12_224 resnet26 resnetv2_50 skresnet18 swin_tiny_patch4_window7_224 tf_efficientnet_lite0 tiny_vit_5m_224 "
-        "tinynet_a tnt_s_patch16_224 twins_svt_small vit_tiny_patch16_224 xception41 xcit_nano_12_p8_224",
+        "resmlp_12_224 resnet26 resnetv2_50 skresnet18 swin_tiny_patch4_window7_224 tf_efficientnet_lite0 "
+        "tiny_vit_5m_224 tinynet_a tnt_s_patch16_224 twins_svt_small vit_tiny_patch16_224 xception41 "
+        "xcit_nano_12_p8_224",
     }.items()
     for name in names.split()
 )
