@@ -92,7 +92,8 @@ def about(rows: Sequence[dict]) -> str:
     """The machines and versions of the rows, each with the loads before the first round."""
     loads: dict[str, set[str]] = {}
     for row in rows:
-        place = f"{row['machine']}, {row['threads']} threads, torch {json.loads(row['versions'])['torch']}"
+        threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        place = f"{row['machine']}, {threads}, torch {json.loads(row['versions'])['torch']}"
         load = "unknown" if row["load"] is None else f"{row['load']:.1f}"
         loads.setdefault(f"{place}, commit {row['commit'] or 'unknown'}", set()).add(load)
     return "; ".join(f"{place}, load {' and '.join(sorted(each))}" for place, each in loads.items()) + "."

@@ -63,6 +63,7 @@ def test_wrong_option_is_one_sentence(words: list[str], expected: str, capsys):
         (["run", "--method", "feature"], "--domains", ["svhn", "dtd"]),
         (["perf"], "--only", ["batches", "step"]),
         (["growth"], "--only", ["width", "packing"]),
+        (["efficiency"], "--only", ["networks", "blocks"]),
         (["gpu"], "--only", ["step", "bench"]),
     ],
 )

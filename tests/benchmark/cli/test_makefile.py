@@ -196,6 +196,8 @@ def test_mistaken_names_are_no_variables_and_mean_one():
         (["submit", "METHOD=x", "SEEDS=1"], "SEEDS= (did you mean SEED=?)"),
         (["data", "OWNS=a=b", "DATE=x"], "OWNS= (did you mean OWN=?)"),
         (["methods", "NETWORKS=x"], "(did you mean NETWORK=?)"),
+        (["efficiency", "NETWORKS=x"], "NETWORKS= (did you mean NETWORK=?); it reads CACHE DEVICE FROM NETWORK ONLY"),
+        (["efficiency", "GPU=0"], "GPU= (did you mean DEVICE=?)"),
         (["gpu", "GPU_PYTHONS=x"], "GPU_PYTHONS= (did you mean GPU_PYTHON=?); it reads CACHE GPU_PYTHON ONLY RESULTS"),
         (["gpu", "METHOD=x"], "make gpu does not read METHOD="),
         (["bench", "METHOD=x", "GPU_PYTHON=x"], "make bench does not read GPU_PYTHON="),
@@ -270,6 +272,14 @@ def test_make_takes_its_own_variables_and_leaves_the_environment_alone():
 
 def test_make_bench_reruns():
     assert composed("RERUN=0123", "DATA=d") == ["-m", "benchmark", "rerun", "0123", "--data", "d"]
+
+
+def test_make_efficiency_keeps_the_parentheses_of_a_name():
+    words = make("-n", "efficiency", "NETWORK=a(x=1, y='b'),c", "SIZE=64", "ONLY=blocks", "FROM=my runs", "DEVICE=cpu")
+    assert words.split("-m benchmark ")[1].split("--only")[0].strip() == (
+        "efficiency --network 'a(x=1, y='\\''b'\\''),c' --size '64' \\"
+    )
+    assert "--only 'blocks' --device 'cpu' --from 'my runs'" in words
 
 
 def test_make_gpu_runs_in_the_venv_or_in_another_python():

@@ -13,7 +13,16 @@ from torch import nn
 
 from visual_decathlon.benchmark.cli.main import main, parse
 from visual_decathlon.benchmark.config.folders import SHIPPED
-from visual_decathlon.benchmark.perf.efficiency import accuracy, block_rows, columns, figure, measure, networks, passes
+from visual_decathlon.benchmark.perf.efficiency import (
+    accuracy,
+    block_rows,
+    columns,
+    figure,
+    measure,
+    networks,
+    passes,
+    report,
+)
 from visual_decathlon.benchmark.perf.efficiency.accuracy import Point, Points
 from visual_decathlon.benchmark.perf.rounds import Rounds, Variant
 from visual_decathlon.benchmark.report.figures import style
@@ -163,8 +172,8 @@ def test_latencies_are_those_of_the_rounds():
     times = passes.times(Rounds({"a": [10.0, 20.0, 40.0]}, 1), batch=2)["a"]
     assert (times.latency_ms, times.img_s, times.rounds) == (100.0, 20.0, 3)
     assert times.latency_ms_p10 == pytest.approx(60) and times.latency_ms_p90 == pytest.approx(180)
-    rounds = Rounds({"standard": [10.0, 10.0, 30.0], "a": [20.0, 5.0, 30.0]}, 0)
-    assert passes.latency_ratios(rounds, "a", "standard") == (1.0, 0.5, 2.0)
+    rounds = Rounds({"standard": [10.0, 10.0, 30.0], "a": [20.0, 5.0, 10.0]}, 0)
+    assert passes.latency_ratios(rounds, "a", "standard") == (2.0, 0.5, 3.0)
 
 
 def test_as_many_rounds_as_fit(monkeypatch: pytest.MonkeyPatch):
@@ -305,3 +314,16 @@ def test_without_records_there_is_no_figure(tmp_path: Path):
     assert run(tmp_path, "--only", "blocks", "--from", str(tmp_path / "none")) == 0
     assert not (tmp_path / "efficiency.svg").exists()
     assert "No figure: no network has runs of finetune or feature" in (tmp_path / "efficiency.md").read_text()
+
+
+def test_the_shipped_page_is_made_of_the_shipped_tables():
+    """The tables alone: the caption of the figure follows the records, which may have grown since."""
+    folder = SHIPPED.parent / "efficiency"
+    of_networks, of_blocks = rows(folder), rows(folder, "blocks")
+    made = report.markdown(of_networks, of_blocks, "none").partition("No figure")[0]
+    assert (folder / "efficiency.md").read_text().startswith(made) and len(of_blocks) == 8
+    assert {"torchvision/resnet18", "torchvision/resnet50", "timm/resnet50", "resnet26"} <= {
+        r["network"] for r in of_networks
+    }
+    for name, of in (("efficiency", columns.NETWORKS), ("blocks", columns.BLOCKS)):
+        assert pq.read_schema(folder / f"{name}.parquet").equals(columns.table([], of).schema, check_metadata=True)

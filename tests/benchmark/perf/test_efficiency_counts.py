@@ -53,10 +53,16 @@ def test_multiply_adds_are_those_of_a_closed_form(case: str, batch: int):
 def test_the_attention_of_torchvision_is_counted_too():
     """Its fast path in eval mode is one operation that torch's counter does not know."""
     dim, mlp, tokens, layers = 48, 96, 1 + 4 * 4, 2
-    network = models.VisionTransformer(32, 8, layers, 3, dim, mlp, num_classes=10)
+    network = models.VisionTransformer(32, 8, layers, 4, dim, mlp, num_classes=10)
     wanted = 16 * 3 * 64 * dim + layers * (tokens * (4 * dim**2 + 2 * dim * mlp) + 2 * tokens**2 * dim) + 10 * dim
     assert count.macs(network, torch.zeros(2, 3, 32, 32)) == wanted
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_counting_changes_no_statistics():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4)).train()
+    count.macs(network, torch.ones(1, 3, 5, 5))
+    assert network[1].num_batches_tracked == 0 and not network[1].running_mean.any()
 
 
 def test_known_networks_have_their_published_sizes():
