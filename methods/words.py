@@ -44,6 +44,10 @@ _WORDS = {
         "is not here by itself; method=lwf holds a fine-tuned network to the original's answers by distillation"
     ),
     "ladder, ladder side tuning, side tuning": "is method=lst here; method=side is a read-out in closed form",
+    "depthwise separable, depthwise sharing, depthwise convolution": (
+        "is method=depthwise here, on a network with depthwise convolutions; gates over domains' filters are not"
+    ),
+    "3dsam, 3dsam adapter": "is method=spatial_adapter here, in 2D",
     "dtl+": "is method=dtl(kernel=5) here",
     "spot": "is method=spottune here",
     "visual prompt, visual prompting, vp, padding": "is method=pad_prompt here: a border on the image",
