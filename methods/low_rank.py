@@ -62,6 +62,10 @@ class Lora(Scaled):
     them the weight to its frozen rest; the paper has none either.
     `lr_ratio` is LoRA+ (Hayou 2024, arXiv 2402.12354): the rate of B over that of A. With decay, that of B rises
     likewise. The paper's 16 is for Adam.
+    `where` chooses layers of a transformer. 'q', 'qv' and 'qkv' adapt only the fused projection of each attention:
+    queries, keys and values, the paper's W_q, W_k and W_v, each have a B A of their own on their rows ('qv' is the
+    paper's usual choice: 294,912 floats on a ViT-B/16 at rank 8). 'attention' adapts that projection and the output
+    projection, each as one matrix, 'mlp' the two layers of the MLP behind it. The default adapts every layer.
     """
 
     name = "lora"
@@ -71,6 +75,7 @@ class Lora(Scaled):
     paper = "Hu 2021, arXiv 2106.09685"
     mergeable = True
     lr = 0.15
+    later_options = ("where",)
 
     rank: int = 8
     alpha: float = 8.0
@@ -78,6 +83,7 @@ class Lora(Scaled):
     scaling: Literal["linear", "sqrt"] = "linear"
     init: Literal["kaiming", "pissa"] = "kaiming"
     lr_ratio: float = 1.0
+    where: Literal["all", "q", "qv", "qkv", "attention", "mlp"] = "all"
 
     def __post_init__(self):
         super().__post_init__()
@@ -85,6 +91,33 @@ class Lora(Scaled):
             raise InputError(
                 f"lora(lr_ratio={self.lr_ratio!r}): lr_ratio, the rate of B over that of A, must be 1 or more"
             )
+        if self.parts and self.init == "pissa":
+            raise InputError(
+                f"lora(init='pissa', where={self.where!r}): PiSSA starts from whole layers; take where='attention'"
+            )
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Which thirds of a fused projection are adapted apart: 0 queries, 1 keys, 2 values; () for whole layers."""
+        return tuple("qkv".index(letter) for letter in self.where) if set(self.where) <= set("qkv") else ()
+
+    def adapted(self, shapes: Shapes) -> list[ConvShape]:
+        """All layers, or those of attentions and their MLPs that `where` names."""
+        convs = super().adapted(shapes)
+        if self.where == "all":
+            return convs
+        projections = {name for a in shapes.attentions for name in (a.qkv, *([] if self.parts else [a.proj]))}
+        mlps = {name for a in shapes.attentions for name in a.hidden[1:]}
+        return [conv for conv in convs if conv.name in (mlps if self.where == "mlp" else projections)]
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a `where` whose layers this backbone lacks, and for a rank that is too large."""
+        if not self.adapted(shapes):
+            raise InputError(
+                f"lora(where={self.where!r}) adapts attention with one linear layer for queries, keys and values, or "
+                "the MLP behind it, and this backbone has none; use where='all'"
+            )
+        super().check(shapes)
 
     @property
     def scale(self) -> float:
@@ -101,7 +134,7 @@ class Lora(Scaled):
     def largest_rank(self, conv: ConvShape) -> int:
         """The smaller side of the matrix, over k in loralib's form, but at least 1."""
         shape, times = self._matrix(conv)
-        return max(1, min(shape) // times)
+        return min(conv.cout // 3, conv.fan_in) if self.parts else max(1, min(shape) // times)
 
     @property
     def start_rounds(self):
@@ -109,11 +142,13 @@ class Lora(Scaled):
         return self.init != "pissa"
 
     def layer(self, conv):
-        """W + λ B A, or W + λ (B A - B0 A0), at this convolution."""
+        """W + λ B A, or W + λ (B A - B0 A0), at this convolution, or B A for some of its thirds."""
 
-        from visual_decathlon.methods.layers.low_rank import LoraConv, PissaConv
+        from visual_decathlon.methods.layers.low_rank import LoraConv, LoraParts, PissaConv
 
         at = ConvShape.of(conv)
+        if self.parts:
+            return LoraParts(conv, self.scale, self.rank_at(at), self.parts)
         shape, times = self._matrix(at)
         kind = PissaConv if self.init == "pissa" else LoraConv
         return kind(conv, self.scale, min(self.rank_at(at) * times, *shape), shape)
@@ -128,7 +163,9 @@ class Lora(Scaled):
         return split_factors(network, groups, self.lr_ratio, decays=self.init != "pissa")
 
     def new_floats(self, conv: ConvShape) -> int:
-        """rank (n + cout), or rank k (cin l + cout k / groups)."""
+        """rank (n + cout), or rank k (cin l + cout k / groups); rank (n + cout / 3) for each adapted third."""
+        if self.parts:
+            return len(self.parts) * self.rank_at(conv) * (conv.fan_in + conv.cout // 3)
         shape, times = self._matrix(conv)
         return min(self.rank_at(conv) * times, *shape) * sum(shape)
 

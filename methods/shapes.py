@@ -21,6 +21,7 @@ class ConvShape:
     name: str = ""  # module path in the network
     centred: bool = True  # a 1x1 of the same stride reads the same pixels as the kernel's centre tap
     linear: bool = False  # a linear layer: its channels are the last axis of what it reads
+    normed: bool = False  # a batch norm alone reads what it gives
 
     @classmethod
     def of(cls, conv, name: str = "") -> "ConvShape":

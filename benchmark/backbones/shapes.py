@@ -28,7 +28,8 @@ def resnet26_shapes(width: float = 1.0, size: int = 64) -> Shapes:
                 (cout, cout, 1, f"{path}.unit2"),
             ]
     convs = tuple(
-        ConvShape(cin, cout, (3, 3), stride=(stride, stride), name=f"{unit}.conv") for cin, cout, stride, unit in units
+        ConvShape(cin, cout, (3, 3), stride=(stride, stride), name=f"{unit}.conv", normed=True)
+        for cin, cout, stride, unit in units
     )
     norms = (*(NormShape(cout, f"{unit}.bn") for _, cout, _, unit in units), NormShape(channels[-1], "body.norm"))
     order = (*(f"{unit}.{layer}" for *_, unit in units for layer in ("conv", "bn")), "body.norm")

@@ -7,7 +7,7 @@ other.
 
 import copy
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -217,7 +217,10 @@ class _Reading:
 
     def shapes(self, size: int) -> Shapes:
         """The shapes of all layers, blocks and attentions."""
-        convs = tuple(ConvShape.of(self.modules[layer], f"body.{layer}") for layer in self.layers)
+        convs = tuple(
+            replace(ConvShape.of(self.modules[layer], f"body.{layer}"), normed=bool(self._norm(layer)))
+            for layer in self.layers
+        )
         norms = tuple(
             norm_shape(m, f"body.{name}") for name, m in self.modules.items() if name in self.calls and is_norm(m)
         )

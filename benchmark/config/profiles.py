@@ -55,7 +55,7 @@ class Recipe:
     label_smoothing: float = 0.0
     warmup_fraction: float = 0.2  # fraction of the steps in which the rate of one-cycle rises
     milestones: tuple[float, ...] = ()  # fractions of the epochs after which the schedule steps divides the rate by 10
-    norm_head_decay: float = 1.0  # multiplies the weight decay of batch norms and heads
+    norm_head_decay: float = 1.0  # multiplies the weight decay of norms and heads
     decay_leak: bool = False  # the released optimiser's error: the decay of a convolution acts up to the next one
     paper_lr: float = 0.0  # above 0, and with an `lr` of 0: the peak for the paper's own methods
 

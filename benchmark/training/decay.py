@@ -1,7 +1,9 @@
 """Weight decay by kind of tensor, and with the error of the optimiser that was released in 2018.
 
 The commands of 2018 give the classification layer and the batch norms one decay (`--wd 5`, 5e-4) and the convolutions
-another (`--wd3x3`, `--wd1x1`, 1e-4). A recipe says this as a decay and its factor on batch norms and heads.
+another (`--wd3x3`, `--wd1x1`, 1e-4). A recipe says this as a decay and its factor on norms and heads. A transformer's
+layer norms have the place of a ResNet's batch norms, so all kinds of norms take that factor; its linear layers take the
+convolutions' decay.
 
 The released optimiser (https://github.com/srebuffi/residual_adapters, `sgd.py`) goes through the trained tensors in the
 network's order with one variable. It starts as `--wd`; a tensor of four dimensions whose third is 3 or 1 sets it to
@@ -13,9 +15,9 @@ with a frozen body (no convolution is trained) all of them.
 from collections.abc import Iterator
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from visual_decathlon.benchmark.config.profiles import Recipe
+from visual_decathlon.methods.layers.network import is_norm
 from visual_decathlon.methods.method import Method
 
 _HEADS = ("", "head", "old_head")  # the last part of a head's path; "" where the head alone is trained
@@ -24,7 +26,7 @@ _HEADS = ("", "head", "old_head")  # the last part of a head's path; "" where th
 def parameter_groups(network: nn.Module, method: Method, recipe: Recipe, images: int) -> list[dict]:
     """The method's parameter groups, split where the recipe has several weight decays.
 
-    The method is asked for its groups once with the recipe's decay, and once with that of batch norms and heads, which
+    The method is asked for its groups once with the recipe's decay, and once with that of norms and heads, which
     take theirs from the second answer: so a method that multiplies the decay, or has one of its own, keeps its rule.
     """
     groups = method.groups(network, recipe.weight_decay, images)
@@ -42,11 +44,11 @@ def _decay_of(groups: list[dict]) -> dict[int, float]:
 
 
 def _of_norms_and_heads(network: nn.Module, raised: dict[int, float]) -> dict[int, float]:
-    """The entries of `raised` that belong to batch norms, those inside adapters too, and to heads."""
+    """The entries of `raised` that belong to norms of any kind, those inside adapters too, and to heads."""
     inside = {
         id(p)
         for path, module in network.named_modules()
-        if isinstance(module, _BatchNorm) or (isinstance(module, nn.Linear) and path.rpartition(".")[2] in _HEADS)
+        if is_norm(module) or (isinstance(module, nn.Linear) and path.rpartition(".")[2] in _HEADS)
         for p in module.parameters(recurse=False)
     }
     return {key: decay for key, decay in raised.items() if key in inside}

@@ -1,11 +1,12 @@
-"""A trained scale and shift after a batch norm (BitFit, SSF, (IA)³)."""
+"""A trained scale and shift behind a norm, at a layer's outputs or at its inputs (BitFit, SSF, (IA)³)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from visual_decathlon.methods.layers.network import Adapter, Network, norm_like
+from visual_decathlon.methods.layers.delta import DeltaConv
+from visual_decathlon.methods.layers.network import Adapter, norm_like
 
 
 class ScaledNorm(Adapter):
@@ -43,7 +44,50 @@ class ScaledNorm(Adapter):
         return norm_like(self.norm, *self.affine())
 
 
-def put_scaled_norms(network: Network, scales: bool, shifts: bool) -> None:
-    """Puts a scale, a shift or both after every norm of the backbone that has both itself."""
-    for norm in network.shapes.affine_norms:
-        network.set_submodule(norm.name, ScaledNorm(network.get_submodule(norm.name), scales, shifts))
+def scaled_outputs(tensor: Tensor, change: Tensor) -> Tensor:
+    """A weight (cout, cin / groups, k, l) or bias (cout,) whose last m rows are scaled by 1 + `change` (m,)."""
+    scale = F.pad(1 + change, (len(tensor) - len(change), 0), value=1.0)
+    return scale.view(-1, *[1] * (tensor.dim() - 1)) * tensor
+
+
+def scaled_inputs(weight: Tensor, change: Tensor) -> Tensor:
+    """W (cout, cin, k, l) whose input channels are scaled by 1 + `change` (cin,)."""
+    return (1 + change)[:, None, None] * weight
+
+
+class ScaledConv(DeltaConv):
+    """(1 + change) * conv(x) + shift: W' = (1 + change) W by rows, b' = (1 + change) b + shift.
+
+    `shift` (cout,) and `change` start at zero. `change` has the rows from `first` on, all by default; without `scales`
+    there is none, without `shifts` no `shift`. A layer without a bias gets one from `shift`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, scales: bool, shifts: bool, first: int = 0):
+        super().__init__(conv)
+        self.change = self.zeros(conv.out_channels - first) if scales else None
+        self.shift = self.zeros(conv.out_channels) if shifts else None
+
+    def weight(self) -> Tensor:
+        """W' = (1 + change) W by rows."""
+        return self.conv.weight if self.change is None else scaled_outputs(self.conv.weight, self.change)
+
+    def bias(self) -> Tensor | None:
+        """b' = (1 + change) b + shift, or None where there is neither."""
+        bias = self.conv.bias
+        if bias is not None and self.change is not None:
+            bias = scaled_outputs(bias, self.change)
+        if self.shift is None:
+            return bias
+        return self.shift if bias is None else bias + self.shift
+
+
+class ScaledInputs(DeltaConv):
+    """conv((1 + change) x) of a layer without groups: W' has scaled columns, and `change` (cin,) starts at zero."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv)
+        self.change = self.zeros(conv.in_channels)
+
+    def weight(self) -> Tensor:
+        """W' = W (1 + change) by columns."""
+        return scaled_inputs(self.conv.weight, self.change)

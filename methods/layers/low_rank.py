@@ -127,6 +127,29 @@ class LoraConv(LowRankConv):
         return self.down
 
 
+class LoraParts(DeltaConv):
+    """LoRA of some thirds of a fused projection's rows (queries, keys, values): each third has a B A of its own.
+
+    `parts` has their numbers, 0 to 2, in order. The B of all are one tensor `up` (parts cout / 3, rank), the A of all
+    are `down` (parts rank, n). All other rows stay W.
+    """
+
+    def __init__(self, conv: nn.Conv2d, scale: float, rank: int, parts: tuple[int, ...]):
+        super().__init__(conv)
+        self.scale, self.parts = scale, parts
+        self.up = self.zeros(len(parts) * conv.out_channels // 3, rank)
+        self.down = self.empty(len(parts) * rank, conv.weight[0].numel())
+        nn.init.kaiming_uniform_(self.down, a=sqrt(5))
+
+    def weight(self) -> Tensor:
+        """W' = W + λ B A on the rows of each part."""
+        up, down = (self.scale * self.up).chunk(len(self.parts)), self.down.chunk(len(self.parts))
+        thirds = list(self.conv.weight.chunk(3))
+        for part, each, rows in zip(self.parts, up, down, strict=True):
+            thirds[part] = add_low_rank(thirds[part], each, rows)
+        return torch.cat(thirds)
+
+
 class PissaConv(LoraConv):
     """PiSSA: W' = W + λ (B A - B0 A0), λ B0 A0 the nearest matrix of this rank to W; B and A start at B0 and A0.
 
@@ -200,9 +223,9 @@ class TuckerCPConv(LowRankConv):
 def split_factors(network: nn.Module, groups: list[dict], ratio: float, decays: bool) -> list[dict]:
     """The groups of an optimiser with those of A and B apart: B at `ratio` times the rate, both perhaps without decay.
 
-    Only the A and B of LoraConv are taken out of their groups; what remains is as it was.
+    Only the A and B of LoraConv and LoraParts are taken out of their groups; what remains is as it was.
     """
-    layers = [m for m in network.modules() if isinstance(m, LoraConv)]
+    layers = [m for m in network.modules() if isinstance(m, LoraConv | LoraParts)]
     ups, downs = {id(m.up) for m in layers}, {id(m.down) for m in layers}
     out = []
     for group in groups:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.backbones.structure import shapes_of
@@ -101,3 +101,22 @@ def test_gradients_stop_where_the_shared_part_begins():
     network.body.stages[2][2].register_forward_hook(lambda m, a, y: seen.update(after=y.requires_grad))
     network(torch.randn(2, 3, 16, 16)).sum().backward()
     assert seen == {"before": False, "after": True}
+
+
+def test_the_last_block_of_a_vit_and_the_norm_behind_it():
+    """By hand: two layer norms, the fused projection, the output projection and the MLP, each with its biases."""
+    d = 768
+    block = 2 * 2 * d + (3 * d * d + 3 * d) + (d * d + d) + (4 * d * d + 4 * d) + (4 * d * d + d)
+    assert block == 7_087_872
+    shapes = library_shapes("timm/vit_base_patch16_224", 224)
+    for last in (1, 3):
+        (method,) = select(f"partial(last={last})")
+        assert method.floats(shapes) == last * block + 2 * d
+    assert len(shapes.blocks) == 12
+    (method,) = select("partial")
+    name = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=3,embed_dim=12,num_heads=2)"
+    got = trained(method.place(library_network(name, 3).requires_grad_(False), 3))
+    assert {n.rpartition(".")[0].removeprefix("body.") for n in got} == {
+        *(f"blocks.2.{layer}" for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")),
+        "norm",
+    }

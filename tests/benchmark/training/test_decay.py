@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.reference_names import to_reference
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.config.profiles import PROFILES, Recipe
@@ -17,6 +18,7 @@ from visual_decathlon.methods.registry import select
 
 PAPER, MEANT, RELEASED = (PROFILES[n].adapt for n in ("decathlon", "decathlon-2018", "decathlon-2018-released"))
 LOW, HIGH = 1e-4, 5e-4
+PARTS = ("weight", "bias")
 
 
 def source_for(method: Method):
@@ -107,6 +109,19 @@ def test_the_meant_decay_tells_norms_and_heads_from_the_rest(spec: str):
 
 def _norm(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("spec", ["finetune", "bn_adapt", "bitfit", "ssf"])
+def test_layer_norms_of_a_transformer_are_norms(spec: str):
+    """As the batch norms of a ResNet; its linear layers, and the change of a shared norm, have the plain decay."""
+    (method,) = select(spec)
+    name = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=1,embed_dim=12,num_heads=2)"
+    network = method.place(library_network(name, 3).requires_grad_(False), 4)
+    found = decays(network, method, MEANT)
+    layer_norms = {f"body.{path}.{part}" for path in ("blocks.0.norm1", "blocks.0.norm2", "norm") for part in PARTS}
+    raised = {f"head.{part}" for part in PARTS} | (layer_norms if spec in ("finetune", "bn_adapt") else set())
+    assert raised == {name for name, decay in found.items() if decay == HIGH}
+    assert set(found.values()) == ({HIGH} if spec == "bn_adapt" else {LOW, HIGH})
 
 
 def test_a_head_that_is_trained_alone_is_a_head():
