@@ -224,7 +224,7 @@ class _Reading:
             others,
             (*called, *rest),
             self._chain(),
-            tuple(filter(None, map(self._attention, sorted(self.calls, key=lambda name: self.calls[name].number)))),
+            tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
         )
 
     def _block_shapes(self) -> tuple[BlockShape, ...]:
