@@ -69,7 +69,7 @@ class BlockShape:
 
     `last` is the path of the last layer on its main path, the norm behind a convolution or the convolution where there
     is none, and `width` the channels of that. `tokens` tells that channels are the last axis of what the block gives,
-    (N, L, C) or (N, H, W, C), not the second.
+    (N, L, C) or (N, H, W, C), not the second, and `any_length` that it maps tokens (N, L, C) to as many for any L.
     """
 
     name: str
@@ -79,6 +79,7 @@ class BlockShape:
     last: str = ""
     width: int = 0
     tokens: bool = False
+    any_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class AttentionShape:
     """Self-attention of one layer: its module path, the path of its fused projection, and its output projection's.
 
     The projection maps `dim` channels to 3 `inner`: queries, keys and values, in this order, each of `heads` heads.
+    `kind` is the module's class with its module's name.
     """
 
     name: str
@@ -95,6 +97,7 @@ class AttentionShape:
     inner: int
     heads: int
     hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ _WORDS = {
     "spot": "is method=spottune here",
     "visual prompt, visual prompting, vp, padding": "is method=pad_prompt here: a border on the image",
     "vpt, prompt tuning, prefix tuning, soft prompt, p tuning": (
-        "needs attention, which no backbone here has: prompt and prefix are listed for that and refused on a ResNet; "
+        "is method=prompt here (deep=False: shallow), and prefix tuning method=prefix, both for a vision transformer; "
         "method=pad_prompt is the prompt that a ResNet takes"
     ),
     # in the suite, but no method
@@ -92,7 +92,10 @@ _WORDS = {
         "is a way to quantise that is not here; method=quantised stores another method's adapters in 1 to 8 bits"
     ),
     "qlora": "quantises the backbone and is not here; method=quantised stores the adapters in few bits instead",
-    "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
+    "transformer, attention, self attention": (
+        "is of a backbone, not a method: settings=network=timm/vit_tiny_patch16_224(img_size=32,patch_size=8) is a "
+        "vision transformer; method=prompt and method=prefix are made for its attention"
+    ),
     "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
     "ssl, self supervised, contrastive, simclr, moco, dino, mae": (
         "is a way to pretrain and not here; backbone= takes the weights of a ResNet that were trained so"

@@ -261,8 +261,23 @@ class _Reading:
             end = max((n for n in layers if not self._shortcut(n)), key=lambda n: self.calls[n].number)
             behind = f"body.{self._norm(end) or end}"
             width = ConvShape.of(self.modules[end]).cout
-            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens))
+            more = tokens and self._takes_more(name)
+            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens, more))
         return tuple(shapes)
+
+    def _takes_more(self, name: str) -> bool:
+        """Whether a block maps tokens (N, L, C) alone to as many, and does so with one token more."""
+        given, result = self.calls[name].given, self.calls[name].result
+        if len(given) != 1 or len(result) != 1 or given[0].ndim != 3 or given[0].shape != result[0].shape:
+            return False
+        count, length, channels = given[0].shape
+        block = copy.deepcopy(self.modules[name]).to("meta").eval()
+        try:
+            with torch.no_grad():
+                out = block(torch.empty(count, length + 1, channels, device="meta"))
+        except Exception:  # whatever the library raises for a number of tokens that does not fit
+            return False
+        return isinstance(out, Tensor) and out.shape == (count, length + 1, channels)
 
     def _chain(self) -> bool:
         """Whether every operation up to the last block's input is inside a leaf or a block, one behind the other."""
@@ -296,7 +311,8 @@ class _Reading:
         if not fused.linear or not out.linear or fused.cout != 3 * out.cin:
             return None
         paths = (f"body.{name}", f"body.{qkv}", f"body.{proj}")
-        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name))
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind)
 
     def _mlp(self, attention: str) -> tuple[str, str, str]:
         """The sibling that is called behind the attention and has two linear layers: its path, and theirs."""

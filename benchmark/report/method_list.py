@@ -56,7 +56,7 @@ def _parameters(method: Method, network: str, width: float) -> tuple[str, list[s
     try:
         method.check(shapes)
     except InputError as error:
-        return "", [str(error)]
+        return "", [f"{method.name}: {error}"]
     try:
         multiplier = method.multiplier(shapes, shapes_named(network, width).base)
     except NotImplementedError:

@@ -209,6 +209,13 @@ class Adapter(nn.Module):
         """
         raise NotImplementedError
 
+    def held(self, stored: dict[str, Tensor]) -> nn.Module | None:
+        """A module that computes the same at inference and holds these tensors of `stored` in place of its own.
+
+        None where they are unpacked for each batch instead, as here.
+        """
+        return None
+
     def may_store(self, name: str, shape: torch.Size) -> bool:
         """Whether `stored` may give a tensor of this name and shape after another training than this module's.
 

@@ -52,4 +52,4 @@ def hold_stored(network: Network, stored: Mapping[str, Tensor]) -> None:
     device = network.head.weight.device
     for path, adapter in packers(network).items():
         own = {name: t.to(device) for name, t in below(path, stored).items()}
-        network.set_submodule(path, Packed(adapter, own).eval())
+        network.set_submodule(path, (adapter.held(own) or Packed(adapter, own)).eval())

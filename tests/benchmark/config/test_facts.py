@@ -203,8 +203,8 @@ par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44, revision
 par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
 partial       0.05 partial(views=0, last=1)
 piggyback     0.1  piggyback(adam=False, own_norm=True)
-prefix        0.1  prefix
-prompt        0.1  prompt
+prefix        0.1  prefix(tokens=10, form='mlp', hidden=512)
+prompt        0.1  prompt(tokens=10, deep=True)
 quantised     0.15 quantised(method="{LORA}", store='int4', block=32)
 randlora      0.15 randlora(rank=8, basis_seed=0)
 rep_adapter   0.1  rep_adapter(bias=False, hidden=8, scale=1.0, dropout=0.1)
