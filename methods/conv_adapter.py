@@ -57,14 +57,22 @@ class ConvAdapter(PerConv):
         """The first convolution larger than 1x1 of every residual block, or with 'all' every convolution."""
         convs = shapes.convs
         if self.where == "block":
-            first = (next((c for c in shapes.inside(b) if c.kernel != (1, 1)), None) for b in shapes.blocks)
-            convs = [c for c in first if c]
+            convs = self._first(shapes)
         return [c for c in convs if not self.skip_reason(c)]
+
+    def _first(self, shapes: Shapes) -> list[ConvShape]:
+        first = (next((c for c in shapes.inside(b) if c.kernel != (1, 1)), None) for b in shapes.blocks)
+        return [c for c in first if c]
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or without a convolution that can be adapted."""
         if self.where == "block":
             shapes.require_blocks("conv_adapter", "where='all'")
+            if not self._first(shapes):
+                raise InputError(
+                    "conv_adapter adapts the first convolution of a block that is larger than 1x1, and the blocks of "
+                    "this backbone have none; use where='all', or houlsby"
+                )
         super().check(shapes)
 
     def layer(self, conv):

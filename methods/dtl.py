@@ -24,7 +24,8 @@ class DTL(Method):
     change, and stages in which nothing is added have no maps; the release's Swin adds behind the blocks from 14 of 24
     on. A ResNet's stage begins with a block that halves the map: what D reads of its input is averaged to the size of
     its output. A transformer's layer norms see what is added; here the batch norms behind the first addition are the
-    domain's own, and all others the source's. The release's drop-path belongs to its recipe and is not here.
+    domain's own, and all others the source's. As released, M acts on the grid of patches, and what is added to a class
+    token does not go through it. The release's drop-path belongs to its recipe and is not here.
 
     It stores rank (cin + cout) a block, kernel² C a stage and 2 floats for each channel of those batch norms: #par.
     1.03, DTL+ with kernel=5 1.04.
@@ -66,8 +67,11 @@ class DTL(Method):
         return [norm for norm in shapes.norms if norm.batch and norm.name in behind]
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError for a backbone without residual blocks, or narrower than the rank."""
+        """Raises InputError for a backbone without blocks that map one map to one, or narrower than the rank."""
         shapes.require_blocks("dtl", "feature")
+        shapes.require_simple("dtl", "side")
+        if self.kernel:
+            shapes.require_grids(self.spec, [b for stage in self._stages(shapes) for b in stage], "kernel=0")
         widest = max(block.cout for stage in self._stages(shapes) for block in stage)
         if self.rank > widest:
             raise InputError(f"dtl(rank={self.rank}): this backbone's widest block has {widest} channels; lower it")
@@ -76,6 +80,7 @@ class DTL(Method):
         """The shared network with a side map at each block of the later stages, own late norms and a fresh head."""
 
         from visual_decathlon.methods.layers.dtl import SideMap, put_side_maps
+        from visual_decathlon.methods.layers.layout import Layout
         from visual_decathlon.methods.layers.network import new_head, own, share
 
         network, shapes = share(source), source.shapes
@@ -86,7 +91,8 @@ class DTL(Method):
         for stage in self._stages(shapes):
             for block in stage:
                 first, last = block == stage[0], block == stage[-1]
-                side = SideMap(block.cin, block.cout, self.rank, first, last, block in adding, self.kernel)
+                how = first, last, block in adding, self.kernel, Layout.of_block(shapes, block)
+                side = SideMap(block.cin, block.cout, self.rank, *how)
                 maps.append((block.name, side))
         put_side_maps(network, maps)
         new_head(network, classes)

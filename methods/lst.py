@@ -22,6 +22,8 @@ class LST(Method):
     The paper adapts transformers: its side layers are transformer layers, started from pruned weights of the network,
     mixed before each layer instead of behind it (an option of its code), with reduction 8 and α from 0; the head reads
     U s alone. Adding to the frozen features follows DTL (Fu 2024, arXiv 2312.07856), whose side network is low rank.
+    A transformer here has the same side network, on the map of its patches without class tokens: a 3x3 convolution
+    mixes neighbours where the paper's side layers attend to all. A block that reads a list of maps is read joined.
     It stores Σ C w of the laterals, Σ 9 w_(i-1) w_i + 2 w_(i-1) + 1 of the steps and 2 w + w dim at the end: #par.
     1.42, and 1.15 with reduction 8. `side` reads a frozen network in closed form.
     """
@@ -50,8 +52,10 @@ class LST(Method):
         return [max(1, c // self.reduction) for c in self.channels(shapes)]
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError for a backbone without residual blocks, or narrower than the reduction."""
+        """Raises InputError for a backbone without blocks that give one map each, or narrower than the reduction."""
         shapes.require_blocks("lst", "feature")
+        shapes.require_simple("lst", "side")
+        shapes.require_grids("lst", shapes.block_shapes, "feature")
         if self.reduction > (widest := max(self.channels(shapes))):
             raise InputError(
                 f"lst(reduction={self.reduction}): this backbone's widest block has {widest} channels; lower it"
@@ -60,13 +64,15 @@ class LST(Method):
     def place(self, source, classes):
         """The shared network, frozen, with the side network beside its body and a fresh head."""
 
+        from visual_decathlon.methods.layers.layout import Layout
         from visual_decathlon.methods.layers.lst import put_ladder
         from visual_decathlon.methods.layers.network import new_head, share
 
         network = share(source)
         shapes = network.shapes
         self.check(shapes)
-        put_ladder(network, self.channels(shapes), self.widths(shapes))
+        layouts = {block.name: Layout.of_block(shapes, block) for block in shapes.block_shapes}
+        put_ladder(network, self.channels(shapes), self.widths(shapes), layouts)
         new_head(network, classes)
         return network
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.per_block import PerBlock
 from visual_decathlon.methods.registry import register
+from visual_decathlon.methods.shapes import Shapes
 
 
 @register
@@ -19,7 +21,11 @@ class Mona(PerBlock):
     What the release has twice is there once: LN has no affine values beside s1 and D, the three filters have one bias,
     and U none beside the shift of the domain's own batch norm. Its dropout of 0.1 is left out. It has m = 64, on 128
     to 1,536 channels.
-    It stores 2 C + 2 C m + m (83 + m + 3) for a block of C channels, and 2 a batch norm channel: #par. 1.14 at m = 16.
+    In a transformer h is what attention's output projection gives and what the MLP gives, each before its sum, as maps
+    of the patches; U has a bias there. A class token is a map of one pixel. Attention in windows, as Swin's, gives no
+    map of the image, and has no adapter. Layer norms stay the source's.
+    It stores 2 C + 2 C m + m (83 + m + 3) for an adapter of C channels, C more where there is no batch norm, and 2 a
+    batch norm channel: #par. 1.14 at m = 16.
     """
 
     name = "mona"
@@ -33,14 +39,32 @@ class Mona(PerBlock):
 
     bottleneck: int = 16
 
-    def after_norm(self, norm):
-        """The norm with the adapter behind it."""
+    def places(self, shapes: Shapes) -> dict[str, int]:
+        """As of every PerBlock, without attention that reads windows: what it gives is no map of the image."""
+        projections = {attention.proj for attention in shapes.attentions}
+        return {n: c for n, c in super().places(shapes).items() if n not in projections or shapes.grid(n)}
 
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone without blocks, narrower than the bottleneck, or with tokens of no grid."""
+        super().check(shapes)
+        linear = {conv.name for conv in shapes.convs if conv.linear}
+        tokens = {block.last for block in shapes.block_shapes if block.tokens}
+        for path in self.places(shapes):
+            if path in linear | tokens and shapes.grid(path) is None:
+                raise InputError(
+                    f"mona filters the map of an image, and the tokens that {path} of this backbone gives have no "
+                    "known grid; use houlsby"
+                )
+
+    def behind(self, layer, shapes, path):
+        """The layer with the adapter behind it."""
+
+        from visual_decathlon.methods.layers.layout import Layout
         from visual_decathlon.methods.layers.mona import MonaNorm
 
-        return MonaNorm(norm, self.bottleneck)
+        return MonaNorm(layer, self.bottleneck, Layout.of_layer(shapes, path, layer))
 
-    def new_floats(self, channels: int) -> int:
-        """2 C + 2 C m + m (83 + m + 3)."""
+    def new_floats(self, channels: int, after_norm: bool) -> int:
+        """2 C + 2 C m + m (83 + m + 3), and C more, U's bias, where there is no batch norm."""
         m = self.bottleneck
-        return 2 * channels + 2 * channels * m + m * (83 + m + 3)
+        return 2 * channels + 2 * channels * m + m * (83 + m + 3) + (0 if after_norm else channels)

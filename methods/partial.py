@@ -43,16 +43,17 @@ class Partial(Method):
             raise InputError(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError where the backbone has fewer than `last` residual blocks."""
+        """Raises InputError where the backbone has fewer than `last` blocks, or cannot be cut there with `views`."""
         if self.last > len(shapes.blocks):
             raise InputError(
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "
                 "lower last, or use finetune for all weights"
             )
-        if self.views and not shapes.chain:
+        block = shapes.blocks[-self.last]
+        if self.views and not shapes.chain and block not in shapes.cuts:
             raise InputError(
-                f"{self.spec}: the shared part cannot be computed apart, since this backbone is no chain of blocks; "
-                "leave views out"
+                f"{self.spec}: this backbone cannot be cut in front of {block}, since what follows reads more than one "
+                "map of what comes before; use views=0"
             )
 
     def place(self, source, classes):
@@ -70,7 +71,7 @@ class Partial(Method):
     def split(self, network):
         """The shared blocks, and the domain's own ones with the head."""
 
-        from visual_decathlon.methods.layers.network import cut
+        from visual_decathlon.methods.layers.cut import cut
 
         return cut(network, network.blocks[-self.last])
 

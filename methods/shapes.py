@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from math import prod
+from math import isqrt, prod
 
 from visual_decathlon.datasets.errors import InputError
 
@@ -70,6 +70,8 @@ class BlockShape:
     `last` is the path of the last layer on its main path, the norm behind a convolution or the convolution where there
     is none, and `width` the channels of that. `tokens` tells that channels are the last axis of what the block gives,
     (N, L, C) or (N, H, W, C), not the second, and `any_length` that it maps tokens (N, L, C) to as many for any L.
+    `simple` tells that the block maps one tensor to one, or a list of maps that it joins along the channels, and that
+    it gives as many tokens as it reads.
     """
 
     name: str
@@ -80,6 +82,7 @@ class BlockShape:
     width: int = 0
     tokens: bool = False
     any_length: bool = False
+    simple: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,32 @@ class AttentionShape:
     heads: int
     hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
     kind: str = ""
+
+
+@dataclass(frozen=True)
+class GridShape:
+    """Where the tokens (N, L, C) of one module lie in the image: L = `prefix` + `height` * `width`.
+
+    The `prefix` tokens in front are none of the image (class and register tokens); patches follow row by row.
+    """
+
+    name: str  # module path
+    height: int
+    width: int
+    prefix: int = 0
+
+    def sides(self, tokens: int) -> tuple[int, int]:
+        """Rows and columns of so many tokens; of another number than here they are a square.
+
+        Raises InputError where they are none.
+        """
+        patches = tokens - self.prefix
+        if patches == self.height * self.width:
+            return self.height, self.width
+        side = isqrt(max(0, patches))
+        if side**2 != patches or not side:
+            raise InputError(f"{patches} patches of an image make no square grid; give images of the backbone's size")
+        return side, side
 
 
 @dataclass(frozen=True)
@@ -120,6 +149,9 @@ class Shapes:
     `size` is the side of the input images in pixels. `others` are all other parameters: tokens, embeddings, layers that
     are called in a way of their own. `order` has the paths of all these layers in the order in which a pass calls them.
     `chain` tells that the network is a chain of its blocks and layers, each of which reads what the one before gave.
+    `cuts` are, where it is none, the blocks of which all that follows knows the image only through the one tensor that
+    they read.
+    `grids` has the grids of the tokens that blocks and linear layers give, where they are known.
     """
 
     convs: tuple[ConvShape, ...]
@@ -132,6 +164,8 @@ class Shapes:
     chain: bool = True
     attentions: tuple[AttentionShape, ...] = ()
     any_size: bool = True  # it takes images of other sizes too
+    grids: tuple[GridShape, ...] = ()
+    cuts: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -152,6 +186,10 @@ class Shapes:
     def base(self) -> int:
         """Parameters of the plain backbone without a head."""
         return sum(layer.floats for layers in (self.convs, self.norms, self.others) for layer in layers)
+
+    def grid(self, module: str) -> GridShape | None:
+        """The grid of the tokens that this block or linear layer gives; None where it is not known."""
+        return next((grid for grid in self.grids if grid.name == module), None)
 
     def head(self, classes: int) -> int:
         """Parameters of a linear head with bias: (dim + 1) classes."""
@@ -175,6 +213,22 @@ class Shapes:
         """Raises InputError where there are no blocks, which `method` reads; `instead` is one that needs none."""
         if not self.block_shapes:
             raise InputError(f"{method} adapts residual blocks and this backbone has none; use {instead}")
+
+    def require_simple(self, method: str, instead: str) -> None:
+        """Raises InputError where a block reads or gives more than one map, as `method` would have to follow it."""
+        if odd := [block.name for block in self.block_shapes if not block.simple]:
+            raise InputError(
+                f"{method} follows one map from block to block, and {odd[0]} of this backbone reads or gives several, "
+                f"or another number of tokens; use {instead}"
+            )
+
+    def require_grids(self, method: str, blocks: Iterable[BlockShape], instead: str) -> None:
+        """Raises InputError where these blocks give tokens of which it is not known where they lie in the image."""
+        if lost := [block.name for block in blocks if block.tokens and self.grid(block.name) is None]:
+            raise InputError(
+                f"{method} reads maps, and the tokens that {lost[0]} of this backbone gives have no known grid; "
+                f"use {instead}"
+            )
 
 
 def onwards(order: Sequence[str], block: str) -> list[str]:

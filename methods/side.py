@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
-from visual_decathlon.methods.shapes import Shapes
+from visual_decathlon.methods.shapes import BlockShape, Shapes
 
 LARGEST = 1e6  # of ridge: above it W is almost 0
 
@@ -19,8 +19,9 @@ class Side(Method):
     larger, the first rows of their cosine transform), less their mean over the image. It takes the means of z z'ᵀ over
     the map with z' one pixel to the right, below, and below to either side, each as sign(.) sqrt|.| and divided by its
     length, as bilinear CNNs do (Lin 2015, arXiv 1504.07889), and the means of z in 4 x 4 cells, divided by their
-    length. Together with the frozen features, divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w)
-    numbers, less their mean over the training views.
+    length. Of a transformer the map is that of the patches, without class tokens. Together with the frozen features,
+    divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w) numbers, less their mean over the training
+    views.
     The head reads s * (B φ) + t with B in {-1, 1}^(dim x D), so it is as large as that of any other method. W is the
     ridge regression of the classes on φ (with `ridge` times the mean |φ|²), computed in closed form and written as
     Bᵀ V with V a dim x classes matrix. Every few codes are the signs of the residual of those before, a greedy form of
@@ -63,7 +64,10 @@ class Side(Method):
 
     def read(self, shapes: Shapes) -> dict[str, int]:
         """Paths of the residual blocks that are read -> the number of their channels."""
-        return {block.name: min(block.cout, self.width) for block in shapes.block_shapes[::2][: self.depths]}
+        return {block.name: min(block.cout, self.width) for block in self._blocks(shapes)}
+
+    def _blocks(self, shapes: Shapes) -> tuple[BlockShape, ...]:
+        return shapes.block_shapes[::2][: self.depths]
 
     def numbers(self, shapes: Shapes) -> int:
         """D, the number of values that are read from an image."""
@@ -72,12 +76,15 @@ class Side(Method):
     def place(self, source, classes):
         """The shared network with its body in a Reader, Codes after it and a fresh head."""
 
+        from visual_decathlon.methods.layers.layout import Layout
         from visual_decathlon.methods.layers.network import new_head, share
         from visual_decathlon.methods.layers.side import put_side
 
         network = share(source)
         shapes = network.shapes
-        put_side(network, [*self.read(shapes)], self.width, self.numbers(shapes))
+        shapes.require_grids("side", self._blocks(shapes), "feature")
+        layouts = {block.name: Layout.of_block(shapes, block) for block in self._blocks(shapes)}
+        put_side(network, layouts, self.width, self.numbers(shapes))
         new_head(network, classes)
         return network
 
@@ -89,7 +96,8 @@ class Side(Method):
         return merge_for_inference(network).body.read, network.head  # with batch norm merged into the convolutions
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError where the codes are larger than the backbone."""
+        """Raises InputError where the codes are larger than the backbone, and for tokens of no grid."""
+        shapes.require_grids("side", self._blocks(shapes), "feature")
         if self.bits(shapes) / 32 > shapes.base:
             raise InputError(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")
 

@@ -74,7 +74,7 @@ class SpotTune(Method):
     def floats(self, shapes: Shapes) -> int:
         """The whole base, a second copy of the batch norms in blocks, and the policy network."""
         within = tuple(f"{block}." for block in shapes.blocks)
-        norms = sum(2 * n.channels for n in shapes.norms if n.name.startswith(within))
+        norms = sum(n.floats for n in shapes.norms if n.batch and n.name.startswith(within))
         stem, *wider = policy_widths(shapes.convs[0].cout)
         convs = 27 * stem + sum(9 * (cout // 2 + cout) * cout for cout in wider)
         affine = 2 * (stem + 2 * sum(wider) + wider[-1])

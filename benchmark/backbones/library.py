@@ -103,7 +103,8 @@ def library_body(name: str) -> nn.Module:
 
 def native_size(body: nn.Module) -> int:
     """Side in pixels of the images for which a library's network is made."""
-    patches = getattr(getattr(body, "patch_embed", None), "img_size", None)
+    embedding = getattr(body, "patch_embed", getattr(body, "stem", None))  # a Mixer's is its stem
+    patches = getattr(embedding, "img_size", None)
     configured = (getattr(body, "pretrained_cfg", None) or {}).get("input_size", (3, USUAL, USUAL))[-1]
     return patches[0] if isinstance(patches, tuple) else getattr(body, "image_size", configured)
 

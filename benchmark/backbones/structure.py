@@ -16,8 +16,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from visual_decathlon.benchmark.backbones.token_grids import token_grids
 from visual_decathlon.methods.layers.network import Network, Site, is_norm
-from visual_decathlon.methods.shapes import AttentionShape, BlockShape, ConvShape, NormShape, OtherShape, Shapes
+from visual_decathlon.methods.shapes import (
+    AttentionShape,
+    BlockShape,
+    ConvShape,
+    GridShape,
+    NormShape,
+    OtherShape,
+    Shapes,
+)
 
 
 @dataclass
@@ -29,6 +38,7 @@ class Call:
     given: list[Tensor]
     result: list[Tensor] = field(default_factory=list)
     layers: int = 0  # bits of the convolutions and linear layers whose outputs the result depends on
+    span: tuple[int, int] = (0, 0)  # numbers of the pass's operations at its start and at its end
 
 
 class _Pass(TorchDispatchMode):
@@ -44,6 +54,9 @@ class _Pass(TorchDispatchMode):
         self.readers: dict[int, list[str]] = {}  # id of a tensor -> the modules that read it, an entry an operation
         self.outside = False  # an operation between modules, not inside a leaf
         self.between: list[int] = []  # numbers of the calls behind which such an operation ran
+        self.operations = 0
+        self.made: dict[int, int] = {}  # id of a tensor that depends on the image -> the operation that made it
+        self.read: dict[int, int] = {}  # id of such a tensor -> the last operation that read it
         self.kept: list[Tensor] = []  # an id is a tensor's only while it lives
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -51,6 +64,9 @@ class _Pass(TorchDispatchMode):
         here = self.stack[-1] if self.stack else ""
         given = tensors_in((args, kwargs or {}))
         mask = 0
+        self.operations += 1
+        pictured = [id(tensor) for tensor in given if id(tensor) in self.made]
+        self.read |= dict.fromkeys(pictured, self.operations)
         for tensor in given:
             mask |= self.mask.get(id(tensor), 0)
             self.readers.setdefault(id(tensor), []).append(here)
@@ -59,6 +75,8 @@ class _Pass(TorchDispatchMode):
         for tensor in tensors_in(out):
             self.mask[id(tensor)] = self.mask.get(id(tensor), 0) | mask
             self.kept.append(tensor)
+            if pictured:
+                self.made.setdefault(id(tensor), self.operations)
         if given and [*self.modules[here].children()]:
             self.between.append(len(self.calls))
         return out
@@ -70,6 +88,9 @@ class _Pass(TorchDispatchMode):
             self.bits.setdefault(name, 1 << len(self.bits))
         self.calls.append(Call(name, len(self.calls), tensors_in((args, kwargs))))
         self.kept += self.calls[-1].given
+        if len(self.calls) == 1:
+            self.made |= {id(image): 0 for image in self.calls[0].given}
+        self.calls[-1].span = (self.operations, self.operations)
         self.stack.append(name)
 
     def leave(self, name: str, out) -> None:
@@ -77,6 +98,7 @@ class _Pass(TorchDispatchMode):
         self.stack.pop()
         call = next(call for call in reversed(self.calls) if call.name == name and not call.result)
         call.result = tensors_in(out)
+        call.span = (call.span[0], self.operations)
         for tensor in call.result:
             self.kept.append(tensor)
             call.layers |= self.mask.get(id(tensor), 0)
@@ -245,15 +267,39 @@ class _Reading:
             (*called, *rest),
             self._chain(),
             tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
+            grids=self._grids(),
+            cuts=() if self._chain() else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
         )
+
+    def _grids(self) -> tuple[GridShape, ...]:
+        """The grids of the blocks that give tokens and of the linear layers in blocks."""
+        tokens = [name for name in self.blocks if self._tokens(name)]
+        linear = [name for name in self.layers if ConvShape.of(self.modules[name]).linear]
+        calls = {n: (call.result[0].shape, call.number) for n, call in self.calls.items() if n and call.result}
+        grids = token_grids(self.modules[""], calls, self.blocks, linear)
+        kept = {f"body.{name}" for name in (*tokens, *linear)}
+        return tuple(grid for grid in grids if grid.name in kept)
+
+    def _tokens(self, block: str) -> bool:
+        """Whether channels are the last axis of what a block gives."""
+        out, cout = self.calls[block].result[0], ConvShape.of(self.modules[self.inside(block)[-1]]).cout
+        return out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == cout != out.shape[1])
+
+    def _cuts(self, block: str) -> bool:
+        """Whether all that follows a block's start knows the image only through the one tensor that the block reads."""
+        call, trace = self.calls[block], self.trace
+        if len(call.given) != 1 or len(call.result) != 1:
+            return False
+        start, end = call.span
+        late = [i for i, made in trace.made.items() if made <= start < trace.read.get(i, 0)]
+        return all(i == id(call.given[0]) and trace.read[i] <= end for i in late)
 
     def _block_shapes(self) -> tuple[BlockShape, ...]:
         shapes, stage, last = [], -1, None
         for name in self.blocks:
             call, layers = self.calls[name], self.inside(name)
             out, given = call.result[0], call.given[0] if len(call.given) == 1 else None
-            cout = ConvShape.of(self.modules[layers[-1]]).cout
-            tokens = out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == cout != out.shape[1])
+            tokens = self._tokens(name)
             axis = -1 if tokens else 1
             stage += last != out.shape
             last = out.shape
@@ -261,9 +307,19 @@ class _Reading:
             end = max((n for n in layers if not self._shortcut(n)), key=lambda n: self.calls[n].number)
             behind = f"body.{self._norm(end) or end}"
             width = ConvShape.of(self.modules[end]).cout
-            more = tokens and self._takes_more(name)
-            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens, more))
+            more, simple = tokens and self._takes_more(name), self._simple(call, cin)
+            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens, more, simple))
         return tuple(shapes)
+
+    def _simple(self, call: Call, cin: int) -> bool:
+        """Whether a block's call maps one tensor, or a list of maps that it joins, to one of as many tokens."""
+        if len(call.result) != 1 or not call.given:
+            return False
+        out, maps = call.result[0], {(t.ndim, *t.shape[2:]) for t in call.given}
+        if out.ndim == 3:
+            return len(call.given) == 1 and call.given[0].shape[1] == out.shape[1]
+        joined = len(maps) == 1 and out.ndim == 4 and sum(t.shape[1] for t in call.given) == cin
+        return out.ndim == 4 == call.given[0].ndim and (len(call.given) == 1 or joined)
 
     def _takes_more(self, name: str) -> bool:
         """Whether a block maps tokens (N, L, C) alone to as many, and does so with one token more."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.layout import Layout, joined
 from visual_decathlon.methods.layers.lst import averaged
 from visual_decathlon.methods.layers.network import Network
 
@@ -26,11 +27,15 @@ _RUNNING = _Running()
 class SideMap(nn.Module):
     """U D x of the input x of one block: D a 1x1 convolution to `rank` channels, U one to the block's, from zero.
 
-    The stage's sum starts at its `first` block and ends at its `last`; behind a block that `adds` it is added.
+    The stage's sum starts at its `first` block and ends at its `last`; behind a block that `adds` it is added. `layout`
+    is that of the block's maps.
     """
 
-    def __init__(self, cin: int, cout: int, rank: int, first: bool, last: bool, adds: bool, kernel: int):
+    def __init__(
+        self, cin: int, cout: int, rank: int, first: bool, last: bool, adds: bool, kernel: int, layout: Layout
+    ):
         super().__init__()
+        self.layout = layout
         self.down = nn.Conv2d(cin, rank, 1, bias=False)
         self.up = nn.Conv2d(rank, cout, 1, bias=False)
         # One depthwise convolution for the whole stage; it is stored with the first block.
@@ -40,20 +45,24 @@ class SideMap(nn.Module):
         nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)
         nn.init.zeros_(self.up.weight)
 
-    def read(self, block: nn.Module, args: tuple[Tensor, ...]) -> None:
-        """Before the block, with its input (N, cin, h, w), into which the block may write."""
-        _RUNNING.read = self.down(args[0])
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        """The identity: a block that calls each of its children calls its map too, which the hooks compute."""
+        return x
 
-    def add(self, block: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        """Behind the block: y (N, cout, h', w') -> y, or y + mix(swish(the sum up to this block))."""
-        total = self.up(averaged(_RUNNING.read, y.shape[2:]))
+    def read(self, block: nn.Module, args: tuple) -> None:
+        """Before the block, with its input, into which the block may write."""
+        _RUNNING.read = self.down(self.layout.positions(joined(args)))
+
+    def add(self, block: nn.Module, args: tuple, y: Tensor) -> Tensor:
+        """Behind the block: y -> y, or y + mix(swish(the sum up to this block))."""
+        total = self.up(averaged(_RUNNING.read, self.layout.positions(y).shape[2:]))
         if self.first:
             _RUNNING.mix = self.mix
         else:
             total = _RUNNING.total + total
         if self.adds:
-            added = F.silu(SHARPNESS * total) / SHARPNESS
-            y = y + (added if _RUNNING.mix is None else _RUNNING.mix(added))
+            added = self.layout.of_positions(F.silu(SHARPNESS * total) / SHARPNESS, y)
+            y = y + (added if _RUNNING.mix is None else self.layout.changed(added, _RUNNING.mix))
         _RUNNING.read, _RUNNING.total = None, total
         if self.last:  # no tensor outlives a pass that ends
             _RUNNING.total = _RUNNING.mix = None

@@ -1,14 +1,15 @@
 """Ladder side-tuning: a thin side network that reads the maps of a frozen body, without gradients through the body."""
 
-import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Network
+from visual_decathlon.methods.layers.layout import Layout, joined
+from visual_decathlon.methods.layers.network import Network, move_sites
 
 TEMPERATURE = 0.1
 GATE = 0.2  # the gates' start, μ = 0.88; twelve steps of the paper's 0, μ = 0.5, leave the first ones no gradient
@@ -24,7 +25,15 @@ def averaged(s: Tensor, size: torch.Size) -> Tensor:
     """(N, C, h, w) -> (N, C, *size): means over windows of as many pixels as a side shrinks by."""
     if s.shape[2:] == size:
         return s
-    return F.avg_pool2d(s, [-(-large // small) for large, small in zip(s.shape[2:], size, strict=True)], ceil_mode=True)
+    pairs = list(zip(s.shape[2:], size, strict=True))
+    steps = [-(-large // small) for large, small in pairs]
+    if all(-(-large // step) == small for (large, small), step in zip(pairs, steps, strict=True)):
+        return F.avg_pool2d(s, steps, ceil_mode=True)
+    # A side of 7 that becomes 5, or of 15 that becomes 7, as by a convolution without padding: windows that overlap.
+    steps = [max(1, large // small) for large, small in pairs]
+    return F.avg_pool2d(
+        s, [large - (small - 1) * step for (large, small), step in zip(pairs, steps, strict=True)], steps
+    )
 
 
 class _Reading(threading.local):
@@ -36,25 +45,31 @@ class _Reading(threading.local):
 _READING = _Reading()
 
 
-def _keep_input(block: nn.Module, args: tuple) -> None:
-    if _READING.maps is not None:
-        _READING.maps.append(args[0])
+@dataclass(frozen=True)
+class _Keep:
+    """Hooks of a block that is read."""
 
+    layout: Layout
 
-def _keep_output(block: nn.Module, args: tuple, y: Tensor) -> None:
-    if _READING.maps is not None:
-        _READING.maps.append(y)
+    def input(self, block: nn.Module, args: tuple) -> None:
+        if _READING.maps is not None:
+            _READING.maps.append(self.layout.patches(joined(args)))
+
+    def output(self, block: nn.Module, args: tuple, y: Tensor) -> None:
+        if _READING.maps is not None:
+            _READING.maps.append(self.layout.patches(y))
 
 
 class Trunk(nn.Module):
     """(N, 3, H, W) -> the body's features (N, dim) and its maps, the first block's input and every block's output."""
 
-    def __init__(self, body: nn.Module, blocks: Sequence[str]):
+    def __init__(self, body: nn.Module, blocks: Mapping[str, Layout]):
         super().__init__()
         self.body = body
-        body.get_submodule(blocks[0]).register_forward_pre_hook(_keep_input)
-        for path in blocks:
-            body.get_submodule(path).register_forward_hook(_keep_output)
+        first = next(iter(blocks))
+        body.get_submodule(first).register_forward_pre_hook(_Keep(blocks[first]).input)
+        for path, layout in blocks.items():
+            body.get_submodule(path).register_forward_hook(_Keep(layout).output)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -110,15 +125,15 @@ class Ladder(nn.Module):
         return features + self.up(F.relu(self.norm(s)).mean((2, 3)))
 
 
-def put_ladder(network: Network, channels: Sequence[int], widths: Sequence[int]) -> None:
-    """Replaces the network's body by a Ladder on it."""
+def put_ladder(network: Network, channels: Sequence[int], widths: Sequence[int], layouts: Mapping[str, Layout]) -> None:
+    """Replaces the network's body by a Ladder on it; `layouts` are those of its blocks, by path."""
 
     def moved(path: str) -> str:
         return path.replace("body.", "body.trunk.body.", 1)
 
-    inside = [path.removeprefix("body.") for path in network.blocks]
+    inside = {path.removeprefix("body."): layout for path, layout in layouts.items()}
     ladder = Ladder(channels, widths, network.head.in_features).to(network.head.weight)
     ladder.trunk = Trunk(network.body, inside)  # after `.to`, which would replace shared tensors of another type
     network.body = ladder
-    network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+    move_sites(network, moved)
     network.blocks = tuple(map(moved, network.blocks))

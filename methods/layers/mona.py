@@ -1,9 +1,12 @@
-"""Mona: an adapter with convolutions of three sizes between its two projections, after a batch norm."""
+"""Mona: an adapter with convolutions of three sizes between its two projections, behind a layer of a block."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from visual_decathlon.methods.layers.houlsby import channels_of
+from visual_decathlon.methods.layers.layout import Layout
 from visual_decathlon.methods.layers.network import Adapter
 
 SIZES = (3, 5, 7)
@@ -32,19 +35,22 @@ def averaged_kernel(kernels: list[Tensor]) -> Tensor:
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """conv(x), its bias added afterwards: on a CPU a 1x1 with bias has other bits with another number of threads."""
-    return F.conv2d(x, conv.weight) + conv.bias[:, None, None]
+    y = F.conv2d(x, conv.weight)
+    return y if conv.bias is None else y + conv.bias[:, None, None]
 
 
 class MonaNorm(Adapter):
     """(N, C, H, W) -> the same shape: h = norm(x), then h + U gelu(z + P z), z the filtered D (rescaled h).
 
-    The filters are 3x3, 5x5 and 7x7 depthwise convolutions, their mean and z itself, computed as one of 7x7.
+    The filters are 3x3, 5x5 and 7x7 depthwise convolutions, their mean and z itself, computed as one of 7x7. `norm` is
+    a batch norm, or a convolution or linear layer without one, behind which U has a bias. `layout` is that of h; a
+    token in front of the patches is a map of one pixel.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, bottleneck: int):
+    def __init__(self, norm: nn.Module, bottleneck: int, layout: Layout = Layout()):  # noqa: B008, it is frozen
         super().__init__()
-        self.norm = norm
-        channels, like = norm.num_features, {"device": norm.weight.device, "dtype": norm.weight.dtype}
+        self.norm, self.layout = norm, layout
+        channels, like = channels_of(norm), {"device": norm.weight.device, "dtype": norm.weight.dtype}
         self.normalised = nn.Parameter(torch.zeros(channels, 1, 1, **like))
         self.kept = nn.Parameter(torch.zeros(channels, 1, 1, **like))
         self.down = nn.Conv2d(channels, bottleneck, 1, **like)
@@ -55,13 +61,17 @@ class MonaNorm(Adapter):
         )
         self.bias = nn.Parameter(torch.zeros(bottleneck, **like))
         self.mix = nn.Conv2d(bottleneck, bottleneck, 1, **like)
-        self.up = nn.Conv2d(bottleneck, channels, 1, bias=False, **like)
-        nn.init.zeros_(self.up.weight)
+        self.up = nn.Conv2d(bottleneck, channels, 1, bias=not isinstance(norm, _BatchNorm), **like)
+        for start in self.up.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
+        """What the layer reads -> what it gives, adapted."""
+        return self.layout.changed(self.norm(x), self.adapted, self.adapted)
+
+    def adapted(self, h: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        h = self.norm(x)
         z = _pointwise(self.down, rescaled(h, self.normalised, self.kept))
         kernel = averaged_kernel([filter.weight for filter in self.filters])
         z = F.conv2d(z, kernel, self.bias, padding=max(SIZES) // 2, groups=len(kernel))
-        return h + self.up(F.gelu(z + _pointwise(self.mix, z)))
+        return h + _pointwise(self.up, F.gelu(z + _pointwise(self.mix, z)))

@@ -79,6 +79,11 @@ class Network(nn.Module):
             yield site, self.get_submodule(site.conv)
 
 
+def move_sites(network: Network, moved: Callable[[str], str]) -> None:
+    """Renames the paths of the sites where modules were put around them; `moved` maps a path to its new one."""
+    network.sites = tuple(replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+
+
 def keep_in_eval(module: nn.Module, keep: bool = True) -> None:
     """Marks a module that `Network.train` leaves in eval mode, or with `keep=False` unmarks it."""
     module.shared = keep
@@ -312,42 +317,6 @@ def restore(network: Network, source: Network, tensors: dict[str, Tensor]) -> st
         for name, t in adapter.unpacked(packed).items():
             own[name].copy_(t)
     return ""
-
-
-class _Before(nn.Module):
-    """(N, 3, H, W) images -> the input of one block of a network's body."""
-
-    def __init__(self, body: nn.Module, block: nn.Module):
-        super().__init__()
-        self.body = body
-        block.register_forward_pre_hook(self._keep)
-
-    def _keep(self, block: nn.Module, arrived: tuple[Tensor, ...]) -> Tensor:
-        (self._arrived,) = arrived
-        return self._arrived[:1].clone()  # the modules after it do nothing useful, but may write into it
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, C, h, w), the input of the block."""
-        self.body(x)
-        return self._arrived
-
-
-def cut(network: Network, block: str) -> tuple[nn.Module, Network]:
-    """The part before `block` (one of `network.blocks`), and the rest with the head, on the network's own tensors.
-
-    The rest maps the block's input to logits. A body is a sequence of modules that map one tensor to one, so a part
-    of it is the whole body with the other modules replaced by the identity.
-    """
-    before, rest = copied(network), copied(network)
-    names = [name for name, module in network.body.named_modules(prefix="body") if not [*module.children()]]
-    within = {name: next((b for b in network.blocks if name.startswith(f"{b}.")), name) for name in names}
-    order = list(dict.fromkeys(within.values()))  # whole blocks, and the layers outside of blocks
-    first = order.index(block)
-    for name in order[:first]:
-        rest.set_submodule(name, nn.Identity())
-    for name in order[first:]:
-        before.set_submodule(name, nn.Identity())
-    return _Before(before.body, before.get_submodule(block)), rest
 
 
 @torch.no_grad()

@@ -1,9 +1,8 @@
 """A read-out of a frozen body: moments of its maps at a few depths, and binary projections of them."""
 
-import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from math import pi
 
@@ -11,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.layout import Layout
 from visual_decathlon.methods.layers.masks import pack, unpack
-from visual_decathlon.methods.layers.network import Adapter, Network
+from visual_decathlon.methods.layers.network import Adapter, Network, move_sites
 
 LOGIT = 8.0  # the logit that stands for 1 in the regression
 STRIP = 256  # columns of a Gram matrix that are computed at once
@@ -112,24 +112,24 @@ _READING = _Reading()
 class _Keep:
     """Hook of a block that is read: it adds the moments of its maps to the current pass of this thread."""
 
-    def __init__(self, width: int):
-        self.width = width
+    def __init__(self, width: int, layout: Layout):
+        self.width, self.layout = width, layout
 
     def __call__(self, block: nn.Module, args: tuple, y: Tensor) -> None:
         if _READING.moments is not None:
             with torch.autocast(y.device.type, enabled=False):
-                _READING.moments.append(moments(y.float(), self.width))
+                _READING.moments.append(moments(self.layout.patches(y).float(), self.width))
 
 
 class Reader(nn.Module):
     """(N, 3, H, W) -> (N, D), without gradients: the `moments` of the outputs of the residual blocks at these paths,
     and the body's own outputs divided by their length."""
 
-    def __init__(self, body: nn.Module, blocks: Sequence[str], width: int):
+    def __init__(self, body: nn.Module, blocks: Mapping[str, Layout], width: int):
         super().__init__()
         self.body = body
-        for path in blocks:
-            body.get_submodule(path).register_forward_hook(_Keep(width))
+        for path, layout in blocks.items():
+            body.get_submodule(path).register_forward_hook(_Keep(width, layout))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -175,16 +175,16 @@ class Codes(Adapter):
         return stored | {"signs": signs(unpack(stored["signs"], self.signs.shape))}
 
 
-def put_side(network: Network, blocks: Sequence[str], width: int, numbers: int) -> None:
+def put_side(network: Network, blocks: Mapping[str, Layout], width: int, numbers: int) -> None:
     """Wraps the network's body in a Reader of these blocks, and puts Codes for its D = `numbers` after it."""
 
     def moved(path: str) -> str:
         return path.replace("body.", "body.read.body.", 1)
 
-    inside = [path.removeprefix("body.") for path in blocks]
+    inside = {path.removeprefix("body."): layout for path, layout in blocks.items()}
     codes = Codes(numbers, network.head.in_features).to(network.head.weight)
     network.body = nn.Sequential(OrderedDict(read=Reader(network.body, inside, width), codes=codes))
-    network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+    move_sites(network, moved)
     network.blocks = tuple(map(moved, network.blocks))
 
 

@@ -1,6 +1,5 @@
 """Residual blocks in two copies, frozen and tuned, and the policy that chooses between them (SpotTune)."""
 
-import dataclasses
 import threading
 from collections.abc import MutableMapping, Sequence
 from weakref import WeakKeyDictionary
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visual_decathlon.methods.layers.network import Adapter, Network, own, share, start_afresh
+from visual_decathlon.methods.layers.network import Adapter, Network, move_sites, own, share, start_afresh
 from visual_decathlon.methods.layers.noise import Noise
 
 
@@ -93,10 +92,11 @@ class Spot(Adapter):
         super().__init__()
         self.frozen, self.tuned = frozen, tuned
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the block's outputs, gate * tuned(x) + (1 - gate) * frozen(x)."""
-        gate = GATES.take(self).view(-1, 1, 1, 1)
-        return gate * self.tuned(x) + (1 - gate) * self.frozen(x)
+    def forward(self, *args, **kwargs) -> Tensor:
+        """What the block reads -> its outputs (N, ...), gate * tuned(x) + (1 - gate) * frozen(x)."""
+        gate, tuned = GATES.take(self), self.tuned(*args, **kwargs)
+        gate = gate.view(-1, *[1] * (tuned.ndim - 1))
+        return gate * tuned + (1 - gate) * self.frozen(*args, **kwargs)
 
 
 class PolicyConv(Adapter):
@@ -135,7 +135,7 @@ def put_choices(network: Network, source: Network, temperature: float, widths: S
         inside = [block for block in network.blocks if path.startswith(f"{block}.")]
         return f"{inside[0]}.tuned{path.removeprefix(inside[0])}" if inside else path
 
-    network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+    move_sites(network, moved)
 
 
 def policy_of(network: nn.Module) -> Policy:
