@@ -47,13 +47,13 @@ class SpatialAdapter(PerBlock):
                 "houlsby, or a backbone of convolutions"
             )
 
-    def after_norm(self, norm):
-        """The norm with the adapter behind it."""
+    def behind(self, layer, shapes, path):
+        """The layer with the adapter behind it."""
 
         from visual_decathlon.methods.layers.spatial_adapter import SpatialNorm
 
-        return SpatialNorm(norm, self.bottleneck)
+        return SpatialNorm(layer, self.bottleneck)
 
-    def new_floats(self, channels: int) -> int:
+    def new_floats(self, channels: int, after_norm: bool) -> int:
         """2 C m + 11 m."""
         return (2 * channels + 11) * self.bottleneck

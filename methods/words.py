@@ -20,7 +20,7 @@ _WORDS = {
     "peft, parameter efficient, petl": "is what this suite compares: name one of its entries",
     "series, series adapter, serial, residual adapter, residual adapters": "is method=res_adapter here",
     "parallel, parallel adapter": "is method=par_adapter here; method=grid has other kinds",
-    "adapters, adapterhub, bottleneck, pfeiffer, adaptformer": (
+    "adapters, adapterhub, bottleneck": (
         "is a family here: houlsby, adapter(...), par_adapter, res_adapter and more, see `make methods`"
     ),
     "cp, cpd, parafac, canonical polyadic, ftn, factorized tensor network": "is method=lora_cp here",

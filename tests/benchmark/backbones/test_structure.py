@@ -9,7 +9,7 @@ from tests.benchmark.backbones.stirred import image, off, stirred
 from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
 from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import cut
+from visual_decathlon.methods.layers.cut import cut
 from visual_decathlon.methods.shapes import AttentionShape, BlockShape, onwards
 
 VIT = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48)"

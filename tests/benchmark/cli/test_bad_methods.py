@@ -15,7 +15,7 @@ from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.registry import GROUPS, entries, select, select_named
 
 NEEDS_ATTENTION = ("prefix", "prompt")
-REFUSED = ("depthwise", *NEEDS_ATTENTION)  # on the ResNet-26
+REFUSED = ("adaptformer", "depthwise", "pfeiffer", *NEEDS_ATTENTION)  # on the ResNet-26
 
 
 @pytest.fixture
