@@ -284,7 +284,7 @@ def write_adapters(run: Run, method: Method, backbone: Network, stored: dict[str
         classes=run.train.classes,
         mean=run.domain.mean,
         std=run.domain.std,
-        crop=backbone.size,
+        crop=backbone.shapes.size,
         shorter=run.profile.resize,
         training=TRAINING_VERSION,
         joint=run.joint.hash if run.joint else None,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visual_decathlon.benchmark.backbones.build import build, find_invalid_weights, load_strict
-from visual_decathlon.benchmark.backbones.shapes import stage_channels
+from visual_decathlon.benchmark.backbones.shapes import shapes_named, stage_channels
 from visual_decathlon.benchmark.backbones.weights import read_weights
 from visual_decathlon.benchmark.config.identity import network_digest, trunk_digest
 from visual_decathlon.benchmark.config.profiles import PROFILES, checked
@@ -113,8 +113,8 @@ class MultiDomain:
         self._weights = network_digest(tensors)
         if not problem:
             with _LOADING, self._isolated():
+                self._shapes = shapes_named(stated.network, stated.width)
                 self.source = build(chosen, stated.structure, len(tensors["head.weight"]))
-            self._shapes = self.source.shapes
             problem = load_strict(self.source, tensors) or find_invalid_weights(self.source)
         if problem:
             raise InputError(f"the backbone {self.path} {problem}; get the file again")

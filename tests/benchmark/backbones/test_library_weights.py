@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.benchmark.backbones.library_files import VIT, features, given, in_cache, library_model, saved, state
+from tests.benchmark.backbones.small_resnet import within
 from tests.benchmark.backbones.stirred import image, off
 from visual_decathlon.benchmark.backbones.library_config import normalisation
 from visual_decathlon.datasets.errors import InputError
@@ -48,10 +49,6 @@ def test_features_are_the_librarys_own(name: str, heads: list[str], mean: tuple,
     torch.save(state(whole), tmp_path / "x.pth")
     again = given(tmp_path / "x.pth", name, 32)
     assert again.weight_hashes == backbone.weight_hashes and len(again.notes) == len(backbone.notes)
-
-
-def within(prefix: str, tensors: dict) -> dict:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
 @pytest.mark.parametrize(
