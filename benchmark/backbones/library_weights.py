@@ -103,9 +103,9 @@ def foreign_place(shapes: Mapping[str, Shape], network: str) -> str | None:
     known = library_names(network).shapes
     prefix = ""
     while True:
+        inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
         with torch.device("meta"):
-            inside = {n.removeprefix(prefix): torch.empty(s) for n, s in shapes.items() if n.startswith(prefix)}
-            renamed = _tried(convert, inside)
+            renamed = _tried(lambda given: convert({n: torch.empty(s) for n, s in given.items()}), inside)
         if renamed is not None and sum(name in known for name in renamed) >= len(known) / 2:
             return prefix
         firsts = Counter(name.partition(".")[0] for name in inside if "." in name)
@@ -130,7 +130,7 @@ def timm_conversion(network: str) -> Callable[[dict], dict] | None:
     return partial(convert, model=body_without_values(network), **options)
 
 
-def _tried(convert: Callable[[dict], dict], tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+def _tried(convert: Callable[[dict], dict], tensors: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """What the library's function returns; None where it fails, as it may on tensors of another network."""
     try:
         with torch.no_grad():

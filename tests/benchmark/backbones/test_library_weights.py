@@ -9,6 +9,7 @@ from tests.benchmark.backbones.library_files import VIT, features, given, in_cac
 from tests.benchmark.backbones.small_resnet import within
 from tests.benchmark.backbones.stirred import image, off
 from visual_decathlon.benchmark.backbones.library_config import normalisation
+from visual_decathlon.benchmark.backbones.library_weights import foreign_place
 from visual_decathlon.datasets.errors import InputError
 
 DEIT = "timm/deit_tiny_distilled_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48)"
@@ -177,6 +178,26 @@ def test_names_of_the_networks_authors_are_replaced_by_timms_function(tmp_path: 
     )
     with torch.no_grad():
         assert off(in_cache(backbone, tmp_path)(x), whole(x)) <= 1e-5
+
+
+def test_dinov2_with_registers_as_its_authors_name_it(tmp_path: Path):
+    name = "timm/vit_small_patch14_reg4_dinov2(img_size=28,depth=1,embed_dim=48,num_heads=3)"
+    whole, x = library_model(name), image(28, torch.float32, 2)
+    authors = {n: t for n, t in state(whole).items() if not n.startswith("head.")}
+    first = torch.full((1, 1, 48), 0.5)  # the class token's own position, which timm adds to the token
+    authors["pos_embed"] = torch.cat([first, authors["pos_embed"]], dim=1)
+    authors["cls_token"] = authors["cls_token"] - first
+    authors |= {"register_tokens": authors.pop("reg_token"), "mask_token": torch.ones(1, 48)}
+    backbone = given(saved(authors, tmp_path), name, 28)
+    assert backbone.headless and "`mask_token`" in " ".join(backbone.notes)
+    with torch.no_grad():
+        assert off(in_cache(backbone, tmp_path).body(x), features(whole, ["head"], x)) <= 1e-5
+
+
+def test_sizes_that_no_memory_holds_are_no_network():
+    """The library's function sees shapes alone."""
+    shapes = {"patch_embed.proj.weight": (2**40, 2**40), "pos_embed": (1, 2**40, 3), "mask_token": (1,)}
+    assert foreign_place(shapes, VIT) is None
 
 
 # --- the suite's own files, mean and std, sizes --------------------------------------------------------------------
