@@ -112,9 +112,10 @@ def without_values(make: Callable[[], nn.Module]) -> nn.Module:
 
 def native_size(body: nn.Module) -> int:
     """Side in pixels of the images for which a library's network is made."""
-    patches = next((m.img_size for m in body.modules() if isinstance(getattr(m, "img_size", None), tuple)), None)
+    embedding = getattr(body, "patch_embed", getattr(body, "stem", None))  # a Mixer's is its stem
+    patches = getattr(embedding, "img_size", None)
     configured = (getattr(body, "pretrained_cfg", None) or {}).get("input_size", (3, USUAL, USUAL))[-1]
-    return patches[0] if patches else getattr(body, "image_size", configured)
+    return patches[0] if isinstance(patches, tuple) else getattr(body, "image_size", configured)
 
 
 def _whole(name: str) -> nn.Module:
