@@ -1,5 +1,7 @@
 """Builds the network of a profile, and loads tensors into it by name."""
 
+from collections import OrderedDict
+
 import torch
 
 from visual_decathlon.benchmark.backbones.library import library_network
@@ -35,7 +37,9 @@ def load_strict(network: Network, tensors: dict[str, torch.Tensor]) -> str | Non
             return f"has {name} in {given.dtype}, the network has {tensor.dtype}"
     if foreign := sorted(set(tensors) - set(wanted)):
         return f"has {foreign[0]}, which is not in the network"
-    network.load_state_dict(tensors)
+    versioned = OrderedDict(tensors)
+    versioned._metadata = wanted._metadata  # torchvision's MNASNet refuses weights without a version
+    network.load_state_dict(versioned)
     return None
 
 

@@ -6,7 +6,7 @@ in He et al. 2015. A network has random weights: nothing is downloaded.
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
@@ -49,15 +49,10 @@ class Structure(NamedTuple):
 
 @cache
 def _structure(name: str) -> Structure:
-    with torch.device("meta"):
-        try:
-            body = library_body(name)
-        except InputError:  # some constructors compute with values
-            body = None
-    body = body or library_body(name)
+    body = body_without_values(name)
     try:
         return Structure(*shapes_of_body(body, native_size(body)))
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise _refused(name, f"a pass of one image through its body fails ({reason}); name another network") from None
 
@@ -91,14 +86,38 @@ def library_body(name: str) -> nn.Module:
 
     Raises InputError for a name that the library does not have, and for arguments that it does not take.
     """
-    library, model, arguments = split_name(name)
-    base = model.removesuffix("_v1") if model == V1 else model
-    whole = _whole(name, library, base, arguments)
-    if model == V1:
-        _stride_first(whole)
-    if library == "torchvision":  # timm leaves the classifier out where `num_classes` is 0
-        whole.set_submodule(classifier_path(name, whole), nn.Identity())
+    whole = _whole(name)
+    if split_name(name)[0] == "torchvision":  # timm leaves the classifier out where `num_classes` is 0
+        whole.set_submodule(head_paths(name)[0], nn.Identity())
     return whole
+
+
+@cache
+def body_without_values(name: str) -> nn.Module:
+    """The same on torch's meta device; it is shared by all callers, who read it only. Raises InputError as well."""
+    return without_values(partial(library_body, name))
+
+
+@cache
+def head_paths(name: str) -> tuple[str, ...]:
+    """The paths of the classifiers in the library's own network, the main one first; () where timm names none."""
+    whole = without_values(partial(_whole, name))
+    if split_name(name)[0] == "torchvision":
+        return (classifier_path(name, whole),)
+    heads = (getattr(whole, "pretrained_cfg", None) or {}).get("classifier") or ()
+    return (heads,) if isinstance(heads, str) else tuple(heads)
+
+
+def without_values(make: Callable[[], nn.Module]) -> nn.Module:
+    """The module that `make` builds, on torch's meta device. No random number is drawn."""
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            try:
+                return make()
+            except InputError:  # some constructors compute with values
+                pass
+        with torch.device("cpu"):
+            return make().to("meta")
 
 
 def native_size(body: nn.Module) -> int:
@@ -109,7 +128,9 @@ def native_size(body: nn.Module) -> int:
     return patches[0] if isinstance(patches, tuple) else getattr(body, "image_size", configured)
 
 
-def _whole(name: str, library: str, model: str, arguments: Mapping) -> nn.Module:
+def _whole(name: str) -> nn.Module:
+    library, asked, arguments = split_name(name)
+    model = asked.removesuffix("_v1") if asked == V1 else asked
     names, builder = _models(library)
     if model not in names:
         close = difflib.get_close_matches(model, names, n=3)
@@ -118,10 +139,13 @@ def _whole(name: str, library: str, model: str, arguments: Mapping) -> nn.Module
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return builder(model, **arguments)
+            whole = builder(model, **arguments)
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise _refused(name, f"{library} does not build it ({reason}); change its arguments") from None
+    if asked == V1:
+        _stride_first(whole)
+    return whole
 
 
 def _models(library: str) -> tuple[list[str], Callable]:

@@ -8,12 +8,13 @@ so on. Entries of a state dict that are not tensors are left out.
 
 import re
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from visual_decathlon.benchmark.backbones.pickle_names import Described, Inert, Refused, Unreadable
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.datasets.text import printable
 
 MOST_VISITS = 300_000  # modules, parameters and buffers of a network, shared ones counted at each place
 _DEEPEST, _LONGEST_NAME = 32, 128
@@ -168,6 +169,17 @@ def unwrapped(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def some_of(some: int, every: int) -> str:
     """A count in a sentence: "all 7", "3 of 7"."""
     return f"all {every}" if some == every else f"{some} of {every}"
+
+
+def shown(name: str) -> str:
+    """A name from a file for a sentence: in quotes, printable, not too long."""
+    return f"`{printable(name)[:80]}`"
+
+
+def left_out(names: Sequence[str]) -> str:
+    """The sentence on entries of a file that no network has."""
+    some = ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
+    return f"left out, as no part of the network: {some} ({len(names)} in all)"
 
 
 # --- the choice -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from visual_decathlon.benchmark.backbones.pickle_names import Refused
 from visual_decathlon.benchmark.backbones.selection import Selected, select_network
 from visual_decathlon.benchmark.backbones.state_dicts import StateDict
 from visual_decathlon.benchmark.backbones.torch_checkpoint import LEGACY_HEADS, read_pickled
+from visual_decathlon.benchmark.config.backbone_names import OWN
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import open_plain
 
@@ -37,13 +38,23 @@ def read_network(path: Path, network: str, choice: str = "") -> "tuple[Selected,
 
     if not _is_safetensors(path):
         tensors = read_pickled(path, choose)
-        return replace(selected[0], tensors=tensors), {}
+        return _fitted(replace(selected[0], tensors=tensors), network), {}
     tensors, about = _read_safetensors(path)
     try:
         choose([StateDict("", tensors)])
     except Refused as refusal:
         raise refusal.error(f"{path} {refusal}") from None
-    return selected[0], about
+    return _fitted(selected[0], network), about
+
+
+def _fitted(selected: Selected, network: str) -> Selected:
+    """The same with the tensors of a library's network at its own shapes."""
+    if network == OWN:
+        return selected
+    from visual_decathlon.benchmark.backbones.library_weights import fitted
+
+    tensors, sentences = fitted(network, selected.tensors, selected.foreign)
+    return Selected(tensors, (*selected.sentences, *sentences))
 
 
 def _is_safetensors(path: Path) -> bool:

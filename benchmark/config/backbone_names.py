@@ -13,10 +13,9 @@ from visual_decathlon.datasets.errors import InputError, option
 OWN = "resnet26"
 LIBRARIES = ("torchvision", "timm")
 V1 = "resnet50_v1"  # ours: the stride in a bottleneck's first 1x1, as in He et al. 2015
-EXAMPLES = tuple(f"{library}/{net}" for library in LIBRARIES for net in ("resnet18", "resnet50", V1)) + (
-    "torchvision/mobilenet_v2",
-    "timm/vit_tiny_patch16_224(img_size=64,patch_size=8)",
-)
+RESNETS = tuple(f"{library}/{net}" for library in LIBRARIES for net in ("resnet18", "resnet50", V1))
+"""The networks of before any classifier was a backbone: a file of theirs without metadata states no mean and std."""
+EXAMPLES = (*RESNETS, "torchvision/mobilenet_v2", "timm/vit_tiny_patch16_224(img_size=64,patch_size=8)")
 RESERVED = {  # arguments of a constructor that the suite gives itself
     **dict.fromkeys(("pretrained", "weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")),
     **dict.fromkeys(("num_classes", "in_chans", "features_only", "scriptable", "exportable", "progress", "aux_logits")),

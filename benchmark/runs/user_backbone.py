@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from visual_decathlon.benchmark.config.backbone_names import OWN, RESNETS
 from visual_decathlon.benchmark.config.identity import digest, network_digest
 from visual_decathlon.benchmark.config.profiles import Profile, checked, current_name
 from visual_decathlon.datasets.errors import InputError, option
@@ -54,7 +55,8 @@ def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], 
     """Read a file, or a folder with a plain network and one with series adapters in it.
 
     `FILE:NAME` selects one of a file's state dicts. The width and image size come from the file where SET= does not
-    name them. Raises InputError where no usable network is in it, or two networks of one structure.
+    name them; where the file states no image size, mean or std, those of a library's configuration are used. Raises
+    InputError where no usable network is in it, or two networks of one structure.
     """
     path, choice = _split_choice(path)
     if not path.exists():
@@ -70,7 +72,8 @@ def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], 
             raise InputError(
                 f"{path} holds two {structure} networks; keep one, or give the file itself", field="backbone"
             )
-        here = _fit_profile(profile, settings, _stated_sizes(metadata, converted.width, profile, file), file)
+        sizes = _stated_sizes(metadata, converted.width, profile, file) or _library_sizes(profile, settings, notes)
+        here = _fit_profile(profile, settings, sizes, file)
         if weight_hashes and here != fitted:
             raise InputError(
                 f"{path}: its files differ in width or image size; give files of one network", field="backbone"
@@ -83,8 +86,10 @@ def read_user_backbone(path: Path, profile: Profile, settings: tuple[str, ...], 
             notes.append(
                 f"{option('backbone')}{file.name}: no head on the features; a domain's own needs none, lwf does"
             )
+    mean_std = mean_std or _library_mean_std(profile.network, notes)
+    notes = tuple(map(printable, dict.fromkeys(notes)))
     name = f"{path.name}:{choice}" if choice else path.name
-    return UserBackbone(printable(name), weight_hashes, fitted, mean_std, headless, tuple(map(printable, notes)))
+    return UserBackbone(printable(name), weight_hashes, fitted, mean_std, headless, notes)
 
 
 def _split_choice(path: Path) -> tuple[Path, str]:
@@ -136,8 +141,8 @@ def _convert(tensors: dict, profile: Profile, file: Path) -> _Converted:
 
     Raises InputError where they are not those of a plain network or one with series adapters.
     """
-    if profile.network != "resnet26":
-        return _convert_library(tensors, file)
+    if profile.network != OWN:
+        return _convert_library(tensors, profile.network, file)
     from visual_decathlon.benchmark.backbones import reference_names
 
     is_reference = any(name.startswith("pre_layers_conv.") for name in tensors)
@@ -154,9 +159,13 @@ def _convert(tensors: dict, profile: Profile, file: Path) -> _Converted:
     return _Converted(renamed, "series" if mode == "series" else "plain", width, headless)
 
 
-def _convert_library(tensors: dict, file: Path) -> _Converted:
+def _convert_library(tensors: dict, network: str, file: Path) -> _Converted:
     """The same for a network of a library (torchvision, timm), whose tensors have the suite's names already."""
-    tensors, headless = _with_head(tensors, "head", _last_convolution(tensors))
+    from visual_decathlon.benchmark.backbones.library_weights import library_names
+
+    headless = not any(name.startswith("head.") for name in tensors)
+    if headless:
+        tensors = tensors | _zero_head("head", library_names(network).dim)
     if "head.weight" in tensors and "head.bias" not in tensors:  # `read_network` has a note on it
         tensors |= {"head.bias": tensors["head.weight"].new_zeros(len(tensors["head.weight"]))}
     _check_head(tensors, file)
@@ -170,12 +179,6 @@ def _check_head(tensors: dict, file: Path) -> None:
         raise InputError(f"{file} has no head.weight of classes x features; give a whole network", field="backbone")
 
 
-def _last_convolution(tensors: dict) -> "Tensor | None":
-    """The weight of the last convolution of a library's ResNet, which has one output channel per feature."""
-    places = (f"body.layer4.1.conv{n}.{inner}weight" for n in (3, 2) for inner in ("", "conv."))
-    return next((tensors[name] for name in places if name in tensors), None)
-
-
 def _with_head(tensors: dict, head: str, last: "Tensor | None") -> tuple[dict, bool]:
     """Add a head of one class, all zeros, if there is none; also returns whether there was none.
 
@@ -183,8 +186,13 @@ def _with_head(tensors: dict, head: str, last: "Tensor | None") -> tuple[dict, b
     """
     if last is None or not last.ndim or any(name.startswith(head.split(".")[0]) for name in tensors):
         return tensors, False
-    added = {f"{head}.weight": last.new_zeros(1, len(last)), f"{head}.bias": last.new_zeros(1)}
-    return tensors | added, True
+    return tensors | _zero_head(head, len(last)), True
+
+
+def _zero_head(head: str, features: int) -> "dict[str, Tensor]":
+    import torch
+
+    return {f"{head}.weight": torch.zeros(1, features), f"{head}.bias": torch.zeros(1)}
 
 
 def _fit_profile(profile: Profile, settings: tuple[str, ...], stated: dict, file: Path) -> Profile:
@@ -217,6 +225,26 @@ def _stated_sizes(metadata: dict[str, str], width: float | None, profile: Profil
     return sizes
 
 
+def _library_sizes(profile: Profile, settings: tuple[str, ...], notes: list[str]) -> dict:
+    """Image sizes for a library's network whose file states none: its own where it does not take the profile's."""
+    if profile.network in (OWN, *RESNETS) or "crop" in {current_name(each.partition("=")[0]) for each in settings}:
+        return {}
+    from visual_decathlon.benchmark.backbones.library_config import native, takes
+
+    size = native(profile.network)
+    setting = f"{option('settings')}crop="
+    if size == profile.crop or not takes(profile.network, size):
+        return {}
+    if takes(profile.network, profile.crop):
+        notes.append(
+            f"{profile.network} is made for images of {size} pixels and gets {profile.crop} here; {setting} changes it"
+        )
+        return {}
+    notes.append(f"images are shown at {size} pixels, as {profile.network} does not take {profile.crop}")
+    sizes = {"crop": size, "resize": size * 9 // 8}
+    return sizes | ({"uncropped_size": size} if profile.uncropped_size else {})
+
+
 def _stated_mean_std(metadata: dict[str, str], file: Path) -> MeanStd | None:
     """Mean and std of the training images, where the metadata state them; JSON lists of three numbers."""
     if not metadata.keys() & {"mean", "std"}:
@@ -231,6 +259,23 @@ def _stated_mean_std(metadata: dict[str, str], file: Path) -> MeanStd | None:
     raise InputError(
         f"{file}: its metadata say {values}; give three numbers each, those of std above 0", field="backbone"
     )
+
+
+def _library_mean_std(network: str, notes: list[str]) -> MeanStd | None:
+    """Mean and std of a library's configuration for a network whose file states none."""
+    if network in (OWN, *RESNETS):  # domains keep their own, as in all records with these
+        return None
+    from visual_decathlon.benchmark.backbones.library_config import normalisation
+
+    own = normalisation(network)
+    if own is None:
+        return None
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in own)
+    notes.append(
+        f"mean ({mean}) and std ({std}) are those of {network.partition('/')[0]}'s configuration of the network; "
+        "a safetensors file may state others in its metadata"
+    )
+    return own.mean, own.std
 
 
 def _copy_to_cache(converted: _Converted, profile: Profile, file: Path, cache: Path) -> str:
@@ -257,11 +302,20 @@ def _loaded(converted: _Converted, profile: Profile, file: Path) -> "Network":
 
     network = build(profile, converted.structure, len(converted.tensors["head.weight"]))
     if problem := load_strict(network, converted.tensors):
-        raise InputError(
-            f"{file} {problem}; give weights of that network, or name theirs by "
-            f"{option('settings')}network= and {option('settings')}width=",
-            field="backbone",
-        )
+        raise InputError(f"{file} {problem}; {_remedy(converted.tensors, profile.network)}", field="backbone")
     if problem := find_invalid_weights(network):
         raise InputError(f"{file} {problem}; get the file again", field="backbone")
     return network
+
+
+def _remedy(tensors: dict, network: str) -> str:
+    """What to do with a file of another network, which is named where it is well known."""
+    setting = f"{option('settings')}network="
+    if network == OWN:
+        return f"give weights of that network, or name theirs by {setting} and {option('settings')}width="
+    from visual_decathlon.benchmark.backbones.other_networks import known_network
+
+    known = known_network({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    if known and known != network:
+        return f"give weights of {network}, or name theirs by {setting}{known}"
+    return f"give weights of {network}, or name theirs by {setting}"

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.benchmark.backbones.library_files import VIT, library_model, state
+from tests.benchmark.backbones.small_resnet import within
 from visual_decathlon.benchmark.backbones.reference_names import to_reference
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.store import read_frame, read_records
@@ -73,6 +76,25 @@ def test_a_backbone_with_new_weights_under_its_name_has_its_own_table(planned, f
     assert len(sources) == len(hashes) == 2
     hashes.add(planned("feature", user_backbone=given, domains=["svhn"], limit=5)[2][0].hash)
     assert len(hashes) == 3, "a given backbone is the same, the images are not"
+
+
+def test_weights_of_a_librarys_vit_at_another_size(bench, tmp_path: Path):
+    """A Lightning checkpoint of 64 pixels for a network of 32, by the command line."""
+    tensors = within("model.", state(library_model(VIT, img_size=64)))
+    torch.save({"state_dict": tensors}, tmp_path / "vit.ckpt")
+    settings = f"network={VIT} epochs=1 batch=8"
+    words = ("--backbone", str(tmp_path / "vit.ckpt"), "--domains", "svhn", "--limit", "8")
+    done = bench(*words, method="lora", results=tmp_path / "results", settings=settings)
+    assert done.code == 0, done.err
+    text = " ".join((done.out + done.err).split())
+    for part in (
+        "prefix `model.` of all 32 names taken off",
+        "`pos_embed` is resized from a grid of 8x8 to 4x4 positions by timm's own function",
+        "mean (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5) are those of timm's configuration",
+    ):
+        assert part in text, text
+    (record,) = read_records([tmp_path / "results" / "records"])
+    assert record["backbone_source"].split()[0] == "vit.ckpt" and record["structure"] == "plain"
 
 
 @pytest.mark.parametrize("fault", ["shape", "foreign", "missing", "no head", "by hand", "no weights", "absent"])
