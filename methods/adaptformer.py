@@ -49,13 +49,8 @@ class AdaptFormer(Method):
 
     def _reason(self, network: str) -> str:
         return (
-<<<<<<< ours
-            f"adaptformer puts a bottleneck parallel to the MLP or the attention of a transformer, and {network} has "
-            "no attention in front of an MLP; use houlsby or par_adapter"
-=======
             f"adaptformer puts a bottleneck parallel to a transformer's MLP or attention, and {network} has no "
             "attention in front of an MLP; use houlsby or par_adapter"
->>>>>>> theirs
         )
 
     def _attentions(self, shapes: Shapes) -> list[AttentionShape]:
@@ -69,13 +64,8 @@ class AdaptFormer(Method):
         widest = max(attention.dim for attention in self._attentions(shapes))
         if self.bottleneck > widest:
             raise InputError(
-<<<<<<< ours
-                f"adaptformer(bottleneck={self.bottleneck}) is no bottleneck: the widest attention of this backbone "
-                f"has {widest} channels; lower it"
-=======
                 f"adaptformer(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest attention has "
                 f"{widest} channels; lower it"
->>>>>>> theirs
             )
 
     def place(self, source, classes):

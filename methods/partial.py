@@ -43,11 +43,7 @@ class Partial(Method):
             raise InputError(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
     def check(self, shapes: Shapes) -> None:
-<<<<<<< ours
-        """Raises InputError where the backbone has fewer than `last` blocks, or cannot be cut there with `views`."""
-=======
         """Raises InputError where the backbone has fewer blocks than `last`, or with views cannot be cut there."""
->>>>>>> theirs
         if self.last > len(shapes.blocks):
             raise InputError(
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "

@@ -15,27 +15,21 @@ LARGEST = 1e6  # of ridge: above it W is almost 0
 class Side(Method):
     """Ours, made for speed: no gradient goes through the network, whose maps are read once for each of `views` crops.
 
-        It reads every second residual block, at most `depths` of them, with w = min(`width`, C) channels each (if C is
-        larger, the first rows of their cosine transform), less their mean over the image. It takes the means of z z'ᵀ over
-        the map with z' one pixel to the right, below, and below to either side, each as sign(.) sqrt|.| and divided by its
-        length, as bilinear CNNs do (Lin 2015, arXiv 1504.07889), and the means of z in 4 x 4 cells, divided by their
-    <<<<<<< ours
-        length. Of a transformer the map is that of the patches, without class tokens. Together with the frozen features,
-        divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w) numbers, less their mean over the training
-        views.
-    =======
-        length. Together with the frozen features, divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w)
-        numbers, less their mean over the training views. A transformer's map is that of its patches, without class tokens.
-    >>>>>>> theirs
-        The head reads s * (B φ) + t with B in {-1, 1}^(dim x D), so it is as large as that of any other method. W is the
-        ridge regression of the classes on φ (with `ridge` times the mean |φ|²), computed in closed form and written as
-        Bᵀ V with V a dim x classes matrix. Every few codes are the signs of the residual of those before, a greedy form of
-        networks with several binary bases (Lin 2017, arXiv 1711.11294). s and t give mean 0 and variance 1 on the training
-        views. The head starts at 8 V / s, logits of 8 times the regression. Only the head is trained by the recipe, on
-        the codes; B, s and t do not change. Batch norm is the source's.
-        Before the fit B is random: the start is `other`. During the fit, memory holds views * images * D floats and a
-        square matrix of the smaller of views * images and D.
-        It stores dim D bits and 2 dim floats: #par. 1.07, and 1.26 at width 0.25.
+    It reads every second residual block, at most `depths` of them, with w = min(`width`, C) channels each (if C is
+    larger, the first rows of their cosine transform), less their mean over the image. It takes the means of z z'ᵀ over
+    the map with z' one pixel to the right, below, and below to either side, each as sign(.) sqrt|.| and divided by its
+    length, as bilinear CNNs do (Lin 2015, arXiv 1504.07889), and the means of z in 4 x 4 cells, divided by their
+    length. Together with the frozen features, divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w)
+    numbers, less their mean over the training views. A transformer's map is that of its patches, without class tokens.
+    The head reads s * (B φ) + t with B in {-1, 1}^(dim x D), so it is as large as that of any other method. W is the
+    ridge regression of the classes on φ (with `ridge` times the mean |φ|²), computed in closed form and written as
+    Bᵀ V with V a dim x classes matrix. Every few codes are the signs of the residual of those before, a greedy form of
+    networks with several binary bases (Lin 2017, arXiv 1711.11294). s and t give mean 0 and variance 1 on the training
+    views. The head starts at 8 V / s, logits of 8 times the regression. Only the head is trained by the recipe, on
+    the codes; B, s and t do not change. Batch norm is the source's.
+    Before the fit B is random: the start is `other`. During the fit, memory holds views * images * D floats and a
+    square matrix of the smaller of views * images and D.
+    It stores dim D bits and 2 dim floats: #par. 1.07, and 1.26 at width 0.25.
     """
 
     name = "side"
