@@ -12,7 +12,8 @@ from visual_decathlon.methods.shapes import Shapes
 class BNAdapt(Method):
     """Bilen, Vedaldi 2017 (arXiv 1701.07275): scale, shift and running statistics of every batch norm.
 
-    It starts at the source's affine values and statistics: the identity. It stores 2 floats a channel: #par. 1.01.
+    On a transformer the norms are layer norms, which have no statistics: it is layer-norm tuning. It starts at the
+    source's affine values and statistics: the identity. It stores 2 floats a channel: #par. 1.01.
     """
 
     name = "bn_adapt"

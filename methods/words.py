@@ -15,7 +15,7 @@ _WORDS = {
     ),
     "last layers, top layers, last blocks, gradual unfreezing": "is method=partial here: its option last=n",
     "batch norm, bn, norm, norm tuning, layernorm": "is method=bn_adapt here; bitfit, ssf, ia3 train a part",
-    "bias, biases, bias tuning, tinytl": "is method=bitfit here: the shifts of batch norm, its convolutions have none",
+    "bias, biases, bias tuning, tinytl": "is method=bitfit here: on a ResNet the shifts of batch norm",
     "film, scale and shift": "is method=ssf here: a learned scale and shift of each channel",
     "peft, parameter efficient, petl": "is what this suite compares: name one of its entries",
     "series, series adapter, serial, residual adapter, residual adapters": "is method=res_adapter here",

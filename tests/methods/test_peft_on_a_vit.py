@@ -84,6 +84,7 @@ def set_ia3(layer, reference):
     vector = reference.ia3_l["default"]
     change = layer.change
     untouched = torch.ones(vector.numel() - len(change))  # queries are not scaled
+    assert len(untouched) == (WIDTH if vector.numel() == 3 * WIDTH else 0)
     vector.copy_(torch.cat([untouched, 1 + change]).view_as(vector))
 
 
