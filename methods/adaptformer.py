@@ -49,7 +49,7 @@ class AdaptFormer(Method):
 
     def _reason(self, network: str) -> str:
         return (
-            f"adaptformer puts a bottleneck parallel to the MLP or the attention of a transformer, and {network} has no "
+            f"adaptformer puts a bottleneck parallel to a transformer's MLP or attention, and {network} has no "
             "attention in front of an MLP; use houlsby or par_adapter"
         )
 
@@ -64,7 +64,7 @@ class AdaptFormer(Method):
         widest = max(attention.dim for attention in self._attentions(shapes))
         if self.bottleneck > widest:
             raise InputError(
-                f"adaptformer(bottleneck={self.bottleneck}) is no bottleneck: the widest attention of this backbone has "
+                f"adaptformer(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest attention has "
                 f"{widest} channels; lower it"
             )
 

@@ -52,8 +52,8 @@ class Mona(PerBlock):
         for path in self.places(shapes):
             if path in linear | tokens and shapes.grid(path) is None:
                 raise InputError(
-                    f"mona filters the map of an image, and the tokens that {path} of this backbone gives have no known "
-                    "grid; use houlsby"
+                    f"mona filters the map of an image, and the tokens that {path} of this backbone gives have no "
+                    "known grid; use houlsby"
                 )
 
     def behind(self, layer, shapes, path):

@@ -43,7 +43,7 @@ class Partial(Method):
             raise InputError(f"partial(last={self.last}): last must be 1 or more; for a head alone there is feature")
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError where the backbone has fewer than `last` blocks, or with views cannot be cut before them."""
+        """Raises InputError where the backbone has fewer blocks than `last`, or with views cannot be cut there."""
         if self.last > len(shapes.blocks):
             raise InputError(
                 f"partial(last={self.last}): this backbone has {len(shapes.blocks)} residual blocks; "

@@ -207,15 +207,16 @@ class Shapes:
         """Raises InputError where a block reads or gives more than one map, as `method` would have to follow it."""
         if odd := [block.name for block in self.block_shapes if not block.simple]:
             raise InputError(
-                f"{method} follows one map from block to block, and {odd[0]} of this backbone reads or gives several, or "
-                f"another number of tokens; use {instead}"
+                f"{method} follows one map from block to block, and {odd[0]} of this backbone reads or gives several, "
+                f"or another number of tokens; use {instead}"
             )
 
     def require_grids(self, method: str, blocks: Iterable[BlockShape], instead: str) -> None:
         """Raises InputError where these blocks give tokens of which it is not known where they lie in the image."""
         if lost := [block.name for block in blocks if block.tokens and self.grid(block.name) is None]:
             raise InputError(
-                f"{method} reads maps, and the tokens that {lost[0]} of this backbone gives have no known grid; use {instead}"
+                f"{method} reads maps, and the tokens that {lost[0]} of this backbone gives have no known grid; "
+                f"use {instead}"
             )
 
 

@@ -19,8 +19,8 @@ class Side(Method):
     larger, the first rows of their cosine transform), less their mean over the image. It takes the means of z z'ᵀ over
     the map with z' one pixel to the right, below, and below to either side, each as sign(.) sqrt|.| and divided by its
     length, as bilinear CNNs do (Lin 2015, arXiv 1504.07889), and the means of z in 4 x 4 cells, divided by their
-    length. Of a transformer the map is that of the patches, without class tokens. Together with the frozen features, divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w)
-    numbers, less their mean over the training views.
+    length. Together with the frozen features, divided by their length, these are φ: D = dim + Σ_blocks (4 w² + 16 w)
+    numbers, less their mean over the training views. A transformer's map is that of its patches, without class tokens.
     The head reads s * (B φ) + t with B in {-1, 1}^(dim x D), so it is as large as that of any other method. W is the
     ridge regression of the classes on φ (with `ridge` times the mean |φ|²), computed in closed form and written as
     Bᵀ V with V a dim x classes matrix. Every few codes are the signs of the residual of those before, a greedy form of

@@ -58,6 +58,18 @@ class SpotTune(Method):
         if self.temperature <= 0:
             raise InputError(f"spottune(temperature={self.temperature}): the temperature must be above 0")
 
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone without blocks of one map each behind the layer that reads the image."""
+        shapes.require_blocks("spottune", "finetune")
+        shapes.require_simple("spottune", "finetune")
+        stem = shapes.convs[0]
+        inside = any(stem.name.startswith(f"{block}.") for block in shapes.blocks)
+        if stem.linear or inside or stem.name != next(n for n in shapes.order if n in {c.name for c in shapes.convs}):
+            raise InputError(
+                "spottune chooses between blocks by the image, at the first convolution, and that of this backbone is "
+                f"not in front of its blocks ({stem.name}); use finetune"
+            )
+
     def place(self, source, classes):
         """An own network whose blocks are paired with the shared ones, the policy network, and a fresh head."""
 
@@ -65,6 +77,7 @@ class SpotTune(Method):
         from visual_decathlon.methods.layers.spottune import put_choices
 
         network = share(source)
+        self.check(network.shapes)
         own(network.body)
         _, stem = next(network.conv_sites())
         put_choices(network, source, self.temperature, policy_widths(stem.out_channels))

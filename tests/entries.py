@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from visual_decathlon.methods.layers.network import Adapter, Network, stored_tensors
 from visual_decathlon.methods.method import Method
@@ -10,7 +11,7 @@ from visual_decathlon.methods.shapes import Shapes
 
 def running_statistics(network: nn.Module) -> set[str]:
     """Names of the running statistics of every batch norm that is not the source's."""
-    norms = [n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and not getattr(m, "shared", False)]
+    norms = [n for n, m in network.named_modules() if isinstance(m, _BatchNorm) and not getattr(m, "shared", False)]
     return {f"{n}.{part}" for n in norms for part in ("running_mean", "running_var", "num_batches_tracked")}
 
 

@@ -306,8 +306,11 @@ class _Reading:
         return tuple(shapes)
 
     def _simple(self, call: Call, cin: int) -> bool:
-        """Whether a block's call maps one tensor, or a list of maps that it joins, to one of as many tokens."""
-        if len(call.result) != 1 or not call.given:
+        """Whether a block's call maps one tensor, or a list of maps that it joins, to one of as many tokens.
+
+        Some code computes with windows of an image as if they were images.
+        """
+        if len(call.result) != 1 or not call.given or call.result[0].shape[0] != 1:
             return False
         out, maps = call.result[0], {(t.ndim, *t.shape[2:]) for t in call.given}
         if out.ndim == 3:

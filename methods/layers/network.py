@@ -104,7 +104,8 @@ def share(source: Network) -> Network:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             keep_in_eval(module)
-    return network.train(source.training)
+    network.train(source.training)
+    return network
 
 
 def own(*modules: nn.Module) -> None:
@@ -115,14 +116,15 @@ def own(*modules: nn.Module) -> None:
 
 
 def own_layer(module: nn.Module) -> None:
-    """Gives this module its own trainable tensors, those of its submodules apart, which stay as they are."""
+    """Gives this module its own trainable tensors, those of its submodules apart, which stay as they are.
+
+    Of buffers it gets a batch norm's statistics: those of other modules are constants.
+    """
     for name, parameter in module._parameters.items():
         if parameter is not None:
             module._parameters[name] = nn.Parameter(parameter.detach().clone())
-    for name, buffer in module._buffers.items():
-        if buffer is not None:
-            module._buffers[name] = buffer.clone()
     if isinstance(module, _BatchNorm):
+        module._buffers |= {name: buffer.clone() for name, buffer in module._buffers.items() if buffer is not None}
         keep_in_eval(module, False)
 
 
