@@ -20,9 +20,10 @@ _WORDS = {
     "peft, parameter efficient, petl": "is what this suite compares: name one of its entries",
     "series, series adapter, serial, residual adapter, residual adapters": "is method=res_adapter here",
     "parallel, parallel adapter": "is method=par_adapter here; method=grid has other kinds",
-    "adapters, adapterhub, bottleneck, pfeiffer, adaptformer": (
+    "adapters, adapterhub, bottleneck": (
         "is a family here: houlsby, adapter(...), par_adapter, res_adapter and more, see `make methods`"
     ),
+    "scaled parallel adapter, scaled pa": "is method=adaptformer(bottleneck=512, scale=4.0) here, on a transformer",
     "cp, cpd, parafac, canonical polyadic, ftn, factorized tensor network": "is method=lora_cp here",
     "tucker, tkd, tucker2, hosvd": "is method=lora_tkd here (lora_tucker is the same with one rank)",
     "tensor train, tt, loretta": "is method=fact here, over all layers; within a layer lora_cp, lora_tkd, lora_tkd_cp",
@@ -89,7 +90,7 @@ _WORDS = {
     ),
     "qlora": "quantises the backbone and is not here; method=quantised stores the adapters in few bits instead",
     "transformer, attention, self attention": "is of backbones that this suite does not have; it adapts ResNets",
-    "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
+    "adapter fusion, adapterdrop": "is not here; houlsby, pfeiffer and par_adapter are adapters of one domain",
     "ssl, self supervised, contrastive, simclr, moco, dino, mae": (
         "is a way to pretrain and not here; backbone= takes the weights of a ResNet that were trained so"
     ),

@@ -54,6 +54,10 @@ def _parameters(method: Method, network: str, width: float) -> tuple[str, list[s
         return "", [f"{method.name}: {reason}"]
     shapes = shapes_named(network, width * method.width_multiplier)
     try:
+        method.check(shapes)
+    except InputError as error:
+        return "", [str(error)]
+    try:
         multiplier = method.multiplier(shapes, shapes_named(network, width).base)
     except NotImplementedError:
         raise InputError(

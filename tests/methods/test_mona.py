@@ -11,7 +11,7 @@ from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.backbones.structure import shapes_of
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.mona import MonaNorm, rescaled
-from visual_decathlon.methods.layers.network import last_norms, merge_for_inference
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import Shapes
 
@@ -77,7 +77,7 @@ def test_one_in_each_block(name):
     (method,) = select("mona(bottleneck=4)")
     network, shapes = method.place(source, 3), shapes_of(source)
     paths = [n for n, m in network.named_modules() if isinstance(m, MonaNorm)]
-    assert paths == last_norms(source) and len(paths) == len(source.blocks)
+    assert paths == [block.last for block in shapes.block_shapes] and len(paths) == len(source.blocks)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert trained == method.floats(shapes) + shapes.head(3)
 

@@ -150,6 +150,7 @@ FIVE = "('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101')"
 LORA = "lora(rank=8, alpha=8.0, form='filters', scaling='linear', init='kaiming', lr_ratio=1.0)"
 METHODS = f"""
 adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
+adaptformer   0.1  adaptformer(bottleneck=64, scale=0.1, where='mlp')
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
 arc           0.1  arc(rank=32, revision=2)
 ba2           0.1  ba2(budget=0.75, weight=1.0)
@@ -193,6 +194,7 @@ par_adapter   0.1  par_adapter(init='zero')
 par_adapter_joint_svd 0.1 par_adapter_joint_svd(init='zero', kept=0.44, revision=2)
 par_adapter_svd 0.1 par_adapter_svd(init='zero', rank=16, every=20)
 partial       0.05 partial(views=0, last=1)
+pfeiffer      0.1  pfeiffer(bottleneck=8)
 piggyback     0.1  piggyback(adam=False, own_norm=True)
 prefix        0.1  prefix
 prompt        0.1  prompt
