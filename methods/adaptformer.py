@@ -22,7 +22,7 @@ class AdaptFormer(Method):
     the unified view (He 2022, arXiv 2110.04366): scale=1 is its PA, a bottleneck of 512 with scale=4 its scaled PA;
     its sequential forms are houlsby and pfeiffer, its LoRA is lora and its prefix is prefix.
     On a network without attention it is refused. It stores 2 C m + C + m a layer of C channels, m the bottleneck:
-    1.19 M floats on a ViT-B, as printed.
+    1.19 M floats on a ViT-B, 0.16 M with m = 8.
     """
 
     name = "adaptformer"

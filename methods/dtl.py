@@ -69,7 +69,7 @@ class DTL(Method):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks that map one map to one, or narrower than the rank."""
         shapes.require_blocks("dtl", "feature")
-        shapes.require_simple("dtl", "side")
+        shapes.require_simple("dtl", "feature")
         if self.kernel:
             shapes.require_grids(self.spec, [b for stage in self._stages(shapes) for b in stage], "kernel=0")
         widest = max(block.cout for stage in self._stages(shapes) for block in stage)

@@ -8,7 +8,7 @@ from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
 
 
-class Sequential(PerBlock):
+class BottleneckBehind(PerBlock):
     """h + U relu(D h + d) + u behind a layer, U, d and u from zero: the identity. Behind a batch norm no d and u."""
 
     instead = "par_adapter"
@@ -30,7 +30,7 @@ class Sequential(PerBlock):
 
 @register
 @dataclass(frozen=True)
-class Houlsby(Sequential):
+class Houlsby(BottleneckBehind):
     """h + U relu(D h + d) + u behind both halves of a transformer's layer (Houlsby 2019).
 
     One adapter is behind the output projection of attention, one behind the last layer of the MLP, each before its
@@ -58,7 +58,7 @@ class Houlsby(Sequential):
 
 @register
 @dataclass(frozen=True)
-class Pfeiffer(Sequential):
+class Pfeiffer(BottleneckBehind):
     """h + U relu(D h + d) + u behind the MLP of a transformer's layer alone (Pfeiffer 2021, AdapterFusion).
 
     It is the adapter of one domain; the paper's second step, attention over the adapters of several domains, is not

@@ -23,6 +23,7 @@ _WORDS = {
     "adapters, adapterhub, bottleneck": (
         "is a family here: houlsby, adapter(...), par_adapter, res_adapter and more, see `make methods`"
     ),
+    "scaled parallel adapter, scaled pa": "is method=adaptformer(bottleneck=512, scale=4.0) here, on a transformer",
     "cp, cpd, parafac, canonical polyadic, ftn, factorized tensor network": "is method=lora_cp here",
     "tucker, tkd, tucker2, hosvd": "is method=lora_tkd here (lora_tucker is the same with one rank)",
     "tensor train, tt, loretta": "is method=fact here, over all layers; within a layer lora_cp, lora_tkd, lora_tkd_cp",
@@ -96,7 +97,7 @@ _WORDS = {
         "is of a backbone, not a method: settings=network=timm/vit_tiny_patch16_224(img_size=32,patch_size=8) is a "
         "vision transformer; method=prompt and method=prefix are made for its attention"
     ),
-    "adapter fusion, adapterdrop": "is not here; houlsby and par_adapter are adapters of one domain",
+    "adapter fusion, adapterdrop": "is not here; houlsby, pfeiffer and par_adapter are adapters of one domain",
     "ssl, self supervised, contrastive, simclr, moco, dino, mae": (
         "is a way to pretrain and not here; backbone= takes the weights of a ResNet that were trained so"
     ),

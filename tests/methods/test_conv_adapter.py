@@ -116,7 +116,7 @@ def test_what_it_refuses():
     with pytest.raises(InputError, match="fits no convolution"):
         method.check(resnet26_shapes())
     with pytest.raises(InputError, match="this backbone has none; add where='all'"):
-        select("conv_adapter")[0].check(dataclasses.replace(resnet26_shapes(), blocks=()))
+        select("conv_adapter")[0].check(dataclasses.replace(resnet26_shapes(), block_shapes=()))
     with pytest.raises(AttributeError, match="does not merge"):
         merge_for_inference(
             select("conv_adapter(reduction=4)")[0].place(resnet26(3, 0.125).requires_grad_(False).eval(), 3)

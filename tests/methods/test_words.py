@@ -54,6 +54,7 @@ from visual_decathlon.methods.words import _SENTENCES, _WORDS, explained, letter
         ("series", "method=res_adapter"),
         ("parallel", "method=par_adapter"),
         ("adapterhub", "houlsby"),
+        ("Scaled PA", "method=adaptformer(bottleneck=512, scale=4.0)"),
         ("CP", "method=lora_cp"),
         ("tucker", "method=lora_tkd"),
         ("lora_fa", "variant of LoRA that is not here"),

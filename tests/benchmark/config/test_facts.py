@@ -158,6 +158,7 @@ FIVE = "('aircraft', 'dtd', 'gtsrb', 'vgg-flowers', 'ucf101')"
 LORA = "lora(rank=8, alpha=8.0, form='filters', scaling='linear', init='kaiming', lr_ratio=1.0)"
 METHODS = f"""
 adalora       0.15 adalora(rank=12, target=8, alpha=12.0, gamma=0.1, interval=10)
+adaptformer   0.1  adaptformer(bottleneck=64, scale=0.1, where='mlp')
 adapter       0.3  adapter(arrangement='parallel', conv='matching', scale='learned', group_count=2)
 adaptformer   0.1  adaptformer(bottleneck=64, scale=0.1, where='mlp')
 arc           0.1  arc(rank=32, revision=2)
