@@ -79,14 +79,14 @@ def measure(names: Sequence[str], results: Path) -> None:
     """
     names = [canonical(name) for name in names]
     check_writable(results)
-    about, rows = environment_columns(), []
+    about, rows, folder = environment_columns(), [], ResultsFolder(results)
+    paths = [folder.table("networks"), folder.table("networks", "md")]
     for name in names:
         row = {column.name: _EMPTY.get(column.name) for column in COLUMNS} | about | tried(name)
         rows.append(row)
+        write_all(dict(zip(paths, (parquet(table(rows, COLUMNS)), markdown(rows)), strict=True)))
         print(f"{name}: {'runs' if row['runs'] else row['reason']}", flush=True)
-    folder = ResultsFolder(results)
-    write_all({folder.table("networks"): parquet(table(rows, COLUMNS)), folder.file("networks.md"): markdown(rows)})
-    print(f"Files: {folder.table('networks')}  {folder.file('networks.md')}")
+    print(f"Files: {'  '.join(map(str, paths))}")
 
 
 def tried(name: str) -> dict:

@@ -1,0 +1,27 @@
+"""The trial of networks by name: a line for each that runs, and the reason of each other one."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from visual_decathlon.benchmark.cli.main import main
+
+SMALL = "timm/vit_tiny_patch16_224(depth=2,embed_dim=24,img_size=16,patch_size=8)"
+
+
+def test_which_networks_run(tmp_path: Path, capsys):
+    assert main(["networks", "--network", f"{SMALL},timm/nothing", "--results", str(tmp_path)]) == 0
+    runs, fails = pq.read_table(tmp_path / "networks.parquet").to_pylist()
+    assert (runs["network"], runs["runs"], runs["reason"], runs["size"]) == (SMALL, True, "", 16)
+    assert (runs["layers"], runs["batch_norms"], runs["other_norms"], runs["blocks"]) == (9, 0, 5, "2")
+    assert runs["parameters"] == 2 * 12 * 24**2 + 2 * 13 * 24 + 3 * 64 * 24 + 24 + 2 * 24 + 6 * 24
+    assert runs["difference"] < 1e-5 and "depthwise" in json.loads(runs["refused"])
+    assert (fails["runs"], fails["size"]) == (False, None) and "no classifier of that name" in fails["reason"]
+    text = (tmp_path / "networks.md").read_text()
+    assert "1 of 2 networks run" in text and "- timm/nothing: timm has no classifier" in text
+
+
+def test_a_name_of_no_form(tmp_path: Path, capsys):
+    assert main(["networks", "--network", "vit", "--results", str(tmp_path)]) == 2
+    assert "name its library too" in capsys.readouterr().err and not [*tmp_path.iterdir()]
