@@ -7,7 +7,7 @@ any is read.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def select_network(state_dicts: list[StateDict], network: str, choice: str = "")
     library = _library(state_dicts, network)
     candidates = _candidates(state_dicts) if library is None else _library_candidates(state_dicts, network, library)
     if not candidates:
-        raise NoWeights(_without(state_dicts, network))
+        raise NoWeights(_without(state_dicts, network, library.shapes if library else ()))
     chosen = _chosen(candidates, choice)
     if library is not None and (sentence := _of_other_size(chosen.names, chosen.prefix, network, library.shapes)):
         raise NoWeights(sentence)
@@ -162,8 +162,8 @@ def _which(chosen: _Candidate, candidates: list[_Candidate]) -> str:
     return f"{shown(chosen.label)} is taken; {option('backbone')}FILE:NAME takes another ({_listed(others)})"
 
 
-def _without(state_dicts: list[StateDict], network: str) -> str:
-    """The rest of the sentence on a file that does not hold the network."""
+def _without(state_dicts: list[StateDict], network: str, own: Collection[str]) -> str:
+    """The rest of the sentence on a file that does not hold the network, whose names are `own`."""
     from visual_decathlon.benchmark.backbones.other_networks import known_network
 
     tensors = {name: tensor for each in state_dicts for name, tensor in unwrapped(each.tensors)[0].items()}
@@ -176,7 +176,7 @@ def _without(state_dicts: list[StateDict], network: str) -> str:
     setting = f"{option('settings')}network="
     if network == OWN and kind:
         return f"has the names of a torchvision or timm ResNet: add {setting}torchvision/{kind} or timm/{kind}."
-    if network != OWN and resnet and (sentence := _of_other_size(names, resnet[1], network, {})):
+    if network != OWN and resnet and (sentence := _of_other_size(names, resnet[1], network, own)):
         return sentence
     if known := known_network({name: _shape(tensor) for name, tensor in tensors.items()}):
         return f"holds a {known}, not a {network}: add {setting}{known}."
@@ -208,10 +208,10 @@ def _size(names: Iterable[str], prefix: str) -> tuple[str, str]:
     return blocks, _RESNETS.get((blocks, "layer1.0.conv3.weight" in inside), "")
 
 
-def _of_other_size(names: Iterable[str], prefix: str, network: str, own: Iterable[str]) -> str:
+def _of_other_size(names: Iterable[str], prefix: str, network: str, own: Collection[str]) -> str:
     """The fault of a ResNet with other blocks than the network, whose names are `own`; "" where there is none."""
-    (blocks, kind), (due, same) = _size(names, prefix), _size(own, "")
-    if (blocks, kind) == (due, same) or set(blocks) <= {"0", "-"} or (own and set(due) <= {"0", "-"}):
+    blocks, kind = here = _size(names, prefix)
+    if here == _size(own, "") or set(blocks) <= {"0", "-"}:
         return ""
     setting = f"{option('settings')}network="
     if kind:
