@@ -83,7 +83,9 @@ def test_the_attention_of_a_transformer():
         ("body.blocks.1.mlp", "body.blocks.1.mlp.fc1", "body.blocks.1.mlp.fc2"),
         "timm.layers.attention.Attention",
     )
-    assert shapes.block_shapes[1] == BlockShape("body.blocks.1", 48, 48, 0, "body.blocks.1.mlp.fc2", 48, tokens=True)
+    assert shapes.block_shapes[1] == BlockShape(
+        "body.blocks.1", 48, 48, 0, "body.blocks.1.mlp.fc2", 48, True, any_length=True
+    )
     assert [(o.name, o.floats) for o in shapes.others] == [("body", (1 + 17) * 48)]  # class token, positions
     assert onwards(shapes.order, "body.blocks.1")[0] == "body.blocks.1.norm1"
     assert len(library_network(SWIN, 3).shapes.attentions) == 2
