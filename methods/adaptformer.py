@@ -5,6 +5,7 @@ from typing import Literal
 
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.per_block import require_narrow
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import AttentionShape, Shapes
 
@@ -61,12 +62,7 @@ class AdaptFormer(Method):
         """Raises InputError for a backbone without attention, or narrower than the bottleneck."""
         if not self._attentions(shapes):
             raise InputError(self._reason("this backbone"))
-        widest = max(attention.dim for attention in self._attentions(shapes))
-        if self.bottleneck > widest:
-            raise InputError(
-                f"adaptformer(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest attention has "
-                f"{widest} channels; lower it"
-            )
+        require_narrow(self, max(attention.dim for attention in self._attentions(shapes)), "attention")
 
     def place(self, source, classes):
         """The shared network with own batch norms, a branch parallel to each MLP or attention, and a fresh head."""

@@ -60,7 +60,7 @@ class ScratchPlus(Scratch):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone with convolutions in groups, or with more than convolutions and norms."""
         refuse_groups(self.spec, shapes)
-        if shapes.others or any(conv.linear for conv in shapes.convs):
+        if shapes.has_other_layers:
             raise InputError(
                 "scratch_plus starts convolutions and batch norms at random, and this backbone has other layers; "
                 "use scratch"

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from visual_decathlon.methods.layers.network import Adapter
 
 
+def require_narrow(method: Method, widest: int, what: str) -> None:
+    """Raises InputError where the bottleneck is wider than the backbone's widest `what`, of so many channels."""
+    if method.bottleneck > widest:
+        raise InputError(
+            f"{method.name}(bottleneck={method.bottleneck}) is no bottleneck: this backbone's widest {what} has "
+            f"{widest} channels; lower it"
+        )
+
+
 class PerBlock(Method):
     """An adapter behind the last layer on each block's main path, before the sum; own batch norms.
 
@@ -51,12 +60,7 @@ class PerBlock(Method):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks, or narrower than the bottleneck."""
         shapes.require_blocks(self.name, self.instead)
-        widest = max(self.places(shapes).values())
-        if self.bottleneck > widest:
-            raise InputError(
-                f"{self.name}(bottleneck={self.bottleneck}) is no bottleneck: this backbone's widest layer has "
-                f"{widest} channels; lower it"
-            )
+        require_narrow(self, max(self.places(shapes).values()), "layer")
 
     def place(self, source, classes):
         """The shared network with own batch norms, an adapter behind each of `places`, and a fresh head."""

@@ -191,6 +191,11 @@ class Shapes:
         """The grid of the tokens that this block or linear layer gives; None where it is not known."""
         return next((grid for grid in self.grids if grid.name == module), None)
 
+    @property
+    def has_other_layers(self) -> bool:
+        """Whether there is more than convolutions and norms: linear layers, tokens, embeddings, LayerScale."""
+        return bool(self.others) or any(conv.linear for conv in self.convs)
+
     def head(self, classes: int) -> int:
         """Parameters of a linear head with bias: (dim + 1) classes."""
         return (self.dim + 1) * classes

@@ -53,8 +53,8 @@ def _structure(name: str) -> Structure:
     try:
         return Structure(*shapes_of_body(body, native_size(body)))
     except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise _refused(name, f"a pass of one image through its body fails ({reason}); name another network") from None
+        sentence = f"a pass of one image through its body fails ({_shortened(error)}); name another network"
+        raise _refused(name, sentence) from None
 
 
 @cache
@@ -63,15 +63,14 @@ def library_shapes(name: str, size: int | None = None) -> Shapes:
 
     Raises InputError where it does not take images of this size.
     """
-    shapes, body = _structure(name).shapes, library_body(name)
+    shapes, body = _structure(name).shapes, body_without_values(name)
     size = size or shapes.size
     try:
         followed(body, size)
     except Exception as error:  # whatever the library raises for a size that does not fit
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"network={name} does not take images of {size} pixels ({reason}); give another crop=, or an argument of "
-            f"the network, as in {option('settings')}network={name.partition('(')[0]}(img_size={size})",
+            f"network={name} does not take images of {size} pixels ({_shortened(error)}); give another crop=, or an "
+            f"argument of the network, as in {option('settings')}network={name.partition('(')[0]}(img_size={size})",
             field="settings",
         ) from None
     try:
@@ -141,8 +140,7 @@ def _whole(name: str) -> nn.Module:
             warnings.simplefilter("ignore")
             whole = builder(model, **arguments)
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        raise _refused(name, f"{library} does not build it ({reason}); change its arguments") from None
+        raise _refused(name, f"{library} does not build it ({_shortened(error, 160)}); change its arguments") from None
     if asked == V1:
         _stride_first(whole)
     return whole
@@ -156,9 +154,7 @@ def _models(library: str) -> tuple[list[str], Callable]:
     from torchvision import models
 
     def build(model: str, **arguments) -> nn.Module:
-        extra = {"aux_logits": False} if model in ("googlenet", "inception_v3") else {}
-        if extra:
-            extra["init_weights"] = False
+        extra = {"aux_logits": False, "init_weights": False} if model in ("googlenet", "inception_v3") else {}
         return models.get_model(model, weights=None, **extra, **arguments)
 
     # quantised networks, detectors and networks of video are listed as `quantized_…` and in modules of their own
@@ -173,8 +169,7 @@ def classifier_path(name: str, whole: nn.Module) -> str:
     try:
         trace = followed(whole, native_size(whole))
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise _refused(name, f"a pass of one image fails ({reason}); name another network") from None
+        raise _refused(name, f"a pass of one image fails ({_shortened(error)}); name another network") from None
     outputs = trace.calls[0].result
     last = next((call for call in reversed(trace.calls) if is_layer(trace.modules[call.name])), None)
     if len(outputs) == 1 and outputs[0].ndim == 2 and last is not None:
@@ -182,6 +177,11 @@ def classifier_path(name: str, whole: nn.Module) -> str:
         if ConvShape.of(layer).cout == outputs[0].shape[1]:
             return last.name
     raise _refused(name, "it does not end in one linear classifier; name a network that does")
+
+
+def _shortened(error: Exception, length: int = 120) -> str:
+    """The beginning of a library's own message, in one line."""
+    return " ".join(str(error).split())[:length]
 
 
 def _refused(name: str, reason: str) -> InputError:

@@ -47,12 +47,11 @@ class _Pass(TorchDispatchMode):
     def __init__(self, modules: dict[str, nn.Module]):
         super().__init__()
         self.modules = modules
-        self.stack: list[str] = []
+        self.stack: list[Call] = []  # the calls that have not ended
         self.calls: list[Call] = []
         self.bits: dict[str, int] = {}  # path of a layer -> its bit
         self.mask: dict[int, int] = {}  # id of a tensor -> bits of the layers it depends on
         self.readers: dict[int, list[str]] = {}  # id of a tensor -> the modules that read it, an entry an operation
-        self.outside = False  # an operation between modules, not inside a leaf
         self.between: list[int] = []  # numbers of the calls behind which such an operation ran
         self.operations = 0
         self.made: dict[int, int] = {}  # id of a tensor that depends on the image -> the operation that made it
@@ -61,7 +60,7 @@ class _Pass(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        here = self.stack[-1] if self.stack else ""
+        here = self.stack[-1].name if self.stack else ""
         given = tensors_in((args, kwargs or {}))
         mask = 0
         self.operations += 1
@@ -86,17 +85,16 @@ class _Pass(TorchDispatchMode):
         module = self.modules[name]
         if is_layer(module):
             self.bits.setdefault(name, 1 << len(self.bits))
-        self.calls.append(Call(name, len(self.calls), tensors_in((args, kwargs))))
-        self.kept += self.calls[-1].given
-        if len(self.calls) == 1:
-            self.made |= {id(image): 0 for image in self.calls[0].given}
-        self.calls[-1].span = (self.operations, self.operations)
-        self.stack.append(name)
+        call = Call(name, len(self.calls), tensors_in((args, kwargs)), span=(self.operations, self.operations))
+        self.kept += call.given
+        if not self.calls:
+            self.made |= {id(image): 0 for image in call.given}
+        self.calls.append(call)
+        self.stack.append(call)
 
-    def leave(self, name: str, out) -> None:
-        """After a module's call."""
-        self.stack.pop()
-        call = next(call for call in reversed(self.calls) if call.name == name and not call.result)
+    def leave(self, out) -> None:
+        """After the call of the module that was entered last."""
+        call = self.stack.pop()
         call.result = tensors_in(out)
         call.span = (call.span[0], self.operations)
         for tensor in call.result:
@@ -127,14 +125,10 @@ def followed(body: nn.Module, size: int) -> _Pass:
     """One pass of a (1, 3, size, size) image through a copy of the body without values. The body does not change."""
     shadow = copy.deepcopy(body).to("meta").eval()
     modules = dict(shadow.named_modules())
-    names: dict[int, str] = {}
     trace = _Pass(modules)
     for name, module in modules.items():
-        if id(module) in names:
-            continue
-        names[id(module)] = name
-        module.register_forward_pre_hook(lambda m, a, k: trace.enter(names[id(m)], a, k), with_kwargs=True)
-        module.register_forward_hook(lambda m, a, out: trace.leave(names[id(m)], out))
+        module.register_forward_pre_hook(lambda m, a, k, name=name: trace.enter(name, a, k), with_kwargs=True)
+        module.register_forward_hook(lambda m, a, out: trace.leave(out))
     with torch.no_grad(), trace:
         shadow(torch.empty(1, 3, size, size, device="meta"))
     return trace
@@ -142,8 +136,8 @@ def followed(body: nn.Module, size: int) -> _Pass:
 
 def shapes_of_body(body: nn.Module, size: int) -> tuple[list[Site], Shapes]:
     """The sites of a body that maps (N, 3, size, size) to (N, dim), and its shapes. Paths begin with `body.`."""
-    trace = followed(body, size)
-    return _Reading(trace, body).sites(), _Reading(trace, body).shapes(size)
+    reading = _Reading(followed(body, size), body)
+    return reading.sites(), reading.shapes(size)
 
 
 def shapes_of(network: Network, size: int = 64) -> Shapes:
@@ -256,19 +250,19 @@ class _Reading:
         order = [f"body.{call.name}" if call.name else "body" for call in self.trace.calls]
         called = [name for name in dict.fromkeys(order) if name in named]
         rest = [name for name in (other.name for other in others) if name not in called]
-        blocks = self._block_shapes()
+        chain = self._chain()
         return Shapes(
             convs,
             norms,
             self.trace.calls[0].result[0].shape[-1],
-            blocks,
+            self._block_shapes(),
             size,
             others,
             (*called, *rest),
-            self._chain(),
+            chain,
             tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
             grids=self._grids(),
-            cuts=() if self._chain() else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
+            cuts=() if chain else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
         )
 
     def _grids(self) -> tuple[GridShape, ...]:

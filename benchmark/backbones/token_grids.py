@@ -6,16 +6,11 @@ from math import prod
 import torch
 from torch import nn
 
+from visual_decathlon.methods.layers.token_pool import extra_tokens
 from visual_decathlon.methods.shapes import GridShape
 
 Calls = Mapping[str, tuple[torch.Size, int]]
 """By module path, the size of what its first call gives, and the number of that call in the pass."""
-
-
-def prefix_tokens(body: nn.Module) -> int:
-    """The tokens that the body puts in front of its patches, by the names that timm and torchvision give them."""
-    named = any(hasattr(body, name) for name in ("cls_token", "class_token"))
-    return getattr(body, "num_prefix_tokens", int(named))
 
 
 def token_grids(body: nn.Module, calls: Calls, blocks: Iterable[str], layers: Iterable[str]) -> tuple[GridShape, ...]:
@@ -24,7 +19,7 @@ def token_grids(body: nn.Module, calls: Calls, blocks: Iterable[str], layers: It
     Tokens (1, L, C) lie on the map of the last convolution before them, or of their block, whose pixels are L, or L
     less the prefix. What a layer gives for windows of the image is on no grid.
     """
-    prefixes = list(dict.fromkeys((prefix_tokens(body), 0)))
+    prefixes = list(dict.fromkeys((extra_tokens(body)[0], 0)))
     maps = [(number, tuple(size[2:])) for name, (size, number) in calls.items() if _is_conv(body, name, size)]
     found: dict[str, GridShape] = {}
     for block in blocks:

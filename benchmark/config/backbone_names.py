@@ -17,8 +17,8 @@ RESNETS = tuple(f"{library}/{net}" for library in LIBRARIES for net in ("resnet1
 """The networks of before any classifier was a backbone: a file of theirs without metadata states no mean and std."""
 EXAMPLES = (*RESNETS, "torchvision/mobilenet_v2", "timm/vit_tiny_patch16_224(img_size=64,patch_size=8)")
 RESERVED = {  # arguments of a constructor that the suite gives itself
-    **dict.fromkeys(("pretrained", "weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")),
-    **dict.fromkeys(("num_classes", "in_chans", "features_only", "scriptable", "exportable", "progress", "aux_logits")),
+    *("pretrained", "weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"),
+    *("num_classes", "in_chans", "features_only", "scriptable", "exportable", "progress", "aux_logits"),
 }
 TAKES = f"{OWN}, or torchvision/NAME or timm/NAME of any image classifier there"
 _FAMILIES = ("vit", "deit", "swin", "beit", "convnext", "mobilenet", "efficientnet", "vgg", "densenet", "regnet")
@@ -44,7 +44,7 @@ def split_name(name: str) -> tuple[str, str, dict]:
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         example = f"{library}/{model}(img_size=64,patch_size=8)"
         raise _invalid(name, f"its arguments are not of the form {example}") from None
-    if reserved := sorted(RESERVED.keys() & values):
+    if reserved := sorted(RESERVED & values.keys()):
         raise _invalid(name, f"the suite sets {reserved[0]} itself; leave it out")
     return library, model, values
 

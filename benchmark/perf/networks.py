@@ -16,6 +16,7 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.records.writable import check_writable
 from visual_decathlon.benchmark.report.markdown import escaped, table_lines
+from visual_decathlon.benchmark.report.skipped import misfit
 from visual_decathlon.benchmark.training.evaluate import TOLERANCE
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
@@ -96,7 +97,7 @@ def tried(name: str) -> dict:
     except InputError as error:
         return {"network": name, "runs": False, "reason": str(error).partition(": ")[2]}
     norms = [norm.batch for norm in shapes.norms]
-    refused = {method.name: reason for method in (e() for e in entries()) if (reason := _refused(method, name, shapes))}
+    refused = {method.name: reason for method in (e() for e in entries()) if (reason := misfit(method, name, shapes))}
     row = {
         "network": name,
         "size": shapes.size,
@@ -119,19 +120,6 @@ def tried(name: str) -> dict:
         difference, reason = None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
     run = ",".join(method.spec for method in methods)
     return row | {"runs": not reason, "reason": reason, "difference": difference, "tried": run}
-
-
-def _refused(method: Method, name: str, shapes: Shapes) -> str:
-    """Why a method does not fit a network, in one sentence; "" where it does."""
-    if reason := method.unsupported_reason(name):
-        return reason
-    if method.width_multiplier != 1:
-        return "it needs a wider backbone"
-    try:
-        method.check(shapes)
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:

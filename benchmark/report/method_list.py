@@ -6,7 +6,7 @@ from rich.table import Table
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.report.console import PlainConsole
-from visual_decathlon.benchmark.report.skipped import left_by_all, skipped_convolutions
+from visual_decathlon.benchmark.report.skipped import left_by_all, misfit, skipped_convolutions
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import GROUPS, entries
@@ -47,16 +47,9 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
 
 def _parameters(method: Method, network: str, width: float) -> tuple[str, list[str]]:
     """(#par. of the method on the backbone, "" if it cannot run there; sentences about what it skips)."""
-    reason = method.unsupported_reason(network)
-    if not reason and method.width_multiplier != 1 and network != "resnet26":
-        reason = "it needs a wider backbone"
-    if reason:
-        return "", [f"{method.name}: {reason}"]
     shapes = shapes_named(network, width * method.width_multiplier)
-    try:
-        method.check(shapes)
-    except InputError as error:
-        return "", [f"{method.name}: {error}"]
+    if reason := misfit(method, network, shapes):
+        return "", [f"{method.name}: {reason}"]
     try:
         multiplier = method.multiplier(shapes, shapes_named(network, width).base)
     except NotImplementedError:

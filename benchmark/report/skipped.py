@@ -1,5 +1,6 @@
-"""Sentences about the convolutions that a method, or every method, does not adapt."""
+"""Sentences about the convolutions that no method or one method adapts, and about methods that do not fit."""
 
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import Shapes
 
@@ -20,3 +21,16 @@ def left_by_all(network: str, shapes: Shapes) -> list[str]:
         return []
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return [f"{network}: every method leaves {listed} alone, as the network computes with it in a way of its own"]
+
+
+def misfit(method: Method, network: str, shapes: Shapes) -> str:
+    """Why a method does not fit a backbone of this name and these shapes, in one sentence; "" where it does."""
+    if reason := method.unsupported_reason(network):
+        return reason
+    if method.width_multiplier != 1 and network != "resnet26":
+        return "it needs a wider backbone"
+    try:
+        method.check(shapes)
+    except InputError as error:
+        return str(error)
+    return ""

@@ -177,8 +177,7 @@ def start_body_afresh(network: Network) -> None:
     The latter where it has more than convolutions and batch norms: how tokens, embeddings and linear layers start
     belongs to the network.
     """
-    shapes = network.shapes
-    if network.new_body is None or not (shapes.others or any(c.linear for c in shapes.convs)):
+    if network.new_body is None or not network.shapes.has_other_layers:
         start_afresh(network.body)
         return
     own = tensors_of(network.body)

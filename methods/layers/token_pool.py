@@ -14,7 +14,7 @@ def pool_tokens(network: Network, pool: str) -> None:
     Whatever the library's head then takes, the class token or a mean, it is that. Raises InputError for 'cls' where
     there is no class token.
     """
-    extra, has_class = _extra_tokens(network.body)
+    extra, has_class = extra_tokens(network.body)
     if pool == "cls" and not has_class:
         raise InputError("feature(pool='cls'): this backbone has no class token; use pool='mean'")
     block = network.get_submodule(network.blocks[-1])
@@ -43,7 +43,7 @@ def _pooled(block: nn.Module, given: tuple, tokens: Tensor, extra: int, pool: st
     return pooled(tokens, extra, pool)
 
 
-def _extra_tokens(body: nn.Module) -> tuple[int, bool]:
+def extra_tokens(body: nn.Module) -> tuple[int, bool]:
     """How many tokens are before the image's, and whether the first is a class token: as timm and torchvision name it.
 
     timm's networks count them as `num_prefix_tokens`, registers among them; torchvision's ViT has one, `class_token`.

@@ -1,12 +1,11 @@
 """Visual prompts: learned tokens that pass a transformer's blocks together with the image's."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, Network
+from visual_decathlon.methods.layers.network import Adapter, Network, move_sites
 
 
 def with_prompts(x: Tensor, prompts: Tensor) -> Tensor:
@@ -59,4 +58,4 @@ def put_around(network: Network, makers: Mapping[str, Callable[[nn.Module], Adap
 
     for path, make in makers.items():
         network.set_submodule(path, make(network.get_submodule(path)))
-    network.sites = tuple(dataclasses.replace(s, conv=moved(s.conv), norm=moved(s.norm)) for s in network.sites)
+    move_sites(network, moved)
