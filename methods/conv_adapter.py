@@ -67,7 +67,7 @@ class ConvAdapter(PerConv):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without residual blocks, or without a convolution that can be adapted."""
         if self.where == "block":
-            shapes.require_blocks("conv_adapter", "where='all'")
+            shapes.require_blocks("conv_adapter", "add where='all'")
             if not self._first(shapes):
                 raise InputError(
                     "conv_adapter adapts the first convolution of a block that is larger than 1x1, and the blocks of "

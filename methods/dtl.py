@@ -68,7 +68,7 @@ class DTL(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks that map one map to one, or narrower than the rank."""
-        shapes.require_blocks("dtl", "feature")
+        shapes.require_blocks("dtl", "use feature")
         shapes.require_simple("dtl", "feature")
         if self.kernel:
             shapes.require_grids(self.spec, [b for stage in self._stages(shapes) for b in stage], "kernel=0")

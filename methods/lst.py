@@ -53,7 +53,7 @@ class LST(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks that give one map each, or narrower than the reduction."""
-        shapes.require_blocks("lst", "feature")
+        shapes.require_blocks("lst", "use feature")
         shapes.require_simple("lst", "feature")
         shapes.require_grids("lst", shapes.block_shapes, "feature")
         if self.reduction > (widest := max(self.channels(shapes))):

@@ -59,7 +59,7 @@ class PerBlock(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks, or narrower than the bottleneck."""
-        shapes.require_blocks(self.name, self.instead)
+        shapes.require_blocks(self.name, f"use {self.instead}")
         require_narrow(self, max(self.places(shapes).values()), "layer")
 
     def place(self, source, classes):

@@ -214,10 +214,10 @@ class Shapes:
         layers = [*self.convs, *self.norms, *self.others]
         return sum(layer.floats for layer in layers if f"{layer.name}.".startswith(f"{module}."))
 
-    def require_blocks(self, method: str, instead: str) -> None:
-        """Raises InputError where there are no blocks, which `method` reads; `instead` is one that needs none."""
+    def require_blocks(self, method: str, remedy: str) -> None:
+        """Raises InputError where there are no blocks, which `method` reads, with what to do as `remedy`."""
         if not self.block_shapes:
-            raise InputError(f"{method} adapts residual blocks and this backbone has none; use {instead}")
+            raise InputError(f"{method} adapts residual blocks and this backbone has none; {remedy}")
 
     def require_simple(self, method: str, instead: str) -> None:
         """Raises InputError where a block reads or gives more than one map, as `method` would have to follow it."""

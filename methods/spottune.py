@@ -60,7 +60,7 @@ class SpotTune(Method):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without blocks of one map each behind the layer that reads the image."""
-        shapes.require_blocks("spottune", "finetune")
+        shapes.require_blocks("spottune", "use finetune")
         shapes.require_simple("spottune", "finetune")
         stem = shapes.convs[0]
         inside = any(stem.name.startswith(f"{block}.") for block in shapes.blocks)

@@ -16,7 +16,7 @@ from visual_decathlon.methods.layers.colora import FirstConv, SecondConv
 from visual_decathlon.methods.layers.low_rank import LoraConv
 from visual_decathlon.methods.layers.network import merge_for_inference, own_tensors
 from visual_decathlon.methods.registry import select
-from visual_decathlon.methods.shapes import ConvShape, Shapes
+from visual_decathlon.methods.shapes import BlockShape, ConvShape, Shapes
 
 GEOMETRIES = {
     "3x3": ({"kernel_size": 3, "padding": 1, "stride": 2}, {"kernel_size": 3, "padding": 2, "dilation": 2}),
@@ -115,7 +115,7 @@ def test_count_of_the_resnet26():
 def test_no_pair_across_groups_or_blocks():
     convs = [ConvShape(4, 4, (3, 3), name=f"a.{i}", groups=2 if i == 1 else 1) for i in range(4)]
     convs += [ConvShape(4, 8, (3, 3), name="b.0"), ConvShape(4, 4, (3, 3), name="b.1")]
-    found = pairs(Shapes(tuple(convs), (), 4, ("a", "b")))
+    found = pairs(Shapes(tuple(convs), (), 4, (BlockShape("a", 4, 4), BlockShape("b", 4, 4))))
     assert [(one.name, two.name) for one, two in found] == [("a.2", "a.3")]
 
 

@@ -66,8 +66,11 @@ def test_wrong_method(method: str, expected: str, refused):
         ("pretrain.lr=0.0", "above 0; leave lr out to take"),
         ("follows=paper", "no setting is called 'follows'"),
         ("pretrain.follows=paper", "no setting is called 'pretrain.follows'"),
-        ("network=quite_another", "there are resnet26, torchvision/resnet18, "),
-        ("network=torchvision/resnet19", "of all ResNets there are resnet26, torchvision/resnet18"),
+        ("network=quite_another", "there are resnet26, or torchvision/NAME or timm/NAME of any image classifier"),
+        (
+            "network=torchvision/resnet19",
+            "no classifier of that name; did you mean torchvision/resnet18 or torchvision/resnet1",
+        ),
     ],
 )
 def test_wrong_setting(setting: str, expected: str, refused, tmp_path: Path):
@@ -93,7 +96,7 @@ def test_settings_at_their_bounds():
         (["--seeds", "x"], "SEEDS=x"),
         (["--seeds", "0"], "SEEDS=0"),
         (["--seeds", "0,99999999999"], "SEEDS=0,99999999999"),
-        (["--profile", "huge"], "standin, decathlon, decathlon-2018"),
+        (["--profile", "huge"], "standin, decathlon, standin-vit, decathlon-vit, decathlon-2018"),
         (["--own", "dtd=/nowhere"], "official domain"),
         (["--own", "mine=/nowhere"], "mine: /nowhere"),
         (["--own", "data=/nowhere"], "a column data already"),
