@@ -36,7 +36,7 @@ reads_results = FROM ONLY LIMITED RESULTS CACHE
 reads_compare = A B FROM RESULTS CACHE
 reads_submit = METHOD FROM DATA PROFILE SEED OUT RESULTS CACHE
 reads_score = FILE DATA LABELS
-reads_sweep = METHOD RESULTS CACHE
+reads_sweep = METHOD PROFILE RESULTS CACHE
 reads_perf = ONLY RESULTS CACHE
 reads_efficiency = NETWORK SIZE ONLY DEVICE FROM RESULTS CACHE
 reads_networks = NETWORK RESULTS CACHE
@@ -127,7 +127,7 @@ score: .venv/made
 	@$(PY) -m benchmark score --file $(call quoted,$(FILE)) $(call option,DATA,data) $(call option,LABELS,labels)
 
 sweep: .venv/made
-	@$(PY) -m benchmark sweep --method $(call quoted,$(or $(METHOD),all)) $(folders)
+	@$(PY) -m benchmark sweep --method $(call quoted,$(or $(METHOD),all)) $(call option,PROFILE,profile) $(folders)
 
 perf: .venv/made
 	@$(PY) -m benchmark perf $(call option,ONLY,only) $(folders)

@@ -9,6 +9,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the folders and the methods."""
     arguments.add_folders(parser)
     parser.add_argument("--method", required=True, help="as of run")
+    parser.add_argument("--profile", default="standin", help="standin or another profile whose images are stand-ins")
 
 
 def run(args: Namespace) -> int:
@@ -18,9 +19,10 @@ def run(args: Namespace) -> int:
     """
     from visual_decathlon.benchmark.cli.common import command
     from visual_decathlon.benchmark.cli.method_argument import asked_methods
+    from visual_decathlon.benchmark.config.profiles import profile
     from visual_decathlon.benchmark.runs.sweep import chosen, sweep
     from visual_decathlon.methods.registry import select_named
 
     methods, named = asked_methods(args.method), select_named(args.method)
-    rows = sweep(methods, args.results, args.cache, named=named, command=command())
+    rows = sweep(methods, profile(args.profile), args.results, args.cache, named=named, command=command())
     return 2 if any(chosen(rows, row["method"]) is None for row in rows) else 0

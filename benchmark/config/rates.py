@@ -1,7 +1,8 @@
 """The peak learning rate of a run: the user's, the profile's, or the method's own.
 
 A method's own rate was chosen in a sweep on the stand-ins. Its ratio to the 0.1 of `res_adapter` there says how much
-more or less it bears than residual adapters do, whose rate in the paper is 0.1 too.
+more or less it bears than residual adapters do, whose rate in the paper is 0.1 too. On a vision transformer a method
+has the rate of the sweep there, and none the paper's, whose networks are ResNets.
 """
 
 from collections.abc import Iterable
@@ -17,16 +18,16 @@ PAPER_METHODS = frozenset({*GROUPS["table1"], "par_adapter", "par_adapter_joint_
 REFERENCE = 0.1  # the rate that the sweep on the stand-ins chose for res_adapter
 
 
-def rate_note(recipe: Recipe, methods: Iterable[Method]) -> str:
+def rate_note(recipe: Recipe, methods: Iterable[Method], transformer: bool) -> str:
     """A sentence on which rates these methods have; "" where one setting decides them all."""
     chosen = list(methods)
-    own = {method.spec: peak_rate(recipe, method) for method in chosen if method.name not in PAPER_METHODS}
+    papers = " ".join(m.spec for m in chosen if _has_papers(m, transformer))
+    own = {m.spec: peak_rate(recipe, m, transformer) for m in chosen if not _has_papers(m, transformer)}
     if recipe.lr or not recipe.paper_lr or not own:
         return ""
     rates = ", ".join(
         f"{rate:g} for {' '.join(spec for spec in own if own[spec] == rate)}" for rate in sorted({*own.values()})
     )
-    papers = " ".join(method.spec for method in chosen if method.name in PAPER_METHODS)
     return (
         "learning rates: "
         + f"the paper's {recipe.paper_lr:g} for {papers}; " * bool(papers)
@@ -34,8 +35,18 @@ def rate_note(recipe: Recipe, methods: Iterable[Method]) -> str:
     )
 
 
-def peak_rate(recipe: Recipe, method: Method) -> float:
-    """The peak learning rate of a method's runs."""
+def peak_rate(recipe: Recipe, method: Method, transformer: bool) -> float:
+    """The peak learning rate of a method's runs on a vision transformer, or on another network."""
+    own = own_rate(method, transformer)
     if recipe.lr or not recipe.paper_lr:
-        return recipe.lr or method.lr
-    return recipe.paper_lr if method.name in PAPER_METHODS else float(f"{recipe.paper_lr * method.lr / REFERENCE:.12g}")
+        return recipe.lr or own
+    return recipe.paper_lr if _has_papers(method, transformer) else float(f"{recipe.paper_lr * own / REFERENCE:.12g}")
+
+
+def own_rate(method: Method, transformer: bool) -> float:
+    """The method's own rate, of the sweep on the stand-ins."""
+    return method.transformer_lr if transformer and method.transformer_lr else method.lr
+
+
+def _has_papers(method: Method, transformer: bool) -> bool:
+    return method.name in PAPER_METHODS and not transformer

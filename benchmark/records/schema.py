@@ -102,7 +102,12 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("bytes", pa.int64(), "size of the domain's file on disk, bytes"),
     ("base_floats", pa.int64(), "parameters of the plain backbone without head"),
     ("multiplier", pa.float64(), "#par. of the paper: (base + shared + 9 domains' own) / base, heads not counted"),
-    ("macs_train", pa.int64(), "multiply-adds of the convolutions, forward, one image, adapters beside; fvcore"),
+    (
+        "macs_train",
+        pa.int64(),
+        "multiply-adds forward, one image, adapters beside: of resnet26 those of the convolutions, of other networks "
+        "also those of linear layers (not of the head) and of attention",
+    ),
     ("macs_inference", pa.int64(), "the same after merging"),
     # how long it took
     ("train_seconds", pa.float64(), "training alone, evaluation outside the clock, s"),

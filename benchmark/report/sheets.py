@@ -20,17 +20,22 @@ def heading(table: Table) -> str:
 
 def described(group: dict) -> str:
     """A group of comparable records in one line."""
-    settings = json.loads(group["settings"])
     parts = [
         f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",
         f"split {group['split']}",
-        f"profile {group['profile']} ({settings['network']}, width {settings['width']:g}, {settings['crop']} px)",
+        f"profile {group['profile']} ({backbone(group)})",
     ]
     if group["backbone_source"] != "pretrained":
         parts.append(f"backbone {group['backbone_source']}")
     if group["limit"] is not None:
         parts.append(f"CUT to {group['limit']} images a split: no result")
     return ", ".join(parts)
+
+
+def backbone(group: dict) -> str:
+    """Network, width and size of the images of a group of records."""
+    settings = json.loads(group["settings"])
+    return f"{settings['network']}, width {settings['width']:g}, {settings['crop']} px"
 
 
 def images_line(table: Table) -> list[str]:
@@ -161,7 +166,8 @@ TIMING = (
 )
 DISTURBED = "* Clock and processor time part by more than a tenth: others had the machine, and seconds tell little."
 COST = (
-    "Cost: what one more domain stores (means over the target domains), and the convolutions' multiply-adds an image. "
+    "Cost: what one more domain stores (means over the target domains), and multiply-adds of an image: of resnet26 "
+    "those of the convolutions. "
     "#par. also counts what all domains share beside the plain backbone: a wider one, a domain classifier."
 )
 _LARGEST = {"train img/s": True, "eval img/s": True}

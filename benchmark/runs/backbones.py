@@ -1,6 +1,8 @@
 """Names the backbones that a request needs, and the reasons why a method cannot run on them."""
 
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.config.identity import digest
+from visual_decathlon.benchmark.config.profiles import Profile
 from visual_decathlon.benchmark.config.specs import Backbone
 from visual_decathlon.benchmark.runs.data import Data
 from visual_decathlon.benchmark.runs.request import Request
@@ -19,6 +21,11 @@ def requested_backbones(request: Request, data: Data, width_multiplier: float = 
         }
     common |= {"source": "pretrained", "images": data.pretraining, "width_multiplier": width_multiplier}
     return {structure: Backbone(**common, structure=structure) for structure in ("plain", "series")}
+
+
+def on_transformer(profile: Profile) -> bool:
+    """Whether the profile's network has attention; methods have another learning rate there."""
+    return bool(shapes_named(profile.network, profile.width, profile.crop).attentions)
 
 
 def unsupported_reason(request: Request, method: Method) -> str:

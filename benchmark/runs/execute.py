@@ -14,6 +14,7 @@ from visual_decathlon.benchmark.backbones.build import find_invalid_weights
 from visual_decathlon.benchmark.backbones.safetensors_file import write_safetensors
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.backbones.weights import read_weights
+from visual_decathlon.benchmark.config.backbone_names import OWN
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest, trunk_digest
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records import build
@@ -32,7 +33,7 @@ from visual_decathlon.benchmark.training.apply_kernels import kernels_applied
 from visual_decathlon.benchmark.training.evaluate import evaluate, merge_checked
 from visual_decathlon.benchmark.training.features import FeatureBatches
 from visual_decathlon.benchmark.training.loader import open_images
-from visual_decathlon.benchmark.training.macs import conv_macs
+from visual_decathlon.benchmark.training.macs import conv_macs, image_macs
 from visual_decathlon.benchmark.training.timing import Energy, Peak, Processor
 from visual_decathlon.benchmark.training.train import train
 from visual_decathlon.datasets.batches import Batches
@@ -103,9 +104,10 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     merged, difference = _merge(trained.network, method, opened.test_images)
     inference = _inference_module(merged, run, method, classifier)
     crop = opened.test_images.crop
-    macs_inference = conv_macs(inference, crop)
-    result = evaluate(inference, Watched(opened.test_images, report), run.profile.precision)
     profile = run.profile
+    counted = conv_macs if profile.network == OWN else image_macs
+    macs_inference = counted(inference, crop)
+    result = evaluate(inference, Watched(opened.test_images, report), profile.precision)
     base = shapes_named(profile.network, profile.width, crop).base
     shapes = shapes_named(profile.network, run.backbone.network_profile.width, crop)
     images = len(opened.train_images), len(opened.test_images)
@@ -114,7 +116,7 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
     record = known_fields | build.accuracy(*images, result.correct, trained.history, difference, routed)
     floats = None if run.source_cell else method.stored_floats(trained.network, shapes)
     record |= build.size(run, method, shapes, base, trained.size, floats)
-    record |= build.multiply_adds(conv_macs(trained.network, crop), macs_inference)
+    record |= build.multiply_adds(counted(trained.network, crop), macs_inference)
     record |= build.times(
         trained.history, earlier, trained.prepared, _layout_and_norm(run, device), trained.times(earlier), result.img_s
     )

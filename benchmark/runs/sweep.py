@@ -1,6 +1,7 @@
 """Sweeps learning rates: three for each method on a held-out part of train, with the same budget for all.
 
-The recorded sweep in results/standin/sweep.parquet is the source of the methods' `lr`.
+The recorded sweeps are the source of the methods' rates: results/standin/sweep.parquet of `lr`, and
+results/standin-vit/sweep.parquet of `transformer_lr`.
 """
 
 import statistics
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.config.profiles import Profile
+from visual_decathlon.benchmark.config.rates import own_rate
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
 from visual_decathlon.benchmark.records.folder import ResultsFolder
@@ -18,6 +20,7 @@ from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.records.writable import prepare_folders
 from visual_decathlon.benchmark.report.screen import Screen
+from visual_decathlon.benchmark.runs.backbones import on_transformer
 from visual_decathlon.benchmark.runs.data import Data, open_data
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
@@ -56,15 +59,21 @@ SCHEMA = pa.schema(
 
 
 def sweep(
-    methods: Sequence[Method], results: Path, cache: Path, *, named: Collection[str] = (), command: str = ""
+    methods: Sequence[Method],
+    asked: Profile,
+    results: Path,
+    cache: Path,
+    *,
+    named: Collection[str] = (),
+    command: str = "",
 ) -> list[dict]:
     """Train the missing runs on the CPU, write sweep.parquet and sweep.md to `results`; returns the table's rows.
 
     `named` are the methods that raise InputError if they cannot run; others are left out. Runs that failed are
     printed on stderr. A rate at which the loss became infinite is a result: its top-1 is None.
     """
-    short = profile("standin")
-    short = replace(short, adapt=replace(short.adapt, epochs=round(short.adapt.epochs / 3)))
+    short = replace(asked, adapt=replace(asked.adapt, epochs=round(asked.adapt.epochs / 3)))
+    transformer = on_transformer(asked)
     request = Request(methods, short, domains=DOMAINS, split="holdout", cache=cache)
     prepare_folders(results, cache)
     with print_failures_at_end() as faults:
@@ -72,10 +81,12 @@ def sweep(
             request = keep_runnable(request, named, screen.say)
             data = open_data(request, screen.preparing)
             runs = {
-                rate: _runs_at(request, data, *rate) for method in _swept(request, screen) for rate in _rates(method)
+                rate: _runs_at(request, data, *rate)
+                for method in _swept(request, screen)
+                for rate in _rates(method, transformer)
             }
             _train([run for some in runs.values() for run in some], data, results, command, screen, faults)
-        rows = _rows(runs, results)
+        rows = _rows(runs, results, transformer)
         about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
         paths = [
             write_table(
@@ -113,18 +124,21 @@ def _train(runs: Iterable[Run], data: Data, results: Path, command: str, screen:
             run_jobs(todo, results, provenance, pool, screen, faults)
 
 
-def _rows(runs: dict[tuple[Method, float], list[Run]], results: Path) -> list[dict]:
+def _rows(runs: dict[tuple[Method, float], list[Run]], results: Path, transformer: bool) -> list[dict]:
     """One row for each method and rate, with the mean top-1 over the domains."""
     top1s = {record["hash"]: record["top1"] for record in read_records([ResultsFolder(results).records], faults=[])}
     rows = []
     for (method, rate), some in runs.items():
         top1 = statistics.fmean(top1s[run.hash] for run in some) if all(run.hash in top1s for run in some) else None
-        rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == method.lr})
+        rows.append(
+            {"method": method.spec, "lr": rate, "top1": top1, "declared": rate == own_rate(method, transformer)}
+        )
     return [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
 
 
-def _rates(method: Method) -> list[tuple[Method, float]]:
-    return [(method, float(f"{method.lr * factor:.1g}") if factor != 1 else method.lr) for factor in FACTORS]
+def _rates(method: Method, transformer: bool) -> list[tuple[Method, float]]:
+    own = own_rate(method, transformer)
+    return [(method, float(f"{own * factor:.1g}") if factor != 1 else own) for factor in FACTORS]
 
 
 def _runs_at(request: Request, data: Data, method: Method, rate: float) -> list[Run]:

@@ -1,13 +1,19 @@
-"""Counts the multiply-adds of a network's convolutions with fvcore; one multiply-add counts once."""
+"""Counts the multiply-adds of a network; one multiply-add counts once (1 MAC = 2 FLOPs).
+
+Records of the suite's own ResNet-26 hold those of its convolutions, by fvcore: `conv_macs`. In other networks the work
+may lie in linear layers and in attention: `image_macs` counts these too, by torch's counter. Batch norm, biases,
+activations, softmax and pooling are not counted.
+"""
 
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 _IGNORED = ("training", "fused")  # settings of a module that do not change the count
 _COUNTED: dict[str, int] = {}
@@ -16,10 +22,66 @@ _COUNTED: dict[str, int] = {}
 
 def conv_macs(network: nn.Module, size: int) -> int:
     """Multiply-adds of the convolutions for one (3, size, size) image, the adapters as the network holds them."""
-    key = hashlib.sha256(repr((size, *_structure(network))).encode()).hexdigest()
+    return _once(_count, network, size)
+
+
+def image_macs(network: nn.Module, size: int) -> int:
+    """Multiply-adds for one (3, size, size) image: convolutions, linear layers without the head, attention's products.
+
+    Only what grows with the batch counts: the product of two adapters' weights is one for all images. So it is the
+    count of two images less that of one.
+    """
+    return _once(_count_of_image, network, size)
+
+
+def _once(counter: Callable[[nn.Module, int], int], network: nn.Module, size: int) -> int:
+    """The count, which is made once for networks of one structure."""
+    key = hashlib.sha256(repr((counter.__name__, size, *_structure(network))).encode()).hexdigest()
     if key not in _COUNTED:
-        _COUNTED[key] = _count(network, size)
+        _COUNTED[key] = counter(network, size)
     return _COUNTED[key]
+
+
+def _count_of_image(network: nn.Module, size: int) -> int:
+    weight = next(network.parameters())
+    one, two = (torch.zeros(n, 3, size, size, device=weight.device, dtype=weight.dtype) for n in (1, 2))
+    with plain_path(network):
+        return _macs_of_batch(network, two) - _macs_of_batch(network, one) - _head_macs(network)
+
+
+def _head_macs(network: nn.Module) -> int:
+    """Multiply-adds of all heads of the network, which differ between domains."""
+    return sum(module.weight.numel() for path, module in network.named_modules() if _is_head(path, module))
+
+
+def pass_macs(network: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of a forward pass in eval mode for one of the images x (N, 3, H, W), by torch's counter.
+
+    They are those of convolutions, linear layers and both products of attention. torch counts FLOPs, two for each
+    multiply-add. fvcore does not see the products of fused attention.
+    """
+    return _macs_of_batch(network, x) // len(x)
+
+
+def _macs_of_batch(network: nn.Module, x: Tensor) -> int:
+    was_training = network.training
+    try:
+        with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
+            network.eval()(x)
+    finally:
+        network.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Context without the fast path of nn.MultiheadAttention, one operation of which torch's counter counts nothing."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _structure(network: nn.Module) -> Iterator[tuple]:
@@ -28,11 +90,15 @@ def _structure(network: nn.Module) -> Iterator[tuple]:
     The head is left out: it is a linear layer behind all convolutions and differs between domains.
     """
     for path, module in network.named_modules():
-        if path.rpartition(".")[2] == "head" and isinstance(module, nn.Linear):
+        if _is_head(path, module):
             continue
         settings = {name: value for name, value in vars(module).items() if name not in _IGNORED and _simple(value)}
         tensors = [*module._parameters.items(), *module._buffers.items()]
         yield path, type(module), settings, [(name, tuple(t.shape)) for name, t in tensors if t is not None]
+
+
+def _is_head(path: str, module: nn.Module) -> bool:
+    return path.rpartition(".")[2] == "head" and isinstance(module, nn.Linear)
 
 
 def _simple(value: object) -> bool:

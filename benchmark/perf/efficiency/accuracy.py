@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.perf.efficiency import count
 from visual_decathlon.benchmark.perf.efficiency.networks import build
 from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Spread, Table, tables
+from visual_decathlon.benchmark.training.macs import pass_macs
 
 METHODS = (BASELINE, "feature")
 """The methods that leave a network as it is: all of it trained, or its head alone."""
@@ -87,4 +87,4 @@ def macs_of(settings: dict, classes: int) -> int:
         network: nn.Module = resnet26(classes, settings["width"])
     else:
         network = build(settings["network"], classes)
-    return count.macs(network, torch.zeros(1, 3, settings["crop"], settings["crop"]))
+    return pass_macs(network, torch.zeros(1, 3, settings["crop"], settings["crop"]))

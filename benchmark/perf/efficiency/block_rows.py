@@ -6,6 +6,7 @@ from visual_decathlon.benchmark.perf.efficiency import count, passes
 from visual_decathlon.benchmark.perf.efficiency.blocks import BLOCKS, KERNEL
 from visual_decathlon.benchmark.perf.efficiency.live_tensors import peak_activation
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
+from visual_decathlon.benchmark.training.macs import pass_macs
 
 CHANNELS, SIDE, BATCH = 128, 32, 1
 LAYOUT = torch.channels_last
@@ -19,7 +20,7 @@ def measured(
     x = x.to(device).contiguous(memory_format=LAYOUT)
     modules = [b.build(channels).eval().requires_grad_(False).to(device, memory_format=LAYOUT) for b in BLOCKS]
     memory = [peak_activation(module, x) for module in modules]
-    macs = [count.macs(module, x) for module in modules]
+    macs = [pass_macs(module, x) for module in modules]
     variants = [passes.forward(block.name, module, x) for block, module in zip(BLOCKS, modules, strict=True)]
     rounds = passes.take_turns(variants, sum(map(passes.seconds_of, variants)), progress, "blocks")
     times = passes.times(rounds, batch)

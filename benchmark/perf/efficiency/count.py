@@ -1,15 +1,6 @@
-"""Exact counts of any network: its parameters, the bytes of its file, the multiply-adds of a forward pass.
+"""Exact counts of any network: its parameters and the bytes of its file. `training/macs.py` counts multiply-adds."""
 
-One multiply-add counts once (1 MAC = 2 FLOPs), in convolutions, linear layers and both products of attention. Batch
-norm, biases, activations, softmax and pooling are not counted.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from visual_decathlon.benchmark.backbones.safetensors_file import on_host, safetensors_bytes
 
@@ -28,29 +19,3 @@ def file_bytes(network: nn.Module) -> int:
     unique = {id(t): (name, t) for name, t in named}
     tensors = {name: t.contiguous() for name, t in on_host(dict(unique.values()), copy=True).items()}
     return sum(map(len, safetensors_bytes(tensors, {})))
-
-
-def macs(network: nn.Module, x: Tensor) -> int:
-    """Multiply-adds of a forward pass in eval mode for one of the images x (N, 3, H, W), by torch's counter.
-
-    torch counts FLOPs, two for each multiply-add. fvcore, which records of runs use for convolutions, does not see the
-    products of fused attention.
-    """
-    was_training = network.training
-    try:
-        with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
-            network.eval()(x)
-    finally:
-        network.train(was_training)
-    return counter.get_total_flops() // (2 * len(x))
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Context without the fast path of nn.MultiheadAttention, one operation of which torch's counter counts nothing."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)

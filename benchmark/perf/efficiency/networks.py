@@ -15,6 +15,7 @@ from visual_decathlon.benchmark.perf.rounds import Variant
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.benchmark.runtime.precision import half_of
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
+from visual_decathlon.benchmark.training.macs import pass_macs
 from visual_decathlon.datasets.errors import InputError, option, reason
 
 CLASSES = 1000  # ImageNet's, so that counts are those that papers print
@@ -60,7 +61,7 @@ def ready(name: str, size: int, device: str) -> Ready:
     for layout, memory_format in LAYOUTS.items():
         try:
             x = passes.images(1, size, device, torch.float32, memory_format)
-            macs = count.macs(module.to(memory_format=memory_format), x)
+            macs = pass_macs(module.to(memory_format=memory_format), x)
         except _UNFIT as error:
             fault = error
         else:

@@ -71,6 +71,7 @@ def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
         "standin": bool(group["standin"]),
         "comparable": table.published_baseline,
         **{name: group[name] for name in ("data", "profile", "split")},
+        "backbone": sheets.backbone(group),
         "cut": group["limit"] is not None,
         "settings": group["settings"],
         "own": table.own,

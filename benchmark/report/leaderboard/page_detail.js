@@ -37,6 +37,34 @@
     return button;
   }
 
+  /* The row's method on every backbone that has it, for the same data and split, each beside fine-tuning there. */
+  function onBackbones(row) {
+    const { group } = state;
+    const same = data.groups.filter((one) => ["data", "split", "cut", "standin"].every((name) => one[name] === group[name]));
+    const lines = same.flatMap((one) => {
+      const mine = one.rows.find((other) => other.method === row.method);
+      const tuned = one.rows.find((other) => other.method === "finetune");
+      if (!mine) return [];
+      const both = mine.mean && tuned?.mean;
+      const above = both ? mine.mean[0] - tuned.mean[0] : 0;
+      return [[
+        one.backbone,
+        plain(mine.par, 2),
+        mine.S ? spread(mine.S, 0) : "",
+        mine.mean ? spread(mine.mean, one.digits) : "",
+        both ? spread(tuned.mean, one.digits) : "",
+        both ? (above < 0 ? "−" : "+") + plain(Math.abs(above), 1) : "",
+      ]];
+    });
+    if (lines.length < 2) return [];
+    const head = ["Backbone", "#par.", "S", "mean", "mean of finetune", "difference"];
+    return [
+      el("h3", {}, "The same method on other backbones"),
+      el("div", { class: "inner", tabindex: "0", role: "region", "aria-label": `Backbones of ${row.label}` }, tableOf(head, lines, 0)),
+      el("p", { class: "note" }, "S of each backbone is against its own fine-tuning, so compare differences and not S between backbones."),
+    ];
+  }
+
   function detail(row) {
     const sheet = el("div", { class: "sheet" });
     const origins = unique(row.runs.map((run) => run[5]));
@@ -78,6 +106,8 @@
       el("div", { class: "inner", tabindex: "0", role: "region", "aria-label": `Domains and seeds of ${row.label}` }, table),
       el("p", { class: "note" }, "A hash names a run; pressing it copies the command that runs it again."),
     );
+
+    sheet.append(...onBackbones(row));
 
     for (const place of origins) {
       const origin = data.origins[place];

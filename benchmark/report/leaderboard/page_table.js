@@ -69,10 +69,12 @@
   options(at("data-set"), distinct(data.groups.map((group) => group.data)));
   options(at("profile"), distinct(data.groups.map((group) => group.profile)));
   options(at("split"), distinct(data.groups.map((group) => group.split)));
+  options(at("backbone"), distinct(data.groups.map((group) => group.backbone)));
 
   const fits = (select, value) => !select.value || select.value === value;
   const groupFits = (group) =>
-    fits(at("data-set"), group.data) && fits(at("profile"), group.profile) && fits(at("split"), group.split);
+    fits(at("data-set"), group.data) && fits(at("profile"), group.profile) &&
+    fits(at("split"), group.split) && fits(at("backbone"), group.backbone);
 
   function rowFilter() {
     const query = at("query").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
@@ -120,7 +122,7 @@
     if (!rows.has(state.group)) choose([...rows.keys()].find((group) => rows.get(group).length) ?? [...rows.keys()][0] ?? null);
     for (const { group, radio } of radios) radio.checked = group === state.group;
     at("group").hidden = !state.group;
-    at("nothing").textContent = state.group ? "" : "No group has this data set, profile and split.";
+    at("nothing").textContent = state.group ? "" : "No group has this data set, profile, split and backbone.";
     if (!state.group) return;
     shown = order(rows.get(state.group));
     state.page = Math.max(0, Math.min(state.page, Math.ceil(shown.length / PAGE) - 1));

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from visual_decathlon.benchmark.config.rates import own_rate
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.sweep import _markdown, _rates, chosen
 from visual_decathlon.methods.registry import entries, select
 
-RECORDED = Path(__file__).parents[3] / "results" / "standin" / "sweep.parquet"
+RESULTS = Path(__file__).parents[3] / "results"
+RECORDED = RESULTS / "standin" / "sweep.parquet"
 
 
 def rows(**top1: float) -> list[dict]:
@@ -19,8 +21,15 @@ def rows(**top1: float) -> list[dict]:
 
 def test_three_rates_about_the_declared_one():
     (method,) = select("par_adapter")
-    assert [rate for _, rate in _rates(method)] == [0.03, 0.1, 0.3]
-    assert [rate for _, rate in _rates(select("finetune")[0])][1] == select("finetune")[0].lr
+    assert [rate for _, rate in _rates(method, False)] == [0.03, 0.1, 0.3]
+    assert [rate for _, rate in _rates(select("finetune")[0], False)][1] == select("finetune")[0].lr
+
+
+def test_on_a_transformer_they_are_about_its_own_rate(monkeypatch):
+    (method,) = select("par_adapter")
+    monkeypatch.setattr(type(method), "transformer_lr", 0.02)
+    assert [rate for _, rate in _rates(method, True)] == [0.007, 0.02, 0.06]
+    assert [rate for _, rate in _rates(method, False)] == [0.03, 0.1, 0.3]
 
 
 def test_the_best_is_chosen_and_noise_moves_nothing():
@@ -54,3 +63,13 @@ def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
     assert recorded == {name: declared[name] for name in recorded}
     committed = {record["method"] for record in read_records([RECORDED.parent])}
     assert committed - {"res_adapter_large"} == set(recorded), "every method of the table was swept"
+
+
+def test_on_a_transformer_too():
+    rows = pq.read_table(RESULTS / "standin-vit" / "sweep.parquet").to_pylist()
+    recorded = {row["method"]: row["lr"] for row in rows if row["chosen"]}
+    assert recorded == {entry.name: own_rate(entry(), True) for entry in entries() if entry.name in recorded}
+    others = {entry.name: entry.transformer_lr for entry in entries() if entry.name not in recorded}
+    assert not any(others.values()), "a rate of its own has its sweep"
+    committed = {record["method"] for record in read_records([RESULTS / "standin-vit"])}
+    assert committed <= set(recorded), "every method of the table was swept"

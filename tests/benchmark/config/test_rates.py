@@ -6,12 +6,12 @@ from visual_decathlon.benchmark.config.profiles import PROFILES, profile
 from visual_decathlon.benchmark.config.rates import PAPER_METHODS, REFERENCE, peak_rate, rate_note
 from visual_decathlon.methods.registry import GROUPS, entries, select
 
-PAPER = [name for name in PROFILES if name.startswith("decathlon")]
+PAPER = [name for name in PROFILES if name.startswith("decathlon") and not name.endswith("vit")]
 
 
 def rates(name: str, *settings: str) -> dict[str, float]:
     recipe = profile(name, settings).adapt
-    return {entry.name: peak_rate(recipe, entry()) for entry in entries()}
+    return {entry.name: peak_rate(recipe, entry(), name.endswith("vit")) for entry in entries()}
 
 
 def test_the_papers_methods_are_those_of_its_tables():
@@ -33,6 +33,12 @@ def test_the_decathlon_profiles(name: str):
     assert (found["oft"], found["partial"], found["finetune"]) == (0.06, 0.05, 0.1)
 
 
+def test_a_transformer_has_rates_of_its_own_and_none_is_the_papers():
+    own = {entry.name: entry.transformer_lr or entry.lr for entry in entries()}
+    assert rates("standin-vit") == own
+    assert rates("decathlon-vit") == pytest.approx(own, rel=1e-12), "0.1 for each 0.1 of the sweep"
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_setting_decides_for_all(name: str):
     assert set(rates(name, "lr=0.03").values()) == {0.03}
@@ -44,11 +50,13 @@ def test_pretraining_has_the_papers_rate():
 
 def test_the_note():
     recipe = PROFILES["decathlon"].adapt
-    assert rate_note(recipe, select("finetune,partial,oft,spottune,res_adapter")) == (
+    assert rate_note(recipe, select("finetune,partial,oft,spottune,res_adapter"), False) == (
         "learning rates: the paper's 0.1 for finetune res_adapter; 0.05 for partial spottune, 0.06 for oft, "
         "from the sweep on the stand-ins; settings=lr= sets one for all"
     )
-    assert rate_note(recipe, select("oft")).startswith("learning rates: 0.06 for oft, from the sweep")
-    assert rate_note(recipe, select("table1")) == ""
-    assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft")) == ""
-    assert rate_note(PROFILES["standin"].adapt, select("oft")) == ""
+    assert rate_note(recipe, select("oft"), False).startswith("learning rates: 0.06 for oft, from the sweep")
+    assert rate_note(recipe, select("table1"), False) == ""
+    assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft"), False) == ""
+    note = rate_note(PROFILES["decathlon-vit"].adapt, select("res_adapter,prompt"), True)
+    assert "paper" not in note and note.startswith("learning rates: 0.1 for res_adapter prompt, from the sweep")
+    assert rate_note(PROFILES["standin"].adapt, select("oft"), False) == ""

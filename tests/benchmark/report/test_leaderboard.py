@@ -267,6 +267,30 @@ def test_a_row_opens_to_its_runs_by_keyboard(opened, shipped):
 
 
 @needs_chromium
+def test_a_method_is_compared_over_backbones(opened, shipped):
+    """Each beside fine-tuning on the same backbone; a backbone without the method has no line."""
+    settings = json.loads(shipped["settings"].iloc[0]) | {"network": "timm/other", "width": 1.0}
+    kept = shipped[shipped["method"].isin(["bn_adapt", "finetune"])]
+    other = changed(kept, "b", profile="own", settings=json.dumps(settings))
+    worse = other["method"] == "bn_adapt"
+    other.loc[worse, "top1"] = other.loc[worse, "top1"] * 0.5
+    both = tables(pd.concat([shipped, other], ignore_index=True))
+    tab = opened(both)
+    tab.get_by_role("button", name="BN adapt.").last.click()
+    lines = tab.locator(".detail [aria-label='Backbones of BN adapt.'] tbody tr")
+    shown = {cells[0]: cells[1:] for cells in (line.split("\t") for line in lines.all_inner_texts())}
+    means = {table.group["profile"]: {row.method: row.mean.mean for row in table.rows if row.mean} for table in both}
+    assert {place: cells[-1] for place, cells in shown.items()} == {
+        place: f"{means[name]['bn_adapt'] - means[name]['finetune']:+.1f}".replace("-", "−")
+        for place, name in (("resnet26, width 0.25, 32 px", "standin"), ("timm/other, width 1, 32 px", "own"))
+    }
+    tab.get_by_role("button", name="Feature extractor").last.click()
+    assert tab.locator("[aria-label='Backbones of Feature extractor']").count() == 0
+    tab.locator("#backbone").select_option("timm/other, width 1, 32 px")
+    assert sorted(column(tab, "Model")) == ["BN adapt.", "Finetune"]
+
+
+@needs_chromium
 def test_an_open_row_stays_open_where_it_is_sorted_to(opened, shipped):
     tab = opened(tables(shipped))
     tab.get_by_role("button", name="BN adapt.").last.click()

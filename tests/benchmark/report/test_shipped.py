@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.benchmark.report.over_seeds import cell, points
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
@@ -53,9 +54,16 @@ def test_the_committed_tables_are_made_from_the_committed_records(again: Path):
 def test_the_committed_figures_are_made_from_the_committed_records(again: Path):
     lock = (ROOT / "requirements.lock").read_text()
     if f"matplotlib=={matplotlib.__version__}\n" not in lock:
-        pytest.skip(f"bytes are the same under the locked matplotlib, this is {matplotlib.__version__}")
-    made = {path.name: path.read_bytes() for path in (again / "figures").iterdir()}
-    assert made == {path.name: path.read_bytes() for path in (SHIPPED / "figures").iterdir()}
+        pytest.skip(f"figures are the same under the locked matplotlib, this is {matplotlib.__version__}")
+    made = {path.name: path for path in (again / "figures").iterdir()}
+    shipped = {path.name: path for path in (SHIPPED / "figures").iterdir()}
+    assert made.keys() == shipped.keys()
+    for name in sorted(made):
+        if name.endswith(".png"):  # another instruction set blends some pixels by one step of 255 otherwise
+            mine, theirs = (np.asarray(Image.open(path), dtype=int) for path in (made[name], shipped[name]))
+            assert mine.shape == theirs.shape and np.abs(mine - theirs).max() <= 2, name
+        else:
+            assert made[name].read_bytes() == shipped[name].read_bytes(), name
 
 
 def test_every_method_that_runs_here_is_there_on_all_ten(records: list[dict]):
