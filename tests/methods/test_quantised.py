@@ -227,7 +227,7 @@ def test_start(name, store, source):
     assert off <= 1e-5 if select(spec)[0].start == "identity" else off > 1e-5
 
 
-@pytest.mark.parametrize("store", ["1bit", "int3"])
+@pytest.mark.parametrize("store", ["1bit", pytest.param("int3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_float_tensors_of_the_stored_values_give_the_same_network(name, store, source):
     """The method itself with the rounded tensors in place of its own computes the same; so do merging and the file."""

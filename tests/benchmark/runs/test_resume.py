@@ -88,7 +88,7 @@ def test_kill_9_loses_nothing(bench, finished: Path, here, below, tmp_path: Path
 
 
 @LINUX
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_bench_ends_in_one_line(number: int, bench, finished: Path, tmp_path: Path):
     """A terminal or scheduler signals the workers too: they print nothing, and no process or file is left."""
     longer = LONG.replace(" epochs=40", " epochs=400")  # the second must not end during the test

@@ -64,6 +64,7 @@ save_file(out, job["out"])
 """
 
 
+@pytest.mark.slow
 def test_every_method_gives_the_same_bits_in_one_fresh_process(shop: Shop, command, tmp_path: Path):
     """All of them loaded at once, with the two domains of a joint training."""
     x, wanted, files = batch(), {}, {}
@@ -127,9 +128,10 @@ def test_domains_of_a_joint_training_share_its_weights(shop: Shop):
 
 
 REMADE = ["vera(rank=8)", "randlora", "fourierft(count=50)", "delora", "shira", "filter_atoms", "lora(init='pissa')"]
+REMADE += ["quantised(method='fourierft(count=300)', store='1bit', block=8)"]
 
 
-@pytest.mark.parametrize("spec", [*REMADE, "quantised(method='fourierft(count=300)', store='1bit', block=8)"])
+@pytest.mark.parametrize("spec", [*REMADE[:2], *(pytest.param(s, marks=pytest.mark.slow) for s in REMADE[2:])])
 def test_domains_share_what_their_method_computes_again(spec: str, shop: Shop):
     """What no file holds is in memory once for all domains of a method, until the last of them is dropped."""
     net, x = MultiDomain(shop.backbone("plain").path), batch()

@@ -56,7 +56,13 @@ class Casts(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+QUICK = {"par_adapter", "res_adapter", "finetune", "bn_adapt", "lora", "piggyback", "adalora", "spottune"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, id=m.name, marks=[pytest.mark.slow] * (m.name not in QUICK)) for m in METHODS],
+)
 def test_loss_and_gradients_are_autocasts_to_the_bit(method):
     plain = step(method, placed(method))
     network = placed(method)

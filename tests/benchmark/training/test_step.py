@@ -161,7 +161,11 @@ def unread(spec: str) -> None:
         static._once(BatchShape(8))
 
 
-@pytest.mark.parametrize("spec", [m.name for m in entries() if not m().unsupported_reason("resnet26")])
+ABLE = [m.name for m in entries() if not m().unsupported_reason("resnet26")]
+QUICK = {"res_adapter", "finetune", "lora", "adalora", "randlora", "spottune", "taps", "signs"}
+
+
+@pytest.mark.parametrize("spec", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ABLE])
 def test_a_method_marked_as_captured_can_be_captured(spec):
     """The other methods draw on the host within the step, which tensors without values do not allow."""
     (method,) = select(spec)
