@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from visual_decathlon.benchmark.report.figures import curves, gap, steps, style, tradeoff
+from visual_decathlon.benchmark.report.figures import backbones, curves, gap, steps, style, tradeoff
 from visual_decathlon.benchmark.report.figures.groups import Group, grouped
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.tables.table1 import Table
@@ -25,7 +25,12 @@ KINDS: dict[str, Callable[[Group], Iterable[style.Drawn]]] = {
     "steps": steps.draw,
     "curves": curves.draw,
 }
-"""The kinds of figures by name: ONLY= takes it, and the files, or their folder, begin with it."""
+"""The kinds of figures of a group by name: ONLY= takes it, and the files, or their folder, begin with it."""
+
+ACROSS: dict[str, Callable[[Sequence[Group]], Iterable[style.Drawn]]] = {"backbones": backbones.draw}
+"""The kinds that compare groups. One that has nothing to compare is left out without a word, unless ONLY= names it."""
+
+NAMES = (*KINDS, *ACROSS)
 
 CAPTIONS = "captions.md"
 _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
@@ -33,8 +38,8 @@ _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"})
 
 def check(only: Sequence[str]) -> None:
     """Raise InputError for a name that is no kind of figure."""
-    if unknown := [name for name in only if name not in KINDS]:
-        raise InputError(f"{','.join(only)}: {unknown[0]} is no figure; there are {', '.join(KINDS)}", field="only")
+    if unknown := [name for name in only if name not in NAMES]:
+        raise InputError(f"{','.join(only)}: {unknown[0]} is no figure; there are {', '.join(NAMES)}", field="only")
 
 
 def contents(
@@ -53,7 +58,7 @@ def contents(
     figure, and where none of the requested figures can be drawn.
     """
     check(only)
-    kinds = [name for name in KINDS if name in only or not only]
+    kinds = [name for name in NAMES if name in only or not only]
     groups = grouped(tables, histories(set().union(*map(curves.hashes, tables))) if "curves" in kinds else {})
     made: dict[Path, bytes | None] = {}
     drawn: dict[str, str] = {}
@@ -61,19 +66,20 @@ def contents(
     with style.shielded():
         for kind in kinds:
             before, lacking = len(drawn), Counter()
-            for i, group in enumerate(groups):
+            subjects = [groups] if kind in ACROSS else groups
+            for i, subject in enumerate(subjects):
                 progress("drawing figures", kinds.index(kind) * len(groups) + i, len(kinds) * len(groups))
                 try:
-                    for figure in KINDS[kind](group):
+                    for figure in (ACROSS | KINDS)[kind](subject):
                         for ending, content in style.as_bytes(figure).items():
                             made[folder / f"{figure.name}.{ending}"] = content
                         drawn[figure.name] = block(figure)
                 except style.NotDrawn as reason:
                     lacking[str(reason)] += 1
             if len(drawn) == before:
-                empty.append(f"{option('only')}{kind} has nothing to draw: {_reasons(lacking, len(groups))}")
-            if lacking:
-                message(f"figures, {kind}: {_reasons(lacking, len(groups))}")
+                empty.append(f"{option('only')}{kind} has nothing to draw: {_reasons(lacking, len(subjects))}")
+            if lacking and (kind in KINDS or only):
+                message(f"figures, {kind}: {_reasons(lacking, len(subjects))}")
     if only and not drawn:
         raise InputError("; ".join(empty))
     return made | _captions(folder, kinds, drawn)
@@ -106,7 +112,7 @@ def _captions(folder: Path, kinds: Sequence[str], drawn: dict[str, str]) -> dict
             stale += [folder / f"{name}.svg", folder / f"{name}.png"]
         else:
             blocks[name] = block.rstrip("\n") + "\n"
-    order = sorted(blocks, key=lambda name: ([*KINDS, _kind(name)].index(_kind(name)), name))
+    order = sorted(blocks, key=lambda name: ([*NAMES, _kind(name)].index(_kind(name)), name))
     return {path: "\n".join(blocks[name] for name in order).encode(), **dict.fromkeys(stale)}
 
 

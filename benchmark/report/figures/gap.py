@@ -70,17 +70,17 @@ def draw(group: Group) -> Iterable[Drawn]:
     ax = axes(figure, margin, 0.5, 0.15, HEAD)
     width = len(domains) + 1.15 * several
     names = [fitting(column(d), (WIDTH - margin - 0.15) / width - 0.04, 8) for d in domains]
-    _cell_axes(ax, width, len(methods))
+    cell_axes(ax, width, len(methods))
     columns = [(i, cells[:, i], name) for i, name in enumerate(names)]
     if several:
         mean = np.array([statistics.fmean(row) if not np.isnan(row).any() else np.nan for row in cells])
         columns.append((len(domains) + 0.15, mean, "mean"))
     for left, values, _ in columns:
         for i, value in enumerate(values):
-            _cell(ax, left, i, value, bold=left > len(domains))
+            cell(ax, left, i, value, bold=left > len(domains))
     ax.set_xticks([left + 0.5 for left, _, _ in columns], [name for _, _, name in columns])
     ax.set_yticks(np.arange(len(methods)) + 0.5, methods)
-    _scale(figure, margin)
+    scale(figure, margin)
     baseline = "the published fine-tune row" if baseline_row(group.table) is None else "fine-tune of the same group"
     caption = [
         f"Top-1 minus that of {baseline}, in points, a row a method, the best mean first.{cut(group.table)}",
@@ -92,7 +92,7 @@ def draw(group: Group) -> Iterable[Drawn]:
     yield Drawn(f"gap{group.suffix}", figure, title, " ".join(caption))
 
 
-def _cell_axes(ax: Axes, width: float, height: int) -> None:
+def cell_axes(ax: Axes, width: float, height: int) -> None:
     """Axes of `width` by `height` cells without frame, grid and tick marks, the columns' names at the top."""
     ax.set_xlim(0, width)
     ax.set_ylim(height, 0)
@@ -113,7 +113,7 @@ def colour_of(value: float) -> tuple:
     return BELOW_ABOVE(0.5 + np.clip(value / END, -1, 1) / 2)
 
 
-def _cell(ax: Axes, left: float, top: int, value: float, bold: bool) -> None:
+def cell(ax: Axes, left: float, top: int, value: float, bold: bool) -> None:
     """A coloured cell with its number, hatched where the value is missing."""
     if np.isnan(value):
         ax.add_patch(Rectangle((left, top), 1, 1, facecolor="#F2F2F2", edgecolor="#BFBFBF", hatch="////", linewidth=0))
@@ -125,7 +125,7 @@ def _cell(ax: Axes, left: float, top: int, value: float, bold: bool) -> None:
     ax.text(left + 0.5, top + 0.53, text, ha="center", va="center", size=8, color=ink_on(colour), weight=weight)
 
 
-def _scale(figure: Figure, margin: float) -> None:
+def scale(figure: Figure, margin: float) -> None:
     """The colour scale at the foot of the figure."""
     width, height = figure.get_size_inches()
     bar = figure.add_axes((margin / width, 0.27 / height, (width - margin - 0.3) / width, 0.11 / height))

@@ -116,7 +116,7 @@ SHAPES = {  # width, shorter side, crop, side of what is never cropped
     "decathlon-2018-released": (1.0, 72, 64, 72),
 }
 NETWORKS = {
-    "standin-vit": "timm/vit_tiny_patch16_224(depth=6,embed_dim=64,img_size=32,num_heads=4,patch_size=4)",
+    "standin-vit": "timm/vit_tiny_patch16_224(depth=4,embed_dim=48,img_size=32,num_heads=4,patch_size=4)",
     "decathlon-vit": "timm/vit_tiny_patch16_224(img_size=64,patch_size=8)",
 }
 RECIPES = {  # of a domain, of the backbone

@@ -1,5 +1,6 @@
 """Each kind of figure: its numbers, measures, labels and captions."""
 
+import json
 from itertools import combinations
 
 import numpy as np
@@ -8,8 +9,19 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Annotation, Text
 
 from tests.benchmark.drawn_figures import HISTORY, REAL, SOME, group_of, texts_of
-from tests.benchmark.drawn_records import record, ten
-from visual_decathlon.benchmark.report.figures import curves, gap, label_placement, scatter, steps, style, tradeoff
+from tests.benchmark.drawn_records import SETTINGS, record, ten
+from tests.benchmark.drawn_tables import tables_of
+from visual_decathlon.benchmark.report.figures import (
+    backbones,
+    curves,
+    gap,
+    label_placement,
+    scatter,
+    steps,
+    style,
+    tradeoff,
+)
+from visual_decathlon.benchmark.report.figures.groups import grouped
 from visual_decathlon.benchmark.report.figures.measures import MOST, front, labels, measured
 from visual_decathlon.benchmark.report.figures.style import NotDrawn, luminance
 from visual_decathlon.benchmark.tables.published import published, published_baseline
@@ -203,3 +215,33 @@ def test_a_scatter_shows_every_method_once():
     points = measured(group_of(SOME).table).points
     assert scatter.scatter(ax, points, [1.0, 2.0, 10.0], []) == []
     assert sorted(n.get_text() for n in ax.findobj(Annotation) if n.get_text()) == ["Feature", "Finetune", "Lora"]
+
+
+def on(network: str, **means: float) -> list[dict]:
+    """Records of methods on the ten domains of a network."""
+    settings = json.dumps(json.loads(SETTINGS) | {"network": network})
+    return [r for method, top1 in means.items() for r in ten(method, top1, settings=settings)]
+
+
+def test_methods_are_compared_over_backbones_each_to_its_own_fine_tuning():
+    records = on("resnet26", finetune=80.0, lora=82.0, feature=60.0, hira=70.0)
+    records += on("timm/vit(depth=2)", finetune=70.0, lora=75.0, prompt=71.0, hira=71.5)
+    records += on("timm/mixer", finetune=50.0, feature=45.0)
+    groups = grouped(tables_of(records), {})
+    order = [json.loads(group.table.group["settings"])["network"] for group in groups]
+    labels, cells = backbones.gaps(groups)
+    assert labels == ["Lora", "Hira", "Feature"], "prompt is on one backbone alone"
+    wanted = {"resnet26": [2.0, -10.0, -20.0], "timm/vit(depth=2)": [5.0, 1.5, np.nan]}
+    wanted["timm/mixer"] = [np.nan, np.nan, -5.0]
+    np.testing.assert_allclose(cells, np.array([wanted[name] for name in order]).T)
+    (figure,) = backbones.draw(groups)
+    texts = {t.get_text() for t in texts_of(figure.figure)}
+    assert {"+5.0", "−10.0", "vit\n70.0", "mixer\n50.0", "resnet26\n80.0"} <= texts and figure.name == "backbones"
+    assert "Hatched" in figure.caption and "timm/vit(depth=2), width 0.25, 32 px" in figure.caption
+
+
+def test_other_data_are_no_other_backbone():
+    records = on("resnet26", finetune=80.0, lora=82.0)
+    other = [r | {"data": "other", "data_id": "other"} for r in on("timm/mixer", finetune=70.0, lora=75.0)]
+    with pytest.raises(NotDrawn, match="two backbones"):
+        [*backbones.draw(grouped(tables_of(records + other), {}))]
