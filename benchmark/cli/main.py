@@ -63,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
             if args.command in ("perf", "efficiency", "gpu", "growth"):
                 again = "starts the current measurement again; finished ones are kept, and ONLY= selects the rest"
             elif args.command == "networks":
-                again = "begins again; the table keeps the finished networks, and NETWORK= selects the rest"
+                again = "begins again; the tables keep the finished networks, and NETWORK= selects the rest"
             show_cursor()
             print(f"stopped; the same command {again}", file=sys.stderr)
             return stop.code if isinstance(stop, Stopped) else 130

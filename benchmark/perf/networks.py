@@ -10,8 +10,8 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
 from visual_decathlon.benchmark.config.backbone_names import canonical
-from visual_decathlon.benchmark.perf.efficiency.columns import Column, table
-from visual_decathlon.benchmark.perf.store import environment_columns
+from visual_decathlon.benchmark.perf.efficiency.columns import Column, python_types, table
+from visual_decathlon.benchmark.perf.store import environment_columns, load_previous
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
 from visual_decathlon.benchmark.records.writable import check_writable
@@ -29,6 +29,8 @@ _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 STEPPED = "finetune,bn_adapt,bitfit,lora,par_adapter"
 """The methods that take a training step and are merged on every network; a class of adapters each."""
 CLASSES, BATCH = 3, 2
+SIDE = 128
+"""Pixels of the images on which a network takes its step, if it takes images of any size; else those of its own."""
 DEFAULT = tuple(
     f"{library}/{name}"
     for library, names in {
@@ -76,15 +78,18 @@ _EMPTY = {"blocks": "", "refused": "{}", "tried": "", "reason": ""}
 def measure(names: Sequence[str], results: Path) -> None:
     """Tries each network, prints a line for it, and writes networks.parquet and networks.md below `results`.
 
-    Raises InputError for a name that is of no library's network by its form, before anything is tried.
+    The tables keep the rows of other networks. Raises InputError for a name that is of no library's network by its
+    form, before anything is tried.
     """
     names = [canonical(name) for name in names]
     check_writable(results)
-    about, rows, folder = environment_columns(), [], ResultsFolder(results)
+    about, folder = environment_columns(), ResultsFolder(results)
     paths = [folder.table("networks"), folder.table("networks", "md")]
+    kept = {name: row for name, (row,) in load_previous(paths[0], python_types(COLUMNS), "network", "columns").items()}
     for name in names:
         row = {column.name: _EMPTY.get(column.name) for column in COLUMNS} | about | tried(name)
-        rows.append(row)
+        kept[name] = row
+        rows = [kept[one] for one in sorted(kept)]
         write_all(dict(zip(paths, (parquet(table(rows, COLUMNS)), markdown(rows)), strict=True)))
         print(f"{name}: {'runs' if row['runs'] else row['reason']}", flush=True)
     print(f"Files: {'  '.join(map(str, paths))}")
@@ -125,11 +130,12 @@ def tried(name: str) -> dict:
 def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:
     """The largest change of a logit by merging, of the largest logit, after one training step of two images."""
     torch.manual_seed(0)
-    source = library_network(name, CLASSES).for_size(shapes.size).requires_grad_(False).eval()
+    side = min(SIDE, shapes.size) if shapes.any_size else shapes.size
+    source = library_network(name, CLASSES).for_size(side).requires_grad_(False).eval()
     network = method.place(source, CLASSES).train()
     groups = method.groups(network, 5e-4, BATCH)
     optimiser = method.optimiser(groups, 1e-3, 0.9, True)
-    x, y = torch.randn(BATCH, 3, shapes.size, shapes.size), torch.arange(BATCH) % CLASSES
+    x, y = torch.randn(BATCH, 3, side, side), torch.arange(BATCH) % CLASSES
     method.loss(network, x, y, nn.functional.cross_entropy)[0].backward()
     optimiser.step()
     network.eval()
@@ -147,9 +153,9 @@ def markdown(rows: Sequence[dict]) -> bytes:
         "# Which networks run",
         "",
         f"{len(run)} of {len(rows)} networks run. On each, {STEPPED.replace(',', ', ')} took one training step of two "
-        "images at the size for which the network is made, with random weights, and merged to the same logits "
-        f"(within {TOLERANCE:g} of the largest). `methods` counts the entries of the registry that fit its shapes, of "
-        f"{len(entries())}; networks.parquet has the reason of each other one.",
+        f"images, of {SIDE} pixels or of the one size that the network takes, with random weights, and merged to the "
+        f"same logits (within {TOLERANCE:g} of the largest). `methods` counts the entries of the registry that fit its "
+        f"shapes, of {len(entries())}; networks.parquet has the reason of each other one.",
         "",
         *table_lines([*head, "attention", "any size", "methods"], [_cells(row) for row in run]),
         "",

@@ -100,5 +100,5 @@ def table(rows: Sequence[Mapping], columns: Sequence[Column]) -> pa.Table:
 
 def python_types(columns: Sequence[Column]) -> dict:
     """Column -> the Python type of its values, for `store.load_previous`."""
-    plain = {_TEXT: str, _WHOLE: int, _REAL: float}
+    plain = {_TEXT: str, _WHOLE: int, _REAL: float, pa.bool_(): bool}
     return {c.name: plain[c.kind] | None if c.nullable else plain[c.kind] for c in columns}

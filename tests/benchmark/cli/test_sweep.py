@@ -68,8 +68,10 @@ def test_the_entries_have_the_rates_that_the_recorded_sweep_chose():
 def test_on_a_transformer_too():
     rows = pq.read_table(RESULTS / "standin-vit" / "sweep.parquet").to_pylist()
     recorded = {row["method"]: row["lr"] for row in rows if row["chosen"]}
-    assert recorded == {entry.name: own_rate(entry(), True) for entry in entries() if entry.name in recorded}
-    others = {entry.name: entry.transformer_lr for entry in entries() if entry.name not in recorded}
+    swept = {spec: select(spec)[0] for spec in recorded}
+    assert recorded == {spec: own_rate(method, True) for spec, method in swept.items()}
+    names = {method.name for method in swept.values()}
+    others = {entry.name: entry.transformer_lr for entry in entries() if entry.name not in names}
     assert not any(others.values()), "a rate of its own has its sweep"
     committed = {record["method"] for record in read_records([RESULTS / "standin-vit"])}
     assert committed <= set(recorded), "every method of the table was swept"

@@ -12,7 +12,7 @@ SMALL = "timm/vit_tiny_patch16_224(depth=2,embed_dim=24,img_size=16,patch_size=8
 
 def test_which_networks_run(tmp_path: Path, capsys):
     assert main(["networks", "--network", f"{SMALL},timm/nothing", "--results", str(tmp_path)]) == 0
-    runs, fails = pq.read_table(tmp_path / "networks.parquet").to_pylist()
+    fails, runs = pq.read_table(tmp_path / "networks.parquet").to_pylist()
     assert (runs["network"], runs["runs"], runs["reason"], runs["size"]) == (SMALL, True, "", 16)
     assert (runs["layers"], runs["batch_norms"], runs["other_norms"], runs["blocks"]) == (9, 0, 5, "2")
     assert runs["parameters"] == 2 * 12 * 24**2 + 2 * 13 * 24 + 3 * 64 * 24 + 24 + 2 * 24 + 6 * 24
@@ -20,6 +20,13 @@ def test_which_networks_run(tmp_path: Path, capsys):
     assert (fails["runs"], fails["size"]) == (False, None) and "no classifier of that name" in fails["reason"]
     text = (tmp_path / "networks.md").read_text()
     assert "1 of 2 networks run" in text and "- timm/nothing: timm has no classifier" in text
+
+
+def test_the_tables_keep_other_networks(tmp_path: Path):
+    for name in (SMALL, "timm/nothing", SMALL):
+        assert main(["networks", "--network", name, "--results", str(tmp_path)]) == 0
+    names = [row["network"] for row in pq.read_table(tmp_path / "networks.parquet").to_pylist()]
+    assert names == ["timm/nothing", SMALL]
 
 
 def test_a_name_of_no_form(tmp_path: Path, capsys):
