@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=arguments.positive, default=224, metavar="PX", help="side of the images in pixels (default 224)"
     )
-    arguments.add_only(parser, "PART", "networks or blocks; both by default")
+    arguments.add_only(parser, "PART", "networks, adapters or blocks; all by default")
     parser.add_argument("--device", choices=("auto", "cpu", *NAMES), default="auto")
     arguments.add_source(parser, "a folder of records, for the accuracies of the figure (default: the shipped ones)")
     arguments.add_folders(parser)

@@ -1,4 +1,4 @@
-"""`python -m benchmark tables`: makes every table and figure again from a folder of records."""
+"""`python -m benchmark tables`: makes every table and figure again from folders of records."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -7,9 +7,16 @@ from visual_decathlon.benchmark.cli import arguments
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the folder of records, the folders, and what is made."""
-    arguments.add_source(parser)
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        type=arguments.paths,
+        default=[],
+        metavar="DIR",
+        help="a folder of records, or several separated by blanks (default: --results)",
+    )
     arguments.add_folders(parser)
-    arguments.add_only(parser, "FIGURE", "of the figures these: pareto, time, gap, steps, curves")
+    arguments.add_only(parser, "FIGURE", "of the figures these: pareto, time, gap, steps, curves, backbones")
     parser.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")
     parser.add_argument(
         "--collect", type=arguments.path, metavar="FILE", help="write the records into one Parquet file instead"
@@ -23,10 +30,11 @@ def run(args: Namespace) -> int:
     from visual_decathlon.benchmark.report.regenerate import collect, regenerate
 
     figures.check(args.only)
-    check_source(args.source)
-    source = args.source or args.results
+    for source in args.sources:
+        check_source(source)
+    sources = args.sources or [args.results]
     if args.collect is not None:
-        collect(source, args.collect)
+        collect(sources, args.collect)
     else:
-        regenerate(source, args.results, only=args.only, limited=args.limited)
+        regenerate(sources, args.results, only=args.only, limited=args.limited)
     return 0

@@ -1,4 +1,4 @@
-"""Makes every table and figure again from a folder of records."""
+"""Makes every table and figure again from folders of records."""
 
 from collections.abc import Sequence, Sized
 from functools import partial
@@ -20,32 +20,32 @@ from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.datasets.io import write_all
 
 
-def collect(source: Path, file: Path) -> None:
-    """Write all records below `source` into one Parquet file. Raises InputError if there are none."""
+def collect(sources: Sequence[Path], file: Path) -> None:
+    """Write all records below `sources` into one Parquet file. Raises InputError if there are none."""
     faults: list[Fault] = []
-    records = read_records([source], faults)
+    records = read_records(sources, faults)
     report_left_out(faults)
-    _check_not_empty(records, source)
+    _check_not_empty(records, sources)
     path = write_table(pa.Table.from_pylist(records, SCHEMA), file)
     Screen().say(f"{len(records)} records in {path}")
 
 
-def regenerate(source: Path, results: Path, *, only: Sequence[str] = (), limited: bool = False) -> None:
-    """Write the tables, figures and the page of the records below `source` to `results`, and print the tables.
+def regenerate(sources: Sequence[Path], results: Path, *, only: Sequence[str] = (), limited: bool = False) -> None:
+    """Write the tables, figures and the page of the records below `sources` to `results`, and print the tables.
 
     `only` names the figures that are drawn, all by default. `limited` includes runs on a part of a split. Raises
     InputError if there are no records for a table, or for an unknown figure.
     """
     with Screen() as screen:
         faults: list[Fault] = []
-        frame, shipped = _read(source, limited, faults, screen)
+        frame, shipped = _read(sources, limited, faults, screen)
         with screen.busy("making the tables"):
             tables = table1.tables(frame, shipped)
         folder = ResultsFolder(results).figures
         unreadable: list[Fault] = []  # histories, which are read for curves alone
         drawn = figures.contents(
             tables,
-            lambda hashes: read_histories([source], hashes, unreadable),
+            lambda hashes: read_histories(sources, hashes, unreadable),
             folder,
             only,
             screen.say,
@@ -62,26 +62,32 @@ def regenerate(source: Path, results: Path, *, only: Sequence[str] = (), limited
         screen.files(list(dict.fromkeys(path.parent if folder in path.parent.parents else path for path in paths)))
 
 
-def _read(source: Path, limited: bool, faults: list[Fault], screen: Screen) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records below `source` that enter tables, and the shipped records; files that cannot be read are `faults`."""
+def _read(
+    sources: Sequence[Path], limited: bool, faults: list[Fault], screen: Screen
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records below `sources` that enter tables, and the shipped ones; files that cannot be read are `faults`."""
     with screen.busy("reading the records"):
-        frame = read_frame([source], faults=faults)
+        frame = read_frame(sources, faults=faults)
         shipped = read_frame([SHIPPED, SHIPPED_VIT], faults=faults)
     report_left_out(list(dict.fromkeys(faults)))
-    _check_not_empty(frame, source)
+    _check_not_empty(frame, sources)
     if not limited:
         frame = frame[frame["limit"].isna()]
     if not len(frame):
         raise InputError(
-            f"every record in {source} is of a run that {option('limit')} cut, which enters no table unasked; "
+            f"every record in {_named(sources)} is of a run that {option('limit')} cut, which enters no table unasked; "
             "show them with `make results LIMITED=1`"
         )
     return frame, shipped
 
 
-def _check_not_empty(records: Sized, source: Path) -> None:
+def _named(sources: Sequence[Path]) -> str:
+    return " and ".join(map(str, sources))
+
+
+def _check_not_empty(records: Sized, sources: Sequence[Path]) -> None:
     if not len(records):
         raise InputError(
-            f"{source} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a folder "
-            f"with {option('source')}"
+            f"{_named(sources)} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a "
+            f"folder with {option('source')}"
         )

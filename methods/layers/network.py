@@ -329,9 +329,10 @@ def merge_for_inference(network: Network, fuse: bool = True) -> Network:
     """
     out = copied(network).eval()  # not `share`, which would freeze the tensors that the network trains
     out.aids = nn.ModuleDict()
-    for name, module in list(out.named_modules()):
-        if isinstance(module, Adapter):
-            out.set_submodule(name, module.merge())
+    adapters = [name for name, module in out.named_modules() if isinstance(module, Adapter)]
+    for name in adapters:
+        if not name.startswith(tuple(f"{other}." for other in adapters)):  # one within another merges with it
+            out.set_submodule(name, out.get_submodule(name).merge())
     for site in (site for site in out.sites if site.norm and fuse):
         conv, norm = out.get_submodule(site.conv), out.get_submodule(site.norm)
         if isinstance(norm, _BatchNorm):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network
+from visual_decathlon.benchmark.backbones.library import library_body, library_network, library_shapes
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
+from visual_decathlon.benchmark.report.skipped import misfit
 from visual_decathlon.methods.layers.network import Network, exported, merge_for_inference
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.per_conv import PerConv
@@ -140,6 +141,28 @@ def library() -> dict[str, tuple[Network, nn.Module]]:
     torch.manual_seed(0)
     own = {"torchvision/resnet18": models.resnet18(), "timm/resnet50": timm.create_model("resnet50")}
     return {name: (stirred(library_network(name, 3)), model) for name, model in own.items()}
+
+
+VIT = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48,num_heads=3)"
+FIT = [m for m in ALL if m.mergeable and m.backbone_structure == "plain" and not misfit(m, VIT, library_shapes(VIT))]
+
+
+@pytest.mark.parametrize("method", FIT, ids=lambda m: m.name)
+def test_merged_linear_layers_load_into_the_library(method, transformer):
+    """Every name and no other, so that no part of an adapter stays behind."""
+    _, network = placed(method, transformer)
+    weights = {name: t for name, t in exported(network).items() if not name.startswith("fc.")}
+    body = library_body(VIT).double().eval()
+    body.load_state_dict(weights)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        assert off(network.head(body(x)), network(x)) < 1e-8
+
+
+@pytest.fixture(scope="module")
+def transformer() -> Network:
+    torch.manual_seed(0)
+    return stirred(library_network(VIT, 3))
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -1,4 +1,4 @@
-"""The columns of efficiency.parquet and blocks.parquet: name, type, unit and meaning."""
+"""The columns of efficiency.parquet, adapters.parquet and blocks.parquet: name, type, unit and meaning."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +58,36 @@ NETWORKS = (
     *_PLACE,
 )
 
+
+def _ratios(to: str) -> tuple[Column, ...]:
+    return (
+        Column("latency_ratio", _REAL, "", f"to {to} in the same round, median", nullable=True),
+        Column("latency_ratio_least", _REAL, "", "the least of the rounds", nullable=True),
+        Column("latency_ratio_largest", _REAL, "", "the largest of the rounds", nullable=True),
+    )
+
+
+ADAPTERS = (
+    Column("network", _TEXT, "", "name as of the setting network"),
+    Column("size", _WHOLE, "pixel", "side of the square images"),
+    Column("method", _TEXT, "", "method string, or: the network itself"),
+    Column("family", _TEXT, "", "family of the method"),
+    Column("form", _TEXT, "", "as trained: adapters beside the network's layers; merged: within them"),
+    Column("batch", _WHOLE, "image", "images of a forward pass"),
+    Column("queries", _WHOLE, "token", "longest sequence of queries in an attention", nullable=True),
+    Column("keys", _WHOLE, "token", "longest sequence of keys and values in an attention", nullable=True),
+    Column("macs", _WHOLE, "multiply-add/image", "of convolutions, linear layers without the head, and attention"),
+    Column("floats", _WHOLE, "", "trained floats stored for a domain, without its head"),
+    Column("bits", _WHOLE, "", "stored bits beside them"),
+    Column("base_floats", _WHOLE, "", "parameters of the network without its head"),
+    Column("activation_bytes", _WHOLE, "byte", f"{_LIVE}, its images too; no weights"),
+    *_TIMES,
+    *_ratios("the network itself"),
+    Column("rounds", _WHOLE, "", "forward passes that were timed"),
+    Column("dropped", _WHOLE, "", "rounds in which other programs used the machine"),
+    *_PLACE,
+)
+
 BLOCKS = (
     Column("block", _TEXT, "", "name"),
     Column("source", _TEXT, "", "what it is, and its paper"),
@@ -78,9 +108,7 @@ BLOCKS = (
     Column("macs_counted", _WHOLE, "multiply-add/image", "by torch's counter"),
     Column("macs_ratio", _REAL, "", "counted, to the standard convolution's"),
     *_TIMES,
-    Column("latency_ratio", _REAL, "", "to the standard convolution's in the same round, median", nullable=True),
-    Column("latency_ratio_least", _REAL, "", "the least of the rounds", nullable=True),
-    Column("latency_ratio_largest", _REAL, "", "the largest of the rounds", nullable=True),
+    *_ratios("the standard convolution's"),
     Column("activation_bytes", _WHOLE, "byte", f"{_LIVE}, its input too; no weights"),
     Column("activation_ratio", _REAL, "", "to the standard convolution's"),
     Column("rounds", _WHOLE, "", "forward passes that were timed"),

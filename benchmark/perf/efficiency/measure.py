@@ -1,4 +1,4 @@
-"""Measures networks and building blocks, as tables on the screen, as Parquet and Markdown, and as a figure."""
+"""Measures networks, adapted ones and building blocks, as tables on the screen, Parquet, Markdown and a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,15 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from visual_decathlon.benchmark.perf.efficiency import accuracy, block_rows, columns, figure, networks, report
+from visual_decathlon.benchmark.perf.efficiency import (
+    accuracy,
+    adapter_rows,
+    block_rows,
+    columns,
+    figure,
+    networks,
+    report,
+)
 from visual_decathlon.benchmark.perf.store import environment_columns, load_previous
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.store import parquet
@@ -20,12 +28,12 @@ from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 
-PARTS = ("networks", "blocks")
+PARTS = ("networks", "adapters", "blocks")
 _SAME = ("network", "size", "device")  # rows with equal ones are replaced
 
 
 def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, source: Path, results: Path) -> None:
-    """Measure the parts `only` of PARTS (both by default) on the device `wanted`; print them, and write the files.
+    """Measure the parts `only` of PARTS (all by default) on the device `wanted`; print them, and write the files.
 
     `names` are networks, on images of `size` pixels. The figure's accuracies are of the records below `source`. Rows of
     other networks, sizes and devices stay in the files. Every part is on disk as soon as it is measured. Raises
@@ -40,12 +48,13 @@ def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, s
     folder = ResultsFolder(results)
     kept = {
         "networks": _kept(folder.table("efficiency"), columns.NETWORKS, "network"),
+        "adapters": _kept(folder.table("adapters"), columns.ADAPTERS, "network"),
         "blocks": _kept(folder.table("blocks"), columns.BLOCKS, "block"),
     }
     screen = Screen(PlainConsole(wide=220))
     with screen:
         with screen.busy("counting"):
-            ready = [networks.ready(name, size, device) for name in dict.fromkeys(names)] if "networks" in parts else []
+            ready = [networks.ready(name, size, device) for name in dict.fromkeys(names)] if parts != ["blocks"] else []
             points = accuracy.read(source)
         paths: dict[Path, None] = {}
         for part in [part for part in PARTS if part in parts]:
@@ -53,15 +62,20 @@ def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, s
             progress = lambda text, done, of, part=part: screen.doing(part, text, done, of, again=part)
             if part == "networks":
                 new = [row | about for row in networks.measured(ready, progress)]
-                kept[part] = _merged(kept[part], new)
+                kept[part] = sorted(_replaced(kept[part], new), key=_by_cost)
                 _show(report.networks(new), screen.console)
                 _show(report.speeds(new), screen.console)
+            elif part == "adapters":
+                sizes = [(network.name, size, device) for network in ready]
+                new = [row | about for one in sizes for row in adapter_rows.measured(*one, progress)]
+                kept[part] = _replaced(kept[part], new)
+                _show(report.adapters(new), screen.console)
             else:
                 kept[part] = new = [row | about for row in block_rows.measured(device, progress=progress)]
                 _show(report.blocks(new), screen.console)
             screen.done(part)
             screen.console.print(report.about(new), style="dim", markup=False)
-            paths |= dict.fromkeys(_write(folder, kept["networks"], kept["blocks"], points))
+            paths |= dict.fromkeys(_write(folder, kept, points))
     screen.files(list(paths))
 
 
@@ -71,31 +85,33 @@ def _kept(path: Path, of: Sequence[columns.Column], key: str) -> list[dict]:
     return [row for rows in by_key.values() for row in rows]
 
 
-def _merged(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
-    """The rows, the new ones in the place of old ones of the same network, size and device; the smallest first."""
+def _replaced(old: Sequence[dict], new: Sequence[dict]) -> list[dict]:
+    """The rows, the new ones in the place of old ones of the same network, size and device."""
     measured = {tuple(row[name] for name in _SAME) for row in new}
-    left = [row for row in old if tuple(row[name] for name in _SAME) not in measured]
-    by_cost = lambda row: (row["device"], row["size"], row["macs"], row["network"])
-    return sorted([*left, *new], key=by_cost)  # stable: precisions and batches stay in their order
+    return [*(row for row in old if tuple(row[name] for name in _SAME) not in measured), *new]
 
 
-def _write(
-    folder: ResultsFolder, of_networks: list[dict], of_blocks: list[dict], points: accuracy.Points
-) -> list[Path]:
+def _by_cost(row: dict) -> tuple:
+    """The smallest first; the sort is stable, so that precisions and batches stay in their order."""
+    return row["device"], row["size"], row["macs"], row["network"]
+
+
+def _write(folder: ResultsFolder, rows: dict[str, list[dict]], points: accuracy.Points) -> list[Path]:
     """Write all rows as Parquet and Markdown, and the figure; one that cannot be drawn any more is removed."""
     figures = {end: folder.table(figure.NAME, end) for end in ("svg", "png")}
     contents: dict = {}
     with style.shielded():
         try:
-            drawn = figure.draw(points, list(dict.fromkeys(row["network"] for row in of_networks)))
+            drawn = figure.draw(points, list(dict.fromkeys(row["network"] for row in rows["networks"])))
             contents |= {figures[end]: content for end, content in style.as_bytes(drawn).items()}
         except style.NotDrawn as reason:
             drawn = str(reason)
             contents |= dict.fromkeys(figures.values())
-    for name, rows, of in (("efficiency", of_networks, columns.NETWORKS), ("blocks", of_blocks, columns.BLOCKS)):
-        if rows:
-            contents[folder.table(name)] = parquet(columns.table(rows, of))
-    contents[folder.table("efficiency", "md")] = report.markdown(of_networks, of_blocks, drawn).encode()
+    of = {"networks": columns.NETWORKS, "adapters": columns.ADAPTERS, "blocks": columns.BLOCKS}
+    for part, table in {"networks": "efficiency", "adapters": "adapters", "blocks": "blocks"}.items():
+        if rows[part]:
+            contents[folder.table(table)] = parquet(columns.table(rows[part], of[part]))
+    contents[folder.table("efficiency", "md")] = report.markdown(*(rows[part] for part in PARTS), drawn).encode()
     return write_all(contents)
 
 

@@ -1,4 +1,4 @@
-"""efficiency.md: the tables of networks and of building blocks, how they were measured, and the figure."""
+"""efficiency.md: the tables of networks, of adapted ones and of building blocks, with their notes, and the figure."""
 
 import json
 from collections.abc import Sequence
@@ -24,6 +24,11 @@ C channels in and out, H × W positions, k the side of the kernel, g = 4 groups,
 bias; batch norms are left out, as they are folded into convolutions at inference. Ratios are to the standard
 convolution; the ratio in closed form holds for weights and for MACs alike. Latency ratios are medians over the
 rounds, in fp32, with the least and the largest. The field is the side of the receptive field."""
+ADAPTED = """\
+What a method adds to a network, in fp32 inference. As trained, adapters are beside the layers; merged, they are within
+them. Tokens are the longest sequences of queries and of keys in an attention: prompts lengthen both, prefixes the keys.
+MACs are without the head and count what grows with the number of images. Floats are what a domain stores besides its
+head. Latency ratios are to the network itself in the same round: medians, with the least and the largest."""
 Lines = tuple[list[str], list[list[str]]]
 """Head and rows of a table, as plain text."""
 
@@ -56,28 +61,69 @@ def speeds(rows: Sequence[dict]) -> Lines:
     return head, lines
 
 
+def adapters(rows: Sequence[dict]) -> Lines:
+    """What each method adds to its network, a line for each form, with a latency for each batch."""
+    batches = sorted({row["batch"] for row in rows})
+    head = [
+        "network",
+        "px",
+        "method",
+        "family",
+        "form",
+        "queries",
+        "keys",
+        "M MACs",
+        "floats",
+        "bits",
+        "of the network",
+    ]
+    head += ["activations, MB", *(f"latency ratio, batch {batch}" for batch in batches)]
+    lines: dict[tuple, dict[int, dict]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("network", "size", "method", "form", "device"))
+        lines.setdefault(key, {})[row["batch"]] = row
+    out = []
+    for (network, size, method, form, _), by_batch in lines.items():
+        row = by_batch[min(by_batch)]
+        tokens = ["" if row[name] is None else str(row[name]) for name in ("queries", "keys")]
+        share = (row["floats"] + row["bits"] / 32) / row["base_floats"]
+        counts = [f"{row['macs'] / 1e6:,.1f}", f"{row['floats']:,}", f"{row['bits']:,}", f"{100 * share:.2f} %"]
+        ratios = [_spread(by_batch[batch]) if batch in by_batch else "" for batch in batches]
+        line = [network, str(size), method, row["family"], form, *tokens, *counts, _mb(row["activation_bytes"])]
+        out.append([*line, *ratios])
+    return head, out
+
+
+def _spread(row: dict) -> str:
+    return f"{row['latency_ratio']:.2f} ({row['latency_ratio_least']:.2f}–{row['latency_ratio_largest']:.2f})"
+
+
 def blocks(rows: Sequence[dict]) -> Lines:
     """The closed form of each block next to what was counted and measured."""
     head = ["block", "weights, formula", "weights", "counted", "M MACs", "counted", "MAC ratio, formula", "MAC ratio"]
     head += ["counted", "latency, ms", "latency ratio", "activations, MB", "activations ratio", "field"]
     lines = []
     for row in rows:
-        spread = f"{row['latency_ratio']:.2f} ({row['latency_ratio_least']:.2f}–{row['latency_ratio_largest']:.2f})"
         lines.append(
             [row["block"], row["parameters_formula"], f"{row['parameters']:,}", f"{row['parameters_counted']:,}"]
             + [f"{row['macs'] / 1e6:,.2f}", f"{row['macs_counted'] / 1e6:,.2f}"]
             + [row["ratio_formula"], f"{row['ratio']:.4f}", f"{row['macs_ratio']:.4f}", _number(row["latency_ms"])]
-            + [spread, _mb(row["activation_bytes"]), f"{row['activation_ratio']:.2f}", str(row["field"])]
+            + [_spread(row), _mb(row["activation_bytes"]), f"{row['activation_ratio']:.2f}", str(row["field"])]
         )
     return head, lines
 
 
-def markdown(of_networks: Sequence[dict], of_blocks: Sequence[dict], drawn: Drawn | str) -> str:
+def markdown(
+    of_networks: Sequence[dict], of_adapters: Sequence[dict], of_blocks: Sequence[dict], drawn: Drawn | str
+) -> str:
     """The page; `drawn` is the figure, or the reason why there is none."""
     parts = ["# Efficiency", ""]
     if of_networks:
         parts += ["## Networks", "", COUNTED, "", *_table(networks(of_networks)), "", MEASURED, ""]
         parts += [*_table(speeds(of_networks)), "", escaped(about(of_networks)), ""]
+    if of_adapters:
+        parts += ["## Adapted networks", "", ADAPTED, "", *_table(adapters(of_adapters)), ""]
+        parts += [escaped(about(of_adapters)), ""]
     if of_blocks:
         one = of_blocks[0]
         setting = f"C = {one['channels']}, H = W = {one['side']}, k = {one['kernel']}, batch {one['batch']}."

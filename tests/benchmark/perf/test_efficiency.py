@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.cli.main import main, parse
 from visual_decathlon.benchmark.config.folders import SHIPPED
 from visual_decathlon.benchmark.perf.efficiency import (
     accuracy,
+    adapter_rows,
     block_rows,
     columns,
     figure,
@@ -29,6 +31,7 @@ from visual_decathlon.benchmark.report.figures import style
 from visual_decathlon.benchmark.tables.table1 import Spread
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.text import comma_list
+from visual_decathlon.methods.registry import select
 
 SMALL, BIG = "timm/resnet18", "torchvision/resnet18"
 
@@ -64,6 +67,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch):
     made = {SMALL: Tiny, BIG: lambda classes: Tiny(classes, 8), "timm/fp32": Fp32}
     known = networks.library_network
     monkeypatch.setattr(networks, "library_network", lambda name, n: made[name](n) if name in made else known(name, n))
+    adapted = adapter_rows.measured
+    monkeypatch.setattr(adapter_rows, "measured", lambda name, *rest: [] if name in made else adapted(name, *rest))
+    monkeypatch.setattr(adapter_rows, "BATCHES", (1, 3))
 
 
 def run(folder: Path, *words: str) -> int:
@@ -131,6 +137,34 @@ def test_rows_of_other_networks_and_parts_stay(tmp_path: Path, monkeypatch: pyte
     assert main(["efficiency", "--network", BIG, "--size", "32", "--device", "cpu", "--results", str(tmp_path)]) == 0
     assert {(r["network"], r["size"]) for r in rows(tmp_path)} == {(BIG, 16), (SMALL, 16), (BIG, 32)}
     assert len(rows(tmp_path)) == 18
+
+
+VIT = "timm/vit_tiny_patch16_224(depth=2,embed_dim=24,img_size=16,num_heads=2,patch_size=4)"
+
+
+def test_what_methods_add_to_a_network(tmp_path: Path):
+    """On 17 tokens of 24 numbers: prompts lengthen the sequence, prefixes that of the keys, and merging ends it all."""
+    assert run(tmp_path, "--network", VIT, "--only", "adapters") == 0
+    made = {(r["method"], r["form"], r["batch"]): r for r in rows(tmp_path, "adapters")}
+    bare = made[adapter_rows.BARE, "as trained", 1]
+    assert (bare["queries"], bare["keys"], bare["floats"], bare["latency_ratio"]) == (17, 17, 0, 1.0)
+    assert bare["macs"] == 16 * 48 * 24 + 2 * (17 * 12 * 24**2 + 2 * 17**2 * 24)
+    length = {method: made[method, "as trained", 1]["keys"] - 17 for method in ("prompt", "prefix", "houlsby")}
+    assert length == {"prompt": 10, "prefix": 10, "houlsby": 0}
+    assert made["prompt", "as trained", 1]["queries"] == 27 and made["prefix", "as trained", 1]["queries"] == 17
+    merged = [r for (_, form, _), r in made.items() if form == "merged"]
+    assert {r["method"] for r in merged} >= {"lora", "dora", "bitfit", "ssf", "ia3", "par_adapter"}
+    for r in merged:
+        assert all(r[name] == bare[name] for name in ("macs", "queries", "keys")), r["method"]
+    for r in made.values():
+        (method,) = select(r["method"]) if r["method"] != adapter_rows.BARE else (None,)
+        assert r["floats"] == (method.floats(shapes_named(VIT, size=16)) if method else 0)
+        assert r["batch"] in (1, 3) and 0 < r["latency_ratio_least"] <= r["latency_ratio"] <= r["latency_ratio_largest"]
+    first = rows(tmp_path, "adapters")
+    assert run(tmp_path, "--only", "blocks") == 0
+    assert rows(tmp_path, "adapters") == first and "## Adapted networks" in (tmp_path / "efficiency.md").read_text()
+    table = pq.read_table(tmp_path / "adapters.parquet")
+    assert all(c.nullable or table[c.name].null_count == 0 for c in columns.ADAPTERS)
 
 
 def test_a_precision_that_a_network_does_not_run_in_is_null_with_the_reason():
@@ -210,7 +244,7 @@ def test_blocks_are_relative_to_the_standard_convolution():
         (["--network", "torchvision/resnet9999"], "resnet9999"),
         (["--network", "resnet26,nothing"], "nothing"),
         (["--network", "resnet26", "--size", "20"], "resnet26 does not run on images of 20 × 20 pixels ("),
-        (["--only", "figures"], "ONLY=figures: there is no part of this name; choose from networks, blocks"),
+        (["--only", "figures"], "ONLY=figures: there is no part of this name; choose from networks, adapters, blocks"),
         (["--from", "/nowhere"], "FROM=/nowhere does not exist"),
     ],
 )
@@ -319,11 +353,12 @@ def test_without_records_there_is_no_figure(tmp_path: Path):
 def test_the_shipped_page_is_made_of_the_shipped_tables():
     """The tables alone: the caption of the figure follows the records, which may have grown since."""
     folder = SHIPPED.parent / "efficiency"
-    of_networks, of_blocks = rows(folder), rows(folder, "blocks")
-    made = report.markdown(of_networks, of_blocks, "none").partition("No figure")[0]
+    of_networks, of_adapters, of_blocks = (rows(folder, name) for name in ("efficiency", "adapters", "blocks"))
+    made = report.markdown(of_networks, of_adapters, of_blocks, "none").partition("No figure")[0]
     assert (folder / "efficiency.md").read_text().startswith(made) and len(of_blocks) == 8
     assert {"torchvision/resnet18", "torchvision/resnet50", "timm/resnet50", "resnet26"} <= {
         r["network"] for r in of_networks
     }
-    for name, of in (("efficiency", columns.NETWORKS), ("blocks", columns.BLOCKS)):
+    tables = {"efficiency": columns.NETWORKS, "adapters": columns.ADAPTERS, "blocks": columns.BLOCKS}
+    for name, of in tables.items():
         assert pq.read_schema(folder / f"{name}.parquet").equals(columns.table([], of).schema, check_metadata=True)

@@ -18,7 +18,8 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.methods.registry import select
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = ROOT / "results" / "standin"
+RESULTS = ROOT / "results"
+SHIPPED = RESULTS / "standin"
 
 
 @pytest.fixture(scope="module")
@@ -26,37 +27,48 @@ def records() -> list[dict]:
     return read_records([SHIPPED])
 
 
-@pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+FIGURES = ("pareto", "time", "gap", "steps")
+MADE = {  # folder of committed tables -> the folders of its records, and its figures
+    "standin": (["standin"], FIGURES),
+    "standin-vit": (["standin-vit"], FIGURES),
+    "backbones": (["standin", "standin-vit", "backbones"], ("backbones",)),
+}
+KEPT = {
+    "records.parquet",
+    "sheet.png",
+    "sweep.md",
+    "sweep.parquet",
+}  # what is measured or drawn, and not made of records
+
+
+@pytest.fixture(scope="module", params=MADE)
+def again(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folder of the committed tables, and the folder in which they are made again."""
+    sources, figures = MADE[request.param]
     folder = tmp_path_factory.mktemp("again")
-    assert (
-        main(["tables", "--from", str(SHIPPED), "--results", str(folder), "--only", "pareto", "time", "gap", "steps"])
-        == 0
-    )
-    return folder
+    words = ["--from", " ".join(str(RESULTS / name) for name in sources), "--results", str(folder)]
+    assert main(["tables", *words, "--only", *figures]) == 0
+    return RESULTS / request.param, folder
 
 
-def test_the_committed_tables_are_made_from_the_committed_records(again: Path):
+def test_the_committed_tables_are_made_from_the_committed_records(again: tuple[Path, Path]):
+    committed, again = again
     made = {p.name for p in again.iterdir() if p.is_file()}
-    assert made == {p.name for p in SHIPPED.iterdir() if p.is_file()} - {
-        "records.parquet",
-        "sheet.png",
-        "sweep.md",
-        "sweep.parquet",
-    }
+    assert made == {p.name for p in committed.iterdir() if p.is_file()} - KEPT
     for name in sorted(made):
         if name.endswith(".parquet"):
-            assert pq.read_table(again / name).equals(pq.read_table(SHIPPED / name), check_metadata=True), name
+            assert pq.read_table(again / name).equals(pq.read_table(committed / name), check_metadata=True), name
         else:
-            assert (again / name).read_bytes() == (SHIPPED / name).read_bytes(), name
+            assert (again / name).read_bytes() == (committed / name).read_bytes(), name
 
 
-def test_the_committed_figures_are_made_from_the_committed_records(again: Path):
+def test_the_committed_figures_are_made_from_the_committed_records(again: tuple[Path, Path]):
+    committed, again = again
     lock = (ROOT / "requirements.lock").read_text()
     if f"matplotlib=={matplotlib.__version__}\n" not in lock:
         pytest.skip(f"figures are the same under the locked matplotlib, this is {matplotlib.__version__}")
     made = {path.name: path for path in (again / "figures").iterdir()}
-    shipped = {path.name: path for path in (SHIPPED / "figures").iterdir()}
+    shipped = {path.name: path for path in (committed / "figures").iterdir()}
     assert made.keys() == shipped.keys()
     for name in sorted(made):
         if name.endswith(".png"):  # another instruction set blends some pixels by one step of 255 otherwise

@@ -1,0 +1,106 @@
+"""The rows of adapted networks: what each family of methods adds to a network, as it is trained and after merging."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visual_decathlon.benchmark.backbones.shapes import shapes_named
+from visual_decathlon.benchmark.perf.efficiency import networks, passes
+from visual_decathlon.benchmark.perf.efficiency.live_tensors import peak_activation
+from visual_decathlon.benchmark.report.skipped import misfit
+from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
+from visual_decathlon.benchmark.training.macs import image_macs
+from visual_decathlon.methods.layers.network import Network, merge_for_inference
+from visual_decathlon.methods.method import Method
+from visual_decathlon.methods.registry import select
+from visual_decathlon.methods.shapes import Shapes
+
+METHODS = "bitfit,bn_adapt,ssf,ia3,lora,dora,prompt,prefix,adaptformer,pfeiffer,houlsby,side,lst,par_adapter"
+"""One or more of each family that the lecture compares; those that do not fit a network are left out there."""
+CLASSES, BATCHES = 20, (1, 16)
+BARE = "the network itself"
+FORMS = ("as trained", "merged")
+
+
+def measured(name: str, size: int, device: str, progress: ProgressCallback = silent) -> list[dict]:
+    """A row for each method, form and batch, in fp32; all take turns. Raises InputError for an unfit name or size."""
+    shapes = shapes_named(name, size=size)
+    source = networks.build(name, CLASSES).for_size(size).requires_grad_(False).eval()
+    source = source.to(device)
+    adapted = {(BARE, FORMS[0]): source}
+    methods = {method.spec: method for method in select(METHODS) if not misfit(method, name, shapes)}
+    for spec, method in methods.items():
+        for form, network in _forms(method, source):
+            adapted[spec, form] = network
+    rows = []
+    for batch in BATCHES:
+        x = passes.images(batch, size, device, torch.float32, torch.contiguous_format)
+        variants = [passes.forward(" ".join(key), network, x) for key, network in adapted.items()]
+        memory = {key: peak_activation(network, x) for key, network in adapted.items()}
+        seconds = sum(map(passes.seconds_of, variants))
+        rounds = passes.take_turns(variants, seconds, progress, f"{name}, batch {batch}")
+        times = passes.times(rounds, batch)
+        for key, network in adapted.items():
+            spec, form = key
+            of, (reference, label) = times[" ".join(key)], (" ".join((BARE, FORMS[0])), " ".join(key))
+            ratios = passes.latency_ratios(rounds, label, reference)
+            queries, keys = sequence(network, x[:1])
+            rows.append(
+                {
+                    **{"network": name, "size": size, "method": spec, "form": form, "batch": batch},
+                    "family": methods[spec].family if spec in methods else "",
+                    **{"queries": queries, "keys": keys, "macs": image_macs(network, size)},
+                    **_stored(methods.get(spec), shapes),
+                    "activation_bytes": memory[key],
+                    **{"latency_ms": of.latency_ms, "latency_ms_p10": of.latency_ms_p10},
+                    "latency_ms_p90": of.latency_ms_p90,
+                    **dict(zip(("latency_ratio", "latency_ratio_least", "latency_ratio_largest"), ratios, strict=True)),
+                    **{"rounds": of.rounds, "dropped": rounds.dropped},
+                }
+            )
+    return rows
+
+
+def _forms(method: Method, source: Network) -> Iterator[tuple[str, nn.Module]]:
+    """The method's network as it is trained, and merged where it merges."""
+    network = method.place(source, CLASSES).eval()
+    yield FORMS[0], network
+    if method.mergeable:
+        yield FORMS[1], merge_for_inference(network)
+
+
+def _stored(method: Method | None, shapes: Shapes) -> dict:
+    """What a domain stores besides its head, and the parameters of the network without a head."""
+    if method is None:
+        return {"floats": 0, "bits": 0, "base_floats": shapes.base}
+    return {"floats": method.floats(shapes), "bits": method.bits(shapes), "base_floats": shapes.base}
+
+
+def sequence(network: nn.Module, x: Tensor) -> tuple[int | None, int | None]:
+    """(queries, keys): the longest sequences of its attentions, in tokens; None where it has no attention.
+
+    Attention that does not call torch's `scaled_dot_product_attention` is not seen.
+    """
+    seen: list[tuple[int, int]] = []
+    with torch.no_grad(), _watched(seen):
+        network(x)
+    return (max(q for q, _ in seen), max(k for _, k in seen)) if seen else (None, None)
+
+
+@contextmanager
+def _watched(seen: list[tuple[int, int]]) -> Iterator[None]:
+    """Context in which the lengths of queries and keys of every attention are added to `seen`."""
+    attention = F.scaled_dot_product_attention
+
+    def watched(query: Tensor, key: Tensor, *rest, **options) -> Tensor:
+        seen.append((query.shape[-2], key.shape[-2]))
+        return attention(query, key, *rest, **options)
+
+    F.scaled_dot_product_attention = watched
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = attention
