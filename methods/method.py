@@ -32,7 +32,6 @@ class Method:
     later_options: ClassVar[tuple[str, ...]] = ()  # options that the entry lacked when records of it were shipped
     revision: ClassVar[int] = 1  # raised by hand whenever the same options give other numbers: the hashes change
     lr: ClassVar[float]  # the stand-in profile's peak learning rate, from a sweep on a part of train
-    transformer_lr: ClassVar[float] = 0.0  # the same on a vision transformer, from the sweep of standin-vit; 0: `lr`
     cached_views: ClassVar[int] = 0  # > 0: `split`'s first part is computed once, for this many crops
     has_joint_stage: ClassVar[bool] = False  # `build_joint`'s module is trained once over all domains of a run
     joint_method: ClassVar[str] = ""  # the entry whose joint stage it uses, and shares with that entry; "": its own

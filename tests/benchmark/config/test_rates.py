@@ -34,8 +34,8 @@ def test_the_decathlon_profiles(name: str):
 
 
 def test_a_transformer_has_rates_of_its_own_and_none_is_the_papers():
-    own = {entry.name: entry.transformer_lr or entry.lr for entry in entries()}
-    assert rates("standin-vit") == own
+    own = {entry.name: float(f"{entry.lr / 3:.1g}") for entry in entries()}
+    assert rates("standin-vit") == own and own["lora"] == 0.05
     assert rates("decathlon-vit") == pytest.approx(own, rel=1e-12), "0.1 for each 0.1 of the sweep"
 
 
@@ -58,5 +58,5 @@ def test_the_note():
     assert rate_note(recipe, select("table1"), False) == ""
     assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft"), False) == ""
     note = rate_note(PROFILES["decathlon-vit"].adapt, select("res_adapter,prompt"), True)
-    assert "paper" not in note and note.startswith("learning rates: 0.1 for res_adapter prompt, from the sweep")
+    assert "paper" not in note and note.startswith("learning rates: 0.03 for res_adapter prompt, from the sweep")
     assert rate_note(PROFILES["standin"].adapt, select("oft"), False) == ""
