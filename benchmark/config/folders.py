@@ -14,7 +14,7 @@ SHIPPED = HOME / "results" / "standin"
 """Records and tables of the stand-ins on the ResNet-26, and all backbones, which are shipped with the suite."""
 
 SHIPPED_VIT = HOME / "results" / "standin-vit"
-"""Records and tables of the stand-ins on a vision transformer."""
+"""Records and tables of the stand-ins on a vision transformer, whose backbone is among those of SHIPPED."""
 
 PUBLISHED = HOME / "results" / "published"
 """Numbers published in papers, as CSV files."""

@@ -28,9 +28,11 @@ def in_basis(matrix: Tensor, basis: Tensor) -> Tensor:
 def common_basis(matrices: Sequence[Tensor], rank: int) -> Tensor:
     """(r, cin), orthonormal rows: the basis in which matrices (cout, cin) lose least, summed over their squares.
 
-    It is the first right singular vectors of the matrices stacked to (domains cout, cin).
+    It is the first right singular vectors of the matrices stacked to (domains cout, cin). Where these are fewer rows
+    than `rank`, they lose nothing, and any orthonormal rows fill the basis up.
     """
-    return torch.linalg.svd(torch.cat(list(matrices)), full_matrices=False)[2][:rank]
+    stacked = torch.cat(list(matrices))
+    return torch.linalg.svd(stacked, full_matrices=len(stacked) < rank)[2][:rank]
 
 
 class SharedBasisConv(ParallelConv):

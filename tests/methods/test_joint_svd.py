@@ -65,6 +65,15 @@ def test_the_common_basis_loses_least():
     assert lost == pytest.approx(float(np.linalg.eigvalsh(gram)[:-4].sum()), rel=1e-4)
 
 
+def test_a_basis_larger_than_all_matrices_loses_nothing():
+    """As of one domain and a layer with fewer outputs than the rank, which vision transformers have."""
+    torch.manual_seed(0)
+    matrix = torch.randn(5, 11)
+    basis = common_basis([matrix], 8)
+    assert torch.allclose(basis @ basis.t(), torch.eye(8), atol=1e-5)
+    assert torch.allclose(matrix @ basis.t() @ basis, matrix, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "conv",
     [

@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from visual_decathlon.benchmark.cli.main import main
+from visual_decathlon.benchmark.perf.networks import DEFAULT
+from visual_decathlon.benchmark.training.evaluate import TOLERANCE
 
 SMALL = "timm/vit_tiny_patch16_224(depth=2,embed_dim=24,img_size=16,patch_size=8)"
 
@@ -27,6 +29,17 @@ def test_the_tables_keep_other_networks(tmp_path: Path):
         assert main(["networks", "--network", name, "--results", str(tmp_path)]) == 0
     names = [row["network"] for row in pq.read_table(tmp_path / "networks.parquet").to_pylist()]
     assert names == ["timm/nothing", SMALL]
+
+
+def test_the_committed_table_has_every_network_of_the_default():
+    folder = Path(__file__).parents[3] / "results" / "networks"
+    rows, text = pq.read_table(folder / "networks.parquet").to_pylist(), (folder / "networks.md").read_text()
+    assert {row["network"] for row in rows} >= set(DEFAULT) and len(DEFAULT) >= 40 + 17
+    for row in rows:
+        assert row["runs"] == (not row["reason"]) and row["network"] in text
+        if row["runs"]:
+            assert row["methods"] > 0 and row["tried"] and 0 <= row["difference"] <= TOLERANCE
+    assert f"{sum(row['runs'] for row in rows)} of {len(rows)} networks run" in text
 
 
 def test_a_name_of_no_form(tmp_path: Path, capsys):
