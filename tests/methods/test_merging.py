@@ -116,7 +116,7 @@ def test_a_layer_folds_on_every_geometry(method, geometry):
     assert torch.equal(conv.weight, weight)
 
 
-@pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["torchvision/resnet18", pytest.param("timm/resnet26", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "method", [m for m in ALL if m.mergeable and m.backbone_structure == "plain"], ids=lambda m: m.name
 )
@@ -139,7 +139,7 @@ def library() -> dict[str, tuple[Network, nn.Module]]:
     from torchvision import models
 
     torch.manual_seed(0)
-    own = {"torchvision/resnet18": models.resnet18(), "timm/resnet50": timm.create_model("resnet50")}
+    own = {"torchvision/resnet18": models.resnet18(), "timm/resnet26": timm.create_model("resnet26")}
     return {name: (stirred(library_network(name, 3)), model) for name, model in own.items()}
 
 

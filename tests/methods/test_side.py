@@ -175,10 +175,7 @@ def test_images_that_are_all_alike_are_read_as_numbers(spec, count):
     assert network.eval()(torch.randn(2, 3, 32, 32)).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["torchvision/resnet18", pytest.param("torchvision/resnet50", marks=pytest.mark.slow), "timm/resnet18"],
-)
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet18"])
 def test_the_libraries_networks(name):
     (method,) = select("side(width=8)")
     torch.manual_seed(0)

@@ -231,7 +231,7 @@ def test_bf16(batches, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
-@pytest.mark.parametrize("spec", ["par_adapter", "res_adapter"])
+@pytest.mark.parametrize("spec", ["res_adapter"])  # a compilation takes a minute or two
 def test_a_compiled_training_is_the_same(spec, batches, tmp_path):
     """Up to rounding; and resumed after an epoch, compiled again, it ends in the same bits."""
     _, plain, wanted, _ = run(spec, batches, tmp_path / "plain")
