@@ -192,6 +192,11 @@ class Shapes:
         return next((grid for grid in self.grids if grid.name == module), None)
 
     @property
+    def of_tokens(self) -> bool:
+        """Whether it has attention, or blocks that compute on tokens: a transformer, or an MLP of tokens."""
+        return bool(self.attentions) or any(block.tokens for block in self.block_shapes)
+
+    @property
     def has_other_layers(self) -> bool:
         """Whether there is more than convolutions and norms: linear layers, tokens, embeddings, LayerScale."""
         return bool(self.others) or any(conv.linear for conv in self.convs)

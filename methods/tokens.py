@@ -31,10 +31,6 @@ class Tokens(Method):
             f"it belongs to a vision transformer (ViT), such as {option('settings')}{VIT}"
         )
 
-    @staticmethod
-    def _is_transformer(shapes: Shapes) -> bool:
-        return bool(shapes.attentions) or any(block.tokens for block in shapes.block_shapes)
-
     def unsupported_reason(self, network: str) -> str:
         """A sentence for the suite's own ResNet; of a library's network `check` reads the shapes."""
         return "" if "/" in network else self._without_attention(network)
@@ -107,7 +103,7 @@ class Prefix(Tokens):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without attention, or with an attention of another class than timm's."""
-        if not self._is_transformer(shapes):
+        if not shapes.of_tokens:
             raise InputError(self._without_attention("this backbone"))
         if not shapes.attentions:
             raise InputError(
@@ -176,7 +172,7 @@ class Prompt(Tokens):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone that is no row of blocks which map tokens to as many, however many."""
         blocks = shapes.block_shapes
-        if not self._is_transformer(shapes):
+        if not shapes.of_tokens:
             raise InputError(self._without_attention("this backbone"))
         if not all(block.any_length for block in blocks) or len(shapes.stages) != 1:
             raise InputError(

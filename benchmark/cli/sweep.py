@@ -9,7 +9,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the folders and the methods."""
     arguments.add_folders(parser)
     parser.add_argument("--method", required=True, help="as of run")
-    parser.add_argument("--profile", default="standin", help="standin or another profile whose images are stand-ins")
+    parser.add_argument("--profile", choices=("standin", "standin-vit"), default="standin", help="the network")
 
 
 def run(args: Namespace) -> int:

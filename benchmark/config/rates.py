@@ -23,15 +23,16 @@ def rate_note(recipe: Recipe, methods: Iterable[Method], transformer: bool) -> s
     chosen = list(methods)
     papers = " ".join(m.spec for m in chosen if _has_papers(m, transformer))
     own = {m.spec: peak_rate(recipe, m, transformer) for m in chosen if not _has_papers(m, transformer)}
-    if recipe.lr or not recipe.paper_lr or not own:
+    if recipe.lr or not own or not (recipe.paper_lr or transformer):
         return ""
     rates = ", ".join(
         f"{rate:g} for {' '.join(spec for spec in own if own[spec] == rate)}" for rate in sorted({*own.values()})
     )
+    source = "a third of those on ResNets" if transformer else "from the sweep on the stand-ins"
     return (
         "learning rates: "
         + f"the paper's {recipe.paper_lr:g} for {papers}; " * bool(papers)
-        + f"{rates}, from the sweep on the stand-ins; {option('settings')}lr= sets one for all"
+        + f"{rates}, {source}; {option('settings')}lr= sets one for all"
     )
 
 

@@ -23,7 +23,6 @@ from visual_decathlon.datasets.io import write_all
 from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import entries, select
-from visual_decathlon.methods.shapes import Shapes
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 STEPPED = "finetune,bn_adapt,bitfit,lora,par_adapter"
@@ -63,6 +62,8 @@ COLUMNS = (
     Column("blocks", _TEXT, "", "blocks of each stage, such as 2-2-2-2; empty where nothing repeats"),
     Column("attentions", _WHOLE, "", "attentions with one projection to queries, keys and values", nullable=True),
     Column("any_size", pa.bool_(), "", "whether it takes images of another size too", nullable=True),
+    Column("entries", _WHOLE, "", "entries of the registry when it was tried"),
+    Column("step_size", _WHOLE, "pixel", "side of the two images of the training step", nullable=True),
     Column("methods", _WHOLE, "", "entries of the registry that fit its shapes, with their defaults", nullable=True),
     Column("refused", _TEXT, "", "JSON: each other entry with its reason"),
     Column("tried", _TEXT, "", "the methods that took a training step of two images and were merged"),
@@ -85,7 +86,9 @@ def measure(names: Sequence[str], results: Path) -> None:
     check_writable(results)
     about, folder = environment_columns(), ResultsFolder(results)
     paths = [folder.table("networks"), folder.table("networks", "md")]
-    kept = {name: row for name, (row,) in load_previous(paths[0], python_types(COLUMNS), "network", "columns").items()}
+    kept = {
+        name: rows[-1] for name, rows in load_previous(paths[0], python_types(COLUMNS), "network", "columns").items()
+    }
     for name in names:
         row = {column.name: _EMPTY.get(column.name) for column in COLUMNS} | about | tried(name)
         kept[name] = row
@@ -100,11 +103,14 @@ def tried(name: str) -> dict:
     try:
         shapes = library_shapes(name)
     except InputError as error:
-        return {"network": name, "runs": False, "reason": str(error).partition(": ")[2]}
+        return {"network": name, "runs": False, "reason": str(error).partition(": ")[2], "entries": len(entries())}
     norms = [norm.batch for norm in shapes.norms]
     refused = {method.name: reason for method in (e() for e in entries()) if (reason := misfit(method, name, shapes))}
+    side = min(SIDE, shapes.size) if shapes.any_size else shapes.size
     row = {
         "network": name,
+        "entries": len(entries()),
+        "step_size": side,
         "size": shapes.size,
         "parameters": shapes.base,
         "layers": len(shapes.convs),
@@ -119,7 +125,7 @@ def tried(name: str) -> dict:
     }
     methods = [method for method in select(STEPPED) if method.name not in refused]
     try:
-        difference = max(_step_and_merge(method, name, shapes) for method in methods)
+        difference = max(_step_and_merge(method, name, side) for method in methods)
         reason = "" if difference <= TOLERANCE else f"merging changes a logit by {difference:.1e} of the largest"
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:  # whatever a library raises in a pass
         difference, reason = None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -127,10 +133,9 @@ def tried(name: str) -> dict:
     return row | {"runs": not reason, "reason": reason, "difference": difference, "tried": run}
 
 
-def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:
+def _step_and_merge(method: Method, name: str, side: int) -> float:
     """The largest change of a logit by merging, of the largest logit, after one training step of two images."""
     torch.manual_seed(0)
-    side = min(SIDE, shapes.size) if shapes.any_size else shapes.size
     source = library_network(name, CLASSES).for_size(side).requires_grad_(False).eval()
     network = method.place(source, CLASSES).train()
     groups = method.groups(network, 5e-4, BATCH)
@@ -147,15 +152,15 @@ def _step_and_merge(method: Method, name: str, shapes: Shapes) -> float:
 
 def markdown(rows: Sequence[dict]) -> bytes:
     """networks.md: the networks that run, a line each, and those that do not, with the reason."""
-    head = ["network", "px", "M parameters", "layers", "left alone", "batch norms", "other norms", "blocks"]
+    head = ["network", "px", "step px", "M parameters", "layers", "left alone", "batch norms", "other norms", "blocks"]
     run = [row for row in rows if row["runs"]]
     lines = [
         "# Which networks run",
         "",
         f"{len(run)} of {len(rows)} networks run. On each, {STEPPED.replace(',', ', ')} took one training step of two "
-        f"images, of {SIDE} pixels or of the one size that the network takes, with random weights, and merged to the "
-        f"same logits (within {TOLERANCE:g} of the largest). `methods` counts the entries of the registry that fit its "
-        f"shapes, of {len(entries())}; networks.parquet has the reason of each other one.",
+        "images (`step px`) with random weights, and merged to the same logits "
+        f"(within {TOLERANCE:g} of the largest). `methods` counts the entries of the registry that fit its shapes; "
+        "networks.parquet has the reason of each other one.",
         "",
         *table_lines([*head, "attention", "any size", "methods"], [_cells(row) for row in run]),
         "",
@@ -167,5 +172,6 @@ def markdown(rows: Sequence[dict]) -> bytes:
 
 def _cells(row: dict) -> list[str]:
     counts = [str(row[key]) for key in ("layers", "left_alone", "batch_norms", "other_norms")]
-    end = [row["blocks"] or "none", str(row["attentions"]), "yes" if row["any_size"] else "no", str(row["methods"])]
-    return [row["network"], str(row["size"]), f"{row['parameters'] / 1e6:.1f}", *counts, *end]
+    end = [row["blocks"] or "none", str(row["attentions"]), "yes" if row["any_size"] else "no"]
+    end.append(f"{row['methods']} of {row['entries']}")
+    return [row["network"], str(row["size"]), str(row["step_size"]), f"{row['parameters'] / 1e6:.1f}", *counts, *end]

@@ -17,7 +17,7 @@ def print_methods(network: str = "resnet26", width: float = 1.0) -> None:
     base = shapes_named(network, width)
     backbone = f"the ResNet-26 of width {width:g}" if network == "resnet26" else network
     backbone += f", images of {base.size} px"
-    title = f"Methods; #par. on {backbone}; lr in the profile standin"
+    title = f"Methods; #par. on {backbone}; lr in the profile standin, a third of it on transformers"
     table = Table(header_style="bold", title=title, title_justify="left")
     for column in ("name", "family", "label", "fidelity", "start", "merges", "#par.", "lr", "paper"):
         number = column in ("#par.", "lr")

@@ -88,6 +88,6 @@ def _named(sources: Sequence[Path]) -> str:
 def _check_not_empty(records: Sized, sources: Sequence[Path]) -> None:
     if not len(records):
         raise InputError(
-            f"{_named(sources)} holds no records with a top-1; run `make bench METHOD=res_adapter` first or name a "
-            f"folder with {option('source')}"
+            f"there are no records with a top-1 in {_named(sources)}; run `make bench METHOD=res_adapter` first or "
+            f"name a folder with {option('source')}"
         )

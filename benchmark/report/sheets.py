@@ -23,7 +23,7 @@ def described(group: dict) -> str:
     parts = [
         f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",
         f"split {group['split']}",
-        f"profile {group['profile']} ({backbone(group)})",
+        f"profile {group['profile']} ({_network(group)})",
     ]
     if group["backbone_source"] != "pretrained":
         parts.append(f"backbone {group['backbone_source']}")
@@ -33,7 +33,12 @@ def described(group: dict) -> str:
 
 
 def backbone(group: dict) -> str:
-    """Network, width and size of the images of a group of records."""
+    """Network, width and size of the images of a group of records, and its weights where they were given."""
+    given = group["backbone_source"]
+    return _network(group) + (f", weights {given}" if given != "pretrained" else "")
+
+
+def _network(group: dict) -> str:
     settings = json.loads(group["settings"])
     return f"{settings['network']}, width {settings['width']:g}, {settings['crop']} px"
 
@@ -167,7 +172,7 @@ TIMING = (
 DISTURBED = "* Clock and processor time part by more than a tenth: others had the machine, and seconds tell little."
 COST = (
     "Cost: what one more domain stores (means over the target domains), and multiply-adds of an image: of resnet26 "
-    "those of the convolutions. "
+    "those of the convolutions, of other networks also those of linear layers (not of the head) and attention. "
     "#par. also counts what all domains share beside the plain backbone: a wider one, a domain classifier."
 )
 _LARGEST = {"train img/s": True, "eval img/s": True}

@@ -24,8 +24,8 @@ def requested_backbones(request: Request, data: Data, width_multiplier: float = 
 
 
 def on_transformer(profile: Profile) -> bool:
-    """Whether the profile's network has attention; methods have another learning rate there."""
-    return bool(shapes_named(profile.network, profile.width, profile.crop).attentions)
+    """Whether the profile's network is a transformer or an MLP of tokens; methods have another learning rate there."""
+    return shapes_named(profile.network, profile.width, profile.crop).of_tokens
 
 
 def unsupported_reason(request: Request, method: Method) -> str:

@@ -1,7 +1,7 @@
 """Sweeps learning rates: three for each method on a held-out part of train, with the same budget for all.
 
 The recorded sweeps are the source of the methods' rates: results/standin/sweep.parquet of `lr`, and
-results/standin-vit/sweep.parquet of `transformer_lr`.
+results/standin-vit/sweep.parquet of the third of it on transformers.
 """
 
 import statistics
@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
             ("domains", pa.string(), "the domains"),
             ("epochs", pa.int32(), "epochs of training: a third of the profile's"),
             ("seed", pa.int32(), "the one seed"),
+            ("profile", pa.string(), "name of the profile; null in sweeps of before"),
             ("data", pa.string(), "name of the data"),
             ("declared", pa.bool_(), "whether it was the entry's own rate"),
             ("chosen", pa.bool_(), "the best, or the declared one where it is within 4 points of that"),
@@ -87,13 +88,20 @@ def sweep(
             }
             _train([run for some in runs.values() for run in some], data, results, command, screen, faults)
         rows = _rows(runs, results, transformer)
-        about = {"domains": " ".join(DOMAINS), "epochs": short.adapt.epochs, "seed": 0, "data": data.name}
+        about = {
+            "domains": " ".join(DOMAINS),
+            "epochs": short.adapt.epochs,
+            "seed": 0,
+            "data": data.name,
+            "profile": asked.name,
+        }
         paths = [
             write_table(
                 pa.Table.from_pylist([about | row for row in rows], SCHEMA), ResultsFolder(results).table("sweep")
             ),
             write_bytes(
-                _markdown(rows, short.adapt.epochs, data.name).encode(), ResultsFolder(results).table("sweep", "md")
+                _markdown(rows, short.adapt.epochs, data.name, asked.name).encode(),
+                ResultsFolder(results).table("sweep", "md"),
             ),
         ]
         screen.files(paths)
@@ -155,7 +163,7 @@ def chosen(rows: list[dict], method: str) -> float | None:
     return next((r["lr"] for r in mine if r["declared"] and r["top1"] >= best["top1"] - NOISE), best["lr"])
 
 
-def _markdown(rows: list[dict], epochs: int, data: str) -> str:
+def _markdown(rows: list[dict], epochs: int, data: str, profile: str) -> str:
     """A table with one line a method; the chosen rate is bold."""
     lines = ["| Method | a third | | declared | | three times | |", "| --- |" + " ---: |" * 6]
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -163,7 +171,8 @@ def _markdown(rows: list[dict], epochs: int, data: str) -> str:
         runs = [f"{r['lr']:g} | {_top1(r)}" for r in mine]
         lines.append(f"| {method} | " + " | ".join(runs) + " |")
     text = (
-        f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} ({data}, {epochs} epochs, seed 0). "
+        f"Rates on a held-out fifth of train, mean top-1 over {', '.join(DOMAINS)} "
+        f"({data}, profile {profile}, {epochs} epochs, seed 0). "
         f"Bold: the best, or the declared rate where it is within {NOISE:g} points of it. "
         "A dash: the loss became infinite."
     )

@@ -50,8 +50,8 @@ def _count_of_image(network: nn.Module, size: int) -> int:
 
 
 def _head_macs(network: nn.Module) -> int:
-    """Multiply-adds of all heads of the network, which differ between domains."""
-    return sum(module.weight.numel() for path, module in network.named_modules() if _is_head(path, module))
+    """Multiply-adds of the domain's head; the network may be within another one, which chooses the domain."""
+    return getattr(network, "network", network).head.weight.numel()
 
 
 def pass_macs(network: nn.Module, x: Tensor) -> int:
@@ -64,12 +64,16 @@ def pass_macs(network: nn.Module, x: Tensor) -> int:
 
 
 def _macs_of_batch(network: nn.Module, x: Tensor) -> int:
-    was_training = network.training
+    was_training, trained = network.training, [p for p in network.parameters() if p.requires_grad]
     try:
+        for p in trained:  # torch's counter fails on a trained token that is a module's input where there is no graph
+            p.requires_grad_(False)
         with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
             network.eval()(x)
     finally:
         network.train(was_training)
+        for p in trained:
+            p.requires_grad_(True)
     return counter.get_total_flops() // 2
 
 

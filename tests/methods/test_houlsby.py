@@ -69,3 +69,12 @@ def test_bad_input():
         select("houlsby(bottleneck=0)")
     with pytest.raises(InputError, match="has none"):
         select("houlsby")[0].check(Shapes((), (), 8))
+
+
+@pytest.mark.parametrize(("spec", "trains"), [("houlsby(bottleneck=2)", True), ("pfeiffer(bottleneck=2)", False)])
+def test_the_layer_norms_of_a_transformer_are_trained_as_in_the_paper(spec, trains):
+    (method,) = select(spec)
+    vit = "timm/vit_tiny_patch16_224(depth=2,embed_dim=24,img_size=16,num_heads=2,patch_size=8)"
+    network = method.place(frozen(library_network(vit, 3)), 5)
+    norms = [m for m in network.modules() if isinstance(m, nn.LayerNorm)]
+    assert len(norms) == 5 and {p.requires_grad for m in norms for p in m.parameters()} == {trains}

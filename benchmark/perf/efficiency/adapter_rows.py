@@ -69,7 +69,7 @@ def _forms(method: Method, source: Network) -> Iterator[tuple[str, nn.Module]]:
     network = method.place(source, CLASSES).eval()
     yield FORMS[0], network
     if method.mergeable:
-        yield FORMS[1], merge_for_inference(network)
+        yield FORMS[1], merge_for_inference(network, fuse=False)  # the network itself keeps its norms, too
 
 
 def _stored(method: Method | None, shapes: Shapes) -> dict:

@@ -27,6 +27,7 @@ rounds, in fp32, with the least and the largest. The field is the side of the re
 ADAPTED = """\
 What a method adds to a network, in fp32 inference. As trained, adapters are beside the layers; merged, they are within
 them. Tokens are the longest sequences of queries and of keys in an attention: prompts lengthen both, prefixes the keys.
+They are empty where a network has no attention, or computes it without torch's scaled_dot_product_attention.
 MACs are without the head and count what grows with the number of images. Floats are what a domain stores besides its
 head. Latency ratios are to the network itself in the same round: medians, with the least and the largest."""
 Lines = tuple[list[str], list[list[str]]]

@@ -13,18 +13,21 @@ from visual_decathlon.benchmark.report.figures.style import WIDTH, Drawn, NotDra
 from visual_decathlon.benchmark.tables.score import BASELINE
 
 _SAME = ("data", "data_id", "standin", "split", "limit")
-"""What groups must share so that their gaps stand side by side: all but the backbone and its recipe."""
+"""What groups must share so that their gaps stand side by side: all but the backbone and the recipe."""
 
 
 def draw(groups: Sequence[Group]) -> Iterable[Drawn]:
     """One figure for the groups of the same data. Raises NotDrawn where none has two backbones with a common method."""
-    together: dict[str, list[Group]] = {}
+    together: dict[str, dict[str, Group]] = {}
     for group in groups:
         row = baseline_row(group.table)
         if row is not None and row.mean is not None:
-            key = json.dumps([group.table.group[name] for name in _SAME], default=str)
-            together.setdefault(key, []).append(group)
-    several = {key: some for key, some in together.items() if len(some) > 1 and gaps(some)[0]}
+            some = together.setdefault(json.dumps([group.table.group[name] for name in _SAME], default=str), {})
+            rival = some.setdefault(sheets.backbone(group.table.group), group)
+            if len(group.table.rows) > len(rival.table.rows):  # another recipe on the same backbone
+                some[sheets.backbone(group.table.group)] = group
+    lists = {key: list(some.values()) for key, some in together.items()}
+    several = {key: some for key, some in lists.items() if len(some) > 1 and gaps(some)[0]}
     if not several:
         raise NotDrawn("no method other than fine-tune has the ten domains on two backbones")
     texts = [f"{some[0].table.group['data']}-{some[0].table.group['split']}" for some in several.values()]
@@ -60,14 +63,16 @@ def _figure(groups: Sequence[Group], suffix: str) -> Drawn:
             gap.cell(ax, left, top, value, bold=False)
     wide = (WIDTH - margin - 0.15) / len(groups) - 0.06
     tuned = [baseline_row(one.table).mean.mean for one in groups]
-    names = [f"{fitting(_short(one), wide, 8)}\n{mean:.1f}" for one, mean in zip(groups, tuned, strict=True)]
+    short = [fitting(f"{i}. {_short(one)}", wide, 8) for i, one in enumerate(groups, 1)]
+    names = [f"{name}\n{mean:.1f}" for name, mean in zip(short, tuned, strict=True)]
     ax.set_xticks([i + 0.5 for i in range(len(groups))], names)
     ax.set_yticks(np.arange(len(methods)) + 0.5, methods)
     gap.scale(figure, margin)
+    listed = "; ".join(f"{i}. {sheets.backbone(one.table.group)}" for i, one in enumerate(groups, 1))
     caption = [
         "Mean top-1 over the ten domains minus that of fine-tuning on the same backbone, in points. The number below a "
         "backbone's name is fine-tuning's own mean.",
-        f"{where}. Backbones: {'; '.join(sheets.backbone(one.table.group) for one in groups)}.",
+        f"{where}. Backbones: {listed}; of several recipes on one backbone, the one with the most methods.",
         "Hatched: the method was not run there, or cannot run." * bool(np.isnan(cells).any()),
     ]
     return Drawn(f"backbones{suffix}", figure, title, " ".join(filter(None, caption)))

@@ -72,6 +72,7 @@ def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
         "comparable": table.published_baseline,
         **{name: group[name] for name in ("data", "profile", "split")},
         "backbone": sheets.backbone(group),
+        **{name: group[name] for name in ("data_id", "limit")},
         "cut": group["limit"] is not None,
         "settings": group["settings"],
         "own": table.own,

@@ -37,10 +37,17 @@
     return button;
   }
 
+  function signed(value) {
+    const size = plain(Math.abs(value), 1);
+    return (size === "0.0" ? "" : value < 0 ? "−" : "+") + size;
+  }
+
   /* The row's method on every backbone that has it, for the same data and split, each beside fine-tuning there. */
   function onBackbones(row) {
     const { group } = state;
-    const same = data.groups.filter((one) => ["data", "split", "cut", "standin"].every((name) => one[name] === group[name]));
+    const fields = ["data", "data_id", "split", "limit", "standin"];
+    const same = data.groups.filter((one) =>
+      fields.every((name) => one[name] === group[name]) && (one === group || one.backbone !== group.backbone));
     const lines = same.flatMap((one) => {
       const mine = one.rows.find((other) => other.method === row.method);
       const tuned = one.rows.find((other) => other.method === "finetune");
@@ -53,7 +60,7 @@
         mine.S ? spread(mine.S, 0) : "",
         mine.mean ? spread(mine.mean, one.digits) : "",
         both ? spread(tuned.mean, one.digits) : "",
-        both ? (above < 0 ? "−" : "+") + plain(Math.abs(above), 1) : "",
+        both ? signed(above) : "",
       ]];
     });
     if (lines.length < 2) return [];

@@ -42,13 +42,13 @@ def test_a_rate_that_diverged_is_never_chosen():
     assert chosen(rows(third=50, once=None, thrice=55), "m") == 0.3
     assert chosen(rows(third=None, once=None, thrice=None), "m") is None
     measured = rows(third=50, once=60, thrice=None)
-    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in measured], 7, "data")
+    text = _markdown([row | {"chosen": row["lr"] == 0.1} for row in measured], 7, "data", "standin")
     assert "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | – |" in text
 
 
 def test_the_page_has_one_line_a_method_and_one_bold_number():
     measured = rows(third=50, once=60, thrice=55)
-    text = _markdown([row | {"chosen": row["lr"] == chosen(measured, "m")} for row in measured], 7, "data")
+    text = _markdown([row | {"chosen": row["lr"] == chosen(measured, "m")} for row in measured], 7, "data", "standin")
     (line,) = [line for line in text.splitlines() if line.startswith("| m |")]
     assert line == "| m | 0.03 | 50.0 | 0.1 | **60.0** | 0.3 | 55.0 |"
 

@@ -58,5 +58,8 @@ def test_the_note():
     assert rate_note(recipe, select("table1"), False) == ""
     assert rate_note(profile("decathlon", ["lr=0.1"]).adapt, select("oft"), False) == ""
     note = rate_note(PROFILES["decathlon-vit"].adapt, select("res_adapter,prompt"), True)
-    assert "paper" not in note and note.startswith("learning rates: 0.03 for res_adapter prompt, from the sweep")
+    assert "paper" not in note and note.startswith(
+        "learning rates: 0.03 for res_adapter prompt, a third of those on ResNets"
+    )
+    assert rate_note(PROFILES["standin-vit"].adapt, select("lora"), True).startswith("learning rates: 0.05 for lora")
     assert rate_note(PROFILES["standin"].adapt, select("oft"), False) == ""

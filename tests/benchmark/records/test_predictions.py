@@ -256,7 +256,7 @@ def test_a_test_split_without_labels_is_predicted_on_request(here, tmp_path: Pat
     again = here(*words, "--predictions", method="feature", results=tmp_path)
     assert again.code == 0 and "1 of 1 runs are finished already" in again.out and "evaluated" not in again.out
     assert main(["tables", "--results", str(tmp_path)]) == 2
-    assert "holds no records with a top-1" in capsys.readouterr().err
+    assert "there are no records with a top-1" in capsys.readouterr().err
 
 
 def test_they_do_not_enter_a_runs_hash_and_train_no_baseline_for_a_score_that_cannot_come(planned):

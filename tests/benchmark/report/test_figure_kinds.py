@@ -236,8 +236,23 @@ def test_methods_are_compared_over_backbones_each_to_its_own_fine_tuning():
     np.testing.assert_allclose(cells, np.array([wanted[name] for name in order]).T)
     (figure,) = backbones.draw(groups)
     texts = {t.get_text() for t in texts_of(figure.figure)}
-    assert {"+5.0", "−10.0", "vit\n70.0", "mixer\n50.0", "resnet26\n80.0"} <= texts and figure.name == "backbones"
+    ticks = {f"{order.index(n) + 1}. {n.partition('(')[0].rpartition('/')[2]}" for n in order}
+    assert {"+5.0", "−10.0"} <= texts and ticks == {t.partition("\n")[0] for t in texts if "\n" in t}
+    assert {t.partition("\n")[2] for t in texts if "\n" in t} == {"70.0", "50.0", "80.0"}
+    assert figure.name == "backbones"
     assert "Hatched" in figure.caption and "timm/vit(depth=2), width 0.25, 32 px" in figure.caption
+
+
+def test_another_recipe_is_no_other_backbone_and_other_weights_are():
+    records = on("resnet26", finetune=80.0, lora=82.0, feature=60.0)
+    other = json.dumps(json.loads(SETTINGS) | {"adapt": {"lr": 0.2}})
+    again = [r | {"settings": other} for r in on("resnet26", finetune=70.0, lora=71.0)]
+    with pytest.raises(NotDrawn, match="two backbones"):
+        [*backbones.draw(grouped(tables_of(records + again), {}))]
+    given = [r | {"backbone_source": "dino.safetensors"} for r in on("resnet26", finetune=70.0, lora=75.0)]
+    (figure,) = backbones.draw(grouped(tables_of(records + again + given), {}))
+    texts = {t.get_text() for t in texts_of(figure.figure)}
+    assert {"+2.0", "+5.0"} <= texts and "+1.0" not in texts and "weights dino.safetensors" in figure.caption
 
 
 def test_other_data_are_no_other_backbone():

@@ -38,6 +38,20 @@ def test_a_vision_transformer_has_the_closed_form(spec: str, beside: int):
     assert conv_macs(network, SIDE) == (TOKENS - 1) * 3 * PATCH**2 * DIM, "the patches alone"
 
 
+def test_what_is_trained_stays_so():
+    """CaiT's class token is trained and an input of modules, on which torch's counter fails."""
+    source = library_network("timm/cait_xxs24_224(depth=1,img_size=32)", 5).requires_grad_(False).eval()
+    network = select("finetune")[0].place(source, 7)
+    trained = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert image_macs(network, 32) == image_macs(source, 32) > 0
+    assert trained == [name for name, p in network.named_parameters() if p.requires_grad]
+
+
+def test_a_head_that_no_image_passes_is_not_subtracted():
+    """The frozen teacher of lwf has a head of its own."""
+    assert image_macs(placed("lwf"), SIDE) == WHOLE
+
+
 def test_of_an_image_it_does_not_depend_on_the_head():
     with torch.no_grad():
         few, many = (library_network(VIT, classes) for classes in (2, 1000))

@@ -1,0 +1,58 @@
+"""The table of pros and cons in results/README.md is that of the committed measurements and records."""
+
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from visual_decathlon.benchmark.perf.efficiency.adapter_rows import BARE, BATCHES
+from visual_decathlon.benchmark.records.store import read_frame
+from visual_decathlon.benchmark.tables.table1 import tables
+
+RESULTS = Path(__file__).parents[3] / "results"
+NETWORK = "timm/vit_tiny_patch16_224"
+HEAD = [
+    "method",
+    "tokens (keys)",
+    "MACs",
+    "latency, batch 1",
+    "batch 16",
+    "merged",
+    "stored",
+    "activations",
+    "mean top-1",
+]
+
+
+def lines() -> list[str]:
+    """A row for each method that was measured on the network, with its mean on the stand-ins where it has runs."""
+    rows = [
+        r for r in pq.read_table(RESULTS / "efficiency" / "adapters.parquet").to_pylist() if r["network"] == NETWORK
+    ]
+    by = {(r["method"], r["form"], r["batch"]): r for r in rows}
+    (table,) = tables(read_frame([RESULTS / "standin-vit"]))
+    means = {row.method.partition("(")[0]: row.mean.mean for row in table.rows if row.mean}
+    out = ["| " + " | ".join(HEAD) + " |", "| --- |" + " ---: |" * (len(HEAD) - 1)]
+    bare = by[BARE, "as trained", 1]
+    for method in dict.fromkeys(r["method"] for r in rows if r["method"] != BARE):
+        one, many = (by[method, "as trained", batch] for batch in BATCHES)
+        merged = by.get((method, "merged", BATCHES[0]))
+        cells = [f"`{method}`"]
+        cells.append("" if one["keys"] == bare["keys"] else f"+{one['keys'] - bare['keys']}")
+        cells.append(f"{one['macs'] / bare['macs']:.2f}")
+        cells += [f"{r['latency_ratio']:.2f}" for r in (one, many)]
+        cells.append(f"{merged['latency_ratio']:.2f}" if merged else "no")
+        cells.append(f"{100 * (one['floats'] + one['bits'] / 32) / one['base_floats']:.2f} %")
+        cells.append(f"{one['activation_bytes'] / bare['activation_bytes']:.2f}")
+        cells.append(f"{means[method]:.1f}" if method in means else "")
+        out.append("| " + " | ".join(cells) + " |")
+    return out
+
+
+def test_the_table_is_that_of_the_measurements():
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    block = page.split("<!-- adapters: begin -->")[1].split("<!-- adapters: end -->")[0]
+    assert [line for line in block.splitlines() if line.startswith("|")] == lines()
+    (table,) = tables(read_frame([RESULTS / "standin-vit"]))
+    tuned = next(row.mean.mean for row in table.rows if row.method == "finetune")
+    assert re.search(rf"fine-tuning has {tuned:.1f}\b", " ".join(block.split()))
