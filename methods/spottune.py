@@ -62,6 +62,8 @@ class SpotTune(Method):
         """Raises InputError for a backbone without blocks of one map each behind the layer that reads the image."""
         shapes.require_blocks("spottune", "use finetune")
         shapes.require_simple("spottune", "finetune")
+        if not shapes.convs:
+            raise InputError("spottune stands at the first convolution, and this backbone has none; use finetune")
         stem = shapes.convs[0]
         inside = any(stem.name.startswith(f"{block}.") for block in shapes.blocks)
         if stem.linear or inside or stem.name != next(n for n in shapes.order if n in {c.name for c in shapes.convs}):

@@ -21,7 +21,7 @@ from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network, Site
 from visual_decathlon.methods.shapes import ConvShape, Shapes
 
-GROWN = 8  # pixels that are added to an image to see whether a network takes images of other sizes
+GROWN = 7  # an image grows by this part, in whole eights, to see whether a network takes images of other sizes
 USUAL = 224  # pixels of a library's images, where it names no other size
 
 
@@ -74,7 +74,7 @@ def library_shapes(name: str, size: int | None = None) -> Shapes:
             field="settings",
         ) from None
     try:
-        followed(body, size + GROWN)
+        followed(body, size + 8 * max(1, size // GROWN // 8))
     except Exception:
         return replace(shapes, size=size, any_size=False)
     return replace(shapes, size=size)

@@ -31,6 +31,15 @@ def test_the_tables_keep_other_networks(tmp_path: Path):
     assert names == ["timm/nothing", SMALL]
 
 
+def test_a_network_without_a_layer_that_can_be_adapted(tmp_path: Path):
+    """The convolutions of NF-ResNets compute their weights themselves."""
+    name = "timm/nf_resnet26"
+    assert main(["networks", "--network", name, "--results", str(tmp_path)]) == 0
+    (row,) = pq.read_table(tmp_path / "networks.parquet").to_pylist()
+    assert row["runs"] and row["layers"] == 0
+    assert "fits no convolution of this backbone: it calls no layer as a module" in json.loads(row["refused"])["lora"]
+
+
 def test_the_committed_table_has_every_network_of_the_default():
     folder = Path(__file__).parents[3] / "results" / "networks"
     rows, text = pq.read_table(folder / "networks.parquet").to_pylist(), (folder / "networks.md").read_text()

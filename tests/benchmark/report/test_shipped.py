@@ -31,7 +31,7 @@ FIGURES = ("pareto", "time", "gap", "steps")
 MADE = {  # folder of committed tables -> the folders of its records, and its figures
     "standin": (["standin"], FIGURES),
     "standin-vit": (["standin-vit"], FIGURES),
-    "backbones": (["standin", "standin-vit", "backbones"], ("backbones",)),
+    "backbones": (["standin", "standin-vit"], ("backbones",)),
 }
 KEPT = {
     "records.parquet",
