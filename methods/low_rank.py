@@ -112,7 +112,7 @@ class Lora(Scaled):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a `where` whose layers this backbone lacks, and for a rank that is too large."""
-        if not self.adapted(shapes):
+        if self.where != "all" and not self.adapted(shapes):
             raise InputError(
                 f"lora(where={self.where!r}) adapts attention with one linear layer for queries, keys and values, or "
                 "the MLP behind it, and this backbone has none; use where='all'"

@@ -35,7 +35,7 @@ class PerConv(Method):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError where no convolution of this backbone can be adapted."""
         if not self.adapted(shapes):
-            reason = self.skip_reason(shapes.convs[-1]) if shapes.convs else "it calls no layer as a module"
+            reason = self.skip_reason(shapes.convs[-1]) if shapes.convs else "it calls none as a module"
             raise InputError(
                 f"{self.spec} fits no convolution of this backbone: {reason}; change its options or take another method"
             )

@@ -37,7 +37,10 @@ def test_a_network_without_a_layer_that_can_be_adapted(tmp_path: Path):
     assert main(["networks", "--network", name, "--results", str(tmp_path)]) == 0
     (row,) = pq.read_table(tmp_path / "networks.parquet").to_pylist()
     assert row["runs"] and row["layers"] == 0
-    assert "fits no convolution of this backbone: it calls no layer as a module" in json.loads(row["refused"])["lora"]
+    refused = json.loads(row["refused"])
+    assert all(
+        "of this backbone: it calls none as a module" in refused[name] for name in ("lora", "dora", "par_adapter")
+    )
 
 
 def test_the_committed_table_has_every_network_of_the_default():

@@ -4,14 +4,13 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.benchmark.report.chromium import needs_chromium
 from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.report.leaderboard.page import page
 from visual_decathlon.benchmark.tables.published import published
@@ -20,8 +19,6 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 
 ROOT = Path(__file__).parents[3]
 EVIL = "</script><img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed here")
 
 
 def changed(frame: pd.DataFrame, mark: str, **columns) -> pd.DataFrame:
@@ -120,40 +117,6 @@ def test_missing_values_are_empty(three):
     row = next(row for row in embedded(page(three, published()))["groups"][0]["rows"] if EVIL in row["label"])
     assert row["ten"] == 9 and row["mean"] is None and row["S"] is None
     assert row["cells"][list(DOMAINS).index("svhn")] is None
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def opened(browser, tmp_path: Path) -> Iterator[Callable]:
-    """`opened(tables, **context)` opens the page; at the end no network request and no error may have occurred."""
-    problems, contexts = [], []
-
-    def show(groups: list[Table], **context):
-        path = tmp_path / "leaderboard.html"
-        path.write_text(page(groups, published()))
-        contexts.append(browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context))
-        tab = contexts[-1].new_page()
-        tab.on("console", lambda message: problems.append(message.text))
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        tab.on("request", lambda request: request.url == path.as_uri() or problems.append(request.url))
-        tab.set_default_timeout(0)  # a test that hangs is ended as any other
-        tab.goto(path.as_uri())
-        return tab
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert problems == []
 
 
 def column(tab, name: str) -> list[str]:
