@@ -1,9 +1,12 @@
 """The peak learning rate of every method in every profile."""
 
+import dataclasses
+
 import pytest
 
 from visual_decathlon.benchmark.config.profiles import PROFILES, profile
 from visual_decathlon.benchmark.config.rates import PAPER_METHODS, REFERENCE, peak_rate, rate_note
+from visual_decathlon.benchmark.runs.backbones import on_transformer
 from visual_decathlon.methods.registry import GROUPS, entries, select
 
 PAPER = [name for name in PROFILES if name.startswith("decathlon") and not name.endswith("vit")]
@@ -63,3 +66,24 @@ def test_the_note():
     )
     assert rate_note(PROFILES["standin-vit"].adapt, select("lora"), True).startswith("learning rates: 0.05 for lora")
     assert rate_note(PROFILES["standin"].adapt, select("oft"), False) == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "of_tokens"),
+    [
+        ("resnet26", False),
+        ("torchvision/mobilenet_v2", False),
+        ("timm/convnextv2_atto", False),
+        (PROFILES["standin-vit"].network, True),
+        ("torchvision/vit_b_32(image_size=32)", True),
+        ("timm/mixer_s16_224(img_size=32)", True),
+    ],
+)
+def test_which_networks_count_as_transformers(network: str, of_tokens: bool):
+    assert on_transformer(dataclasses.replace(PROFILES["standin"], network=network)) == of_tokens
+
+
+@pytest.mark.parametrize(("network", "lr"), [("resnet26", 0.15), (PROFILES["standin-vit"].network, 0.05)])
+def test_planned_runs_have_the_rate_of_their_network(network: str, lr: float, planned):
+    runs = planned("lora", settings=f"network={network} width=1")[2]
+    assert {run.lr for run in runs} == {lr} and len(runs) == 10
