@@ -21,8 +21,7 @@ def heading(table: Table) -> str:
 def described(group: dict) -> str:
     """A group of comparable records in one line."""
     parts = [
-        f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}",
-        f"split {group['split']}",
+        data_and_split(group["data"], group["split"], group["standin"]),
         f"profile {group['profile']} ({_network(group)})",
     ]
     if group["backbone_source"] != "pretrained":
@@ -30,6 +29,11 @@ def described(group: dict) -> str:
     if group["limit"] is not None:
         parts.append(f"CUT to {group['limit']} images a split: no result")
     return ", ".join(parts)
+
+
+def data_and_split(data: str, split: str, standin: bool) -> str:
+    """The words for them in headings and captions."""
+    return f"{'Stand-in data' if standin else 'Data'} {data}, split {split}"
 
 
 def backbone(group: dict) -> str:

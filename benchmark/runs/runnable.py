@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
-from visual_decathlon.benchmark.report.skipped import left_by_all, skipped_convolutions
+from visual_decathlon.benchmark.report.skipped import left_by_all, misfit, skipped_convolutions
 from visual_decathlon.benchmark.runs.backbones import unsupported_reason
 from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.datasets.catalogue import DOMAINS
@@ -26,10 +26,7 @@ def keep_runnable(request: Request, named: Collection[str], report: Callable[[st
         reason = unsupported_reason(request, method)
         if not reason:
             shapes = shapes_named(chosen.network, chosen.width * method.width_multiplier, chosen.crop)
-            try:
-                method.check(shapes)
-            except InputError as error:
-                reason = str(error)
+            reason = misfit(method, chosen.network, shapes)
         if reason and (method.spec in named or len(request.methods) == 1):
             raise InputError(reason)
         if reason:

@@ -12,6 +12,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.perf.efficiency.networks import build
 from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.store import read_frame
+from visual_decathlon.benchmark.report.sheets import data_and_split
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Spread, Table, tables
 from visual_decathlon.benchmark.training.macs import pass_macs
@@ -72,7 +73,7 @@ def points(made: Iterable[Table], counted: Callable[[dict, int], int] | None = N
         return Points("", False, [])
     most = max(by_data, key=lambda key: (len({p.network for p in by_data[key]}), len(by_data[key]), str(key)))
     data, _, split, standin = most
-    return Points(f"{'Stand-in data' if standin else 'Data'} {data}, split {split}", standin, by_data[most])
+    return Points(data_and_split(data, split, standin), standin, by_data[most])
 
 
 def label_of(settings: dict) -> str:

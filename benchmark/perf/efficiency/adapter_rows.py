@@ -28,40 +28,32 @@ FORMS = ("as trained", "merged")
 def measured(name: str, size: int, device: str, progress: ProgressCallback = silent) -> list[dict]:
     """A row for each method, form and batch, in fp32; all take turns. Raises InputError for an unfit name or size."""
     shapes = shapes_named(name, size=size)
-    source = networks.build(name, CLASSES).for_size(size).requires_grad_(False).eval()
-    source = source.to(device)
-    adapted = {(BARE, FORMS[0]): source}
-    methods = {method.spec: method for method in select(METHODS) if not misfit(method, name, shapes)}
-    for spec, method in methods.items():
+    source = networks.build(name, CLASSES).for_size(size).requires_grad_(False).eval().to(device)
+    adapted = {_label(BARE, FORMS[0]): source}
+    one = passes.images(1, size, device, torch.float32, torch.contiguous_format)
+    about = {_label(BARE, FORMS[0]): _counts(None, FORMS[0], source, shapes, one)}
+    for method in (method for method in select(METHODS) if not misfit(method, name, shapes)):
         for form, network in _forms(method, source):
-            adapted[spec, form] = network
+            label = _label(method.spec, form)
+            adapted[label], about[label] = network, _counts(method, form, network, shapes, one)
     rows = []
     for batch in BATCHES:
         x = passes.images(batch, size, device, torch.float32, torch.contiguous_format)
-        variants = [passes.forward(" ".join(key), network, x) for key, network in adapted.items()]
-        memory = {key: peak_activation(network, x) for key, network in adapted.items()}
+        variants = [passes.forward(label, network, x) for label, network in adapted.items()]
+        memory = {label: peak_activation(network, x) for label, network in adapted.items()}
         seconds = sum(map(passes.seconds_of, variants))
         rounds = passes.take_turns(variants, seconds, progress, f"{name}, batch {batch}")
-        times = passes.times(rounds, batch)
-        for key, network in adapted.items():
-            spec, form = key
-            of, (reference, label) = times[" ".join(key)], (" ".join((BARE, FORMS[0])), " ".join(key))
-            ratios = passes.latency_ratios(rounds, label, reference)
-            queries, keys = sequence(network, x[:1])
-            rows.append(
-                {
-                    **{"network": name, "size": size, "method": spec, "form": form, "batch": batch},
-                    "family": methods[spec].family if spec in methods else "",
-                    **{"queries": queries, "keys": keys, "macs": image_macs(network, size)},
-                    **_stored(methods.get(spec), shapes),
-                    "activation_bytes": memory[key],
-                    **{"latency_ms": of.latency_ms, "latency_ms_p10": of.latency_ms_p10},
-                    "latency_ms_p90": of.latency_ms_p90,
-                    **dict(zip(("latency_ratio", "latency_ratio_least", "latency_ratio_largest"), ratios, strict=True)),
-                    **{"rounds": of.rounds, "dropped": rounds.dropped},
-                }
-            )
+        rows += [
+            {"network": name, "size": size, "batch": batch, "activation_bytes": memory[label]}
+            | about[label]
+            | passes.latency_columns(rounds, batch, label, _label(BARE, FORMS[0]))
+            for label in adapted
+        ]
     return rows
+
+
+def _label(method: str, form: str) -> str:
+    return f"{method} {form}"
 
 
 def _forms(method: Method, source: Network) -> Iterator[tuple[str, nn.Module]]:
@@ -72,11 +64,15 @@ def _forms(method: Method, source: Network) -> Iterator[tuple[str, nn.Module]]:
         yield FORMS[1], merge_for_inference(network, fuse=False)  # the network itself keeps its norms, too
 
 
-def _stored(method: Method | None, shapes: Shapes) -> dict:
-    """What a domain stores besides its head, and the parameters of the network without a head."""
-    if method is None:
-        return {"floats": 0, "bits": 0, "base_floats": shapes.base}
-    return {"floats": method.floats(shapes), "bits": method.bits(shapes), "base_floats": shapes.base}
+def _counts(method: Method | None, form: str, network: nn.Module, shapes: Shapes, x: Tensor) -> dict:
+    """What does not depend on the batch, of a method's network or of the network itself, as columns."""
+    queries, keys = sequence(network, x)
+    return {
+        **{"method": method.spec if method else BARE, "family": method.family if method else "", "form": form},
+        **{"queries": queries, "keys": keys, "macs": image_macs(network, shapes.size)},
+        **{"floats": method.floats(shapes) if method else 0, "bits": method.bits(shapes) if method else 0},
+        "base_floats": shapes.base,
+    }
 
 
 def sequence(network: nn.Module, x: Tensor) -> tuple[int | None, int | None]:

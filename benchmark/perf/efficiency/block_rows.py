@@ -23,11 +23,8 @@ def measured(
     macs = [pass_macs(module, x) for module in modules]
     variants = [passes.forward(block.name, module, x) for block, module in zip(BLOCKS, modules, strict=True)]
     rounds = passes.take_turns(variants, sum(map(passes.seconds_of, variants)), progress, "blocks")
-    times = passes.times(rounds, batch)
     rows = []
     for i, (block, module) in enumerate(zip(BLOCKS, modules, strict=True)):
-        latency = passes.latency_ratios(rounds, block.name, BLOCKS[0].name)
-        of = times[block.name]
         rows.append(
             {
                 **{"block": block.name, "source": block.source, "channels": channels, "side": side, "kernel": KERNEL},
@@ -38,11 +35,8 @@ def measured(
                 **{"ratio_formula": block.ratio_formula, "ratio": float(block.ratio(channels))},
                 **{"parameters_counted": count.parameters(module), "macs_counted": macs[i]},
                 "macs_ratio": macs[i] / macs[0],
-                **{"latency_ms": of.latency_ms, "latency_ms_p10": of.latency_ms_p10},
-                "latency_ms_p90": of.latency_ms_p90,
-                **dict(zip(("latency_ratio", "latency_ratio_least", "latency_ratio_largest"), latency, strict=True)),
                 **{"activation_bytes": memory[i], "activation_ratio": memory[i] / memory[0]},
-                **{"rounds": of.rounds, "dropped": rounds.dropped},
+                **passes.latency_columns(rounds, batch, block.name, BLOCKS[0].name),
             }
         )
     return rows

@@ -28,7 +28,13 @@ from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.datasets.io import write_all
 
-PARTS = ("networks", "adapters", "blocks")
+_TABLES = {
+    "networks": ("efficiency", columns.NETWORKS, "network"),
+    "adapters": ("adapters", columns.ADAPTERS, "network"),
+    "blocks": ("blocks", columns.BLOCKS, "block"),
+}
+"""Of each part the name of its file, its columns, and the column that names a row."""
+PARTS = tuple(_TABLES)
 _SAME = ("network", "size", "device")  # rows with equal ones are replaced
 
 
@@ -46,11 +52,7 @@ def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, s
     device = devices.device_of(wanted)
     torch.set_num_threads(cores())
     folder = ResultsFolder(results)
-    kept = {
-        "networks": _kept(folder.table("efficiency"), columns.NETWORKS, "network"),
-        "adapters": _kept(folder.table("adapters"), columns.ADAPTERS, "network"),
-        "blocks": _kept(folder.table("blocks"), columns.BLOCKS, "block"),
-    }
+    kept = {part: _kept(folder.table(name), of, key) for part, (name, of, key) in _TABLES.items()}
     screen = Screen(PlainConsole(wide=220))
     with screen:
         with screen.busy("counting"):
@@ -107,10 +109,9 @@ def _write(folder: ResultsFolder, rows: dict[str, list[dict]], points: accuracy.
         except style.NotDrawn as reason:
             drawn = str(reason)
             contents |= dict.fromkeys(figures.values())
-    of = {"networks": columns.NETWORKS, "adapters": columns.ADAPTERS, "blocks": columns.BLOCKS}
-    for part, table in {"networks": "efficiency", "adapters": "adapters", "blocks": "blocks"}.items():
+    for part, (name, of, _) in _TABLES.items():
         if rows[part]:
-            contents[folder.table(table)] = parquet(columns.table(rows[part], of[part]))
+            contents[folder.table(name)] = parquet(columns.table(rows[part], of))
     contents[folder.table("efficiency", "md")] = report.markdown(*(rows[part] for part in PARTS), drawn).encode()
     return write_all(contents)
 

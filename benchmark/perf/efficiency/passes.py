@@ -89,6 +89,16 @@ def joules(variant: Variant, device: torch.device) -> float | None:
     return used / done if used is not None else None
 
 
+def latency_columns(rounds: Rounds, batch: int, name: str, reference: str) -> dict:
+    """Latency of `name`, its ratios to that of `reference`, and the numbers of rounds, as columns."""
+    of, ratios = Times.of(rounds.speeds[name], batch), latency_ratios(rounds, name, reference)
+    return {
+        **{key: getattr(of, key) for key in ("latency_ms", "latency_ms_p10", "latency_ms_p90", "rounds")},
+        **dict(zip(("latency_ratio", "latency_ratio_least", "latency_ratio_largest"), ratios, strict=True)),
+        "dropped": rounds.dropped,
+    }
+
+
 def latency_ratios(rounds: Rounds, name: str, reference: str) -> tuple[float, float, float]:
     """(median, least, largest) over the rounds of the latency of `name` relative to that of `reference`."""
     ratios = [b / a for a, b in zip(rounds.speeds[name], rounds.speeds[reference], strict=True)]

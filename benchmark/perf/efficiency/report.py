@@ -65,20 +65,8 @@ def speeds(rows: Sequence[dict]) -> Lines:
 def adapters(rows: Sequence[dict]) -> Lines:
     """What each method adds to its network, a line for each form, with a latency for each batch."""
     batches = sorted({row["batch"] for row in rows})
-    head = [
-        "network",
-        "px",
-        "method",
-        "family",
-        "form",
-        "queries",
-        "keys",
-        "M MACs",
-        "floats",
-        "bits",
-        "of the network",
-    ]
-    head += ["activations, MB", *(f"latency ratio, batch {batch}" for batch in batches)]
+    head = ["network", "px", "method", "family", "form", "queries", "keys", "M MACs", "floats", "bits"]
+    head += ["of the network", "activations, MB", *(f"latency ratio, batch {batch}" for batch in batches)]
     lines: dict[tuple, dict[int, dict]] = {}
     for row in rows:
         key = tuple(row[name] for name in ("network", "size", "method", "form", "device"))

@@ -54,7 +54,7 @@ def _figure(groups: Sequence[Group], suffix: str) -> Drawn:
     margin = max(1.3, *(width_of(text, 8) + 0.25 for text in methods))
     title = "The same method on several backbones: mean top-1 minus fine-tune's, points"
     group = groups[0].table.group
-    where = f"{'Stand-in data' if group['standin'] else 'Data'} {group['data']}, split {group['split']}"
+    where = sheets.data_and_split(group["data"], group["split"], group["standin"])
     figure = canvas(gap.HEAD + 0.65 + gap.ROW * len(methods), title, where)
     ax = axes(figure, margin, 0.5, 0.15, gap.HEAD + 0.15)
     gap.cell_axes(ax, len(groups), len(methods))
