@@ -9,7 +9,7 @@ from visual_decathlon.methods.shapes import Shapes
 if TYPE_CHECKING:
     from torch import nn
 
-    from visual_decathlon.methods.layers.network import Adapter
+    from visual_decathlon.methods.layers.adapter import Adapter
 
 
 def require_narrow(method: Method, widest: int, what: str) -> None:

@@ -9,7 +9,8 @@ from visual_decathlon.methods.shapes import ConvShape, Shapes
 if TYPE_CHECKING:
     from torch import nn
 
-    from visual_decathlon.methods.layers.network import Adapter, Network
+    from visual_decathlon.methods.layers.adapter import Adapter
+    from visual_decathlon.methods.layers.network import Network
 
 
 def grouped(conv: ConvShape) -> str:

@@ -25,7 +25,7 @@ class ConvShape:
 
     @classmethod
     def of(cls, conv, name: str = "") -> "ConvShape":
-        """The shape of a torch.nn.Conv2d or of an nn.Linear, as `methods.layers.linear.LinearConv` also has it."""
+        """The shape of a torch.nn.Conv2d, or of an nn.Linear or `methods.layers.linear.LinearConv`."""
         if hasattr(conv, "in_features"):
             biased = conv.bias is not None
             return cls(conv.in_features, conv.out_features, (1, 1), bias=biased, name=name, linear=True)
@@ -33,8 +33,8 @@ class ConvShape:
         centred = not isinstance(conv.padding, str) and all(
             k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, conv.padding, conv.dilation, strict=True)
         )
-        biased, linear = conv.bias is not None, getattr(conv, "linear", False)
-        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred, linear)
+        biased = conv.bias is not None
+        return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred)
 
     @property
     def fan_in(self) -> int:

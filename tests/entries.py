@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visual_decathlon.methods.layers.network import Adapter, Network, stored_tensors
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import Network, stored_tensors
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.shapes import Shapes
 

@@ -157,6 +157,11 @@ def add_source(parser: argparse.ArgumentParser, help: str = "a folder of records
     parser.add_argument("--from", dest="source", type=path, metavar="DIR", help=help)
 
 
+def add_sources(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add --from, one or several folders that records are read from: `sources`, a list of paths, [] by default."""
+    parser.add_argument("--from", dest="sources", type=paths, default=[], metavar="DIR", help=help)
+
+
 def add_only(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
     """Add --only, a list of names."""
     parser.add_argument("--only", action=Words, nargs="+", default=[], metavar=metavar, help=help)

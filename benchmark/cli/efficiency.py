@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from visual_decathlon.benchmark.cli import arguments
-from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.folders import SHIPPED_RECORDS
 from visual_decathlon.benchmark.runtime.devices import NAMES
 from visual_decathlon.datasets.text import comma_list
 
@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     arguments.add_only(parser, "PART", "networks, adapters or blocks; all by default")
     parser.add_argument("--device", choices=("auto", "cpu", *NAMES), default="auto")
-    arguments.add_source(parser, "a folder of records, for the accuracies of the figure (default: the shipped ones)")
+    arguments.add_sources(parser, "folders of records, for the accuracies of the figure (default: the shipped ones)")
     arguments.add_folders(parser)
 
 
@@ -38,6 +38,7 @@ def run(args: Namespace) -> int:
     from visual_decathlon.benchmark.perf.efficiency.measure import measure
     from visual_decathlon.benchmark.records.store import check_source
 
-    check_source(args.source)
-    measure(args.network, args.size, args.only, args.device, args.source or SHIPPED, args.results)
+    for source in args.sources:
+        check_source(source)
+    measure(args.network, args.size, args.only, args.device, args.sources or SHIPPED_RECORDS, args.results)
     return 0

@@ -7,14 +7,7 @@ from visual_decathlon.benchmark.cli import arguments
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the folder of records, the folders, and what is made."""
-    parser.add_argument(
-        "--from",
-        dest="sources",
-        type=arguments.paths,
-        default=[],
-        metavar="DIR",
-        help="a folder of records, or several separated by blanks (default: --results)",
-    )
+    arguments.add_sources(parser, "a folder of records, or several separated by blanks (default: --results)")
     arguments.add_folders(parser)
     arguments.add_only(parser, "FIGURE", "of the figures these: pareto, time, gap, steps, curves, backbones")
     parser.add_argument("--limited", action="store_true", help="rows of runs that LIMIT= cut, too")

@@ -13,8 +13,8 @@ WORK = HOME if IN_CHECKOUT else Path.cwd()
 SHIPPED = HOME / "results" / "standin"
 """Records and tables of the stand-ins on the ResNet-26, and all backbones, which are shipped with the suite."""
 
-SHIPPED_VIT = HOME / "results" / "standin-vit"
-"""Records and tables of the stand-ins on a vision transformer, whose backbone is among those of SHIPPED."""
+SHIPPED_RECORDS = (SHIPPED, HOME / "results" / "standin-vit", HOME / "results" / "backbones")
+"""The folders of all shipped records: the ResNet-26's, those on a vision transformer, those on other networks."""
 
 PUBLISHED = HOME / "results" / "published"
 """Numbers published in papers, as CSV files."""

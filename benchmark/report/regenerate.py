@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_VIT
+from visual_decathlon.benchmark.config.folders import SHIPPED_RECORDS
 from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.schema import SCHEMA
@@ -68,7 +68,7 @@ def _read(
     """The records below `sources` that enter tables, and the shipped ones; files that cannot be read are `faults`."""
     with screen.busy("reading the records"):
         frame = read_frame(sources, faults=faults)
-        shipped = read_frame([SHIPPED, SHIPPED_VIT], faults=faults)
+        shipped = read_frame(SHIPPED_RECORDS, faults=faults)
     report_left_out(list(dict.fromkeys(faults)))
     _check_not_empty(frame, sources)
     if not limited:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones
-from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_VIT
+from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_RECORDS
 from visual_decathlon.benchmark.config.rates import rate_note
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
@@ -131,7 +131,7 @@ def _preparing(request: Request, screen: Screen, pool: LocalEngine) -> Preparati
 def shipped(report: Callable[[str], None]) -> pd.DataFrame:
     """The records that come with the suite; `report` gets a sentence about those that cannot be read."""
     faults: list[Fault] = []
-    frame = read_frame([SHIPPED, SHIPPED_VIT], faults=faults)
+    frame = read_frame(SHIPPED_RECORDS, faults=faults)
     if faults:
         report(f"left out: {describe_faults(faults, ' (`git checkout` brings it back)')}")
     return frame

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones
-from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_VIT
+from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_RECORDS
 from visual_decathlon.benchmark.config.kernels import KernelChoice
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records.build import check_known
@@ -72,7 +72,7 @@ def recorded(start: str, results: Path) -> dict:
 
     Raises InputError if there is none, or more than one.
     """
-    places = [results, SHIPPED, SHIPPED_VIT]
+    places = [results, *SHIPPED_RECORDS]
     faults: list[Fault] = []
     read = (r for folder in reversed(places) for r in read_records([folder], faults))
     matches = {r["hash"]: r for r in read if r["hash"].startswith(start)}

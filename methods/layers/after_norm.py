@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.delta import DeltaConv
-from visual_decathlon.methods.layers.network import Adapter, norm_like
+from visual_decathlon.methods.layers.network import norm_like
 
 
 class ScaledNorm(Adapter):
@@ -67,11 +68,11 @@ class ScaledConv(DeltaConv):
         self.change = self.zeros(conv.out_channels - first) if scales else None
         self.shift = self.zeros(conv.out_channels) if shifts else None
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = (1 + change) W by rows."""
         return self.conv.weight if self.change is None else scaled_outputs(self.conv.weight, self.change)
 
-    def bias(self) -> Tensor | None:
+    def adapted_bias(self) -> Tensor | None:
         """b' = (1 + change) b + shift, or None where there is neither."""
         bias = self.conv.bias
         if bias is not None and self.change is not None:
@@ -88,6 +89,6 @@ class ScaledInputs(DeltaConv):
         super().__init__(conv)
         self.change = self.zeros(conv.in_channels)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W (1 + change) by columns."""
         return scaled_inputs(self.conv.weight, self.change)

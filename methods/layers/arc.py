@@ -46,7 +46,7 @@ class ARCConv(DeltaConv):
         p = self.projection()
         return self.conv(x + F.conv2d(F.conv2d(x, p.mT[:, :, None, None]), (p * self.c)[:, :, None, None]))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W (I + P diag(c) Pᵀ)."""
         return recompose(self.conv.weight, self.projection(), self.c)
 

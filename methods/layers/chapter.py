@@ -14,6 +14,6 @@ class ScaledCopyConv(DeltaConv):
         super().__init__(conv)
         self.copy = self.zeros(*conv.weight.shape)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + 0.01 A."""
         return self.conv.weight + SCALE * self.copy

@@ -51,8 +51,8 @@ class SecondConv(LoraConv):
         self.factored_path = False  # B has the taps of this kernel, so the sum is no 1x1 after a convolution
         self.first = (first,)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W2 + λ (B2 A2 + B A M1ᵀ)."""
         (first,) = self.first
         delta = second_delta(first.conv.weight, first.shared_down, first.shared_up, self.conv.kernel_size)
-        return super().weight() + self.scale * delta
+        return super().adapted_weight() + self.scale * delta

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter
+from visual_decathlon.methods.layers.adapter import Adapter
 
 
 class ConvAdapterConv(Adapter):

@@ -68,7 +68,7 @@ class CovNormConv(DeltaConv):
         """A (C, C)."""
         return self.colour @ self.mini @ self.whiten
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix (I + A) M."""
         return combine_filters(self.conv.weight, self.adapter())
 
@@ -81,7 +81,7 @@ class CovNormConv(DeltaConv):
             with torch.no_grad():
                 self.covariance.lerp_(covariance_of(y.to(self.covariance.dtype)), MOMENTUM)
             combine = self.adapter() + torch.eye(len(self.mini), device=x.device, dtype=self.mini.dtype)
-        return F.conv2d(y, combine[:, :, None, None], self.bias())
+        return F.conv2d(y, combine[:, :, None, None], self.adapted_bias())
 
     @torch.no_grad()
     def reduce(self) -> None:

@@ -25,7 +25,7 @@ class CombinedConv(DeltaConv):
         super().__init__(conv)
         self.change = self.zeros(conv.out_channels, conv.out_channels)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix (I + change) M."""
         return combine_filters(self.conv.weight, self.change)
 
@@ -35,4 +35,4 @@ class CombinedConv(DeltaConv):
             return super().forward(x)
         y = self.conv._conv_forward(x, self.conv.weight, None)
         combine = self.change + torch.eye(len(self.change), device=self.change.device, dtype=self.change.dtype)
-        return F.conv2d(y, combine[:, :, None, None], self.bias())
+        return F.conv2d(y, combine[:, :, None, None], self.adapted_bias())

@@ -38,7 +38,7 @@ class DeloraConv(DeltaConv):
         """λ (1,)."""
         return self.start_strength * (1 + self.growth)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + ΔM - ΔM at the start."""
         # Both strengths are tensors: torch divides a number by a tensor with another rounding.
         start = torch.full_like(self.growth, self.start_strength)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import conv_like
 
 
 class DeltaConv(Adapter):
@@ -22,11 +23,11 @@ class DeltaConv(Adapter):
         super().__init__()
         self.conv = conv
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' (cout, cin / groups, k, l), differentiable in the domain's tensors."""
         raise NotImplementedError
 
-    def bias(self) -> Tensor | None:
+    def adapted_bias(self) -> Tensor | None:
         """(cout,), or None where the convolution has no bias."""
         return self.conv.bias
 
@@ -41,12 +42,12 @@ class DeltaConv(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         """(N, cin, H, W) -> (N, cout, H', W')."""
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has no solver, and thresholds need precision
-            weight, bias = self.weight(), self.bias()
+            weight, bias = self.adapted_weight(), self.adapted_bias()
         return self.conv._conv_forward(x, weight, bias)
 
     def merge(self) -> nn.Conv2d:
         """A frozen convolution with the weight W'."""
-        return conv_like(self.conv, self.weight(), self.bias())
+        return conv_like(self.conv, self.adapted_weight(), self.adapted_bias())
 
 
 class FormulaConv(DeltaConv):
@@ -62,6 +63,6 @@ class FormulaConv(DeltaConv):
         for name, start in tensors.items():
             self.register_parameter(name, nn.Parameter(start))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = formula(W, **tensors)."""
         return self.formula(self.conv.weight, **{name: getattr(self, name) for name in self.names})

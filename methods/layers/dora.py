@@ -24,8 +24,8 @@ class DoraConv(LoraConv):
         super().__init__(conv, scale, rank)
         self.magnitude = nn.Parameter(lengths(conv.weight.detach()))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = m V / ‖V‖, V the weight of LoRA."""
-        return with_lengths(super().weight(), self.magnitude)
+        return with_lengths(super().adapted_weight(), self.magnitude)
 
     forward = DeltaConv.forward  # the length of V needs the whole weight

@@ -46,7 +46,7 @@ class AtomsConv(DeltaConv):
         self.register_buffer("atoms", atoms, persistent=False)
         self.change = self.zeros(*atoms.shape)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W + a ΔD."""
         return tuned_atoms(self.conv.weight, self.atoms, self.change)
 
@@ -63,7 +63,7 @@ class InnerAtomsConv(DeltaConv):
         )
         self.inner = self.zeros(len(atoms), rank, len(atoms))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W + a ΔD_i."""
         change = (self.coefficients @ self.inner).transpose(0, 1)  # (cin, m, k l)
         return tuned_channel_atoms(self.conv.weight, self.atoms, change, self.conv.groups)

@@ -25,7 +25,7 @@ class GLoraConv(DeltaConv):
         if not shift_vector:
             nn.init.kaiming_uniform_(self.shift_down, a=sqrt(5))  # as LoRA's
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W + W ⊙ A + B."""
         relative = relative_weight(self.conv.weight, self.scale_up, self.scale_down)
         if self.shift_down is None:

@@ -37,7 +37,7 @@ class LoHaConv(DeltaConv):
         nn.init.normal_(self.down1)
         nn.init.kaiming_uniform_(self.down2, a=sqrt(5))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + λ (B1 A1) ⊙ (B2 A2)."""
         delta = hadamard_delta(self.up1, self.down1, self.up2, self.down2)
         return self.conv.weight + self.scale * delta.view_as(self.conv.weight)
@@ -58,7 +58,7 @@ class LoKrConv(DeltaConv):
         else:
             self.right = self.zeros(shapes.out2, columns)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + λ W1 ⊗ W2, W2 = B A where it has a rank."""
         right = self.up @ self.down if self.shapes.rank else self.right
         return self.conv.weight + self.scale * kronecker_delta(self.left, right, self.shapes.kernel)
@@ -72,6 +72,6 @@ class HiRAConv(DeltaConv):
         self.up, self.down = self.zeros(conv.out_channels, rank), self.empty(rank, conv.weight[0].numel())
         nn.init.normal_(self.down)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W ⊙ (1 + B A)."""
         return relative_weight(self.conv.weight, self.up, self.down)

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visual_decathlon.methods.layers.network import Adapter, Network, move_sites
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import Network, move_sites
 
 
 def channels_of(layer: nn.Module) -> int:

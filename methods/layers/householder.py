@@ -44,7 +44,7 @@ class HouseholderConv(DeltaConv):
             v.copy_(F.normalize(v.normal_(), dim=0))
         return v
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + the reflected diagonals + B A."""
         weight = self.conv.weight
         taps = reflected_diagonals(self.left, self.right, self.d)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.linear import inner_of
-from visual_decathlon.methods.layers.network import Adapter, Network, new_head, norms, own, share
+from visual_decathlon.methods.layers.network import Network, new_head, norms, own, share
 
 
 class JointModule(nn.Module):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import conv_like
 
 
 class LinearConv(nn.Conv2d):
@@ -26,6 +27,16 @@ class LinearConv(nn.Conv2d):
         self.weight = nn.Parameter(linear.weight.detach()[:, :, None, None], linear.weight.requires_grad)
         self.bias = linear.bias
         self.train(linear.training)
+
+    @property
+    def in_features(self) -> int:
+        """The linear layer's own name of its channels, as its library may read it."""
+        return self.in_channels
+
+    @property
+    def out_features(self) -> int:
+        """As `in_features`."""
+        return self.out_channels
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight.flatten(1), bias)
@@ -54,6 +65,16 @@ class OnTokens(Adapter):
     def __init__(self, inner: Adapter):
         super().__init__()
         self.inner = inner
+
+    @property
+    def in_features(self) -> int:
+        """The linear layer's own name of its channels; the inner adapter has a convolution's."""
+        return self.inner.in_channels
+
+    @property
+    def out_features(self) -> int:
+        """As `in_features`."""
+        return self.inner.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ..., cin) -> (N, ..., cout)."""

@@ -71,7 +71,7 @@ class FactoredConv(DeltaConv):
         """U (cout, rank) and R (rank, n), n = (cin / groups) k l in the weight's own order."""
         raise NotImplementedError
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + U R."""
         return add_low_rank(self.conv.weight, *self.factors())
 
@@ -141,7 +141,7 @@ class LoraParts(DeltaConv):
         self.down = self.empty(len(parts) * rank, conv.weight[0].numel())
         nn.init.kaiming_uniform_(self.down, a=sqrt(5))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + λ B A on the rows of each part."""
         up, down = (self.scale * self.up).chunk(len(self.parts)), self.down.chunk(len(self.parts))
         thirds = list(self.conv.weight.chunk(3))
@@ -170,7 +170,7 @@ class PissaConv(LoraConv):
         """[λ B, -λ B0] (rows, 2 rank) and A over A0 (2 rank, columns)."""
         return self.scale * torch.cat([self.up, -self.start_up], 1), torch.cat([self.down, self.start_down])
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + λ (B A - B0 A0)."""
         up, start_up = self.scale * self.up, self.scale * self.start_up
         return add_difference(self.conv.weight, up, self.down, start_up, self.start_down)

@@ -58,7 +58,7 @@ class WeightMask(MaskedConv):
         super().__init__(conv)
         self.mask = nn.Parameter(torch.full_like(conv.weight, START))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W * 1[mask > threshold]."""
         return masked_weight(self.conv.weight, self.mask)
 
@@ -70,7 +70,7 @@ class InputSwitch(MaskedConv):
         super().__init__(conv)
         self.mask = nn.Parameter(conv.weight.new_full((conv.in_channels,), START))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W s, s over the input channels."""
         return input_masked_weight(self.conv.weight, self.mask, self.conv.groups)
 

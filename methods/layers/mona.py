@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.houlsby import channels_of
 from visual_decathlon.methods.layers.layout import Layout
-from visual_decathlon.methods.layers.network import Adapter
 
 SIZES = (3, 5, 7)
 EPS = 1e-5  # of the layer norm

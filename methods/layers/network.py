@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.shapes import Shapes
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -186,50 +186,6 @@ def start_body_afresh(network: Network) -> None:
             own[name].copy_(tensor.view(own[name].shape))
 
 
-class Adapter(nn.Module):
-    """Replaces a module of the backbone; it holds that shared module and the domain's tensors."""
-
-    any_axis = False  # it computes with the weight alone, so that a linear layer can take a 1x1 convolution's place
-
-    def __init_subclass__(cls, **options):
-        super().__init_subclass__(**options)
-        if "folded" in vars(cls):  # the name of before 2026-12, which nothing calls any more
-            raise InputError(f"{cls.__module__}.{cls.__qualname__} defines `folded`, which is now `merge`; rename it")
-
-    def merge(self) -> nn.Module:
-        """One module of the replaced kind that computes the same in eval mode; the adapter does not change.
-
-        Raises AttributeError for an adapter that cannot merge, as here.
-        """
-        raise AttributeError(f"{type(self).__name__} does not merge into the module it replaces")
-
-    def stored(self) -> dict[str, Tensor] | None:
-        """Tensors that are written to disk instead of this module's own; None where its own tensors are written."""
-        return None
-
-    def unpacked(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-        """This module's own tensors by name, as they were when `stored` gave these.
-
-        A function of `stored` and of the shapes of this module's tensors only: their values may have been freed. A
-        loaded domain calls it at every batch.
-        """
-        raise NotImplementedError
-
-    def held(self, stored: dict[str, Tensor]) -> nn.Module | None:
-        """A module that computes the same at inference and holds these tensors of `stored` in place of its own.
-
-        None where they are unpacked for each batch instead, as here.
-        """
-        return None
-
-    def may_store(self, name: str, shape: torch.Size) -> bool:
-        """Whether `stored` may give a tensor of this name and shape after another training than this module's.
-
-        For adapters whose size training decides; it is asked about shapes that differ from those of `stored`.
-        """
-        return False
-
-
 def names_of(network: Network, kind: type) -> list[str]:
     """Paths of the backbone's own modules of this kind, without those inside adapters."""
     inside = {id(m) for module in network.modules() if isinstance(module, Adapter) for m in module.modules()}
@@ -351,7 +307,8 @@ def behind_norm(norm: nn.Module) -> nn.Module:
 def exported(network: Network) -> dict[str, Tensor]:
     """The merged network as the body's plain state dict, which its own library loads, and `fc.weight`, `fc.bias`.
 
-    A bias that merging adds to a convolution without one moves into the batch norm after it.
+    A bias that merging adds to a convolution without one moves into the batch norm after it. A layer without a bias
+    and without a batch norm has no place for it: the key is then one more than the library's layer has.
     """
     plain = merge_for_inference(network, fuse=False)
     for site, module in network.conv_sites():

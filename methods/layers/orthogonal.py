@@ -63,7 +63,7 @@ class OFTConv(DeltaConv):
         rows, cols = conv.weight.flatten(1).shape
         self.free = self.zeros((rows if side == "left" else cols) // block, block * (block - 1) // 2)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix Q M or M Qᵀ."""
         return oft_matrix(self.conv.weight.flatten(1), self.free, self.block, self.side).reshape(self.conv.weight.shape)
 
@@ -79,7 +79,7 @@ class BOFTConv(DeltaConv):
         self.block = block
         self.free = self.zeros(factors, conv.weight[0].numel() // block, block * (block - 1) // 2)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix M (Q_m ... Q_1)ᵀ."""
         return boft_matrix(self.conv.weight.flatten(1), self.free, self.block).reshape(self.conv.weight.shape)
 
@@ -95,7 +95,7 @@ class HRAConv(DeltaConv):
             start = self.u.new_empty(len(self.u), rank // 2 if rank % 2 == 0 else rank).normal_()
             self.u.copy_(F.normalize(start, dim=0).repeat_interleave(rank // start.shape[1], dim=1))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix M H_1 ... H_r."""
         with torch.autocast(self.u.device.type, enabled=False):  # bfloat16 has no triangular solve
             out = reflected_matrix(self.conv.weight.flatten(1), self.u)

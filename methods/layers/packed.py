@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, Network, below, copied, packers, tensors_of
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import Network, below, copied, packers, tensors_of
 
 
 class Packed(Adapter):

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import conv_like
 from visual_decathlon.methods.layers.pointwise import first_order, weight_gradient
 from visual_decathlon.methods.shapes import ConvShape
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter
+from visual_decathlon.methods.layers.adapter import Adapter
 
 DEVIATION = 0.02  # of keys and values at the start, as of a ViT's own tokens
 

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.masks import pack, unpack
-from visual_decathlon.methods.layers.network import Adapter, Network, copied
+from visual_decathlon.methods.layers.network import Network, copied
 
 LARGEST = 65504.0  # of a half-precision number
 SPREAD = NormalDist().inv_cdf(0.75)  # 0.6745: the medians of the two halves of a normal distribution are at ± this

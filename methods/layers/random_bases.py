@@ -79,7 +79,7 @@ class VeraConv(RandomBasisConv):
         """B (cout, rank) and A (rank, n)."""
         return (conv.out_channels, self.rank), (self.rank, conv.weight[0].numel())
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + s diag(b) B diag(d) A."""
         delta = vera_delta(*self.bases(), self.scale * self.b, self.d)
         return self.conv.weight + delta.view_as(self.conv.weight)
@@ -105,7 +105,7 @@ class RandLoraConv(RandomBasisConv):
         shorter, longer = sorted(conv.weight.flatten(1).shape)
         return (ceil(shorter / self.rank) * self.rank, longer), (self.rank, shorter)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + s Σ_j B_j diag(λ_j) A diag(γ_j), transposed where the filters are the longer side."""
         delta = randlora_delta(*self.bases(), self.scale * self.rows, 1 + self.columns)
         matrix = delta if len(delta) == len(self.conv.weight) else delta.mT

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, conv_like
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import conv_like
 from visual_decathlon.methods.layers.noise import Noise
 
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.linear import adapter_at
-from visual_decathlon.methods.layers.network import Adapter, Network, conv_like
+from visual_decathlon.methods.layers.network import Network, conv_like
 from visual_decathlon.methods.layers.pointwise import first_order, large, weight_gradient
 
 

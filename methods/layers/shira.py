@@ -22,7 +22,7 @@ class ShiraConv(DeltaConv):
         at = positions(seed, count, conv.weight.numel(), conv.weight)
         self.register_buffer("at", at, persistent=False)  # not stored: the seed gives them again
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + S."""
         return self.conv.weight + sparse_delta(self.values, self.at, self.conv.weight.shape)
 
@@ -58,7 +58,7 @@ class GradientShiraConv(DeltaConv):
         self.delta = nn.Parameter(torch.zeros_like(conv.weight, memory_format=torch.contiguous_format))
         self.register_buffer("chosen", torch.ones_like(self.delta, dtype=torch.bool, requires_grad=False))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + S."""
         return self.conv.weight + self.delta * self.chosen
 

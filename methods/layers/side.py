@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.layout import Layout
 from visual_decathlon.methods.layers.masks import pack, unpack
-from visual_decathlon.methods.layers.network import Adapter, Network, move_sites
+from visual_decathlon.methods.layers.network import Network, move_sites
 
 LOGIT = 8.0  # the logit that stands for 1 in the regression
 STRIP = 256  # columns of a Gram matrix that are computed at once

@@ -74,7 +74,7 @@ class SignsConv(DeltaConv):
         self.common = common
         self.delta = self.zeros(*conv.weight.shape)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W', its gradient straight through."""
         weight = self.conv.weight if self.common is None else self.conv.weight + straight_through(self.common, 1)
         return weight + straight_through(self.delta, self.group)

@@ -42,6 +42,6 @@ class SNELLConv(DeltaConv):
         """ΔM (cout, n), `kept` of its entries not zero."""
         return largest_distances(self.o, self.i, self.kept)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' of the matrix M + ΔM."""
         return self.conv.weight + self.delta().view(self.conv.weight.shape)

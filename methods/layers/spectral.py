@@ -44,7 +44,7 @@ class FourierConv(DeltaConv):
         at = positions(seed, count, conv.weight.numel(), conv.weight)
         self.register_buffer("at", at, persistent=False)  # not stored: the seed gives them again
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + `scale` Re F⁻¹(spectrum)."""
         shape = self.conv.weight.shape
         delta = fourier_delta(self.spectrum, self.at, shape[0], shape[1:].numel())
@@ -60,6 +60,6 @@ class CirculantConv(DeltaConv):
         self.scale = 1 / sqrt(block)  # a kernel's entry stands at b places: so it changes W by a length of one
         self.kernels = self.zeros(cout // block, cin // block, torch.Size(kernel).numel(), block)
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W' = W + s C."""
         return self.conv.weight + circulant_delta(self.scale * self.kernels).view(self.conv.weight.shape)

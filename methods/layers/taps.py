@@ -22,7 +22,7 @@ class OwnOrSharedConv(DeltaConv):
         self.change = nn.Parameter(torch.zeros_like(conv.weight))
         self.score = nn.Parameter(conv.weight.new_full((), START))
 
-    def weight(self) -> Tensor:
+    def adapted_weight(self) -> Tensor:
         """W + 1[score > threshold] ΔW."""
         return adapted_weight(self.conv.weight, self.change, self.score)
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from visual_decathlon.methods.layers.network import Adapter, Network, move_sites
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import Network, move_sites
 
 
 def with_prompts(x: Tensor, prompts: Tensor) -> Tensor:

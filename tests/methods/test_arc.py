@@ -35,7 +35,7 @@ def test_it_is_a_mix_of_what_the_convolution_reads(geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 8, **geometry, dtype=torch.float64).requires_grad_(False)
     layer = ARC(3).layer(conv)
-    assert torch.equal(layer.weight(), conv.weight) and not layer.c.any() and layer.p.shape == (6, 3)
+    assert torch.equal(layer.adapted_weight(), conv.weight) and not layer.c.any() and layer.p.shape == (6, 3)
     moved(layer)
     x = torch.randn(2, 6, 7, 8, dtype=torch.float64)
     mixed = x.clone()
@@ -81,8 +81,10 @@ def test_two_projections_a_width():
             assert off <= 1e-4 * wanted.abs().max()
             each.get_parameter("body.stages.0.0.unit2.conv.p").zero_()
         first, second = (each.get_submodule(f"body.stages.0.3.unit{n}.conv") for n in (1, 2))
-        assert torch.equal(second.weight(), second.conv.weight) and not torch.equal(first.weight(), first.conv.weight)
-        second.weight().sum().backward()  # and they all train it
+        assert torch.equal(second.adapted_weight(), second.conv.weight) and not torch.equal(
+            first.adapted_weight(), first.conv.weight
+        )
+        second.adapted_weight().sum().backward()  # and they all train it
         assert each.get_parameter("body.stages.0.0.unit2.conv.p").grad is not None
     assert not any(isinstance(m, ARCConv) for m in merge_for_inference(network).modules())
 

@@ -92,10 +92,10 @@ def test_its_copy_moves_as_a_trained_weight_does():
     optimiser = method.optimiser(groups, 0.1, 0, False)
     for group in optimiser.param_groups:
         group["lr"] = 0.1 * group.get("scale", 1.0)
-    before, change = adapter.weight().detach(), 0.01 * adapter.copy.detach()
+    before, change = adapter.adapted_weight().detach(), 0.01 * adapter.copy.detach()
     x, y = torch.randn(8, 3, 16, 16), torch.arange(8) % 3
     F.cross_entropy(network(x), y).backward()
     wanted = -0.1 * (adapter.copy.grad / 0.01 + 5e-2 * change)
     optimiser.step()
-    moved = adapter.weight().detach() - before
+    moved = adapter.adapted_weight().detach() - before
     assert (moved - wanted).abs().max() <= 1e-4 * wanted.abs().max()

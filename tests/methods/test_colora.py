@@ -32,7 +32,7 @@ def pair_of(how) -> tuple[FirstConv, SecondConv]:
     two = nn.Conv2d(6, 5, **{"bias": False, **how[1]}).double().requires_grad_(False)
     first = FirstConv(one, two, 0.5, 2, 3)
     second = SecondConv(two, first, 0.5, 1)
-    assert torch.equal(first.weight(), one.weight) and torch.equal(second.weight(), two.weight)
+    assert torch.equal(first.adapted_weight(), one.weight) and torch.equal(second.adapted_weight(), two.weight)
     for layer in (first, second):
         for p in layer.parameters():
             if p.requires_grad:
@@ -69,8 +69,8 @@ def test_the_1x1_case_is_that_of_the_paper():
     first, second = pair_of(GEOMETRIES["1x1"])
     w1, w2 = first.conv.weight[:, :, 0, 0], second.conv.weight[:, :, 0, 0]
     a, b = first.shared_down, first.shared_up
-    assert torch.allclose(first.weight()[:, :, 0, 0], w1 + 0.5 * (first.up @ first.down + (w2.t() @ b) @ a))
-    assert torch.allclose(second.weight()[:, :, 0, 0], w2 + 0.5 * (second.up @ second.down + b @ (a @ w1.t())))
+    assert torch.allclose(first.adapted_weight()[:, :, 0, 0], w1 + 0.5 * (first.up @ first.down + (w2.t() @ b) @ a))
+    assert torch.allclose(second.adapted_weight()[:, :, 0, 0], w2 + 0.5 * (second.up @ second.down + b @ (a @ w1.t())))
 
 
 def test_the_faster_path_computes_the_same():

@@ -83,7 +83,7 @@ def test_the_start_is_the_identity_and_the_same_for_every_run(geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, **geometry).requires_grad_(False)
     layer, other = DeLoRA().layer(conv), DeLoRA().layer(conv)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     assert torch.equal(layer.up, other.up) and torch.equal(layer.down, other.down)
     assert 0.5 < float(layer.up.detach().square().mean()) * 3 * layer.up.shape[1] < 2, "variance 1 / (3 rank)"
 

@@ -198,12 +198,12 @@ def test_a_layer_from_a_formula():
     conv = nn.Conv2d(3, 4, 2, dtype=torch.float64).requires_grad_(False)
     layer = FormulaConv(conv, relative_weight, up=torch.zeros_like(draw(4, 2)), down=draw(2, 12))
     assert [name for name, p in layer.named_parameters() if p.requires_grad] == ["up", "down"]
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     layer.up.data += 1
     copied = copy.deepcopy(layer)
     layer.up.data += 1
     x = draw(2, 3, 5, 5)
     for each, b in ((layer, 2), (copied, 1)):
         expected = conv.weight.numpy() * (1 + (b * np.ones((4, 2)) @ each.down.detach().numpy()).reshape(4, 3, 2, 2))
-        same(each.weight().detach(), expected)
+        same(each.adapted_weight().detach(), expected)
         assert torch.equal(each.merge()(x), each(x))

@@ -13,8 +13,9 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.dora import DoraConv
-from visual_decathlon.methods.layers.network import Adapter, own_tensors, restore, stored_tensors
+from visual_decathlon.methods.layers.network import own_tensors, restore, stored_tensors
 from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.registry import entries, select

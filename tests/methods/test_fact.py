@@ -30,7 +30,7 @@ def test_a_tap_is_a_slice(how, form):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 8, **how).double().requires_grad_(False)
     layer, x = FacT(3, form, 0.5).layer(conv), torch.randn(2, 6, 11, 9, dtype=torch.float64)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     nn.init.normal_(layer.up)
     weight = conv.weight.clone()
     for s in range(weight[0, 0].numel()):
@@ -75,8 +75,8 @@ def test_which_layers_share(form):
             assert torch.allclose(merge_for_inference(each)(x), wanted, rtol=1e-4, atol=1e-4)
             each.get_parameter("body.stages.0.0.unit1.conv.up").zero_()
         unit = each.get_submodule("body.stages.0.3.unit2.conv")
-        assert torch.equal(unit.weight(), unit.conv.weight)
-        unit.weight().sum().backward()
+        assert torch.equal(unit.adapted_weight(), unit.conv.weight)
+        unit.adapted_weight().sum().backward()
         assert each.get_parameter("body.stages.0.0.unit1.conv.up").grad is not None
     assert not any(isinstance(m, FactConv) for m in merge_for_inference(network).modules())
 

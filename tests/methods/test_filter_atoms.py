@@ -45,7 +45,7 @@ def test_the_combination_with_new_atoms(how):
     """Coefficients from W, slice by slice, then the kernel of the same coefficients over the changed atoms."""
     conv = conv_of(how)
     adapter, x = AtomsConv(conv), torch.randn(2, 4, 11, 9, dtype=torch.float64)
-    assert torch.equal(adapter.weight(), conv.weight)
+    assert torch.equal(adapter.adapted_weight(), conv.weight)
     nn.init.normal_(adapter.change)
     weight = torch.empty_like(conv.weight)
     for o in range(weight.shape[0]):
@@ -64,7 +64,7 @@ def test_each_channel_has_its_own_atoms(how):
     """As convolutions: each input channel is filtered by its changed atoms, and the coefficients combine the maps."""
     conv = conv_of(how)
     adapter, x = InnerAtomsConv(conv, 2), torch.randn(2, 4, 11, 9, dtype=torch.float64)
-    assert torch.equal(adapter.weight(), conv.weight)
+    assert torch.equal(adapter.adapted_weight(), conv.weight)
     nn.init.normal_(adapter.inner)
     size = adapter.atoms.shape[0]
     change = torch.einsum("mij,mjt->imt", adapter.coefficients, adapter.inner) + adapter.atoms

@@ -22,7 +22,7 @@ GEOMETRIES = {
 
 def moved(conv: nn.Conv2d, vector: bool) -> GLoraConv:
     layer = GLora(2, "vector" if vector else "low-rank").layer(conv.requires_grad_(False))
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     for p in (layer.scale_up, layer.shift_up):
         nn.init.normal_(p)
     return layer
@@ -57,8 +57,8 @@ def test_alone_its_terms_are_lora_and_hira():
     lora, hira = (method.layer(conv) for method in select("lora(rank=2,alpha=2.0),hira(rank=2)"))
     lora.up.copy_(layer.shift_up), lora.down.copy_(layer.shift_down)
     hira.up.copy_(layer.scale_up), hira.down.copy_(layer.scale_down)
-    both = lora.weight() + hira.weight() - conv.weight
-    assert torch.allclose(layer.weight(), both, rtol=1e-5, atol=1e-6)
+    both = lora.adapted_weight() + hira.adapted_weight() - conv.weight
+    assert torch.allclose(layer.adapted_weight(), both, rtol=1e-5, atol=1e-6)
 
 
 def test_the_other_terms_are_cancelled():

@@ -25,7 +25,7 @@ def adapter(geometry, channels=(6, 8), rank=2):
 @geometries
 def test_it_is_the_sum_written_out(geometry, channels):
     conv, layer, own = adapter(geometry, channels)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     assert layer.left.norm().item() == pytest.approx(1) and layer.right.norm().item() == pytest.approx(1)
     shape = ConvShape.of(conv)
     assert sum(p.numel() for p in own.values()) == Householder(2).new_floats(shape)
@@ -39,7 +39,7 @@ def test_it_is_the_sum_written_out(geometry, channels):
         for i in range(min(cout, cin)):
             diagonal[i, i] = layer.d[tap, i]
         wanted[:, :, tap // width, tap % width] += mirror(layer.left) @ diagonal @ mirror(layer.right)
-    torch.testing.assert_close(layer.weight(), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.adapted_weight(), wanted, rtol=0, atol=1e-12)
     x = torch.randn(2, channels[0], 9, 8, dtype=torch.float64)
     torch.testing.assert_close(layer(x), conv._conv_forward(x, wanted, conv.bias), rtol=0, atol=1e-10)
     assert torch.equal(layer.merge()(x), layer(x))
@@ -58,7 +58,7 @@ def test_gradients_are_finite_differences():
 def test_the_rank_of_a_tap_is_not_that_of_b_and_a():
     conv, layer, own = adapter(GEOMETRIES[0], rank=1)
     nn.init.normal_(own["d"])
-    taps = (layer.weight() - conv.weight).permute(2, 3, 0, 1)
+    taps = (layer.adapted_weight() - conv.weight).permute(2, 3, 0, 1)
     assert (torch.linalg.matrix_rank(taps) == 6).all()
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.linear import LinearConv, adapter_at, as_map, as_tokens
-from visual_decathlon.methods.layers.network import Adapter
 from visual_decathlon.methods.per_conv import PerConv
 from visual_decathlon.methods.registry import entries, select
 from visual_decathlon.methods.shapes import ConvShape

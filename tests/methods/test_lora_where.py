@@ -6,8 +6,8 @@ import torch
 from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.linear import LinearConv
-from visual_decathlon.methods.layers.network import Adapter
 from visual_decathlon.methods.low_rank import Lora
 
 VIT = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48,num_heads=3)"
@@ -28,10 +28,12 @@ def test_each_third_has_a_matrix_of_its_own(where):
     linear = torch.nn.Linear(20, 36, dtype=torch.float64).requires_grad_(False)
     method = Lora(rank=4, alpha=6.0, where=where)
     layer = method.layer(LinearConv(linear))
-    assert torch.equal(layer.weight()[:, :, 0, 0], linear.weight)
+    assert torch.equal(layer.adapted_weight()[:, :, 0, 0], linear.weight)
     torch.nn.init.normal_(layer.up)
     ups, downs = iter(layer.up.view(len(where), 12, 4)), iter(layer.down.view(len(where), 4, 20))
-    for letter, weight, got in zip("qkv", linear.weight.view(3, 12, 20), layer.weight().view(3, 12, 20), strict=True):
+    for letter, weight, got in zip(
+        "qkv", linear.weight.view(3, 12, 20), layer.adapted_weight().view(3, 12, 20), strict=True
+    ):
         if letter in where:
             torch.testing.assert_close(got, weight + 1.5 * next(ups) @ next(downs))
         else:

@@ -72,7 +72,7 @@ def test_delta_is_tensorlys(method, geometry):
         else:
             core = p["core"]
         wanted = tensorly.tucker_tensor.tucker_to_tensor((core, [p["up"], p["channels"], taps]))
-    got = (layer.weight() - conv.weight).detach().double()
+    got = (layer.adapted_weight() - conv.weight).detach().double()
     wanted = torch.from_numpy(wanted).reshape(cout, cin, *kernel) * 6 / layer.up.shape[1]
     assert float((got - wanted).abs().max()) <= 1e-6 * max(1, float(wanted.abs().max()))
 
@@ -89,7 +89,7 @@ def test_lora_is_pefts():
             reference.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
             reference.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
             wanted = reference.get_delta_weight("default")
-            assert torch.allclose(layer.weight() - conv.weight, wanted, rtol=1e-6, atol=1e-6)
+            assert torch.allclose(layer.adapted_weight() - conv.weight, wanted, rtol=1e-6, atol=1e-6)
 
 
 @variants
@@ -113,7 +113,7 @@ def test_both_paths_and_the_merged_one_agree(method, geometry):
     conv, layer = moved(method, geometry, dtype=torch.float64)
     x = torch.randn(2, 8, 9, 11, dtype=torch.float64)
     plain = F.pad(x, conv._reversed_padding_repeated_twice, conv.padding_mode.replace("zeros", "constant"))
-    delta = F.conv2d(plain, layer.weight() - conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
+    delta = F.conv2d(plain, layer.adapted_weight() - conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
     results = []
     for factored in paths(method, conv):
         layer.factored_path = factored
@@ -142,7 +142,7 @@ def test_the_start_is_the_identity_and_rows_have_length_one(method):
     torch.manual_seed(0)
     conv = nn.Conv2d(96, 80, 3).requires_grad_(False)
     layer = type(method)().layer(conv)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     rows = float(layer.rows().detach().square().sum(1).mean())
     assert 0.2 < rows * (3 if isinstance(method, Lora) else 1) < 3  # Kaiming with a = √5 is a third of it
 
@@ -154,7 +154,7 @@ def test_loralibs_form_is_the_kernels_memory(geometry):
     (height, width), rank = conv.kernel_size, 2
     assert layer.up.shape == (12 // conv.groups * height, rank * height)
     assert layer.down.shape == (rank * height, 8 * width)
-    got, layer = (layer.weight() - conv.weight).detach(), layer.requires_grad_(False)
+    got, layer = (layer.adapted_weight() - conv.weight).detach(), layer.requires_grad_(False)
     _, cin, *_ = conv.weight.shape
     for o, i, u, v in product(range(12), range(cin), range(height), range(width)):
         row, column = divmod(((o * cin + i) * height + u) * width + v, 8 * width)
@@ -171,7 +171,7 @@ def test_rs_lora_is_pefts():
         reference.lora_A["default"].weight.copy_(layer.down.view(4, *conv.weight.shape[1:]))
         reference.lora_B["default"].weight.copy_(layer.up[:, :, None, None])
         wanted = reference.get_delta_weight("default")
-    torch.testing.assert_close(layer.weight() - conv.weight, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.adapted_weight() - conv.weight, wanted, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(wanted.flatten(1), 3 * layer.up @ layer.down, rtol=1e-5, atol=1e-5)  # 6 / √4
 
 
@@ -201,7 +201,7 @@ def test_pissa_is_pefts(scaling):
         layer.up += change[0] * signs
         layer.down += change[1] * signs[:, None]
         wanted = reference.get_base_layer().weight + reference.get_delta_weight("default")
-    torch.testing.assert_close(layer.weight().flatten(1), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.adapted_weight().flatten(1), wanted, rtol=1e-5, atol=1e-5)
 
 
 @loras
@@ -210,7 +210,7 @@ def test_every_lora_starts_as_the_identity_and_is_counted(method, geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, **geometry).requires_grad_(False)
     layer = method.layer(conv)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     trained = [p for p in layer.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == method.new_floats(ConvShape.of(conv))
     if method.init == "pissa":

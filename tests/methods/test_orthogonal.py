@@ -66,12 +66,12 @@ def test_what_a_rotation_keeps(method, geometry):
     torch.testing.assert_close(q @ q.T, eye(len(q), dtype=q.dtype), rtol=0, atol=1e-12)
     sign = -1 if isinstance(method, HRA) and method.rank % 2 else 1
     assert torch.linalg.det(q).item() == pytest.approx(sign)
-    before, after = conv.weight.flatten(1), layer.weight().flatten(1)
+    before, after = conv.weight.flatten(1), layer.adapted_weight().flatten(1)
     gram = (lambda m: m.T @ m) if len(q) == len(before) and method.spec.startswith("oft") else (lambda m: m @ m.T)
     torch.testing.assert_close(gram(after), gram(before), rtol=0, atol=1e-12)
     if not isinstance(method, HRA):
         nn.init.zeros_(own)
-        assert torch.equal(layer.weight(), conv.weight)
+        assert torch.equal(layer.adapted_weight(), conv.weight)
 
 
 def test_only_the_right_side_keeps_the_angles_between_filters():
@@ -79,7 +79,7 @@ def test_only_the_right_side_keeps_the_angles_between_filters():
     cosines = lambda m: torch.nn.functional.normalize(m, dim=1) @ torch.nn.functional.normalize(m, dim=1).T
     for method, keeps in ((OFT(), True), (OFT(block=4, side="left"), False)):
         conv, layer, _ = moved(method, GEOMETRIES[0])
-        off = (cosines(layer.weight().flatten(1)) - cosines(conv.weight.flatten(1))).abs().max()
+        off = (cosines(layer.adapted_weight().flatten(1)) - cosines(conv.weight.flatten(1))).abs().max()
         assert (off < 1e-12) if keeps else (off > 0.05)
 
 
@@ -115,7 +115,7 @@ def test_hra_is_pefts(rank):
     with torch.no_grad():
         other.hra_u["default"].copy_(own)
         wanted = (conv.weight.flatten(1) @ other.get_delta_weight("default")).view_as(conv.weight)
-    torch.testing.assert_close(layer.weight(), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(layer.adapted_weight(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_oft_is_pefts_where_its_geometry_is_right():
@@ -148,7 +148,7 @@ def test_boft_is_pefts(block, factors, monkeypatch):
         other.boft_R["default"][..., rows, cols] = 2 * own  # HF PEFT uses half of R - Rᵀ
         q, _ = other.get_delta_weight("default")
         wanted = (q @ conv.weight.flatten(1).T).T.view_as(conv.weight)
-    torch.testing.assert_close(layer.weight(), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(layer.adapted_weight(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_that_do_not_divide():
@@ -200,7 +200,7 @@ def test_multipliers():
 def test_hra_starts_where_it_says(rank):
     method = HRA(rank)
     layer = method.layer(nn.Conv2d(16, 32, 3).requires_grad_(False))
-    off = ((layer.weight() - layer.conv.weight).norm() / layer.conv.weight.norm()).item()
+    off = ((layer.adapted_weight() - layer.conv.weight).norm() / layer.conv.weight.norm()).item()
     assert off < 1e-6 if method.start == "identity" else off > 0.1
     torch.testing.assert_close(layer.u.norm(dim=0), torch.ones(rank))
 

@@ -167,11 +167,15 @@ def test_every_renamed_attribute_is_one_of_methods():
     assert all(hasattr(Method, new) and not hasattr(Method, old) for old, new in RENAMED.items())
 
 
-def test_an_adapter_with_the_old_name_of_merge_is_refused():
+@pytest.mark.parametrize(
+    ("old", "new"), {"folded": "merge", "weight": "adapted_weight", "bias": "adapted_bias"}.items()
+)
+def test_an_adapter_with_an_old_name_of_a_method_is_refused(old, new):
     from visual_decathlon.methods.layers.delta import DeltaConv
 
-    with pytest.raises(InputError, match=r"Mine defines `folded`, which is now `merge`; rename it"):
-        type("Mine", (DeltaConv,), {"folded": lambda self: self.conv})
+    with pytest.raises(InputError, match=rf"Mine defines `{old}`, which is now `{new}`; rename it"):
+        type("Mine", (DeltaConv,), {old: lambda self: self.conv})
+    type("Mine", (DeltaConv,), {"bias": None})  # no method
 
 
 @pytest.mark.parametrize("code", ["import no_such_module_anywhere", "1 / 0", "def ("])

@@ -12,7 +12,8 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Adapter, merge_for_inference, restore, stored_tensors
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import merge_for_inference, restore, stored_tensors
 from visual_decathlon.methods.layers.packed import Packed, hold_stored
 from visual_decathlon.methods.layers.quantised import (
     QuantisedAdapter,

@@ -91,7 +91,10 @@ def test_delta_is_pefts(method, cin, cout):
             assert held[name]["default"].shape == value.shape
             held[name]["default"].copy_(value)
         torch.testing.assert_close(
-            layer.weight() - conv.weight, model.get_delta_weight("default").view_as(conv.weight), rtol=1e-5, atol=1e-5
+            layer.adapted_weight() - conv.weight,
+            model.get_delta_weight("default").view_as(conv.weight),
+            rtol=1e-5,
+            atol=1e-5,
         )
         x = torch.randn(3, cin)
         got = layer(x[:, :, None, None])[:, :, 0, 0] - conv.bias + linear.bias
@@ -105,13 +108,13 @@ def test_the_start_and_its_lengths(method, geometry):
     torch.manual_seed(0)
     conv = nn.Conv2d(32, 40, **geometry).requires_grad_(False)
     layer = method.layer(conv)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     first = layer.b if isinstance(method, Vera) else layer.rows
     lengths = []
     for number in range(min(10, first.numel())):
         with torch.no_grad():
             first.zero_().view(-1)[number] = 1
-            lengths.append((layer.weight() - conv.weight).norm())
+            lengths.append((layer.adapted_weight() - conv.weight).norm())
     assert 0.8 < float(torch.stack(lengths).square().mean().sqrt()) < 1.25
 
 
@@ -145,7 +148,7 @@ def test_counts_of_the_papers():
 def test_randlora_has_full_rank():
     for rank in (1, 5, 8):
         _, layer, _ = moved(RandLora(rank), {"kernel_size": 3}, torch.float64)
-        assert torch.linalg.matrix_rank((layer.weight() - layer.conv.weight).flatten(1)) == 24
+        assert torch.linalg.matrix_rank((layer.adapted_weight() - layer.conv.weight).flatten(1)) == 24
 
 
 @pytest.mark.parametrize("spec", ["vera", "randlora", "randlora(rank=30)"])

@@ -34,7 +34,7 @@ def test_the_weight_plus_values_at_random_places(geometry, share):
     method = Shira(share, position_seed=3)
     conv = nn.Conv2d(8, 12, **geometry, dtype=torch.float64).requires_grad_(False)
     layer = method.layer(conv)
-    assert torch.equal(layer.weight(), conv.weight)
+    assert torch.equal(layer.adapted_weight(), conv.weight)
     assert len(layer.values) == method.new_floats(ConvShape.of(conv)) == max(1, round(share * conv.weight.numel()))
     nn.init.normal_(layer.values)
     delta = torch.zeros_like(conv.weight)
@@ -99,7 +99,7 @@ def test_what_chooses_is_the_sum_of_the_gradients():
         with torch.no_grad():
             layer.delta.add_(1)
         gradients.observe(layer)
-        assert torch.equal(layer.weight(), conv.weight)
+        assert torch.equal(layer.adapted_weight(), conv.weight)
     torch.testing.assert_close(gradients.total, wanted)
     layer.choose(gradients.total.abs())
     for chosen, size in zip(layer.chosen.flatten(1), wanted.abs().flatten(1), strict=True):
@@ -141,7 +141,7 @@ def test_a_run_with_chosen_places(source, tmp_path):
     go(network, optimiser, 4, 6)
     for conv, places in zip(convs, chosen, strict=True):
         assert torch.equal(conv.chosen, places)
-        assert torch.equal(conv.weight() != conv.conv.weight, places)
+        assert torch.equal(conv.adapted_weight() != conv.conv.weight, places)
     stored, shapes = stored_tensors(network, source), shapes_of(source)
     packed = [t for t in stored.values() if t.dtype == torch.uint8]
     assert sum(t.numel() for t in stored.values() if t.is_floating_point()) == (

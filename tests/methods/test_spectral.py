@@ -108,7 +108,9 @@ def test_both_are_pefts(cin, cout):
                 model.c3a_kernel["default"].copy_(layer.kernels[:, :, 0])
                 wanted = model.get_delta_weight("default") * cin * layer.scale  # HF PEFT divides by the inputs
                 model.c3a_kernel["default"].mul_(cin * layer.scale)
-            torch.testing.assert_close(layer.weight() - conv.weight, wanted.view_as(conv.weight), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                layer.adapted_weight() - conv.weight, wanted.view_as(conv.weight), rtol=1e-5, atol=1e-5
+            )
             x = torch.randn(3, cin)
             torch.testing.assert_close(layer(x[:, :, None, None])[:, :, 0, 0], model(x), rtol=1e-5, atol=1e-5)
 
@@ -131,9 +133,9 @@ def test_start_count_and_size(method, geometry):
     assert own.numel() == method.new_floats(ConvShape.of(conv))
     with torch.no_grad():
         own.zero_()
-        assert torch.equal(layer.weight(), conv.weight)
+        assert torch.equal(layer.adapted_weight(), conv.weight)
         own.view(-1)[own.numel() // 2] = 1
-        size = float((layer.weight() - conv.weight).norm())
+        size = float((layer.adapted_weight() - conv.weight).norm())
     if isinstance(method, C3A):
         assert size == pytest.approx(1)
     else:  # where both frequencies are 0 or half of the samples, the cosine is ±1 everywhere

@@ -1,7 +1,7 @@
 """Accuracy against multiply-adds: points from records of runs, each at the width and image size of its own runs."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +45,10 @@ class Points:
     points: list[Point]
 
 
-def read(source: Path) -> Points:
-    """The points of the records below `source`; runs that a limit cut are left out. Empty where there are none."""
+def read(sources: Sequence[Path]) -> Points:
+    """The points of the records below `sources`; runs that a limit cut are left out. Empty where there are none."""
     faults: list[Fault] = []
-    frame = read_frame([source], faults=faults)
+    frame = read_frame(sources, faults=faults)
     report_left_out(faults)
     return points(tables(frame[frame["limit"].isna()]) if len(frame) else [])
 
@@ -77,9 +77,10 @@ def points(made: Iterable[Table], counted: Callable[[dict, int], int] | None = N
 
 
 def label_of(settings: dict) -> str:
-    """The network with its width, where it has one, and the side of its images."""
-    width = f", width {settings['width']:g}" if settings["network"] == "resnet26" else ""
-    return f"{settings['network']}{width}, {settings['crop']} px"
+    """The network with its width, where it has one, and the side of its images; "(…)" stands for arguments."""
+    name, arguments, _ = settings["network"].partition("(")
+    width = f", width {settings['width']:g}" if name == "resnet26" else ""
+    return f"{name}{'(…)' if arguments else ''}{width}, {settings['crop']} px"
 
 
 def macs_of(settings: dict, classes: int) -> int:

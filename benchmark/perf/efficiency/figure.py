@@ -79,6 +79,8 @@ def _caption(points: Points, where: str, measured: Sequence[str]) -> str:
         sentences.append("Stand-ins are drawings: no score on them is one of the challenge.")
     if any(point.top1.deviation for point in points.points):
         sentences.append("Bars: ± one standard deviation over seeds.")
+    if given := sorted(name for name in have if "(" in name):
+        sentences.append(f"(…) stands for the arguments of {'; '.join(given)}.")
     if len(have) == 1:
         sentences.append(f"Only {next(iter(have))} has runs.")
     if without:

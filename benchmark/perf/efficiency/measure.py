@@ -38,11 +38,13 @@ PARTS = tuple(_TABLES)
 _SAME = ("network", "size", "device")  # rows with equal ones are replaced
 
 
-def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, source: Path, results: Path) -> None:
+def measure(
+    names: Sequence[str], size: int, only: Sequence[str], wanted: str, sources: Sequence[Path], results: Path
+) -> None:
     """Measure the parts `only` of PARTS (all by default) on the device `wanted`; print them, and write the files.
 
-    `names` are networks, on images of `size` pixels. The figure's accuracies are of the records below `source`. Rows of
-    other networks, sizes and devices stay in the files. Every part is on disk as soon as it is measured. Raises
+    `names` are networks, on images of `size` pixels. The figure's accuracies are of the records below `sources`. Rows
+    of other networks, sizes and devices stay in the files. Every part is on disk as soon as it is measured. Raises
     InputError for an unknown part or network, and for a size that a network does not take, before anything is timed.
     """
     parts = list(dict.fromkeys(only)) or list(PARTS)
@@ -57,7 +59,7 @@ def measure(names: Sequence[str], size: int, only: Sequence[str], wanted: str, s
     with screen:
         with screen.busy("counting"):
             ready = [networks.ready(name, size, device) for name in dict.fromkeys(names)] if parts != ["blocks"] else []
-            points = accuracy.read(source)
+            points = accuracy.read(sources)
         paths: dict[Path, None] = {}
         for part in [part for part in PARTS if part in parts]:
             about = environment_columns() | {"device": devices.name(device), "threads": cores()}

@@ -7,7 +7,7 @@ import numpy as np
 
 from visual_decathlon.benchmark.report import sheets
 from visual_decathlon.benchmark.report.figures import gap
-from visual_decathlon.benchmark.report.figures.groups import Group, file_names
+from visual_decathlon.benchmark.report.figures.groups import Group, drawn_text, file_names
 from visual_decathlon.benchmark.report.figures.measures import baseline_row, labels
 from visual_decathlon.benchmark.report.figures.style import WIDTH, Drawn, NotDrawn, axes, canvas, fitting, width_of
 from visual_decathlon.benchmark.tables.score import BASELINE
@@ -72,7 +72,8 @@ def _figure(groups: Sequence[Group], suffix: str) -> Drawn:
     caption = [
         "Mean top-1 over the ten domains minus that of fine-tuning on the same backbone, in points. The number below a "
         "backbone's name is fine-tuning's own mean.",
-        f"{where}. Backbones: {listed}; of several recipes on one backbone, the one with the most methods.",
+        f"{where}.{drawn_text(group)} Backbones: {listed}; of several recipes on one backbone, the one with the most "
+        "methods.",
         "Hatched: the method was not run there, or cannot run." * bool(np.isnan(cells).any()),
     ]
     return Drawn(f"backbones{suffix}", figure, title, " ".join(filter(None, caption)))

@@ -73,7 +73,6 @@ def _group(table: Table, first: Table, origins: dict, images: dict) -> dict:
         **{name: group[name] for name in ("data", "profile", "split")},
         "backbone": sheets.backbone(group),
         **{name: group[name] for name in ("data_id", "limit")},
-        "cut": group["limit"] is not None,
         "settings": group["settings"],
         "own": table.own,
         "images": sheets.images_line(table)[2 : 2 + len(names)],

@@ -141,7 +141,7 @@
     at("show-published").checked = state.published;
     at("heading").textContent = group.heading;
     at("standin").hidden = !group.standin;
-    at("cut").hidden = !group.cut;
+    at("cut").hidden = group.limit === null;
     at("apart").hidden = data.groups.length < 2;
     at("apart").textContent = group === data.groups[0]
       ? "A ranking of its own: what sets the other groups apart stands beside them."

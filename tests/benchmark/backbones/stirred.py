@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from visual_decathlon.methods.layers.network import Adapter
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.layers.parallel import ParallelConv
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from visual_decathlon.benchmark.backbones.bundled import install_bundled_backbones, read_checksums
-from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_VIT
+from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_RECORDS
 from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.records.provenance import kernels, machine, versions
 from visual_decathlon.benchmark.records.store import read_records
@@ -26,7 +26,7 @@ from visual_decathlon.methods.registry import select
 
 FOLDER = SHIPPED / "backbones"
 METHODS = {"plain": "finetune", "series": "res_adapter"}
-SHELVES = {"plain": SHIPPED, "series": SHIPPED, "transformer": SHIPPED_VIT}  # the records of each bundled backbone
+SHELVES = {"plain": SHIPPED, "series": SHIPPED, "transformer": SHIPPED_RECORDS[1]}  # the records on each backbone
 
 
 def about(path: Path) -> dict[str, str]:

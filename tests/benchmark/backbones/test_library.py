@@ -10,7 +10,8 @@ from tests.benchmark.backbones.stirred import image, off, stirred
 from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Adapter, merge_for_inference
+from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.network import merge_for_inference
 from visual_decathlon.methods.layers.series import put_series
 from visual_decathlon.methods.registry import select
 

@@ -24,7 +24,7 @@ OLD = Path(__file__).parents[1] / "record_1.parquet"
 def results(finished: Path, tmp_path: Path, monkeypatch) -> Path:
     """A copy of the finished runs; no records are shipped."""
     monkeypatch.setattr(rerun_module, "SHIPPED", tmp_path / "shipped")
-    monkeypatch.setattr(rerun_module, "SHIPPED_VIT", tmp_path / "shipped")
+    monkeypatch.setattr(rerun_module, "SHIPPED_RECORDS", [tmp_path / "shipped"])
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 

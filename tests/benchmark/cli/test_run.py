@@ -204,13 +204,13 @@ def test_shipped_records_serve_as_baseline_and_a_mismatch_is_reported(
     for r in records_of(copied, "finetune"):
         (tmp_path / "shipped").mkdir(exist_ok=True)
         (copied / "records" / f"{r['hash']}.parquet").rename(tmp_path / "shipped" / f"{r['hash']}.parquet")
-    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(bench_module, "SHIPPED_RECORDS", [tmp_path / "shipped"])
     done = here(method="feature", results=copied)
     assert done.code == 0 and "baseline" not in done.out.replace("E_max", "")
     rows = table1(copied)
     assert set(rows) == {"feature", "res_adapter"}
     assert rows["feature"]["S"] == pytest.approx(table1(finished)["feature"]["S"])
-    monkeypatch.setattr(bench_module, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(bench_module, "SHIPPED_RECORDS", [tmp_path / "none"])
     done = here(method="feature", results=copied)
     assert done.code == 0 and "S needs the fine-tune baseline" in done.out and "it is run too" in done.out
     assert table1(copied)["finetune"]["S"] == pytest.approx(2500)

@@ -81,7 +81,7 @@ def summed(own, other, source, method: str):
 
             def forward(x):
                 conv, weight = mine.conv, mine.conv.weight
-                changes = [adapter.weight() - adapter.conv.weight for adapter in (mine, other_adapter)]
+                changes = [adapter.adapted_weight() - adapter.conv.weight for adapter in (mine, other_adapter)]
                 return F.conv2d(x, weight + changes[0] + changes[1], conv.bias, conv.stride, conv.padding)
 
         return forward

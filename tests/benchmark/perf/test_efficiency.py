@@ -13,7 +13,8 @@ from torch import nn
 
 from visual_decathlon.benchmark.backbones.shapes import shapes_named
 from visual_decathlon.benchmark.cli.main import main, parse
-from visual_decathlon.benchmark.config.folders import SHIPPED
+from visual_decathlon.benchmark.config.folders import SHIPPED, SHIPPED_RECORDS
+from visual_decathlon.benchmark.config.profiles import profile
 from visual_decathlon.benchmark.perf.efficiency import (
     accuracy,
     adapter_rows,
@@ -63,7 +64,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(networks, "BATCHES", (1, 3))
     monkeypatch.setattr(passes, "MOST", 3)
     monkeypatch.setattr(measure, "cores", lambda: 1)
-    monkeypatch.setattr(accuracy, "read", READ)
+    monkeypatch.setattr(accuracy, "read", lambda sources: READ(tuple(sources)))
     made = {SMALL: Tiny, BIG: lambda classes: Tiny(classes, 8), "timm/fp32": Fp32}
     known = networks.library_network
     monkeypatch.setattr(networks, "library_network", lambda name, n: made[name](n) if name in made else known(name, n))
@@ -81,7 +82,7 @@ def rows(folder: Path, name: str = "efficiency") -> list[dict]:
 
 
 def test_the_command_writes_all_files(tmp_path: Path, capsys):
-    assert run(tmp_path, "--network", f"{BIG},{SMALL}") == 0
+    assert run(tmp_path, "--network", f"{BIG},{SMALL}", "--from", str(SHIPPED)) == 0
     names = {file.name for file in tmp_path.iterdir()}
     assert names == {"efficiency.parquet", "blocks.parquet", "efficiency.md", "efficiency.svg", "efficiency.png"}
     made = rows(tmp_path)
@@ -285,7 +286,7 @@ def test_a_comma_within_parentheses_belongs_to_the_name(text: str, parts: list[s
 
 
 def test_the_shipped_records_give_the_points_of_one_network():
-    points = accuracy.read(SHIPPED)
+    points = accuracy.read([SHIPPED])
     assert {p.network for p in points.points} == {"resnet26"} and points.standin
     table = pq.read_table(SHIPPED / "table1.parquet").to_pylist()
     records = pq.read_table(SHIPPED / "records.parquet").to_pylist()
@@ -348,6 +349,20 @@ def test_without_records_there_is_no_figure(tmp_path: Path):
     assert run(tmp_path, "--only", "blocks", "--from", str(tmp_path / "none")) == 0
     assert not (tmp_path / "efficiency.svg").exists()
     assert "No figure: no network has runs of finetune or feature" in (tmp_path / "efficiency.md").read_text()
+
+
+def test_the_figure_has_the_networks_of_all_folders(tmp_path: Path):
+    assert run(tmp_path, "--only", "blocks") == 0  # all shipped records
+    page = (tmp_path / "efficiency.md").read_text()
+    networks_of = {p.network for p in READ(tuple(SHIPPED_RECORDS)).points}
+    assert {"resnet26", profile("standin-vit").network} <= networks_of and "Only" not in page
+    assert all(name in page for name in networks_of - {"resnet26"})  # in full, where the figure has (…)
+    labels = {p.label for p in READ(tuple(SHIPPED_RECORDS)).points}
+    assert {"resnet26, width 0.25, 32 px", "timm/vit_tiny_patch16_224(…), 32 px"} <= labels
+    one, other = (tmp_path / name for name in ("one", "other"))
+    assert run(one, "--only", "blocks", "--from", f"{SHIPPED} {SHIPPED_RECORDS[1]}") == 0
+    assert run(other, "--only", "blocks", "--from", str(SHIPPED)) == 0
+    assert "vit_tiny" in (one / "efficiency.md").read_text() and "vit_tiny" not in (other / "efficiency.md").read_text()
 
 
 def test_the_shipped_page_is_made_of_the_shipped_tables():

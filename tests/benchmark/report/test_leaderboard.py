@@ -107,7 +107,7 @@ def test_rows_lead_back_to_their_records(shipped):
 
 def test_each_group_names_its_differences(three):
     groups = embedded(page(three, published()))["groups"]
-    assert [(g["standin"], g["cut"]) for g in groups] == [(False, False), (True, False), (True, True)]
+    assert [(g["standin"], g["limit"] is not None) for g in groups] == [(False, False), (True, False), (True, True)]
     assert groups[0]["apart"] == "" and "20 images" in groups[2]["apart"]
     for text in ("standin-v1-seed0", "split val", "profile standin"):
         assert text in groups[1]["apart"]

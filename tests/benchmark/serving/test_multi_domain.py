@@ -23,7 +23,7 @@ from visual_decathlon.benchmark.serving.multi_domain import MultiDomain
 from visual_decathlon.benchmark.training.loader import open_images
 from visual_decathlon.datasets.catalogue import DOMAINS
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.network import Adapter
+from visual_decathlon.methods.layers.adapter import Adapter
 from visual_decathlon.methods.registry import entries, select
 
 FRESH = """
