@@ -1,9 +1,11 @@
 """The table of pros and cons in results/README.md is that of the committed measurements and records."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from visual_decathlon.benchmark.perf.efficiency.adapter_rows import BARE, BATCHES
 from visual_decathlon.benchmark.records.store import read_frame
@@ -47,6 +49,23 @@ def lines() -> list[str]:
         cells.append(f"{means[method]:.1f}" if method in means else "")
         out.append("| " + " | ".join(cells) + " |")
     return out
+
+
+def test_the_sums_of_two_tasks():
+    """The sentence on `make sum`: means over both domains of nine pairs, and each domain is in two of them."""
+    rows = pq.read_table(RESULTS / "standin-vit" / "sums.parquet").to_pylist()
+    tops = {(r["method"], r["domain"]): r["top1"] for r in read_frame([RESULTS / "standin-vit"]).to_dict("records")}
+    text = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
+    for method in ("lora", "finetune"):
+        own = [r for r in rows if r["method"] == method]
+        assert len(own) == 18 and set(Counter(r["domain"] for r in own).values()) == {2}
+        assert {(r["domain"], r["other"]) for r in own} == {(r["other"], r["domain"]) for r in own}
+        assert all(r["alone"] == pytest.approx(tops[method, r["domain"]]) for r in own)
+        added, alone, frozen = (f"{sum(r[name] for r in own) / 18:.1f}" for name in ("added", "alone", "frozen"))
+        found = re.search(
+            rf"`{method}` has {added} (?:on average )?where it has {alone} alone and the frozen weights", text
+        )
+        assert found and frozen in text[found.end() :][:40], method
 
 
 def test_the_table_is_that_of_the_measurements():

@@ -33,12 +33,9 @@ MADE = {  # folder of committed tables -> the folders of its records, and its fi
     "standin-vit": (["standin-vit"], FIGURES),
     "backbones": (["standin", "standin-vit"], ("backbones",)),
 }
-KEPT = {
-    "records.parquet",
-    "sheet.png",
-    "sweep.md",
-    "sweep.parquet",
-}  # what is measured or drawn, and not made of records
+KEPT = {  # what is measured or drawn, and not made of records
+    *("records.parquet", "sheet.png", "sums.parquet", "sweep.md", "sweep.parquet")
+}
 
 
 @pytest.fixture(scope="module", params=MADE)
