@@ -45,10 +45,13 @@ class Adapter(nn.Module):
 
     def __getattr__(self, name: str):
         """An own parameter or submodule, or the shared module's attribute. Raises AttributeError for any other name."""
-        own = name in self._parameters or name in self._buffers
-        if name in _LAYER_ATTRIBUTES and not own and self._modules:
-            return getattr(next(iter(self._modules.values())), name)
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            modules = self.__dict__.get("_modules")
+            if name not in _LAYER_ATTRIBUTES or not modules:
+                raise
+        return getattr(next(iter(modules.values())), name)
 
     def merge(self) -> nn.Module:
         """One module of the replaced kind that computes the same in eval mode; the adapter does not change.

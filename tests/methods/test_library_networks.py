@@ -113,6 +113,7 @@ def test_attributes_of_an_adapter():
     linear = LinearConv(nn.Linear(4, 6, bias=False))
     (taken,) = (adapter_at(linear, one.layer) for one in select("par_adapter"))
     assert (taken.in_features, taken.out_features, taken.bias) == (4, 6, None) and taken.weight.numel() == 24
+    assert not hasattr(Adapter.__new__(Adapter), "weight")  # not even made
     for name in ("eps", "no_such_name"):
         with pytest.raises(AttributeError):
             getattr(layer, name)
