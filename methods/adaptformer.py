@@ -55,14 +55,23 @@ class AdaptFormer(Method):
         )
 
     def _attentions(self, shapes: Shapes) -> list[AttentionShape]:
-        """The attention layers that are adapted, or whose MLP is."""
-        return [a for a in shapes.attentions if self.where == "attention" or a.hidden[0]]
+        """The attention layers that are adapted, or whose MLP is: those that give as many channels as they read."""
+        widths = self._widths(shapes)
+        return [a for a in shapes.attentions if widths[a.name]]
+
+    def _widths(self, shapes: Shapes) -> dict[str, int]:
+        """Channels of the branch by the attention's path; 0 where there is none, or the layer changes their number."""
+        if self.where == "attention":
+            return {a.name: a.dim * (a.dim == a.cout) for a in shapes.attentions}
+        layers = {conv.name: conv for conv in shapes.convs}
+        ends = {a.name: [layers[name] for name in a.hidden[1:] if name] for a in shapes.attentions}
+        return {name: mlp[0].cin * (mlp[0].cin == mlp[1].cout) if mlp else 0 for name, mlp in ends.items()}
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without attention, or narrower than the bottleneck."""
         if not self._attentions(shapes):
             raise InputError(self._reason("this backbone"))
-        require_narrow(self, max(attention.dim for attention in self._attentions(shapes)), "attention")
+        require_narrow(self, max(self._widths(shapes).values()), "attention")
 
     def place(self, source, classes):
         """The shared network with own batch norms, a branch parallel to each MLP or attention, and a fresh head."""
@@ -74,13 +83,14 @@ class AdaptFormer(Method):
         shapes = network.shapes
         self.check(shapes)
         own(*norms(network))
+        widths = self._widths(shapes)
         for attention in self._attentions(shapes):
             path = attention.name if self.where == "attention" else attention.hidden[0]
-            put_parallel(network, path, attention.dim, self.bottleneck, self.scale)
+            put_parallel(network, path, widths[attention.name], self.bottleneck, self.scale)
         new_head(network, classes)
         return network
 
     def floats(self, shapes: Shapes) -> int:
         """The batch norms, where there are some, and 2 C m + C + m a layer."""
         m = self.bottleneck
-        return shapes.affine + sum(2 * a.dim * m + a.dim + m for a in self._attentions(shapes))
+        return shapes.affine + sum(2 * width * m + width + m for width in self._widths(shapes).values() if width)

@@ -116,7 +116,8 @@ class IA3(_Scaled):
     """Scales l of keys, values and an MLP's hidden activation (Liu 2022); without attention l BN(x) behind every norm.
 
     With attention, keys and values are rows of the fused projection and the hidden activation is what the MLP's last
-    layer reads; batch norms have their scale too, layer norms have none. It is stored as l - 1, zero at the start: the
+    layer reads; batch norms have their scale too, layer norms have none. A projection in another order (TinyViT) has no
+    scales. It is stored as l - 1, zero at the start: the
     identity. It merges into the affine values or the weights. It stores 1 float a channel of a norm: #par. 1.01; and
     2 inner + hidden floats an attention and its MLP, 55,296 on a ViT-B/16.
     """
@@ -136,7 +137,7 @@ class IA3(_Scaled):
 
     def adapted(self, shapes: Shapes) -> list[ConvShape]:
         """The fused projections of attentions, and the last layer of the MLP behind each."""
-        names = {name for a in shapes.attentions for name in (a.qkv, a.hidden[2])}
+        names = {name for a in shapes.attentions for name in ([a.qkv] * a.thirds + [a.hidden[2]])}
         return [conv for conv in shapes.convs if conv.name in names]
 
     def maker(self, conv: ConvShape, shapes: Shapes):

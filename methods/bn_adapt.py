@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -23,6 +24,13 @@ class BNAdapt(Method):
     paper = "Bilen 2017, arXiv 1701.07275"
     mergeable = True
     lr = 0.2
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises InputError for a backbone whose norms have no affine values: it would be `feature`."""
+        if not any(norm.batch or norm.floats for norm in shapes.norms):
+            raise InputError(
+                "bn_adapt trains the backbone's norms, and this one has none to train; use feature or bitfit"
+            )
 
     def place(self, source, classes):
         """The shared network with its own batch norms and a fresh head."""

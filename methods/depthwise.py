@@ -1,17 +1,11 @@
 """Depthwise sharing: the filters that read one channel are the domain's own, those that mix channels are shared."""
 
 from dataclasses import dataclass
-from math import prod
 
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import ConvShape, Shapes
-
-
-def is_depthwise(conv: ConvShape) -> bool:
-    """Whether each of its filters reads one channel and every channel has one: groups = cin = cout, and no 1x1."""
-    return conv.groups == conv.cin == conv.cout and prod(conv.kernel) > 1
 
 
 @register
@@ -43,7 +37,7 @@ class Depthwise(Method):
 
     def adapted(self, shapes: Shapes) -> list[ConvShape]:
         """The depthwise convolutions, in order."""
-        return [conv for conv in shapes.convs if is_depthwise(conv)]
+        return [conv for conv in shapes.convs if conv.depthwise]
 
     def unsupported_reason(self, network: str) -> str:
         """A sentence for the ResNet-26; whether a library's network has depthwise convolutions is seen by `check`."""

@@ -106,7 +106,8 @@ class Lora(Scaled):
         convs = super().adapted(shapes)
         if self.where == "all":
             return convs
-        projections = {name for a in shapes.attentions for name in (a.qkv, *([] if self.parts else [a.proj]))}
+        known = [a for a in shapes.attentions if a.thirds or not self.parts]
+        projections = {name for a in known for name in (a.qkv, *([] if self.parts else [a.proj]))}
         mlps = {name for a in shapes.attentions for name in a.hidden[1:]}
         return [conv for conv in convs if conv.name in (mlps if self.where == "mlp" else projections)]
 
@@ -114,8 +115,8 @@ class Lora(Scaled):
         """Raises InputError for a `where` whose layers this backbone lacks, and for a rank that is too large."""
         if self.where != "all" and not self.adapted(shapes):
             raise InputError(
-                f"lora(where={self.where!r}) adapts attention with one linear layer for queries, keys and values, or "
-                "the MLP behind it, and this backbone has none; use where='all'"
+                f"lora(where={self.where!r}) adapts attention with one linear layer for queries, keys and values, one "
+                "behind the other, or the MLP behind it, and this backbone has none; use where='all'"
             )
         super().check(shapes)
 

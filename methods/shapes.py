@@ -37,6 +37,11 @@ class ConvShape:
         return cls(conv.in_channels, conv.out_channels, kernel, conv.groups, biased, stride, name, centred)
 
     @property
+    def depthwise(self) -> bool:
+        """Whether each of its filters reads one channel and every channel has one: groups = cin = cout, and no 1x1."""
+        return self.groups == self.cin == self.cout and prod(self.kernel) > 1
+
+    @property
     def fan_in(self) -> int:
         """n = (cin / groups) k l: columns of the weight as a matrix of cout rows."""
         return (self.cin // self.groups) * prod(self.kernel)
@@ -71,7 +76,8 @@ class BlockShape:
     is none, and `width` the channels of that. `tokens` tells that channels are the last axis of what the block gives,
     (N, L, C) or (N, H, W, C), not the second, and `any_length` that it maps tokens (N, L, C) to as many for any L.
     `simple` tells that the block maps one tensor to one, or a list of maps that it joins along the channels, and that
-    it gives as many tokens as it reads.
+    it gives as many tokens as it reads, with channels on the same axis. `single` tells that it gives one tensor, in no
+    tuple.
     """
 
     name: str
@@ -83,14 +89,16 @@ class BlockShape:
     tokens: bool = False
     any_length: bool = False
     simple: bool = True
+    single: bool = True
 
 
 @dataclass(frozen=True)
 class AttentionShape:
     """Self-attention of one layer: its module path, the path of its fused projection, and its output projection's.
 
-    The projection maps `dim` channels to 3 `inner`: queries, keys and values, in this order, each of `heads` heads.
-    `kind` is the module's class with its module's name.
+    The fused projection maps `dim` channels to 3 `inner`, for `heads` heads, the output projection `inner` to `cout`.
+    `thirds` tells that the 3 `inner` are the queries, the keys and the values, in this order, and not those of one head
+    behind those of another. `kind` is the module's class with its module's name.
     """
 
     name: str
@@ -101,6 +109,8 @@ class AttentionShape:
     heads: int
     hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
     kind: str = ""
+    thirds: bool = True
+    cout: int = 0
 
 
 @dataclass(frozen=True)

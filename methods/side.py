@@ -81,7 +81,7 @@ class Side(Method):
 
         network = share(source)
         shapes = network.shapes
-        shapes.require_grids("side", self._blocks(shapes), "feature")
+        self.check(shapes)
         layouts = {block.name: Layout.of_block(shapes, block) for block in self._blocks(shapes)}
         put_side(network, layouts, self.width, self.numbers(shapes))
         new_head(network, classes)
@@ -95,7 +95,11 @@ class Side(Method):
         return merge_for_inference(network).body.read, network.head  # with batch norm merged into the convolutions
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError where the codes are larger than the backbone, and for tokens of no grid."""
+        """Raises InputError where the codes are larger than the backbone, and for blocks whose maps it cannot read."""
+        if odd := [block.name for block in self._blocks(shapes) if not block.single]:
+            raise InputError(
+                f"side reads the map that a block gives, and {odd[0]} of this backbone gives more; use feature"
+            )
         shapes.require_grids("side", self._blocks(shapes), "feature")
         if self.bits(shapes) / 32 > shapes.base:
             raise InputError(f"{self.spec}: its codes are larger than the whole backbone; lower width or depths")

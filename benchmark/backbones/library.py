@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.structure import followed, is_layer, shapes_of_body
+from visual_decathlon.benchmark.backbones.followed_pass import followed, is_layer
+from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.benchmark.config.backbone_names import V1, split_name
 from visual_decathlon.datasets.errors import InputError, option
 from visual_decathlon.methods.layers.linear import LinearConv
@@ -68,16 +69,30 @@ def library_shapes(name: str, size: int | None = None) -> Shapes:
     try:
         followed(body, size)
     except Exception as error:  # whatever the library raises for a size that does not fit
-        raise InputError(
-            f"network={name} does not take images of {size} pixels ({_shortened(error)}); give another crop=, or an "
-            f"argument of the network, as in {option('settings')}network={name.partition('(')[0]}(img_size={size})",
-            field="settings",
-        ) from None
+        remedy = f"give another crop=; it is made for {shapes.size} pixels"
+        if other := _for_size(name, size):
+            remedy = f"give another crop=, or the network's own argument: {option('settings')}network={other}"
+        sentence = f"network={name} does not take images of {size} pixels ({_shortened(error)}); {remedy}"
+        raise InputError(sentence, field="settings") from None
     try:
         followed(body, size + 8 * max(1, size // GROWN // 8))
     except Exception:
         return replace(shapes, size=size, any_size=False)
     return replace(shapes, size=size)
+
+
+def _for_size(name: str, size: int) -> str:
+    """The network with an argument that makes it take images of this size; "" where no usual one does."""
+    model, _, given = name.removesuffix(")").partition("(")
+    for argument in ("img_size", "image_size"):
+        other = f"{model}({','.join(filter(None, (given, f'{argument}={size}')))})"
+        try:
+            _structure(other)
+            followed(body_without_values(other), size)
+        except Exception:  # it does not take the argument, or still not the images
+            continue
+        return other
+    return ""
 
 
 def library_body(name: str) -> nn.Module:

@@ -7,15 +7,15 @@ other.
 
 import copy
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from visual_decathlon.benchmark.backbones.followed_pass import Call, Pass, followed, is_layer
 from visual_decathlon.benchmark.backbones.token_grids import token_grids
 from visual_decathlon.methods.layers.network import Network, Site, is_norm
 from visual_decathlon.methods.shapes import (
@@ -27,111 +27,6 @@ from visual_decathlon.methods.shapes import (
     OtherShape,
     Shapes,
 )
-
-
-@dataclass
-class Call:
-    """One call of a module: its path, the tensors it got and gave, and its place in the pass."""
-
-    name: str
-    number: int
-    given: list[Tensor]
-    result: list[Tensor] = field(default_factory=list)
-    layers: int = 0  # bits of the convolutions and linear layers whose outputs the result depends on
-    span: tuple[int, int] = (0, 0)  # numbers of the pass's operations at its start and at its end
-
-
-class _Pass(TorchDispatchMode):
-    """Follows every tensor of a pass: the layers it depends on, and the operations that read it."""
-
-    def __init__(self, modules: dict[str, nn.Module]):
-        super().__init__()
-        self.modules = modules
-        self.stack: list[Call] = []  # the calls that have not ended
-        self.calls: list[Call] = []
-        self.bits: dict[str, int] = {}  # path of a layer -> its bit
-        self.mask: dict[int, int] = {}  # id of a tensor -> bits of the layers it depends on
-        self.readers: dict[int, list[str]] = {}  # id of a tensor -> the modules that read it, an entry an operation
-        self.between: list[int] = []  # numbers of the calls behind which such an operation ran
-        self.operations = 0
-        self.made: dict[int, int] = {}  # id of a tensor that depends on the image -> the operation that made it
-        self.read: dict[int, int] = {}  # id of such a tensor -> the last operation that read it
-        self.kept: list[Tensor] = []  # an id is a tensor's only while it lives
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        here = self.stack[-1].name if self.stack else ""
-        given = tensors_in((args, kwargs or {}))
-        mask = 0
-        self.operations += 1
-        pictured = [id(tensor) for tensor in given if id(tensor) in self.made]
-        self.read |= dict.fromkeys(pictured, self.operations)
-        for tensor in given:
-            mask |= self.mask.get(id(tensor), 0)
-            self.readers.setdefault(id(tensor), []).append(here)
-        if here in self.bits and given:
-            mask |= self.bits[here]
-        for tensor in tensors_in(out):
-            self.mask[id(tensor)] = self.mask.get(id(tensor), 0) | mask
-            self.kept.append(tensor)
-            if pictured:
-                self.made.setdefault(id(tensor), self.operations)
-        if given and [*self.modules[here].children()]:
-            self.between.append(len(self.calls))
-        return out
-
-    def enter(self, name: str, args: tuple, kwargs: dict) -> None:
-        """Before a module's call."""
-        module = self.modules[name]
-        if is_layer(module):
-            self.bits.setdefault(name, 1 << len(self.bits))
-        call = Call(name, len(self.calls), tensors_in((args, kwargs)), span=(self.operations, self.operations))
-        self.kept += call.given
-        if not self.calls:
-            self.made |= {id(image): 0 for image in call.given}
-        self.calls.append(call)
-        self.stack.append(call)
-
-    def leave(self, out) -> None:
-        """After the call of the module that was entered last."""
-        call = self.stack.pop()
-        call.result = tensors_in(out)
-        call.span = (call.span[0], self.operations)
-        for tensor in call.result:
-            self.kept.append(tensor)
-            call.layers |= self.mask.get(id(tensor), 0)
-
-
-def tensors_in(values) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dictionaries."""
-    if isinstance(values, Tensor):
-        return [values]
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, tuple | list):
-        return []
-    return [tensor for value in values for tensor in tensors_in(value)]
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether an adapter can replace it: a Conv2d or a Linear that computes as torch's own classes do.
-
-    A convolution that pads or standardises in a `forward` of its own would compute something else with W + ΔW.
-    """
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in (nn.Conv2d, nn.Linear))
-
-
-def followed(body: nn.Module, size: int) -> _Pass:
-    """One pass of a (1, 3, size, size) image through a copy of the body without values. The body does not change."""
-    shadow = copy.deepcopy(body).to("meta").eval()
-    modules = dict(shadow.named_modules())
-    trace = _Pass(modules)
-    for name, module in modules.items():
-        module.register_forward_pre_hook(lambda m, a, k, name=name: trace.enter(name, a, k), with_kwargs=True)
-        module.register_forward_hook(lambda m, a, out: trace.leave(out))
-    with torch.no_grad(), trace:
-        shadow(torch.empty(1, 3, size, size, device="meta"))
-    return trace
 
 
 def shapes_of_body(body: nn.Module, size: int) -> tuple[list[Site], Shapes]:
@@ -152,7 +47,7 @@ def _within(name: str, other: str) -> bool:
 class _Reading:
     """What one pass tells of the body."""
 
-    def __init__(self, trace: _Pass, body: nn.Module):
+    def __init__(self, trace: Pass, body: nn.Module):
         self.trace, self.modules = trace, dict(body.named_modules())
         self.calls = {call.name: call for call in reversed(trace.calls)}  # the first call of each module
         self.layers = [name for name in self.modules if name in self.calls and is_layer(self.modules[name])]
@@ -279,6 +174,23 @@ class _Reading:
         out, cout = self.calls[block].result[0], ConvShape.of(self.modules[self.inside(block)[-1]]).cout
         return out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == cout != out.shape[1])
 
+    def _reads_last(self, block: str, given: Tensor, tokens: bool) -> bool:
+        """Whether channels are the last axis of what a block reads: the first layer or norm inside has as many."""
+        if given.ndim != 4:
+            return given.ndim == 3
+        inside = (self.calls[name] for name in self.modules if _within(name, block) and name in self.calls)
+        for call in sorted(inside, key=lambda call: call.number):
+            module = self.modules[call.name]
+            if not is_layer(module) and not is_norm(module):
+                continue
+            channels = ConvShape.of(module).cin if is_layer(module) else norm_shape(module).channels
+            second, end = (channels == given.shape[axis] for axis in (1, -1))
+            if second != end:
+                return end
+            if second and is_layer(module):  # as many channels as pixels
+                return isinstance(module, nn.Linear)
+        return tokens
+
     def _cuts(self, block: str) -> bool:
         """Whether all that follows a block's start knows the image only through the one tensor that the block reads."""
         call, trace = self.calls[block], self.trace
@@ -294,15 +206,17 @@ class _Reading:
             call, layers = self.calls[name], self.inside(name)
             out, given = call.result[0], call.given[0] if len(call.given) == 1 else None
             tokens = self._tokens(name)
-            axis = -1 if tokens else 1
+            reads_last = tokens if given is None else self._reads_last(name, given, tokens)
             stage += last != out.shape
             last = out.shape
-            cin = ConvShape.of(self.modules[layers[0]]).cin if given is None else given.shape[axis]
+            cin = ConvShape.of(self.modules[layers[0]]).cin if given is None else given.shape[-1 if reads_last else 1]
             end = max((n for n in layers if not self._shortcut(n)), key=lambda n: self.calls[n].number)
             behind = f"body.{self._norm(end) or end}"
             width = ConvShape.of(self.modules[end]).cout
-            more, simple = tokens and self._takes_more(name), self._simple(call, cin)
-            shapes.append(BlockShape(f"body.{name}", cin, out.shape[axis], stage, behind, width, tokens, more, simple))
+            more, simple = tokens and self._takes_more(name), reads_last == tokens and self._simple(call, cin)
+            cout = out.shape[-1 if tokens else 1]
+            parts = (cin, cout, stage, behind, width, tokens, more, simple, call.single)
+            shapes.append(BlockShape(f"body.{name}", *parts))
         return tuple(shapes)
 
     def _simple(self, call: Call, cin: int) -> bool:
@@ -310,7 +224,7 @@ class _Reading:
 
         Some code computes with windows of an image as if they were images.
         """
-        if len(call.result) != 1 or not call.given or call.result[0].shape[0] != 1:
+        if len(call.result) != 1 or not call.single or not call.given or call.result[0].shape[0] != 1:
             return False
         out, maps = call.result[0], {(t.ndim, *t.shape[2:]) for t in call.given}
         if out.ndim == 3:
@@ -365,7 +279,9 @@ class _Reading:
             return None
         paths = (f"body.{name}", f"body.{qkv}", f"body.{proj}")
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind)
+        made = self.trace.first.get(id(self.calls[qkv].result[0]), [])
+        apart = _in_thirds(made, out.cin, module.num_heads)
+        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind, apart, out.cout)
 
     def _mlp(self, attention: str) -> tuple[str, str, str]:
         """The sibling that is called behind the attention and has two linear layers: its path, and theirs."""
@@ -377,6 +293,17 @@ class _Reading:
             if len(layers) == 2 and all(ConvShape.of(self.modules[layer]).linear for layer in layers):
                 return f"body.{call.name}", f"body.{layers[0]}", f"body.{layers[1]}"
         return "", "", ""
+
+
+def _in_thirds(made: list[torch.Size], inner: int, heads: int) -> bool:
+    """Whether a fused projection's outputs are queries, keys and values one behind the other, each of all heads.
+
+    `made` has the shapes of what the first operation makes of (..., 3 inner): three parts (..., inner), or axes
+    (..., 3, heads, inner / heads). TinyViT's (..., heads, 3 inner / heads) has the three of each head together.
+    """
+    if len(made) == 3:
+        return all(shape[-1] == inner for shape in made)
+    return len(made) == 1 and tuple(made[0][-3:]) == (3, heads, inner // heads)
 
 
 def norm_shape(norm: nn.Module, name: str = "") -> NormShape:

@@ -148,6 +148,14 @@ def profile(name: str, settings: typing.Iterable[str] = ()) -> Profile:
     chosen = PROFILES[name]
     for setting in settings:
         chosen = _override(chosen, setting)
+    if chosen.network != OWN and chosen.width != 1:  # a library's network takes its width as an argument
+        if chosen.width != PROFILES[name].width:
+            raise InputError(
+                f"width={chosen.width:g} is a setting of {OWN}; {chosen.network} takes arguments of its own, in "
+                "parentheses behind its name",
+                field="settings",
+            )
+        chosen = dataclasses.replace(chosen, width=1.0)
     return checked(chosen)
 
 

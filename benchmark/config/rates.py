@@ -1,8 +1,8 @@
 """The peak learning rate of a run: the user's, the profile's, or the method's own.
 
 A method's own rate was chosen in a sweep on the stand-ins. Its ratio to the 0.1 of `res_adapter` there says how much
-more or less it bears than residual adapters do, whose rate in the paper is 0.1 too. On a vision transformer it has a
-third of its own rate, and never the paper's, which is one of ResNets.
+more or less it bears than residual adapters do, whose rate in the paper is 0.1 too. On a transformer, and on a network
+with depthwise convolutions, it has a third of its own rate, and never the paper's, which is one of ResNets.
 """
 
 from collections.abc import Iterable
@@ -18,17 +18,17 @@ PAPER_METHODS = frozenset({*GROUPS["table1"], "par_adapter", "par_adapter_joint_
 REFERENCE = 0.1  # the rate that the sweep on the stand-ins chose for res_adapter
 
 
-def rate_note(recipe: Recipe, methods: Iterable[Method], transformer: bool) -> str:
+def rate_note(recipe: Recipe, methods: Iterable[Method], lower: bool) -> str:
     """A sentence on which rates these methods have; "" where one setting decides them all."""
     chosen = list(methods)
-    papers = " ".join(m.spec for m in chosen if _has_papers(m, transformer))
-    own = {m.spec: peak_rate(recipe, m, transformer) for m in chosen if not _has_papers(m, transformer)}
-    if recipe.lr or not own or not (recipe.paper_lr or transformer):
+    papers = " ".join(m.spec for m in chosen if _has_papers(m, lower))
+    own = {m.spec: peak_rate(recipe, m, lower) for m in chosen if not _has_papers(m, lower)}
+    if recipe.lr or not own or not (recipe.paper_lr or lower):
         return ""
     rates = ", ".join(
         f"{rate:g} for {' '.join(spec for spec in own if own[spec] == rate)}" for rate in sorted({*own.values()})
     )
-    source = "a third of those on ResNets" if transformer else "from the sweep on the stand-ins"
+    source = "a third of those on ResNets" if lower else "from the sweep on the stand-ins"
     return (
         "learning rates: "
         + f"the paper's {recipe.paper_lr:g} for {papers}; " * bool(papers)
@@ -36,22 +36,23 @@ def rate_note(recipe: Recipe, methods: Iterable[Method], transformer: bool) -> s
     )
 
 
-def peak_rate(recipe: Recipe, method: Method, transformer: bool) -> float:
-    """The peak learning rate of a method's runs on a vision transformer, or on another network."""
-    own = own_rate(method, transformer)
+def peak_rate(recipe: Recipe, method: Method, lower: bool) -> float:
+    """The peak learning rate of a method's runs; `lower` on a transformer or a network with depthwise convolutions."""
+    own = own_rate(method, lower)
     if recipe.lr or not recipe.paper_lr:
         return recipe.lr or own
-    return recipe.paper_lr if _has_papers(method, transformer) else float(f"{recipe.paper_lr * own / REFERENCE:.12g}")
+    return recipe.paper_lr if _has_papers(method, lower) else float(f"{recipe.paper_lr * own / REFERENCE:.12g}")
 
 
-def own_rate(method: Method, transformer: bool) -> float:
+def own_rate(method: Method, lower: bool) -> float:
     """The method's own rate, of the sweep on the stand-ins.
 
-    A third on a transformer, to one digit: in the sweep there (7 epochs) no other of three rates is better by more than
-    its noise, and in whole runs (20 epochs) `lora` at its rate for ResNets ended near chance.
+    A third with `lower`, to one digit. On a transformer no other of three rates is better in the sweep (7 epochs) by
+    more than its noise, and in whole runs (20 epochs) `lora` at its rate for ResNets ended near chance. On a ShuffleNet
+    it ended below the feature extractor at that rate.
     """
-    return float(f"{method.lr / 3:.1g}") if transformer else method.lr
+    return float(f"{method.lr / 3:.1g}") if lower else method.lr
 
 
-def _has_papers(method: Method, transformer: bool) -> bool:
-    return method.name in PAPER_METHODS and not transformer
+def _has_papers(method: Method, lower: bool) -> bool:
+    return method.name in PAPER_METHODS and not lower

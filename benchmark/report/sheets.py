@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from visual_decathlon.benchmark.config.backbone_names import OWN
 from visual_decathlon.benchmark.config.profiles import current_name
 from visual_decathlon.benchmark.tables import superseded
 from visual_decathlon.benchmark.tables.costs import PLACE, is_disturbed
@@ -44,7 +45,8 @@ def backbone(group: dict) -> str:
 
 def _network(group: dict) -> str:
     settings = json.loads(group["settings"])
-    return f"{settings['network']}, width {settings['width']:g}, {settings['crop']} px"
+    width = f", width {settings['width']:g}" * (settings["network"] == OWN)
+    return f"{settings['network']}{width}, {settings['crop']} px"
 
 
 def images_line(table: Table) -> list[str]:

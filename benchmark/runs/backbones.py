@@ -23,9 +23,13 @@ def requested_backbones(request: Request, data: Data, width_multiplier: float = 
     return {structure: Backbone(**common, structure=structure) for structure in ("plain", "series")}
 
 
-def on_transformer(profile: Profile) -> bool:
-    """Whether the profile's network is a transformer or an MLP of tokens; methods have another learning rate there."""
-    return shapes_named(profile.network, profile.width, profile.crop).of_tokens
+def lower_rates(profile: Profile) -> bool:
+    """Whether methods have lower learning rates on the profile's network than on ResNets.
+
+    So it is on transformers and MLPs of tokens, and where convolutions are depthwise.
+    """
+    shapes = shapes_named(profile.network, profile.width, profile.crop)
+    return shapes.of_tokens or any(conv.depthwise for conv in shapes.convs)
 
 
 def unsupported_reason(request: Request, method: Method) -> str:

@@ -19,7 +19,7 @@ from visual_decathlon.benchmark.records.store import read_frame
 from visual_decathlon.benchmark.records.writable import prepare_folders
 from visual_decathlon.benchmark.report import files
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.backbones import on_transformer
+from visual_decathlon.benchmark.runs.backbones import lower_rates
 from visual_decathlon.benchmark.runs.data import DECODING, Data, PreparationProgress, open_data
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
@@ -90,7 +90,7 @@ def _plan(
             f"profile standin: a slim network on small crops; the paper's recipe is {option('profile')}decathlon"
         )
     request = keep_runnable(request, named, screen.say)
-    if sentence := rate_note(request.profile.adapt, request.methods, on_transformer(request.profile)):
+    if sentence := rate_note(request.profile.adapt, request.methods, lower_rates(request.profile)):
         screen.say(sentence)
     data = open_data(request, _preparing(request, screen, pool), screen.say)
     return request, data, plan_runs(request, data, request.methods, request.seeds)

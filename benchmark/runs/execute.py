@@ -25,6 +25,7 @@ from visual_decathlon.benchmark.records.schema import check, plausible
 from visual_decathlon.benchmark.records.store import write_record
 from visual_decathlon.benchmark.runs.finished import finished_record, own_record
 from visual_decathlon.benchmark.runs.joint import load_joint
+from visual_decathlon.benchmark.runs.trial_pass import check_pass
 from visual_decathlon.benchmark.runtime.device_sharing import Shared, sharing
 from visual_decathlon.benchmark.runtime.progress import Report, Watched, progress_of
 from visual_decathlon.benchmark.serving.metadata import AdapterMetadata
@@ -173,6 +174,7 @@ def _train_domain(
     peak, energy = Peak(torch.device(device)), Energy(torch.device(device))
     torch.manual_seed(run.seed)
     network = method.place(backbone, run.train.classes)
+    check_pass(run, method, network, device)
     trained, batches, prepared, processor = network, images, None, 0.0
     if method.cached_views:
         begin, counter = time.perf_counter(), Processor(torch.device(device))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from visual_decathlon.benchmark.config.rates import peak_rate
 from visual_decathlon.benchmark.config.specs import Backbone, ImageSet, JointTraining, Run
-from visual_decathlon.benchmark.runs.backbones import on_transformer, requested_backbones, unsupported_reason
+from visual_decathlon.benchmark.runs.backbones import lower_rates, requested_backbones, unsupported_reason
 from visual_decathlon.benchmark.runs.data import Data
 from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.tables.score import BASELINE
@@ -31,7 +31,7 @@ def _runs_of(method: Method, request: Request, data: Data, seeds: Sequence[int])
     if sentence := unsupported_reason(request, method):
         raise InputError(sentence)
     backbone = requested_backbones(request, data, method.width_multiplier)[method.backbone_structure]
-    lr = peak_rate(request.profile.adapt, method, on_transformer(request.profile))
+    lr = peak_rate(request.profile.adapt, method, lower_rates(request.profile))
     train = _train_images(request, data)
     joints, classifiers = _joint_trainings(method, backbone, tuple(train.values()), seeds, lr)
     return [

@@ -20,7 +20,7 @@ from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_records, write_table
 from visual_decathlon.benchmark.records.writable import prepare_folders
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.backbones import on_transformer
+from visual_decathlon.benchmark.runs.backbones import lower_rates
 from visual_decathlon.benchmark.runs.data import Data, open_data
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
@@ -74,7 +74,7 @@ def sweep(
     printed on stderr. A rate at which the loss became infinite is a result: its top-1 is None.
     """
     short = replace(asked, adapt=replace(asked.adapt, epochs=round(asked.adapt.epochs / 3)))
-    transformer = on_transformer(asked)
+    lower = lower_rates(asked)
     request = Request(methods, short, domains=DOMAINS, split="holdout", cache=cache)
     prepare_folders(results, cache)
     with print_failures_at_end() as faults:
@@ -84,10 +84,10 @@ def sweep(
             runs = {
                 rate: _runs_at(request, data, *rate)
                 for method in _swept(request, screen)
-                for rate in _rates(method, transformer)
+                for rate in _rates(method, lower)
             }
             _train([run for some in runs.values() for run in some], data, results, command, screen, faults)
-        rows = _rows(runs, results, transformer)
+        rows = _rows(runs, results, lower)
         about = {
             "domains": " ".join(DOMAINS),
             "epochs": short.adapt.epochs,
@@ -132,20 +132,18 @@ def _train(runs: Iterable[Run], data: Data, results: Path, command: str, screen:
             run_jobs(todo, results, provenance, pool, screen, faults)
 
 
-def _rows(runs: dict[tuple[Method, float], list[Run]], results: Path, transformer: bool) -> list[dict]:
+def _rows(runs: dict[tuple[Method, float], list[Run]], results: Path, lower: bool) -> list[dict]:
     """One row for each method and rate, with the mean top-1 over the domains."""
     top1s = {record["hash"]: record["top1"] for record in read_records([ResultsFolder(results).records], faults=[])}
     rows = []
     for (method, rate), some in runs.items():
         top1 = statistics.fmean(top1s[run.hash] for run in some) if all(run.hash in top1s for run in some) else None
-        rows.append(
-            {"method": method.spec, "lr": rate, "top1": top1, "declared": rate == own_rate(method, transformer)}
-        )
+        rows.append({"method": method.spec, "lr": rate, "top1": top1, "declared": rate == own_rate(method, lower)})
     return [{**row, "chosen": row["lr"] == chosen(rows, row["method"])} for row in rows]
 
 
-def _rates(method: Method, transformer: bool) -> list[tuple[Method, float]]:
-    own = own_rate(method, transformer)
+def _rates(method: Method, lower: bool) -> list[tuple[Method, float]]:
+    own = own_rate(method, lower)
     return [(method, float(f"{own * factor:.1g}") if factor != 1 else own) for factor in FACTORS]
 
 

@@ -77,8 +77,8 @@ class OnTokens(Adapter):
         return self.inner.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ..., cin) -> (N, ..., cout)."""
-        return as_tokens(self.inner(as_map(x)), x.shape[:-1])
+        """(N, ..., cin) -> (N, ..., cout), contiguous as a linear layer's: some libraries take views of it."""
+        return as_tokens(self.inner(as_map(x)), x.shape[:-1]).contiguous()
 
     def merge(self) -> nn.Module:
         """A frozen linear layer. Raises AttributeError where the adapter cannot merge."""

@@ -143,8 +143,12 @@ def new_head(network: Network, classes: int) -> None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether it normalises: a batch, layer, group or RMS norm, with or without an activation of its own."""
-    return isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
+    """Whether it normalises: a batch, layer, group or RMS norm, with or without an activation of its own.
+
+    timm's RmsNorm and RmsNorm2d are modules of their own, and not torch's RMSNorm.
+    """
+    known = isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
+    return known or any(kind.__name__ in ("RmsNorm", "RmsNorm2d") for kind in type(module).__mro__)
 
 
 def norms(network: Network) -> list[nn.Module]:

@@ -11,7 +11,6 @@ from visual_decathlon.benchmark.backbones.library import library_network
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.backbones.shapes import resnet26_shapes, shapes_named
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.depthwise import is_depthwise
 from visual_decathlon.methods.layers.network import merge_for_inference, restore, stored_tensors
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import ConvShape
@@ -58,7 +57,7 @@ def trained(source, seed: int = 1):
     ],
 )
 def test_what_is_depthwise(conv: ConvShape, own: bool):
-    assert is_depthwise(conv) == own
+    assert conv.depthwise == own
 
 
 def test_own_tensors_are_those_of_depthwise_convolutions_and_batch_norms(source):

@@ -131,7 +131,7 @@ def test_domains_share_the_signs_of_the_trunk():
     source, _, module = joint()
     trunk = dict(module.trunk.conv_sites())
     layers = {name: dict(network.conv_sites()) for name, network in module.networks.items()}
-    for site, frozen in source.conv_sites():
+    for i, (site, frozen) in enumerate(source.conv_sites()):
         common = trunk[site].delta
         assert common.requires_grad
         with torch.no_grad():
@@ -141,11 +141,12 @@ def test_domains_share_the_signs_of_the_trunk():
             assert layer.common is common and layer.conv.weight is frozen.weight
             with torch.no_grad():
                 layer.delta.normal_()
+            if i > 1:  # the stem and one more: loops over the numbers of all layers take a minute
+                continue
             step = by_loops(layer.delta.detach(), layer.group)
             wanted = frozen.weight + by_loops(common.detach(), 1) + step
-            torch.testing.assert_close(
-                layer.adapted_weight(), wanted, rtol=0, atol=2e-3
-            )  # a step may round the other way
+            # a step may round the other way
+            torch.testing.assert_close(layer.adapted_weight(), wanted, rtol=0, atol=2e-3)
     module(("b", torch.randn(4, 3, 32, 32))).sum().backward()
     for site, _ in source.conv_sites():
         assert trunk[site].delta.grad.abs().sum() > 0

@@ -7,6 +7,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from visual_decathlon.benchmark.config.backbone_names import canonical
 from visual_decathlon.benchmark.perf.efficiency import (
     accuracy,
     adapter_rows,
@@ -50,6 +51,7 @@ def measure(
     parts = list(dict.fromkeys(only)) or list(PARTS)
     if unknown := [part for part in parts if part not in PARTS]:
         raise InputError(f"{unknown[0]}: there is no part of this name; choose from {', '.join(PARTS)}", field="only")
+    names = [canonical(name) for name in names]
     check_writable(results)
     device = devices.device_of(wanted)
     torch.set_num_threads(cores())

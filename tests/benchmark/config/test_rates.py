@@ -6,7 +6,7 @@ import pytest
 
 from visual_decathlon.benchmark.config.profiles import PROFILES, profile
 from visual_decathlon.benchmark.config.rates import PAPER_METHODS, REFERENCE, peak_rate, rate_note
-from visual_decathlon.benchmark.runs.backbones import on_transformer
+from visual_decathlon.benchmark.runs.backbones import lower_rates
 from visual_decathlon.methods.registry import GROUPS, entries, select
 
 PAPER = [name for name in PROFILES if name.startswith("decathlon") and not name.endswith("vit")]
@@ -36,7 +36,7 @@ def test_the_decathlon_profiles(name: str):
     assert (found["oft"], found["partial"], found["finetune"]) == (0.06, 0.05, 0.1)
 
 
-def test_a_transformer_has_rates_of_its_own_and_none_is_the_papers():
+def test_lower_rates_are_a_third_and_none_is_the_papers():
     own = {entry.name: float(f"{entry.lr / 3:.1g}") for entry in entries()}
     assert rates("standin-vit") == own and own["lora"] == 0.05
     assert rates("decathlon-vit") == pytest.approx(own, rel=1e-12), "0.1 for each 0.1 of the sweep"
@@ -69,21 +69,27 @@ def test_the_note():
 
 
 @pytest.mark.parametrize(
-    ("network", "of_tokens"),
+    ("network", "lower"),
     [
         ("resnet26", False),
-        ("torchvision/mobilenet_v2", False),
-        ("timm/convnextv2_atto", False),
+        ("torchvision/resnext50_32x4d", False),
+        ("torchvision/densenet121", False),
+        ("torchvision/mobilenet_v2", True),
+        ("timm/convnextv2_atto", True),
+        ("torchvision/shufflenet_v2_x0_5", True),
         (PROFILES["standin-vit"].network, True),
         ("torchvision/vit_b_32(image_size=32)", True),
         ("timm/mixer_s16_224(img_size=32)", True),
     ],
 )
-def test_which_networks_count_as_transformers(network: str, of_tokens: bool):
-    assert on_transformer(dataclasses.replace(PROFILES["standin"], network=network)) == of_tokens
+def test_which_networks_have_lower_rates(network: str, lower: bool):
+    assert lower_rates(dataclasses.replace(PROFILES["standin"], network=network)) == lower
 
 
-@pytest.mark.parametrize(("network", "lr"), [("resnet26", 0.15), (PROFILES["standin-vit"].network, 0.05)])
+@pytest.mark.parametrize(
+    ("network", "lr"),
+    [("resnet26", 0.15), (PROFILES["standin-vit"].network, 0.05), ("torchvision/shufflenet_v2_x0_5", 0.05)],
+)
 def test_planned_runs_have_the_rate_of_their_network(network: str, lr: float, planned):
     runs = planned("lora", settings=f"network={network} width=1")[2]
     assert {run.lr for run in runs} == {lr} and len(runs) == 10
