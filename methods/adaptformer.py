@@ -62,7 +62,7 @@ class AdaptFormer(Method):
     def _widths(self, shapes: Shapes) -> dict[str, int]:
         """Channels of the branch by the attention's path; 0 where there is none, or the layer changes their number."""
         if self.where == "attention":
-            return {a.name: a.dim * (a.dim == a.cout) for a in shapes.attentions}
+            return {a.name: a.dim * (a.dim == a.gives) for a in shapes.attentions}
         layers = {conv.name: conv for conv in shapes.convs}
         ends = {a.name: [layers[name] for name in a.hidden[1:] if name] for a in shapes.attentions}
         return {name: mlp[0].cin * (mlp[0].cin == mlp[1].cout) if mlp else 0 for name, mlp in ends.items()}

@@ -28,9 +28,7 @@ class BNAdapt(Method):
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone whose norms have no affine values: it would be `feature`."""
         if not any(norm.batch or norm.floats for norm in shapes.norms):
-            raise InputError(
-                "bn_adapt trains the backbone's norms, and this one has none to train; use feature or bitfit"
-            )
+            raise InputError("bn_adapt trains a backbone's norms, and this one has none; use feature or bitfit")
 
     def place(self, source, classes):
         """The shared network with its own batch norms and a fresh head."""

@@ -96,7 +96,7 @@ class BlockShape:
 class AttentionShape:
     """Self-attention of one layer: its module path, the path of its fused projection, and its output projection's.
 
-    The fused projection maps `dim` channels to 3 `inner`, for `heads` heads, the output projection `inner` to `cout`.
+    The fused projection maps `dim` channels to 3 `inner`, for `heads` heads.
     `thirds` tells that the 3 `inner` are the queries, the keys and the values, in this order, and not those of one head
     behind those of another. `kind` is the module's class with its module's name.
     """
@@ -110,7 +110,7 @@ class AttentionShape:
     hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
     kind: str = ""
     thirds: bool = True
-    cout: int = 0
+    gives: int = 0  # channels of its output; 0 where that is a tuple
 
 
 @dataclass(frozen=True)

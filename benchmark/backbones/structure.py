@@ -281,7 +281,8 @@ class _Reading:
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         made = self.trace.first.get(id(self.calls[qkv].result[0]), [])
         apart = _in_thirds(made, out.cin, module.num_heads)
-        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind, apart, out.cout)
+        gives = out.cout * self.calls[name].single
+        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind, apart, gives)
 
     def _mlp(self, attention: str) -> tuple[str, str, str]:
         """The sibling that is called behind the attention and has two linear layers: its path, and theirs."""

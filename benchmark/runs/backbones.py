@@ -26,10 +26,10 @@ def requested_backbones(request: Request, data: Data, width_multiplier: float = 
 def lower_rates(profile: Profile) -> bool:
     """Whether methods have lower learning rates on the profile's network than on ResNets.
 
-    So it is on transformers and MLPs of tokens, and where convolutions are depthwise.
+    So it is on transformers and MLPs of tokens, and where batch norms follow depthwise convolutions.
     """
     shapes = shapes_named(profile.network, profile.width, profile.crop)
-    return shapes.of_tokens or any(conv.depthwise for conv in shapes.convs)
+    return shapes.of_tokens or any(conv.depthwise and conv.normed for conv in shapes.convs)
 
 
 def unsupported_reason(request: Request, method: Method) -> str:

@@ -1,7 +1,7 @@
 """Adds a method's ΔW of two domains to the shared weights, and measures the loss of accuracy.
 
-The network of one domain, with its own batch norms and head, is evaluated with W + ΔW + the other domain's ΔW. W and ΔW
-are those of merged convolutions: ΔW is the merged weight of the domain's adapters minus the merged weight of the
+The network of one domain, with its own head, norms and tokens, is evaluated with W + ΔW + the other domain's ΔW. W and
+ΔW are those of merged layers: ΔW is the merged weight of the domain's adapters minus the merged weight of the
 backbone's own adapters, if it was pretrained with some; the same holds for biases. A domain classifier is not used.
 """
 
@@ -45,8 +45,8 @@ _NOW = ("commit", "versions", "machine", "command")
 FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("other", pa.string(), "the domain whose ΔW is added to this one's"),
     ("alone", pa.float64(), "top-1 with W + the domain's own ΔW, %"),
-    ("added", pa.float64(), "top-1 with the other's ΔW added, the domain's own batch norms and head, %"),
-    ("frozen", pa.float64(), "top-1 with W: what its batch norms and head do by themselves, %"),
+    ("added", pa.float64(), "top-1 with the other's ΔW added, the domain's own head, norms and tokens, %"),
+    ("frozen", pa.float64(), "top-1 with W: what its head, norms and tokens do by themselves, %"),
     ("run", pa.string(), "hash of the domain's run"),
     ("other_run", pa.string(), "hash of the other's"),
 )
@@ -173,7 +173,7 @@ def _table(method: Method, rows: list[dict]) -> Table:
     cut = f", {first['limit']} images a split" if first["limit"] else ""
     title = f"{method.spec}: top-1 in % on {first['split']} of {first['data']}{drawn}{cut}"
     out = Table(header_style="bold", title=title, title_justify="left")
-    heads = ("domain", "seed", "alone", "with the other's ΔW added", "frozen weights, own batch norms and head")
+    heads = ("domain", "seed", "alone", "with the other's ΔW added", "frozen weights, own head and norms")
     for i, head in enumerate(heads):
         out.add_column(head, justify="right" if i else "left")
     for row in rows:

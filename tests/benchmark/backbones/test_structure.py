@@ -83,7 +83,7 @@ def test_the_attention_of_a_transformer():
         ("body.blocks.1.mlp", "body.blocks.1.mlp.fc1", "body.blocks.1.mlp.fc2"),
         "timm.layers.attention.Attention",
         thirds=True,
-        cout=48,
+        gives=48,
     )
     assert shapes.block_shapes[1] == BlockShape(
         "body.blocks.1", 48, 48, 0, "body.blocks.1.mlp.fc2", 48, True, any_length=True

@@ -73,3 +73,13 @@ def test_commas_inside_of_parentheses_belong_to_the_name():
     words = ["run", "--method", "feature", "--set", f"epochs=1,{network} batch=8", "lr=0.1"]
     settings = ["epochs=1", network, "batch=8", "lr=0.1"]
     assert parse(words).set == settings
+
+
+def test_width_is_a_setting_of_our_own_network():
+    """A library's network has its width in its arguments, so that one network is one backbone in every profile."""
+    name = "timm/resnet18"
+    chosen = [profile("standin", [f"network={name}", *width]) for width in ([], ["width=1"], ["width=0.25"])]
+    assert {one.width for one in chosen} == {1.0} and {one.network for one in chosen} == {name}
+    assert profile("standin").width == 0.25 and profile("standin", ["width=0.5"]).width == 0.5
+    with pytest.raises(InputError, match=r"width=0.5 is a setting of resnet26; timm/resnet18 takes arguments"):
+        profile("standin", [f"network={name}", "width=0.5"])

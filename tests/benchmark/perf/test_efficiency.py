@@ -351,6 +351,13 @@ def test_without_records_there_is_no_figure(tmp_path: Path):
     assert "No figure: no network has runs of finetune or feature" in (tmp_path / "efficiency.md").read_text()
 
 
+def test_one_network_by_several_names_is_measured_once(tmp_path: Path):
+    names = ("timm/test_vit(patch_size=8,img_size=16)", "timm/test_vit(img_size=16, patch_size=8)")
+    assert run(tmp_path, "--only", "networks", "--network", ",".join(names)) == 0
+    assert {r["network"] for r in rows(tmp_path)} == {"timm/test_vit(img_size=16,patch_size=8)"}
+    assert len(rows(tmp_path)) == 6
+
+
 def test_the_figure_has_the_networks_of_all_folders(tmp_path: Path):
     assert run(tmp_path, "--only", "blocks") == 0  # all shipped records
     page = (tmp_path / "efficiency.md").read_text()

@@ -1,5 +1,6 @@
 """What results/README.md says of the runs on real images follows from the records in results/real."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,14 @@ RESULTS = Path(__file__).parents[3] / "results"
 SEEDS = range(5)
 
 
+def on(record: dict, network: str) -> bool:
+    """Whether it is of a run on the network of this name, with whatever arguments."""
+    return json.loads(record["settings"])["network"].partition("(")[0] == network
+
+
 @pytest.fixture(scope="module")
 def records() -> dict[tuple[str, int, str], dict]:
-    found = {(r["method"], r["seed"], r["domain"]): r for r in read_records([RESULTS / "real"])}
+    found = {(r["method"], r["seed"], r["domain"]): r for r in read_records([RESULTS / "real"]) if on(r, "resnet26")}
     assert set(found) == {(m, s, d) for m in ("finetune", "joint_signs") for s in SEEDS for d in DOMAINS}
     assert {(r["data"], r["split"]) for r in found.values()} == {("decathlon-mini", "val")}
     return found
@@ -45,3 +51,23 @@ def test_the_sentences_on_real_images(records):
     assert f"of whose {images} images `finetune` errs on {wrong[0]:.1f} and `joint_signs` on {wrong[1]:.1f}" in page
     times = {m: sum(r["cpu_seconds"] or 0 for (name, _, _), r in records.items() if name == m) for m in mean}
     assert f"takes {times['joint_signs'] / times['finetune']:.1f} times the processor time" in page
+
+
+def test_the_sentences_on_a_transformer(records):
+    found = [r for r in read_records([RESULTS / "real"]) if on(r, "timm/vit_tiny_patch16_224")]
+    assert {(r["method"], r["domain"]) for r in found} == {(m, d) for m in ("finetune", "lora") for d in DOMAINS}
+    assert {(r["data"], r["split"], r["seed"], r["profile"]) for r in found} == {
+        ("decathlon-mini", "val", 0, "standin-vit")
+    }
+    mean = {m: np.mean([r["top1"] for r in found if r["method"] == m]) for m in ("finetune", "lora")}
+    (source,) = {(r["train_images"], r["top1"]) for r in found if r["source_cell"]}
+    (par,) = {r["multiplier"] for r in found if r["method"] == "lora"}
+    page = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split("### On a vision transformer")[1].split())
+    assert f"pretrained on {source[0]:,} images of ImNet alone, to {source[1]:.1f} %" in page
+    assert (
+        f"`finetune` has a mean of {mean['finetune']:.1f} and `lora` of {mean['lora']:.1f}, at a #par. of {par:.2f}"
+        in page
+    )
+    others = np.mean([r["top1"] for (m, _, _), r in records.items() if m == "finetune"])
+    given = records["finetune", 0, "imagenet12"]["top1"]
+    assert f"has {others:.1f}, from a given backbone that has {given:.1f} % on ImNet" in page
