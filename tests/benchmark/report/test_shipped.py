@@ -31,7 +31,7 @@ FIGURES = ("pareto", "time", "gap", "steps")
 MADE = {  # folder of committed tables -> the folders of its records, and its figures
     "standin": (["standin"], FIGURES),
     "standin-vit": (["standin-vit"], FIGURES),
-    "backbones": (["standin", "standin-vit"], ("backbones",)),
+    "backbones": (["standin", "standin-vit", "backbones"], ("backbones",)),
 }
 KEPT = {  # what is measured or drawn, and not made of records
     *("records.parquet", "sheet.png", "sums.parquet", "sweep.md", "sweep.parquet")
