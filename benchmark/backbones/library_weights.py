@@ -151,7 +151,7 @@ def _resized(network: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     tensors = dict(tensors)
     if library == "torchvision":
         if (name := "encoder.pos_embedding") in tensors and hasattr(body, "patch_size"):
-            from torchvision.models.visilower_rates import interpolate_embeddings
+            from torchvision.models.vision_transformer import interpolate_embeddings
 
             tensors[name] = tensors[name].float()
             return dict(interpolate_embeddings(body.image_size, body.patch_size, tensors))

@@ -111,7 +111,7 @@ def test_positions_of_another_grid_are_resized_as_timm_does(name: str, changes: 
     from timm.layers import resample_abs_pos_embed
     from timm.models import load_state_dict
     from timm.models.swin_transformer import checkpoint_filter_fn as swin
-    from timm.models.visilower_rates import checkpoint_filter_fn as vit
+    from timm.models.vision_transformer import checkpoint_filter_fn as vit
 
     file, x = saved(state(library_model(name, **changes)), tmp_path), image(32, torch.float32, 2)
     backbone = given(file, name, 32)
@@ -129,11 +129,11 @@ def test_positions_of_another_grid_are_resized_as_timm_does(name: str, changes: 
 
 def test_torchvisions_vit_with_its_older_names_and_another_grid(tmp_path: Path, monkeypatch):
     """The names of torchvision's own files, which its MLPBlock replaces as it loads them."""
-    from torchvision.models import visilower_rates
+    from torchvision.models import vision_transformer
 
-    real = visilower_rates._visilower_rates
+    real = vision_transformer._vision_transformer
     slim = {"patch_size": 8, "num_layers": 1, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
-    monkeypatch.setattr(visilower_rates, "_visilower_rates", lambda **all_: real(**all_ | slim))
+    monkeypatch.setattr(vision_transformer, "_vision_transformer", lambda **all_: real(**all_ | slim))
     name = "torchvision/vit_b_16(image_size=32)"
     own = state(library_model(name, image_size=48))
     older = {n.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t for n, t in own.items()}
@@ -143,7 +143,7 @@ def test_torchvisions_vit_with_its_older_names_and_another_grid(tmp_path: Path, 
         " ".join(backbone.notes)
     )
     whole, x = library_model(name, seed=3), image(32, torch.float32, 2)
-    whole.load_state_dict(visilower_rates.interpolate_embeddings(32, 8, own))
+    whole.load_state_dict(vision_transformer.interpolate_embeddings(32, 8, own))
     with torch.no_grad():
         assert off(in_cache(backbone, tmp_path).body(x), features(whole, ["heads.head"], x)) <= 1e-5
 

@@ -363,7 +363,7 @@ def test_the_figure_has_the_networks_of_all_folders(tmp_path: Path):
     page = " ".join((tmp_path / "efficiency.md").read_text().split())
     networks_of = {p.network for p in READ(tuple(SHIPPED_RECORDS)).points}
     assert {"resnet26", profile("standin-vit").network} <= networks_of and "Only" not in page
-    assert all(name in page for name in networks_of - {"resnet26"})  # in full, where the figure has (…)
+    assert all(name in page for name in networks_of if "(" in name)  # in full, where the figure has (…)
     labels = {p.label for p in READ(tuple(SHIPPED_RECORDS)).points}
     assert {"resnet26, width 0.25, 32 px", "timm/vit_tiny_patch16_224(…), 32 px"} <= labels
     one, other = (tmp_path / name for name in ("one", "other"))

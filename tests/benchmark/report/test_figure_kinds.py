@@ -240,7 +240,7 @@ def test_methods_are_compared_over_backbones_each_to_its_own_fine_tuning():
     assert {"+5.0", "−10.0"} <= texts and ticks == {t.partition("\n")[0] for t in texts if "\n" in t}
     assert {t.partition("\n")[2] for t in texts if "\n" in t} == {"70.0", "50.0", "80.0"}
     assert figure.name == "backbones"
-    assert "Hatched" in figure.caption and "timm/vit(depth=2), width 0.25, 32 px" in figure.caption
+    assert "Hatched" in figure.caption and "timm/vit(depth=2), 32 px" in figure.caption
 
 
 def test_another_recipe_is_no_other_backbone_and_other_weights_are():

@@ -245,11 +245,11 @@ def test_a_method_is_compared_over_backbones(opened, shipped):
     means = {table.group["profile"]: {row.method: row.mean.mean for row in table.rows if row.mean} for table in both}
     assert {place: cells[-1] for place, cells in shown.items()} == {
         place: f"{means[name]['bn_adapt'] - means[name]['finetune']:+.1f}".replace("-", "−")
-        for place, name in (("resnet26, width 0.25, 32 px", "standin"), ("timm/other, width 1, 32 px", "own"))
+        for place, name in (("resnet26, width 0.25, 32 px", "standin"), ("timm/other, 32 px", "own"))
     }
     tab.get_by_role("button", name="Feature extractor").last.click()
     assert tab.locator("[aria-label='Backbones of Feature extractor']").count() == 0
-    tab.locator("#backbone").select_option("timm/other, width 1, 32 px")
+    tab.locator("#backbone").select_option("timm/other, 32 px")
     assert sorted(column(tab, "Model")) == ["BN adapt.", "Finetune"]
 
 

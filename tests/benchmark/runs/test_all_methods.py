@@ -47,7 +47,7 @@ VIT = "timm/vit_tiny_patch16_224(depth=2,embed_dim=48,img_size=32,num_heads=4,pa
 
 
 @pytest.mark.slow
-def test_every_entry_that_fits_runs_on_a_visilower_rates(here, bench, tmp_path: Path):
+def test_every_entry_that_fits_runs_on_a_vision_transformer(here, bench, tmp_path: Path):
     settings = f"{SETTINGS} network={canonical(VIT)}".replace("width=0.25", "width=1")
     words = ("--domains", DOMAIN, "--cache", str(tmp_path / "cache"))
     done = here(*words, method="all", results=tmp_path, settings=settings)

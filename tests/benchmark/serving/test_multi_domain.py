@@ -260,7 +260,7 @@ def test_a_librarys_backbone(tmp_path: Path):
     with safe_open(backbone.path, "pt") as file:
         about = file.metadata()
     assert about["hash"] == backbone.hash and about["network"] == "torchvision/resnet18"
-    assert about["image_size"] == "64" and about["structure"] == "plain" and about["width"] == "0.25"
+    assert about["image_size"] == "64" and about["structure"] == "plain" and about["width"] == "1.0"
     net = MultiDomain(backbone.path)
     with torch.no_grad():
         assert torch.equal(net.source(batch()), network(batch()))

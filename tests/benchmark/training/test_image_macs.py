@@ -32,7 +32,7 @@ def placed(spec: str):
         ("adaptformer(bottleneck=3)", DEPTH * TOKENS * 2 * DIM * 3),
     ],
 )
-def test_a_visilower_rates_has_the_closed_form(spec: str, beside: int):
+def test_a_vision_transformer_has_the_closed_form(spec: str, beside: int):
     network = placed(spec)
     assert image_macs(network, SIDE) == WHOLE + beside
     assert conv_macs(network, SIDE) == (TOKENS - 1) * 3 * PATCH**2 * DIM, "the patches alone"
