@@ -42,18 +42,18 @@ class Pass(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         here = self.stack[-1].name if self.stack else ""
-        given = tensors_in((args, kwargs or {}))
-        mask = 0
+        given, results = tensors_in((args, kwargs or {})), tensors_in(out)
+        mask, shapes = 0, [result.shape for result in results]
         self.operations += 1
         pictured = [id(tensor) for tensor in given if id(tensor) in self.made]
         self.read |= dict.fromkeys(pictured, self.operations)
         for tensor in given:
             mask |= self.mask.get(id(tensor), 0)
             self.readers.setdefault(id(tensor), []).append(here)
-            self.first.setdefault(id(tensor), [made.shape for made in tensors_in(out)])
+            self.first.setdefault(id(tensor), shapes)
         if here in self.bits and given:
             mask |= self.bits[here]
-        for tensor in tensors_in(out):
+        for tensor in results:
             self.mask[id(tensor)] = self.mask.get(id(tensor), 0) | mask
             self.kept.append(tensor)
             if pictured:

@@ -38,7 +38,6 @@ def run(args: Namespace) -> int:
     from visual_decathlon.benchmark.perf.efficiency.measure import measure
     from visual_decathlon.benchmark.records.store import check_source
 
-    for source in args.sources:
-        check_source(source)
+    check_source(*args.sources)
     measure(args.network, args.size, args.only, args.device, args.sources or SHIPPED_RECORDS, args.results)
     return 0

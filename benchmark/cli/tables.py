@@ -23,8 +23,7 @@ def run(args: Namespace) -> int:
     from visual_decathlon.benchmark.report.regenerate import collect, regenerate
 
     figures.check(args.only)
-    for source in args.sources:
-        check_source(source)
+    check_source(*args.sources)
     sources = args.sources or [args.results]
     if args.collect is not None:
         collect(sources, args.collect)

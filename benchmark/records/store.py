@@ -60,11 +60,13 @@ def remove_half_written(results: Path, cache: Path) -> None:
     clear(*ResultsFolder(results).written_folders, cache, cache / "backbones", cache / "packs")
 
 
-def check_source(source: Path | None) -> None:
-    """Raises InputError where FROM= names something that is not a folder."""
-    if source is not None and not source.is_dir():
-        what = "is a file; name the folder it is in" if source.exists() else "does not exist; name a folder of records"
-        raise InputError(f"{source} {what}", field="source")
+def check_source(*sources: Path | None) -> None:
+    """Raises InputError where FROM= names something that is not a folder; None is a FROM= that is not given."""
+    for source in sources:
+        if source is not None and not source.is_dir():
+            missing = "does not exist; name a folder of records"
+            what = "is a file; name the folder it is in" if source.exists() else missing
+            raise InputError(f"{source} {what}", field="source")
 
 
 @dataclass(frozen=True)

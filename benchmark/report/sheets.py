@@ -44,9 +44,14 @@ def backbone(group: dict) -> str:
 
 
 def _network(group: dict) -> str:
-    settings = json.loads(group["settings"])
-    width = f", width {settings['width']:g}" * (settings["network"] == OWN)
-    return f"{settings['network']}{width}, {settings['crop']} px"
+    return network_text(json.loads(group["settings"]))
+
+
+def network_text(settings: dict, short: bool = False) -> str:
+    """The network, its width if it has one, and the side of its images; `short` writes "(…)" for its arguments."""
+    name, arguments, _ = settings["network"].partition("(")
+    width = f", width {settings['width']:g}" * (name == OWN)
+    return f"{name + '(…)' * bool(arguments) if short else settings['network']}{width}, {settings['crop']} px"
 
 
 def images_line(table: Table) -> list[str]:

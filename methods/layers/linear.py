@@ -62,19 +62,11 @@ def as_tokens(y: Tensor, shape: tuple[int, ...]) -> Tensor:
 class OnTokens(Adapter):
     """(..., cin) -> (..., cout): an adapter of a 1x1 convolution in the place of a linear layer."""
 
+    in_features, out_features = LinearConv.in_features, LinearConv.out_features
+
     def __init__(self, inner: Adapter):
         super().__init__()
         self.inner = inner
-
-    @property
-    def in_features(self) -> int:
-        """The linear layer's own name of its channels; the inner adapter has a convolution's."""
-        return self.inner.in_channels
-
-    @property
-    def out_features(self) -> int:
-        """As `in_features`."""
-        return self.inner.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ..., cin) -> (N, ..., cout), contiguous as a linear layer's: some libraries take views of it."""

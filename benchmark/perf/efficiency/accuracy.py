@@ -12,7 +12,7 @@ from visual_decathlon.benchmark.backbones.resnet26 import resnet26
 from visual_decathlon.benchmark.perf.efficiency.networks import build
 from visual_decathlon.benchmark.records.files import Fault, report_left_out
 from visual_decathlon.benchmark.records.store import read_frame
-from visual_decathlon.benchmark.report.sheets import data_and_split
+from visual_decathlon.benchmark.report.sheets import data_and_split, network_text
 from visual_decathlon.benchmark.tables.score import BASELINE
 from visual_decathlon.benchmark.tables.table1 import Spread, Table, tables
 from visual_decathlon.benchmark.training.macs import pass_macs
@@ -65,7 +65,7 @@ def points(made: Iterable[Table], counted: Callable[[dict, int], int] | None = N
             continue
         settings = json.loads(table.group["settings"])
         macs = counted(settings, round(table.runs.drop_duplicates("domain")["classes"].mean()))
-        about = settings["network"], label_of(settings), macs
+        about = settings["network"], network_text(settings, short=True), macs
         by_data.setdefault(tuple(table.group[name] for name in _SAME), []).extend(
             Point(*about, row.method, row.mean, row.complete) for row in rows
         )
@@ -74,13 +74,6 @@ def points(made: Iterable[Table], counted: Callable[[dict, int], int] | None = N
     most = max(by_data, key=lambda key: (len({p.network for p in by_data[key]}), len(by_data[key]), str(key)))
     data, _, split, standin = most
     return Points(data_and_split(data, split, standin), standin, by_data[most])
-
-
-def label_of(settings: dict) -> str:
-    """The network with its width, where it has one, and the side of its images; "(…)" stands for arguments."""
-    name, arguments, _ = settings["network"].partition("(")
-    width = f", width {settings['width']:g}" if name == "resnet26" else ""
-    return f"{name}{'(…)' if arguments else ''}{width}, {settings['crop']} px"
 
 
 def macs_of(settings: dict, classes: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.lines import Line2D
 
 from visual_decathlon.benchmark.perf.efficiency.accuracy import Point, Points
+from visual_decathlon.benchmark.report.figures.groups import drawn_text
 from visual_decathlon.benchmark.report.figures.label_placement import Label, write_labels
 from visual_decathlon.benchmark.report.figures.measures import listed
 from visual_decathlon.benchmark.report.figures.style import (
@@ -73,10 +74,8 @@ def _caption(points: Points, where: str, measured: Sequence[str]) -> str:
     sentences = [
         "Mean top-1 over the ten domains against the multiply-adds of the network for one image, at the width and the "
         "image size of these runs, which differ from those of the tables.",
-        f"{where}.",
+        f"{where}.{drawn_text(points.standin)}",
     ]
-    if points.standin:
-        sentences.append("Stand-ins are drawings: no score on them is one of the challenge.")
     if any(point.top1.deviation for point in points.points):
         sentences.append("Bars: ± one standard deviation over seeds.")
     if given := sorted(name for name in have if "(" in name):

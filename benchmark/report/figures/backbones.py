@@ -72,8 +72,8 @@ def _figure(groups: Sequence[Group], suffix: str) -> Drawn:
     caption = [
         "Mean top-1 over the ten domains minus that of fine-tuning on the same backbone, in points. The number below a "
         "backbone's name is fine-tuning's own mean.",
-        f"{where}.{drawn_text(group)} Backbones: {listed}; of several recipes on one backbone, the one with the most "
-        "methods.",
+        f"{where}.{drawn_text(group['standin'])} Backbones: {listed}; of several recipes on one backbone, the one with "
+        "the most methods.",
         "Hatched: the method was not run there, or cannot run." * bool(np.isnan(cells).any()),
     ]
     return Drawn(f"backbones{suffix}", figure, title, " ".join(filter(None, caption)))

@@ -30,12 +30,12 @@ class Group:
     @property
     def about(self) -> str:
         """The sentence of every caption: data, split, profile and number of seeds."""
-        return f"{self.where}.{drawn_text(self.table.group)}"
+        return f"{self.where}.{drawn_text(self.table.group['standin'])}"
 
 
-def drawn_text(group: Mapping[str, object]) -> str:
+def drawn_text(standin: bool) -> str:
     """What captions say of stand-in data, with a blank before it; "" for real images."""
-    return " Stand-ins are drawings: no score on them is one of the challenge." if group["standin"] else ""
+    return " Stand-ins are drawings: no score on them is one of the challenge." if standin else ""
 
 
 def grouped(tables: Sequence[Table], histories: Mapping[str, Sequence[dict]]) -> list[Group]:
