@@ -20,7 +20,7 @@ from visual_decathlon.methods.layers.packed import hold_stored
 from visual_decathlon.methods.layers.series import SeriesConv, put_series
 from visual_decathlon.methods.registry import entries, select
 
-WIDTH, CLASSES, SIZE = 0.25, 5, 32
+WIDTH, CLASSES, SIZE = 0.25, 5, 16
 SHAPES = resnet26_shapes(WIDTH, SIZE)
 
 

@@ -78,13 +78,13 @@ def test_a_backbone_with_new_weights_under_its_name_has_its_own_table(planned, f
     assert len(hashes) == 3, "a given backbone is the same, the images are not"
 
 
-def test_weights_of_a_librarys_vit_at_another_size(bench, tmp_path: Path):
+def test_weights_of_a_librarys_vit_at_another_size(here, tmp_path: Path):
     """A Lightning checkpoint of 64 pixels for a network of 32, by the command line."""
     tensors = within("model.", state(library_model(VIT, img_size=64)))
     torch.save({"state_dict": tensors}, tmp_path / "vit.ckpt")
     settings = f"network={VIT} epochs=1 batch=8"
     words = ("--backbone", str(tmp_path / "vit.ckpt"), "--domains", "svhn", "--limit", "8")
-    done = bench(*words, method="lora", results=tmp_path / "results", settings=settings)
+    done = here(*words, method="lora", results=tmp_path / "results", settings=settings)
     assert done.code == 0, done.err
     text = " ".join((done.out + done.err).split())
     for part in (
