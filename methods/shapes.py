@@ -98,7 +98,7 @@ class AttentionShape:
 
     The fused projection maps `dim` channels to 3 `inner`, for `heads` heads.
     `thirds` tells that the 3 `inner` are the queries, the keys and the values, in this order, and not those of one head
-    behind those of another. `kind` is the module's class with its module's name.
+    behind those of another.
     """
 
     name: str
@@ -108,9 +108,22 @@ class AttentionShape:
     inner: int
     heads: int
     hidden: tuple[str, str, str] = ("", "", "")  # the MLP behind it: its path, its first and its last linear layer
-    kind: str = ""
     thirds: bool = True
     gives: int = 0  # channels of its output; 0 where that is a tuple
+
+
+@dataclass(frozen=True)
+class ProductShape:
+    """softmax(q kᵀ) v as a module computes it, by torch's function: the heads, and the channels of all heads together.
+
+    `count` tells how many such products it computes in a pass.
+    """
+
+    name: str  # module path
+    heads: int
+    keys: int
+    values: int
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,7 @@ class Shapes:
     `chain` tells that the network is a chain of its blocks and layers, each of which reads what the one before gave.
     `cuts` are, where it is none, the blocks of which all that follows knows the image only through the one tensor that
     they read.
+    `attentions` have one linear layer for queries, keys and values; `products` are those of any attention.
     `grids` has the grids of the tokens that blocks and linear layers give, where they are known.
     """
 
@@ -173,6 +187,7 @@ class Shapes:
     order: tuple[str, ...] = ()
     chain: bool = True
     attentions: tuple[AttentionShape, ...] = ()
+    products: tuple[ProductShape, ...] = ()
     any_size: bool = True  # it takes images of other sizes too
     grids: tuple[GridShape, ...] = ()
     cuts: tuple[str, ...] = ()

@@ -11,7 +11,6 @@ from visual_decathlon.methods.shapes import Shapes
 
 MOST = 1000  # tokens; an image of 224 pixels has 196
 LARGEST_HIDDEN = 8192
-UNDERSTOOD = ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention")  # before timm 1.0.17
 VIT = "network=timm/vit_tiny_patch16_224(img_size=32,patch_size=8)"
 
 
@@ -69,7 +68,8 @@ class Prefix(Tokens):
       as in LLaMA-Adapter (arXiv 2303.16199), which adds g softmax(q P_kᵀ) P_v and keeps h whole.
 
     The papers tune language models. Start and MLP are peft's, in which both linear layers have a bias.
-    It is for timm's Attention, in any of its variants (norms of queries and keys, gate), and no subclass.
+    It is for every attention that calls torch's scaled_dot_product_attention once, with rotated positions, biases of
+    positions and windows (each window has the same prefix), and for torch's own MultiheadAttention.
     It stores 2 d p floats a layer of inner dimension d, p = `tokens`, and a number a head with the gate. `start` is
     `other`, but the identity with the gate.
     """
@@ -102,38 +102,44 @@ class Prefix(Tokens):
         return "identity" if self.form == "gated" else "other"
 
     def check(self, shapes: Shapes) -> None:
-        """Raises InputError for a backbone without attention, or with an attention of another class than timm's."""
-        if not shapes.of_tokens:
+        """Raises InputError for a backbone without attention, or with one that is computed in another way."""
+        if not shapes.of_tokens and not shapes.products:
             raise InputError(self._without_attention("this backbone"))
-        if not shapes.attentions:
+        if odd := self._not_reached(shapes):
             raise InputError(
-                "prefix needs attention in which one linear layer gives queries, keys and values, and this backbone "
-                f"has none; take another vision transformer, such as {option('settings')}{VIT}"
+                f"prefix adds keys and values to torch's scaled_dot_product_attention, which {odd[0]} does not call "
+                "once in a pass with those of tokens, (images, heads, tokens, channels); take a plain vision "
+                f"transformer, such as {option('settings')}{VIT}"
             )
-        if other := [a.kind for a in shapes.attentions if a.kind not in UNDERSTOOD]:
-            raise InputError(
-                f"prefix computes attention with keys of its own, and does not know how {other[0]} computes it; "
-                f"take a plain vision transformer, such as {option('settings')}{VIT}"
-            )
+
+    def _not_reached(self, shapes: Shapes) -> list[str]:
+        """What computes attention with several products, with none, or with one in which channels are the tokens."""
+        once = [product for product in shapes.products if product.count == 1]
+
+        def reached(attention) -> bool:
+            return any(f"{p.name}.".startswith(f"{attention.name}.") and p.values == attention.inner for p in once)
+
+        several = [product.name for product in shapes.products if product not in once]
+        return several + [a.name for a in shapes.attentions if not reached(a)] + ([] if once else ["this backbone"])
 
     def replaced(self, network) -> None:
         """Keys and values at every attention; with an MLP, its shared part among the network's aids."""
         from visual_decathlon.methods.layers.prefix import Hidden, new_prefix
         from visual_decathlon.methods.layers.tokens import put_around
 
-        attentions = network.shapes.attentions
+        products = network.shapes.products
         hidden = None
         if self.form == "mlp":
-            hidden = Hidden(self.tokens, attentions[0].dim, self.hidden).to(network.head.weight)
+            hidden = Hidden(self.tokens, products[0].keys, self.hidden).to(network.head.weight)
             network.aids["hidden"] = hidden
         options = {"form": self.form, "tokens": self.tokens, "hidden": hidden}
-        makers = {a.name: partial(new_prefix, inner=a.inner, **options) for a in attentions}
+        makers = {product.name: partial(new_prefix, shape=product, **options) for product in products}
         put_around(network, makers, "attention")
 
     def floats(self, shapes: Shapes) -> int:
         """2 p d of each attention of inner dimension d, and its number of heads with the gate."""
-        gates = sum(a.heads for a in shapes.attentions) if self.form == "gated" else 0
-        return 2 * self.tokens * sum(a.inner for a in shapes.attentions) + gates
+        gates = sum(product.heads for product in shapes.products) if self.form == "gated" else 0
+        return self.tokens * sum(product.keys + product.values for product in shapes.products) + gates
 
 
 @register

@@ -156,6 +156,7 @@ class _Reading:
             (*called, *rest),
             chain,
             tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
+            tuple(replace(product, name=f"body.{name}") for name, product in self.trace.products.items()),
             grids=self._grids(),
             cuts=() if chain else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
         )
@@ -171,8 +172,11 @@ class _Reading:
 
     def _tokens(self, block: str) -> bool:
         """Whether channels are the last axis of what a block gives."""
-        out, cout = self.calls[block].result[0], ConvShape.of(self.modules[self.inside(block)[-1]]).cout
-        return out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == cout != out.shape[1])
+        out, last = self.calls[block].result[0], self.inside(block)[-1]
+        shape, of_last = ConvShape.of(self.modules[last]), self.calls[last].result[0]
+        if not shape.linear and of_last.shape[2:] == out.shape[2:]:  # a part of the channels may be as many as pixels
+            return False
+        return out.ndim == 3 or (out.ndim == 4 and out.shape[-1] == shape.cout != out.shape[1])
 
     def _reads_last(self, block: str, given: Tensor, tokens: bool) -> bool:
         """Whether channels are the last axis of what a block reads: the first layer or norm inside has as many."""
@@ -278,11 +282,10 @@ class _Reading:
         if not fused.linear or not out.linear or fused.cout != 3 * out.cin:
             return None
         paths = (f"body.{name}", f"body.{qkv}", f"body.{proj}")
-        kind = f"{type(module).__module__}.{type(module).__qualname__}"
         made = self.trace.first.get(id(self.calls[qkv].result[0]), [])
         apart = _in_thirds(made, out.cin, module.num_heads)
         gives = out.cout * self.calls[name].single
-        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), kind, apart, gives)
+        return AttentionShape(*paths, fused.cin, out.cin, module.num_heads, self._mlp(name), apart, gives)
 
     def _mlp(self, attention: str) -> tuple[str, str, str]:
         """The sibling that is called behind the attention and has two linear layers: its path, and theirs."""

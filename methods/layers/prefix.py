@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.adapter import Adapter
+from visual_decathlon.methods.layers.products import OtherProducts, call_torchs_product
+from visual_decathlon.methods.shapes import ProductShape
 
 DEVIATION = 0.02  # of keys and values at the start, as of a ViT's own tokens
 
@@ -14,23 +16,23 @@ def in_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(1, (heads, -1)).transpose(0, 1)[None]
 
 
-def attended(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(scale q kᵀ) v with the library's own kernel and dropout: (N, heads, L, c), k and v (N, heads, M, c)."""
-    if attention.fused_attn:
-        dropped = attention.attn_drop.p if attention.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
-    shares = (q * attention.scale @ k.transpose(-2, -1)).softmax(-1)
-    return attention.attn_drop(shares) @ v
+def behind(prefix: int, mask: Tensor | None, keys: int) -> Tensor | None:
+    """A mask for so many keys (..., L, keys), or one that is broadcast to it, with a prefix that every query sees."""
+    if mask is None:
+        return None
+    seen = True if mask.dtype == torch.bool else 0.0
+    return F.pad(mask.expand(*mask.shape[:-1], keys), (prefix, 0), value=seen)
 
 
 class PrefixAttention(Adapter):
-    """timm's Attention with `keys` and `values` (p, heads c) in front of those of the tokens.
+    """An attention with `keys` and `values` (p, heads c) in front of those of the tokens.
 
-    The learned keys are used as they are: where the library normalises keys, they are not normalised.
+    They join behind all that the attention does with its own: no norm and no rotation of positions acts on them.
     """
 
     def __init__(self, attention: nn.Module, keys: Tensor, values: Tensor):
         super().__init__()
+        call_torchs_product(attention)
         self.attention = attention
         self.keys, self.values = keys, values
 
@@ -38,26 +40,21 @@ class PrefixAttention(Adapter):
         """Keys and values, (p, heads c) each."""
         return self.keys, self.values
 
-    def combined(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What each head gives, (N, heads, L, c), of its queries, keys and values of the same shape."""
-        keys, values = self._expanded(q)
-        return attended(self.attention, q, torch.cat([keys, k], 2), torch.cat([values, v], 2))
+    def product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
+        """What each head gives, (N, heads, L, c), of queries (N, heads, L, c), keys and values (N, heads, M, c)."""
+        if options.get("is_causal"):
+            raise NotImplementedError("a query would see only the first of the learned keys; give attention a mask")
+        keys, values = self._expanded(q, k)
+        mask = behind(keys.shape[2], attn_mask, k.shape[2])
+        return F.scaled_dot_product_attention(q, torch.cat([keys, k], 2), torch.cat([values, v], 2), mask, **options)
 
-    def _expanded(self, q: Tensor) -> list[Tensor]:
-        return [in_heads(x.to(q.dtype), q.shape[1]).expand(len(q), -1, -1, -1) for x in self.prefix()]
+    def _expanded(self, q: Tensor, k: Tensor) -> list[Tensor]:
+        return [in_heads(x.to(q.dtype), k.shape[1]).expand(len(k), -1, -1, -1) for x in self.prefix()]
 
-    def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """(N, L, C) -> the same shape, as timm's Attention.forward without a mask, which no classifier gives."""
-        if attn_mask is not None or is_causal:
-            raise NotImplementedError("attention with a prefix takes no mask")
-        own = self.attention
-        q, k, v = own.qkv(x).unflatten(-1, (3, own.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        y = self.combined(own.q_norm(q), own.k_norm(k), v).transpose(1, 2).flatten(2)
-        if hasattr(own, "norm"):  # later versions of timm have it, and the gate
-            y = own.norm(y)
-        if getattr(own, "gate", None) is not None:
-            y = y * own.gate(x).sigmoid()
-        return own.proj_drop(own.proj(y))
+    def forward(self, *args, **options):
+        """As the attention's own."""
+        with OtherProducts(self.product):
+            return self.attention(*args, **options)
 
 
 class TrainedPrefix(PrefixAttention):
@@ -70,14 +67,14 @@ class TrainedPrefix(PrefixAttention):
 class GatedPrefix(TrainedPrefix):
     """(1 - λ) h + λ softmax(q P_kᵀ) P_v for the h of each head, with a learned number λ a head, from zero."""
 
-    def __init__(self, attention: nn.Module, keys: Tensor, values: Tensor):
+    def __init__(self, attention: nn.Module, heads: int, keys: Tensor, values: Tensor):
         super().__init__(attention, keys, values)
-        self.gate = nn.Parameter(keys.new_zeros(attention.num_heads))
+        self.gate = nn.Parameter(keys.new_zeros(heads))
 
-    def combined(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
         """(N, heads, L, c)."""
-        h = attended(self.attention, q, k, v)
-        of_prefix = attended(self.attention, q, *self._expanded(q))
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
+        of_prefix = F.scaled_dot_product_attention(q, *self._expanded(q, k), **options)
         return h + self.gate.to(h.dtype)[:, None, None] * (of_prefix - h)
 
 
@@ -101,19 +98,14 @@ class MlpPrefix(PrefixAttention):
     `values` are zero in training and are added; a network that is restored has the file's there, and W₂ and b₂ are 0.
     """
 
-    def __init__(self, attention: nn.Module, hidden: Hidden, out: nn.Linear):
-        super().__init__(attention, *self._buffers_for(hidden, out))
+    def __init__(self, attention: nn.Module, hidden: Hidden, out: nn.Linear, keys: Tensor, values: Tensor):
+        super().__init__(attention, nn.Buffer(keys), nn.Buffer(values))
         self.hidden = (hidden,)  # in a tuple, so that torch does not register it as a submodule
         self.out = out
 
-    @staticmethod
-    def _buffers_for(hidden: Hidden, out: nn.Linear) -> list[nn.Buffer]:
-        like = out.weight.new_zeros(hidden.embedding.num_embeddings, out.out_features // 2)
-        return [nn.Buffer(like.clone()) for _ in range(2)]
-
     def prefix(self) -> tuple[Tensor, Tensor]:
         """Keys and values, (p, heads c) each."""
-        keys, values = self.out(self.hidden[0]()).chunk(2, 1)
+        keys, values = self.out(self.hidden[0]()).split([self.keys.shape[1], self.values.shape[1]], 1)
         return self.keys + keys, self.values + values
 
     def stored(self) -> dict[str, Tensor]:
@@ -129,10 +121,17 @@ class MlpPrefix(PrefixAttention):
         return PrefixAttention(self.attention, *(nn.Buffer(stored[name]) for name in ("keys", "values")))
 
 
-def new_prefix(attention: nn.Module, form: str, tokens: int, inner: int, hidden: Hidden | None) -> PrefixAttention:
-    """An attention of inner dimension `inner` with a new prefix; `hidden` is the shared part of the form "mlp"."""
-    weight = attention.qkv.weight
+def new_prefix(
+    attention: nn.Module, shape: ProductShape, form: str, tokens: int, hidden: Hidden | None
+) -> PrefixAttention:
+    """An attention whose product has this shape, with a new prefix; `hidden` is the shared part of the form "mlp"."""
+    like = next(attention.parameters())
+    keys, values = (like.new_zeros(tokens, width) for width in (shape.keys, shape.values))
     if hidden is not None:
-        return MlpPrefix(attention, hidden, nn.Linear(hidden.linear.out_features, 2 * inner).to(weight))
-    keys, values = (nn.init.normal_(torch.empty(tokens, inner), std=DEVIATION).to(weight) for _ in range(2))
-    return (GatedPrefix if form == "gated" else TrainedPrefix)(attention, keys, values)
+        out = nn.Linear(hidden.linear.out_features, shape.keys + shape.values).to(like)
+        return MlpPrefix(attention, hidden, out, keys, values)
+    for start in (keys, values):
+        start.copy_(nn.init.normal_(torch.empty(start.shape), std=DEVIATION))
+    return (
+        GatedPrefix(attention, shape.heads, keys, values) if form == "gated" else TrainedPrefix(attention, keys, values)
+    )

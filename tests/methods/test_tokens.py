@@ -7,17 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from tests.entries import assert_count, assert_start
 from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
 from visual_decathlon.benchmark.backbones.resnet26 import resnet26
-from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network, copied, restore, stored_tensors
 from visual_decathlon.methods.layers.packed import hold_stored
-from visual_decathlon.methods.layers.prefix import GatedPrefix, MlpPrefix, PrefixAttention, TrainedPrefix
+from visual_decathlon.methods.layers.prefix import MlpPrefix, PrefixAttention, TrainedPrefix
 from visual_decathlon.methods.layers.tokens import PromptedBlock
 from visual_decathlon.methods.registry import select
 
@@ -186,38 +183,6 @@ def test_the_mlp_is_pefts(source):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(given, wanted, strict=True))
 
 
-VARIANTS = {
-    "plain": {},
-    "normed": {"qkv_bias": True, "qk_norm": True, "scale_norm": True, "norm_layer": nn.LayerNorm},
-    "gated": {"gated": True, "attn_head_dim": 4, "dim_out": 16},
-}
-
-
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_without_a_prefix_attention_is_the_librarys(variant, fused):
-    """To the bit, with no tokens and with a gate of 0; in training with the same dropout."""
-    from timm.layers.attention import Attention
-
-    torch.manual_seed(0)
-    attention = Attention(24, num_heads=3, attn_drop=0.3, proj_drop=0.2, **VARIANTS[variant])
-    attention.fused_attn = fused
-    for p in attention.parameters():
-        nn.init.normal_(p)
-    none = PrefixAttention(attention, *torch.zeros(2, 0, attention.attn_dim).unbind())
-    gate = GatedPrefix(attention, *torch.randn(2, 5, attention.attn_dim).unbind())
-    x = torch.randn(2, 7, 24)
-    for training, adapters in ((False, (none, gate)), (True, (none,))):
-        attention.train(training)
-        torch.manual_seed(1)
-        wanted = attention(x)
-        for adapter in adapters:
-            torch.manual_seed(1)
-            assert torch.equal(adapter(x), wanted)
-    with pytest.raises(NotImplementedError):
-        none(x, is_causal=True)
-
-
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_start_count_training_and_file(name, spec):
@@ -288,30 +253,6 @@ def test_compiles_in_one_graph(spec, source):
         assert torch.equal(compiled(images()), network.body(images()))
 
 
-def test_prompts_in_torchvisions_blocks():
-    """Its attention is torch's own, in which no linear layer gives the queries; a block is all that a prompt needs."""
-    torch.manual_seed(0)
-    body = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
-    body.heads = nn.Identity()
-    sites, shapes = shapes_of_body(body, 32)
-    for path, module in list(body.named_modules()):
-        if f"body.{path}" in {site.conv for site in sites} and isinstance(module, nn.Linear):
-            body.set_submodule(path, LinearConv(module))
-    source = Network(body, nn.Linear(16, 3), sites, shapes).requires_grad_(False).eval()
-    assert method_of("prompt(tokens=5)").floats(shapes) == 2 * 5 * 16
-    network = trained("prompt(tokens=5)", source)
-    layers = network.body.encoder.layers
-    with torch.no_grad():
-        x = torch.cat([body.class_token.expand(CLASSES, -1, -1), body._process_input(images())], 1)
-        x = x + body.encoder.pos_embedding
-        for block in layers:
-            mixed = torch.cat([x, block.prompts.expand(CLASSES, -1, -1)], 1)  # the order of tokens has no meaning
-            x = block.block(mixed)[:, : x.shape[1]]
-        assert close(network.body(images()), body.encoder.ln(x)[:, 0])
-    with pytest.raises(InputError, match="one linear layer gives queries, keys and values"):
-        method_of("prefix").check(shapes)
-
-
 def test_start_of_prompts_and_prefixes(source):
     """VPT's release: uniform within sqrt(6 / (3 patch² + d)). Other seeds draw other numbers."""
     torch.manual_seed(1)
@@ -328,7 +269,7 @@ def test_start_of_prompts_and_prefixes(source):
 def test_printed_counts():
     """VPT-deep with 50 tokens on ViT-B/16: 0.46 M. Prefix tuning: 2 L d a token."""
     shapes = library_shapes("timm/vit_base_patch16_224", 224)
-    assert shapes.base == 85_798_656 and [a.kind for a in shapes.attentions] == ["timm.layers.attention.Attention"] * 12
+    assert shapes.base == 85_798_656 and len(shapes.attentions) == 12
     counts = {
         "prompt(tokens=50)": 50 * 12 * 768,
         "prompt(tokens=50,deep=False)": 50 * 768,
@@ -343,12 +284,13 @@ def test_printed_counts():
 
 
 SWIN = "img_size=32,window_size=2,patch_size=2,embed_dim=24,depths=(1,1),num_heads=(2,2)"
+ONCE = "does not call once in a pass"
 REFUSED = {
     "timm/resnet18": (224, "for self-attention, and this backbone has none", "for self-attention, and this backbone"),
-    f"timm/swin_tiny_patch4_window7_224({SWIN})": (32, "any number of tokens", "WindowAttention"),
-    "timm/mixer_s32_224": (224, "any number of tokens", "one linear layer gives queries, keys and values"),
-    "timm/beit_base_patch16_224(img_size=32,depth=2,embed_dim=32,num_heads=4)": (32, "any number", "one linear layer"),
-    f"timm/vit_tiny_patch16_224({SMALL},attn_layer='diff')": (32, "", "timm.layers.diff_attention.DiffAttention"),
+    f"timm/swin_tiny_patch4_window7_224({SWIN})": (32, "any number of tokens", ""),
+    "timm/mixer_s32_224": (224, "any number of tokens", "which this backbone does not call"),
+    "timm/beit_base_patch16_224(img_size=32,depth=2,embed_dim=32,num_heads=4)": (32, "any number", ""),
+    f"timm/vit_tiny_patch16_224({SMALL},attn_layer='diff')": (32, "", f"which body.blocks.0.attn {ONCE}"),
 }
 
 

@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.library import library_network, librar
 from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.cut import cut
-from visual_decathlon.methods.shapes import AttentionShape, BlockShape, onwards
+from visual_decathlon.methods.shapes import AttentionShape, BlockShape, ProductShape, onwards
 
 VIT = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48)"
 SWIN = "timm/swin_tiny_patch4_window7_224(img_size=32,window_size=2,patch_size=2,depths=(1,1),num_heads=(2,2))"
@@ -81,10 +81,10 @@ def test_the_attention_of_a_transformer():
         48,
         3,
         ("body.blocks.1.mlp", "body.blocks.1.mlp.fc1", "body.blocks.1.mlp.fc2"),
-        "timm.layers.attention.Attention",
         thirds=True,
         gives=48,
     )
+    assert shapes.products[1] == ProductShape("body.blocks.1.attn", heads=3, keys=48, values=48)
     assert shapes.block_shapes[1] == BlockShape(
         "body.blocks.1", 48, 48, 0, "body.blocks.1.mlp.fc2", 48, True, any_length=True
     )
@@ -144,3 +144,9 @@ def test_networks_that_are_refused(name, size, message):
     with pytest.raises(InputError) as caught:
         library_shapes(name, size)
     assert str(caught.value).startswith(f"settings=network={name}") and message in str(caught.value)
+
+
+def test_a_part_of_the_channels_may_be_as_many_as_pixels_in_a_row():
+    """MixNet splits its convolutions: the last of one block gives 28 of the channels of an image of 28 x 28."""
+    shapes = library_shapes("timm/mixnet_l", 224)
+    assert not shapes.of_tokens and [block.cout for block in shapes.block_shapes[-2:]] == [264, 264]
