@@ -4,6 +4,8 @@ import torch
 
 from visual_decathlon.benchmark.config.backbone_names import OWN
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.runtime.memory import is_out_of_memory
+from visual_decathlon.benchmark.runtime.numerics import nondeterministic_operation
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.network import Network
 from visual_decathlon.methods.method import Method
@@ -13,7 +15,8 @@ from visual_decathlon.methods.method import Method
 def check_pass(run: Run, method: Method, network: Network, device: str) -> None:
     """Raises InputError where the network of a library does not compute with the method's adapters in it.
 
-    Not everything that code of others does with its layers can be read from their shapes. No random number is drawn.
+    Not everything that code of others does with its layers can be read from their shapes. A lack of memory, or of a
+    deterministic kernel, is no fault of theirs, and raised as it is. No random number is drawn.
     """
     if run.profile.network == OWN:
         return
@@ -22,6 +25,8 @@ def check_pass(run: Run, method: Method, network: Network, device: str) -> None:
         try:
             network.eval()(torch.zeros(1, 3, side, side, device=device))
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            if is_out_of_memory(error) or nondeterministic_operation(error):
+                raise
             cause = " ".join(str(error).split())[:120]
             raise InputError(
                 f"{method.spec} does not run on {run.profile.network} with images of {side} pixels ({cause}); choose "

@@ -1,4 +1,4 @@
-"""Memory of this process: its resident set as Linux counts it, and the freed blocks that glibc's malloc keeps."""
+"""Memory of this process: its resident set as Linux counts it, freed blocks that glibc's malloc keeps, and its lack."""
 
 import contextlib
 import ctypes
@@ -31,6 +31,15 @@ def give_back() -> None:
     """Returns freed memory to the system, in about 2 ms. Does nothing with another C library than glibc."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, or torch's allocator of the CPU or of a GPU, had no memory left."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
 
 
 def _status(field: str) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from visual_decathlon.benchmark.runs.engines import JobEnded
 from visual_decathlon.benchmark.runs.job import Job
+from visual_decathlon.benchmark.runtime.memory import is_out_of_memory
 from visual_decathlon.benchmark.runtime.numerics import nondeterministic_operation
 from visual_decathlon.benchmark.runtime.progress import Report
 from visual_decathlon.datasets.errors import InputError, Unwritable, option
@@ -52,12 +53,3 @@ def execute_job(job: Job, device: str, report: Report) -> JobEnded:
         trace = "\n".join(map(printable, "".join(traceback.format_exception(error)).splitlines()))
         sentence = f"{job.describe()}: ended by a defect, whose traceback is above; the other runs went on"
         return JobEnded(job, error=InputError(sentence), trace=trace)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch's allocator of the CPU or of a GPU, had no memory left."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )

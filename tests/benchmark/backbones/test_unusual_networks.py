@@ -110,8 +110,12 @@ def test_no_norms_at_all(name: str):
 
 
 class Failing(nn.Module):
+    def __init__(self, message: str = "shapes\n do not fit " + "x" * 200):
+        super().__init__()
+        self.message = message
+
     def forward(self, x):
-        raise RuntimeError("shapes\n do not fit " + "x" * 200)
+        raise RuntimeError(self.message)
 
 
 def test_a_pass_that_fails_is_one_sentence(monkeypatch):
@@ -127,6 +131,9 @@ def test_a_pass_that_fails_is_one_sentence(monkeypatch):
     check_pass(run, method_of("lst"), network, "cpu")
     assert network.training and network[1].training and torch.equal(network[1].running_mean, before)
     assert torch.equal(torch.get_rng_state(), state)
+    for message in ("DefaultCPUAllocator: can't allocate memory", "put_ does not have a deterministic implementation"):
+        with pytest.raises(RuntimeError, match=message):  # no fault of the network's: told as such further up
+            check_pass(run, method_of("lst"), Failing(message), "cpu")
     run.profile.network = "resnet26"
     check_pass(run, method_of("lst"), Failing(), "cpu")  # the suite's own is not tried
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.processes import gone
 from visual_decathlon.benchmark.runs.engines import Engine
-from visual_decathlon.benchmark.runs.engines.in_process import is_out_of_memory
 from visual_decathlon.benchmark.runs.engines.local import LocalEngine
 from visual_decathlon.benchmark.runs.scheduler import _Schedule
+from visual_decathlon.benchmark.runtime.memory import is_out_of_memory
 from visual_decathlon.datasets import io
 from visual_decathlon.datasets.errors import InputError, Unwritable
 
