@@ -1,12 +1,11 @@
 """The structure of any image classifier, read from one pass on torch's meta device, which computes shapes alone.
 
 Nothing is known of a network by its name: layers are those modules that the pass calls, a convolution's batch norm is
-the one that alone reads what it gives, and blocks are the smallest modules of two layers or more that follow each
-other.
+the one that alone reads what it gives, and blocks (`blocks.py`) are the smallest modules of two layers or more that
+follow each other.
 """
 
 import copy
-from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from visual_decathlon.benchmark.backbones.blocks import find_blocks, within
 from visual_decathlon.benchmark.backbones.followed_pass import Call, Pass, followed, is_layer
 from visual_decathlon.benchmark.backbones.token_grids import token_grids
 from visual_decathlon.methods.layers.network import Network, Site, is_norm
@@ -40,10 +40,6 @@ def shapes_of(network: Network, size: int = 64) -> Shapes:
     return shapes_of_body(network.body, size)[1]
 
 
-def _within(name: str, other: str) -> bool:
-    return name.startswith(f"{other}.")
-
-
 class _Reading:
     """What one pass tells of the body."""
 
@@ -51,54 +47,11 @@ class _Reading:
         self.trace, self.modules = trace, dict(body.named_modules())
         self.calls = {call.name: call for call in reversed(trace.calls)}  # the first call of each module
         self.layers = [name for name in self.modules if name in self.calls and is_layer(self.modules[name])]
-        self.blocks = self._blocks()
+        self.blocks = find_blocks(self.modules, self.calls, self.inside)
 
     def inside(self, name: str) -> list[str]:
         """The layers below a module, in the order of registration."""
         return [layer for layer in self.layers if layer.startswith(f"{name}." if name else "")]
-
-    def _blocks(self) -> list[str]:
-        """The smallest modules of two layers or more that follow each other; else the class that repeats most."""
-        large = [n for n in self.modules if n and n in self.calls and len(self.inside(n)) > 1]
-        chained = self._chained([n for n in large if self.calls[n].given and self.calls[n].result])
-        if not chained:
-            plain = [n for n in large if type(self.modules[n]) not in (nn.Sequential, nn.ModuleList, nn.ModuleDict)]
-            kinds = Counter(type(self.modules[name]) for name in plain)
-            kind, count = max(kinds.items(), key=lambda pair: pair[1], default=(None, 0))
-            chained = {name for name in plain if type(self.modules[name]) is kind} if count > 1 else set()
-        smallest = [n for n in chained if not any(other.startswith(f"{n}.") for other in chained)]
-        return sorted({self._whole(name) for name in smallest}, key=list(self.modules).index)
-
-    def _chained(self, large: list[str]) -> set[str]:
-        """Of these modules those that read what another one gives, or give what another one reads."""
-        given = {name: id(self.calls[name].given[0]) for name in large}
-        result = {name: id(self.calls[name].result[0]) for name in large}
-        pairs = [
-            (name, follower)
-            for name in large
-            for follower in large
-            if result[name] == given[follower] and not _within(name, follower) and not _within(follower, name)
-        ]
-        followed, following = {first for first, _ in pairs}, {second for _, second in pairs}
-        chained = followed | following
-
-        def a_part(name: str) -> bool:
-            """Whether it is a branch inside a module of the chain, which it neither begins, ends nor links."""
-            around = [other for other in chained if _within(name, other)]
-            enters = name in following or any(given[name] == given[other] for other in around)
-            leaves = name in followed or any(result[name] == result[other] for other in around)
-            return bool(around) and not (enters and leaves)
-
-        return {name for name in chained if not a_part(name)}
-
-    def _whole(self, name: str) -> str:
-        """The module around a sequence that is all of it: it reads and gives the same tensors."""
-        around, call = name.rpartition(".")[0], self.calls[name]
-        if type(self.modules[name]) is not nn.Sequential or around not in self.calls or not around:
-            return name
-        outer = self.calls[around]
-        same = [outer.given[:1], outer.result[:1]], [call.given[:1], call.result[:1]]
-        return around if all(a and b and a[0] is b[0] for a, b in zip(*same, strict=True)) else name
 
     def _norm(self, conv: str) -> str:
         """The batch norm that alone reads what the convolution gives; "" where there is none."""
@@ -182,7 +135,7 @@ class _Reading:
         """Whether channels are the last axis of what a block reads: the first layer or norm inside has as many."""
         if given.ndim != 4:
             return given.ndim == 3
-        inside = (self.calls[name] for name in self.modules if _within(name, block) and name in self.calls)
+        inside = (self.calls[name] for name in self.modules if within(name, block) and name in self.calls)
         for call in sorted(inside, key=lambda call: call.number):
             module = self.modules[call.name]
             if not is_layer(module) and not is_norm(module):

@@ -30,6 +30,10 @@ SWIN = "timm/swin_tiny_patch4_window7_224(img_size=32,window_size=2,patch_size=2
         ("timm/regnetx_002", 44, 44, 0, [1, 1, 4, 7]),
         ("timm/vit_tiny_patch16_224", 49, 0, 25, [12]),
         ("timm/mixer_s16_224", 33, 0, 17, [8]),
+        ("timm/swin_tiny_patch4_window7_224", 52, 0, 29, [2, 2, 6, 2]),
+        ("timm/convnext_atto", 40, 0, 17, [2, 2, 6, 2]),
+        ("timm/pit_ti_224", 53, 0, 25, [2, 6, 4]),
+        ("timm/pvt_v2_b0", 58, 0, 30, [2, 2, 2, 2]),
         ("torchvision/vgg11", 10, 0, 0, []),
     ],
 )
@@ -108,6 +112,26 @@ def test_a_chain_can_be_cut_before_each_block(name, size):
         for block in network.blocks[:: len(network.blocks) // 3]:
             before, rest = cut(network, block)
             assert off(rest(before(x)), network(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "blocks"),
+    [  # a stage begins with a layer that is no block; a stage of one block has none that follows it
+        ("timm/convnext_atto(depths=(1,1,3,1),dims=(8,8,8,8))", 32, ["0.0", "1.0", "2.0", "2.1", "2.2", "3.0"]),
+        ("timm/swin_tiny_patch4_window7_224(depths=(1,2),embed_dim=8,img_size=32,num_heads=(2,2),patch_size=2,window_size=4)",
+         32, ["0.0", "1.0", "1.1"]),
+        ("timm/pit_ti_224", 224, ["0.0", "0.1", *(f"1.{i}" for i in range(6)), *(f"2.{i}" for i in range(4))]),
+        ("timm/efficientvit_b0", 224, None),
+    ],
+)  # fmt: skip
+def test_every_block_of_a_stage_is_found(name, size, blocks):
+    shapes = library_shapes(name, size)
+    if blocks is None:  # a residual block around another module stays the block, with its sum
+        assert [b.name for b in shapes.block_shapes[1:3]] == ["body.stages.0.blocks.0.main", "body.stages.0.blocks.1"]
+    else:
+        assert [
+            b.name.partition(".")[2].partition(".")[2].replace(".blocks", "") for b in shapes.block_shapes
+        ] == blocks
 
 
 @pytest.mark.parametrize("name", ["torchvision/densenet121", VIT, "timm/regnetx_002"])
