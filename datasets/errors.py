@@ -30,6 +30,11 @@ def option(name: str) -> str:
     return f"{_VARIABLES.get(name, name.upper()) if os.environ.get(_SPELLING) == 'make' else name}="
 
 
+def setting(assignment: str) -> str:
+    """`SET=name=value`, for a sentence that says what to give; quoted where a shell would read its parentheses."""
+    return option("settings") + (f"'{assignment}'" if "(" in assignment else assignment)
+
+
 @contextmanager
 def make_variables() -> Iterator[None]:
     """Context of a command line: `option` gives make's variables, in this process and in those that it starts."""

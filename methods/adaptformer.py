@@ -51,7 +51,8 @@ class AdaptFormer(Method):
     def _reason(self, network: str) -> str:
         return (
             f"adaptformer puts a bottleneck parallel to a transformer's MLP or attention, and {network} has no "
-            "attention in front of an MLP; use houlsby or par_adapter"
+            "attention with one linear layer for queries, keys and values in front of an MLP; "
+            "use houlsby or par_adapter"
         )
 
     def _attentions(self, shapes: Shapes) -> list[AttentionShape]:
@@ -71,7 +72,7 @@ class AdaptFormer(Method):
         """Raises InputError for a backbone without attention, or narrower than the bottleneck."""
         if not self._attentions(shapes):
             raise InputError(self._reason("this backbone"))
-        require_narrow(self, max(self._widths(shapes).values()), "attention")
+        require_narrow(self, max(self._widths(shapes).values()), "attention" if self.where == "attention" else "MLP")
 
     def place(self, source, classes):
         """The shared network with own batch norms, a branch parallel to each MLP or attention, and a fresh head."""

@@ -38,8 +38,8 @@ class Houlsby(BottleneckBehind):
     at zero: the identity. LayerScale, where a backbone has it, is behind the adapter.
     On a network without attention each block has one, behind the last layer of its main path: a batch norm, whose
     shift, the domain's own, takes the place of d and u, or where there is none the convolution. Where a block ends in
-    several layers side by side (SqueezeNet) it is behind the one that is called last. Attention whose projections are
-    no layers of their own (torchvision's transformers) has no adapter; its MLP has one.
+    several layers side by side (SqueezeNet) it is behind the one that is called last. Attention without one linear
+    layer for queries, keys and values (torchvision's transformers, BEiT, EVA) has no adapter; its MLP has one.
     It stores 2 C m an adapter of C channels, m the bottleneck, without a batch norm C + m more, and all norms: #par.
     1.06.
     """
@@ -84,8 +84,8 @@ class Pfeiffer(BottleneckBehind):
 
     def _reason(self, network: str) -> str:
         return (
-            f"pfeiffer is houlsby without the adapter behind attention, and {network} has no attention in front of an "
-            "MLP: there it would be houlsby; use that"
+            f"pfeiffer is houlsby without the adapter behind attention, and {network} has no attention with one linear "
+            "layer for queries, keys and values in front of an MLP: there it would be houlsby; use that"
         )
 
     def check(self, shapes: Shapes) -> None:

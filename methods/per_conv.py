@@ -86,6 +86,6 @@ class Ranked(PerConv):
         largest = max(map(self.largest_rank, self.adapted(shapes)))
         if largest < self.rank:
             raise InputError(
-                f"{self.name}(rank={self.rank}): the rank is larger than every matrix of this backbone "
+                f"{self.name}(rank={self.rank}): the rank is larger than every matrix that it adapts "
                 f"(the largest allows {largest}); lower it"
             )

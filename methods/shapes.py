@@ -113,10 +113,11 @@ class AttentionShape:
 
 
 @dataclass(frozen=True)
-class ProductShape:
-    """softmax(q kᵀ) v as a module computes it, by torch's function: the heads, and the channels of all heads together.
+class SdpaShape:
+    """Attention as a module computes it by torch's scaled_dot_product_attention (SDPA).
 
-    `count` tells how many such products it computes in a pass.
+    `heads` are those of its keys, `keys` and `values` the channels of all heads together. `count` tells how often the
+    module calls the function in a pass.
     """
 
     name: str  # module path
@@ -174,7 +175,7 @@ class Shapes:
     `chain` tells that the network is a chain of its blocks and layers, each of which reads what the one before gave.
     `cuts` are, where it is none, the blocks of which all that follows knows the image only through the one tensor that
     they read.
-    `attentions` have one linear layer for queries, keys and values; `products` are those of any attention.
+    `attentions` have one linear layer for queries, keys and values; `sdpas` are all that call torch's function.
     `grids` has the grids of the tokens that blocks and linear layers give, where they are known.
     """
 
@@ -187,7 +188,7 @@ class Shapes:
     order: tuple[str, ...] = ()
     chain: bool = True
     attentions: tuple[AttentionShape, ...] = ()
-    products: tuple[ProductShape, ...] = ()
+    sdpas: tuple[SdpaShape, ...] = ()
     any_size: bool = True  # it takes images of other sizes too
     grids: tuple[GridShape, ...] = ()
     cuts: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-from visual_decathlon.datasets.errors import InputError, option
+from visual_decathlon.datasets.errors import InputError, setting
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import register
 from visual_decathlon.methods.shapes import Shapes
@@ -27,7 +27,7 @@ class Tokens(Method):
     def _without_attention(self, network: str) -> str:
         return (
             f"{self.name} learns {self.learned} for self-attention, and {network} has none: "
-            f"it belongs to a vision transformer (ViT), such as {option('settings')}{VIT}"
+            f"it belongs to a vision transformer (ViT), such as {setting(VIT)}"
         )
 
     def unsupported_reason(self, network: str) -> str:
@@ -103,23 +103,23 @@ class Prefix(Tokens):
 
     def check(self, shapes: Shapes) -> None:
         """Raises InputError for a backbone without attention, or with one that is computed in another way."""
-        if not shapes.of_tokens and not shapes.products:
+        if not shapes.of_tokens and not shapes.sdpas:
             raise InputError(self._without_attention("this backbone"))
         if odd := self._not_reached(shapes):
             raise InputError(
                 f"prefix adds keys and values to torch's scaled_dot_product_attention, which {odd[0]} does not call "
                 "once in a pass with those of tokens, (images, heads, tokens, channels); take a plain vision "
-                f"transformer, such as {option('settings')}{VIT}"
+                f"transformer, such as {setting(VIT)}"
             )
 
     def _not_reached(self, shapes: Shapes) -> list[str]:
-        """What computes attention with several products, with none, or with one in which channels are the tokens."""
-        once = [product for product in shapes.products if product.count == 1]
+        """What calls torch's function several times, or never, or with channels in place of tokens."""
+        once = [sdpa for sdpa in shapes.sdpas if sdpa.count == 1]
 
         def reached(attention) -> bool:
             return any(f"{p.name}.".startswith(f"{attention.name}.") and p.values == attention.inner for p in once)
 
-        several = [product.name for product in shapes.products if product not in once]
+        several = [sdpa.name for sdpa in shapes.sdpas if sdpa not in once]
         return several + [a.name for a in shapes.attentions if not reached(a)] + ([] if once else ["this backbone"])
 
     def replaced(self, network) -> None:
@@ -127,19 +127,19 @@ class Prefix(Tokens):
         from visual_decathlon.methods.layers.prefix import Hidden, new_prefix
         from visual_decathlon.methods.layers.tokens import put_around
 
-        products = network.shapes.products
+        sdpas = network.shapes.sdpas
         hidden = None
         if self.form == "mlp":
-            hidden = Hidden(self.tokens, products[0].keys, self.hidden).to(network.head.weight)
+            hidden = Hidden(self.tokens, sdpas[0].keys, self.hidden).to(network.head.weight)
             network.aids["hidden"] = hidden
         options = {"form": self.form, "tokens": self.tokens, "hidden": hidden}
-        makers = {product.name: partial(new_prefix, shape=product, **options) for product in products}
+        makers = {sdpa.name: partial(new_prefix, shape=sdpa, **options) for sdpa in sdpas}
         put_around(network, makers, "attention")
 
     def floats(self, shapes: Shapes) -> int:
         """2 p d of each attention of inner dimension d, and its number of heads with the gate."""
-        gates = sum(product.heads for product in shapes.products) if self.form == "gated" else 0
-        return self.tokens * sum(product.keys + product.values for product in shapes.products) + gates
+        gates = sum(sdpa.heads for sdpa in shapes.sdpas) if self.form == "gated" else 0
+        return self.tokens * sum(sdpa.keys + sdpa.values for sdpa in shapes.sdpas) + gates
 
 
 @register
@@ -183,8 +183,9 @@ class Prompt(Tokens):
         if not all(block.any_length for block in blocks) or len(shapes.stages) != 1:
             raise InputError(
                 "prompt needs a row of blocks that take any number of tokens, and this backbone is none: windows, "
-                "stages and layers over all positions fix the number; take a plain vision transformer, such as "
-                f"{option('settings')}{VIT}"
+                "stages, rotations and biases by position, and layers over all positions fix the number; take a plain "
+                "vision transformer, such as "
+                f"{setting(VIT)}"
             )
 
     def replaced(self, network) -> None:

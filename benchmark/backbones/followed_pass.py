@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from visual_decathlon.methods.layers.products import OtherProducts, call_torchs_product
-from visual_decathlon.methods.shapes import ProductShape
+from visual_decathlon.methods.layers.sdpa import ReplacedSdpa, use_sdpa
+from visual_decathlon.methods.shapes import SdpaShape
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Pass(TorchDispatchMode):
         self.operations = 0
         self.made: dict[int, int] = {}  # id of a tensor that depends on the image -> the operation that made it
         self.read: dict[int, int] = {}  # id of such a tensor -> the last operation that read it
-        self.products: dict[str, ProductShape] = {}  # path of a module -> its attention's product
+        self.sdpas: dict[str, SdpaShape] = {}  # path of a module -> its attention by torch's function
         self.kept: list[Tensor] = []  # an id is a tensor's only while it lives
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -79,13 +79,13 @@ class Pass(TorchDispatchMode):
         self.calls.append(call)
         self.stack.append(call)
 
-    def product(self, q: Tensor, k: Tensor, v: Tensor, *args, **options) -> Tensor:
+    def sdpa(self, q: Tensor, k: Tensor, v: Tensor, *args, **options) -> Tensor:
         """softmax(q kᵀ) v within the module that was entered last: notes its shape where it is (N, heads, L, c)."""
         if k.ndim == 4:
             name, heads = self.stack[-1].name, k.shape[1]
-            new = ProductShape(name, heads, heads * k.shape[-1], heads * v.shape[-1], 0)
-            known = self.products.get(name, new)
-            self.products[name] = replace(known, count=known.count + 1)
+            new = SdpaShape(name, heads, heads * k.shape[-1], heads * v.shape[-1], 0)
+            known = self.sdpas.get(name, new)
+            self.sdpas[name] = replace(known, count=known.count + 1)
         return F.scaled_dot_product_attention(q, k, v, *args, **options)
 
     def leave(self, out) -> None:
@@ -120,12 +120,12 @@ def is_layer(module: nn.Module) -> bool:
 def followed(body: nn.Module, size: int) -> Pass:
     """One pass of a (1, 3, size, size) image through a copy of the body without values. The body does not change."""
     shadow = copy.deepcopy(body).to("meta").eval()
-    call_torchs_product(shadow)
+    use_sdpa(shadow)
     modules = dict(shadow.named_modules())
     trace = Pass(modules)
     for name, module in modules.items():
         module.register_forward_pre_hook(lambda m, a, k, name=name: trace.enter(name, a, k), with_kwargs=True)
         module.register_forward_hook(lambda m, a, out: trace.leave(out))
-    with torch.no_grad(), trace, OtherProducts(trace.product):
+    with torch.no_grad(), trace, ReplacedSdpa(trace.sdpa):
         shadow(torch.empty(1, 3, size, size, device="meta"))
     return trace

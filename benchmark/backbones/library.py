@@ -17,7 +17,7 @@ from torch import nn
 from visual_decathlon.benchmark.backbones.followed_pass import followed, is_layer
 from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.benchmark.config.backbone_names import V1, split_name
-from visual_decathlon.datasets.errors import InputError, option
+from visual_decathlon.datasets.errors import InputError, setting
 from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network, Site
 from visual_decathlon.methods.shapes import ConvShape, Shapes
@@ -71,7 +71,7 @@ def library_shapes(name: str, size: int | None = None) -> Shapes:
     except Exception as error:  # whatever the library raises for a size that does not fit
         remedy = f"give another crop=; it is made for {shapes.size} pixels"
         if other := _for_size(name, size):
-            remedy = f"give another crop=, or the network's own argument: {option('settings')}network={other}"
+            remedy = f"give another crop=, or the network's own argument: {setting(f'network={other}')}"
         sentence = f"network={name} does not take images of {size} pixels ({_shortened(error)}); {remedy}"
         raise InputError(sentence, field="settings") from None
     try:
@@ -142,14 +142,25 @@ def native_size(body: nn.Module) -> int:
     return patches[0] if isinstance(patches, tuple) else getattr(body, "image_size", configured)
 
 
-def _whole(name: str) -> nn.Module:
-    library, asked, arguments = split_name(name)
-    model = asked.removesuffix("_v1") if asked == V1 else asked
-    names, builder = _models(library)
-    if model not in names:
-        close = difflib.get_close_matches(model, names, n=3)
+def check_listed(name: str) -> None:
+    """Raises InputError, with similar names, where the library lists no classifier of this name."""
+    library, asked, _ = split_name(name)
+    names = _models(library)[0]
+    if _listed_name(asked) not in names:
+        close = difflib.get_close_matches(asked, names, n=3)
         hint = f"did you mean {' or '.join(f'{library}/{c}' for c in close)}?" if close else "see its documentation"
         raise _refused(name, f"{library} has no classifier of that name; {hint}")
+
+
+def _listed_name(asked: str) -> str:
+    return asked.removesuffix("_v1") if asked == V1 else asked
+
+
+def _whole(name: str) -> nn.Module:
+    check_listed(name)
+    library, asked, arguments = split_name(name)
+    model = _listed_name(asked)
+    builder = _models(library)[1]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

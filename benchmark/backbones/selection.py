@@ -64,7 +64,7 @@ def select_network(state_dicts: list[StateDict], network: str, choice: str = "")
     """
     library = _library(state_dicts, network)
     candidates = _candidates(state_dicts) if library is None else _library_candidates(state_dicts, network, library)
-    if not candidates:
+    if not candidates or (library is not None and _of_another_network(candidates, library)):
         raise NoWeights(_without(state_dicts, network, library.shapes if library else ()))
     chosen = _chosen(candidates, choice)
     if library is not None and (sentence := _of_other_size(chosen.names, chosen.prefix, network, library.shapes)):
@@ -138,6 +138,15 @@ def _library_candidates(state_dicts: list[StateDict], network: str, library: "Li
     return candidates
 
 
+def _of_another_network(candidates: list[_Candidate], library: "LibraryNames") -> bool:
+    """Whether they are parts of another network, as the stages of a Swin are, which have the names of a ViT's blocks.
+
+    None of them has one of the names with which the network begins.
+    """
+    first = list(library.shapes)[:3]
+    return len(candidates) > 1 and not any(each.prefix + name in each.names for each in candidates for name in first)
+
+
 def _label(place: str, prefix: str) -> str:
     return ".".join(part for part in (place, prefix.removesuffix(".")) if part)
 
@@ -148,7 +157,7 @@ def _chosen(candidates: list[_Candidate], choice: str) -> _Candidate:
         label for label in labels if f".{choice}." in f".{label}." or not choice
     ]
     if not named:
-        raise Refused(f"has no network at {shown(choice)}: choose of {_listed(labels)}.")
+        raise Refused(f"has no network at {shown(choice)}: choose one of {_listed(labels)}.")
     best = plainest(named)
     if len(best) > 1:
         raise Refused(

@@ -109,7 +109,7 @@ class _Reading:
             (*called, *rest),
             chain,
             tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
-            tuple(replace(product, name=f"body.{name}") for name, product in self.trace.products.items()),
+            tuple(replace(sdpa, name=f"body.{name}") for name, sdpa in self.trace.sdpas.items()),
             grids=self._grids(),
             cuts=() if chain else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
         )

@@ -151,6 +151,8 @@ def read_pickled(path: Path, choose: Choose = only) -> "dict[str, torch.Tensor]"
             raise Refused("is a file of Lua Torch7, not of PyTorch: give the PyTorch checkpoint.")
         what = next((f" but {what}" for magic, what in _FOREIGN.items() if head.startswith(magic)), "")
         raise Refused(f"is no PyTorch checkpoint{what}: give a file that torch.save wrote, or a safetensors file.")
+    except InputError:  # of the settings; it is a ValueError, as damaged bytes may give
+        raise
     except Refused as refusal:
         raise refusal.error(f"{path} {refusal}") from None
     except OSError as error:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
+from visual_decathlon.benchmark.backbones.library import check_listed, library_network, library_shapes
 from visual_decathlon.benchmark.config.backbone_names import canonical
 from visual_decathlon.benchmark.perf.efficiency.columns import Column, python_types, table
 from visual_decathlon.benchmark.perf.store import environment_columns, load_previous
@@ -79,10 +79,12 @@ _EMPTY = {"blocks": "", "refused": "{}", "tried": "", "reason": ""}
 def measure(names: Sequence[str], results: Path) -> None:
     """Tries each network, prints a line for it, and writes networks.parquet and networks.md below `results`.
 
-    The tables keep the rows of other networks. Raises InputError for a name that is of no library's network by its
-    form, before anything is tried.
+    The tables keep the rows of other networks. Raises InputError for a name that no library lists, before anything is
+    tried.
     """
     names = [canonical(name) for name in names]
+    for name in names:
+        check_listed(name)
     check_writable(results)
     about, folder = environment_columns(), ResultsFolder(results)
     paths = [folder.table("networks"), folder.table("networks", "md")]

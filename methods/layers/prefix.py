@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visual_decathlon.methods.layers.adapter import Adapter
-from visual_decathlon.methods.layers.products import OtherProducts, call_torchs_product
-from visual_decathlon.methods.shapes import ProductShape
+from visual_decathlon.methods.layers.sdpa import ReplacedSdpa, use_sdpa
+from visual_decathlon.methods.shapes import SdpaShape
 
 DEVIATION = 0.02  # of keys and values at the start, as of a ViT's own tokens
 
@@ -16,12 +16,15 @@ def in_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(1, (heads, -1)).transpose(0, 1)[None]
 
 
-def behind(prefix: int, mask: Tensor | None, keys: int) -> Tensor | None:
-    """A mask for so many keys (..., L, keys), or one that is broadcast to it, with a prefix that every query sees."""
+def extended(mask: Tensor | None, keys: int, learned: int) -> Tensor | None:
+    """A mask (..., L, keys), or one that is broadcast to it, for so many learned keys more in front of the others.
+
+    Every query sees the learned ones.
+    """
     if mask is None:
         return None
     seen = True if mask.dtype == torch.bool else 0.0
-    return F.pad(mask.expand(*mask.shape[:-1], keys), (prefix, 0), value=seen)
+    return F.pad(mask.expand(*mask.shape[:-1], keys), (learned, 0), value=seen)
 
 
 class PrefixAttention(Adapter):
@@ -32,7 +35,7 @@ class PrefixAttention(Adapter):
 
     def __init__(self, attention: nn.Module, keys: Tensor, values: Tensor):
         super().__init__()
-        call_torchs_product(attention)
+        use_sdpa(attention)
         self.attention = attention
         self.keys, self.values = keys, values
 
@@ -40,12 +43,12 @@ class PrefixAttention(Adapter):
         """Keys and values, (p, heads c) each."""
         return self.keys, self.values
 
-    def product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
+    def sdpa(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
         """What each head gives, (N, heads, L, c), of queries (N, heads, L, c), keys and values (N, heads, M, c)."""
         if options.get("is_causal"):
             raise NotImplementedError("a query would see only the first of the learned keys; give attention a mask")
         keys, values = self._expanded(q, k)
-        mask = behind(keys.shape[2], attn_mask, k.shape[2])
+        mask = extended(attn_mask, k.shape[2], keys.shape[2])
         return F.scaled_dot_product_attention(q, torch.cat([keys, k], 2), torch.cat([values, v], 2), mask, **options)
 
     def _expanded(self, q: Tensor, k: Tensor) -> list[Tensor]:
@@ -53,7 +56,7 @@ class PrefixAttention(Adapter):
 
     def forward(self, *args, **options):
         """As the attention's own."""
-        with OtherProducts(self.product):
+        with ReplacedSdpa(self.sdpa):
             return self.attention(*args, **options)
 
 
@@ -71,7 +74,7 @@ class GatedPrefix(TrainedPrefix):
         super().__init__(attention, keys, values)
         self.gate = nn.Parameter(keys.new_zeros(heads))
 
-    def product(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
+    def sdpa(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **options) -> Tensor:
         """(N, heads, L, c)."""
         h = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
         of_prefix = F.scaled_dot_product_attention(q, *self._expanded(q, k), **options)
@@ -122,9 +125,9 @@ class MlpPrefix(PrefixAttention):
 
 
 def new_prefix(
-    attention: nn.Module, shape: ProductShape, form: str, tokens: int, hidden: Hidden | None
+    attention: nn.Module, shape: SdpaShape, form: str, tokens: int, hidden: Hidden | None
 ) -> PrefixAttention:
-    """An attention whose product has this shape, with a new prefix; `hidden` is the shared part of the form "mlp"."""
+    """An attention of this shape with a new prefix; `hidden` is the shared part of the form "mlp"."""
     like = next(attention.parameters())
     keys, values = (like.new_zeros(tokens, width) for width in (shape.keys, shape.values))
     if hidden is not None:

@@ -81,7 +81,7 @@ def test_counts_on_a_vit_b():
 @pytest.mark.parametrize("name", ["adaptformer", "pfeiffer"])
 def test_what_they_refuse(name):
     (method,) = select(name)
-    with pytest.raises(InputError, match="no attention in front of an MLP"):
+    with pytest.raises(InputError, match=r"no attention with one linear layer .* in front of an MLP"):
         method.check(resnet26_shapes())
     (wide,) = select(f"{name}(bottleneck=49)")
     with pytest.raises(InputError, match=r"\(bottleneck=49\) is no bottleneck: .* 48 channels; lower it"):

@@ -15,9 +15,9 @@ from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network
 from visual_decathlon.methods.layers.prefix import GatedPrefix, PrefixAttention, new_prefix
-from visual_decathlon.methods.layers.products import OtherProducts, call_torchs_product
+from visual_decathlon.methods.layers.sdpa import ReplacedSdpa, use_sdpa
 from visual_decathlon.methods.registry import select
-from visual_decathlon.methods.shapes import ProductShape
+from visual_decathlon.methods.shapes import SdpaShape
 
 SMALL = "img_size=32,patch_size=8,depth=2,embed_dim=32,num_heads=4"
 SWIN = "img_size=32,window_size=2,patch_size=2,embed_dim=24,depths=(2,2),num_heads=(2,4)"
@@ -58,7 +58,7 @@ def source(request) -> Network:
     torch.manual_seed(0)
     own = request.param not in NETWORKS
     network = torchvisions_vit() if own else library_network(NETWORKS[request.param], 3).for_size(32)
-    call_torchs_product(network)  # as the placed network does, so that a test can replace it in both
+    use_sdpa(network)  # as the placed network does, so that a test can replace it in both
     for p in network.parameters():
         nn.init.normal_(p, 0.1, 0.3)
     return network.requires_grad_(False).eval()
@@ -113,7 +113,7 @@ def test_a_prefix_is_the_papers(form: str, source: Network, monkeypatch):
         optimiser.step()
     assert all(bool(p.grad.any()) for p in trained)
     adapters = [m for m in network.eval().modules() if isinstance(m, PrefixAttention)]
-    assert len(adapters) == len(source.shapes.products) >= 2
+    assert len(adapters) == len(source.shapes.sdpas) >= 2
     with torch.no_grad():
         got, plain = network.body(images()), source.body(images())
         written_out(adapters, monkeypatch, [adapter.gate for adapter in adapters] if form == "gated" else None)
@@ -128,7 +128,7 @@ def noted(seen: list, module: nn.Module, args: tuple, options: dict) -> None:
 
 def test_without_a_prefix_attention_is_the_librarys(source: Network):
     """To the bit, with no tokens and with a gate of 0; in training with the same dropout."""
-    for shape in source.shapes.products:
+    for shape in source.shapes.sdpas:
         attention, seen = source.get_submodule(shape.name), []
         hook = attention.register_forward_pre_hook(partial(noted, seen), with_kwargs=True)
         with torch.no_grad():
@@ -178,7 +178,7 @@ def test_keys_and_values_of_several_widths_and_a_mask_of_booleans():
 
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 3, 6, 4), torch.randn(2, 3, 6, 4), torch.randn(2, 3, 6, 5)
-    adapter = new_prefix(Attention(), ProductShape("", 3, 12, 15), "direct", 2, None).requires_grad_(False)
+    adapter = new_prefix(Attention(), SdpaShape("", 3, 12, 15), "direct", 2, None).requires_grad_(False)
     mask = torch.ones(6, 6, dtype=torch.bool).tril()
     keys, values = (x.view(2, 3, -1).transpose(0, 1) for x in adapter.prefix())
     own, added = shares(q, k, mask), shares(q, keys, None)
@@ -221,7 +221,7 @@ def test_torchs_own_attention_with_masks_and_weights_stays_torchs():
             if words[1] is other and "attn_mask" in options:
                 continue
             wanted = attention(*words, **options)
-            with OtherProducts(product):
+            with ReplacedSdpa(product):
                 got = attention(*words, **options)
             assert torch.allclose(got[0], wanted[0], atol=1e-6) and (got[1] is None) == (wanted[1] is None)
     assert len(called) == 2, "without a mask and weights, of the sequence with itself"

@@ -1,7 +1,6 @@
 """The rows of adapted networks: what each family of methods adds to a network, as it is trained and after merging."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from visual_decathlon.benchmark.report.skipped import misfit
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.training.macs import image_macs
 from visual_decathlon.methods.layers.network import Network, merge_for_inference
+from visual_decathlon.methods.layers.sdpa import ReplacedSdpa
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import Shapes
@@ -81,22 +81,11 @@ def sequence(network: nn.Module, x: Tensor) -> tuple[int | None, int | None]:
     Attention that does not call torch's `scaled_dot_product_attention` is not seen.
     """
     seen: list[tuple[int, int]] = []
-    with torch.no_grad(), _watched(seen):
-        network(x)
-    return (max(q for q, _ in seen), max(k for _, k in seen)) if seen else (None, None)
-
-
-@contextmanager
-def _watched(seen: list[tuple[int, int]]) -> Iterator[None]:
-    """Context in which the lengths of queries and keys of every attention are added to `seen`."""
-    attention = F.scaled_dot_product_attention
 
     def watched(query: Tensor, key: Tensor, *rest, **options) -> Tensor:
         seen.append((query.shape[-2], key.shape[-2]))
-        return attention(query, key, *rest, **options)
+        return F.scaled_dot_product_attention(query, key, *rest, **options)
 
-    F.scaled_dot_product_attention = watched
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = attention
+    with torch.no_grad(), ReplacedSdpa(watched):
+        network(x)
+    return (max(q for q, _ in seen), max(k for _, k in seen)) if seen else (None, None)

@@ -269,3 +269,25 @@ def test_weights_of_another_network_are_one_sentence(name: str, other: str, chan
     sentence = str(caught.value)
     assert message in sentence and str(path) in sentence and "\n" not in sentence, sentence
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_stages_of_a_swin_are_no_vits(wrapped: bool, tmp_path: Path):
+    """Each has some names of a ViT; neither is asked to be chosen."""
+    tensors = state(library_model(f"timm/swin_tiny_patch4_window7_224({SLIM})"))
+    with pytest.raises(InputError, match=r"has none of the names known here .*give weights of timm/vit_tiny"):
+        given(saved(tensors, tmp_path, {"model": tensors} if wrapped else None), VIT, 32)
+
+
+@pytest.mark.parametrize("wrapped", [None, {}])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm/vit_tiny_patch16_225", "timm has no classifier of that name; did you mean timm/vit_tiny_patch16_224"),
+        ("timm/vit_tiny_patch16_224(imgsize=32)", "timm does not build it"),
+    ],
+)
+def test_a_mistyped_network_is_no_damaged_file(name: str, message: str, wrapped: dict | None, tmp_path: Path):
+    tensors = state(library_model(VIT))
+    with pytest.raises(InputError, match=message):
+        given(saved(tensors, tmp_path, wrapped if wrapped is None else tensors), name, 0)

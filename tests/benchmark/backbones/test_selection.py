@@ -121,9 +121,9 @@ def test_the_selected_one_of_several_is_reported_and_can_be_chosen(checkpoint: d
 def test_a_part_of_the_name_is_enough(read):
     assert value(read(LIGHTNING, "ema_model")) == value(read(MOCO, "encoder_k")) == value(read(DINO, "student")) == 2.0
     assert value(read(MOCO, "state_dict")) == 1.0, "the plainest of those in it"
-    with pytest.raises(InputError, match="has no network at `mode`: choose of `model`, `model_ema`"):
+    with pytest.raises(InputError, match="has no network at `mode`: choose one of `model`, `model_ema`"):
         read(TORCHVISION, "mode")
-    with pytest.raises(InputError, match="has no network at `x`: choose of ``"):
+    with pytest.raises(InputError, match="has no network at `x`: choose one of ``"):
         read(NET, "x")
 
 
@@ -167,7 +167,7 @@ def test_one_of_a_list_is_chosen_by_its_number(checkpoint: object, read):
     with pytest.raises(InputError, match=r"several networks: choose one of `0`, `1`, spelled as backbone=FILE:0"):
         read(checkpoint)
     assert value(read(checkpoint, "0")) == 1.0 and value(read(checkpoint, "1")) == 2.0
-    with pytest.raises(InputError, match="no network at `2`: choose of `0`, `1`"):
+    with pytest.raises(InputError, match="no network at `2`: choose one of `0`, `1`"):
         read(checkpoint, "2")
 
 

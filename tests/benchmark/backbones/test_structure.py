@@ -10,7 +10,7 @@ from visual_decathlon.benchmark.backbones.library import library_network, librar
 from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.datasets.errors import InputError
 from visual_decathlon.methods.layers.cut import cut
-from visual_decathlon.methods.shapes import AttentionShape, BlockShape, ProductShape, onwards
+from visual_decathlon.methods.shapes import AttentionShape, BlockShape, SdpaShape, onwards
 
 VIT = "timm/vit_tiny_patch16_224(img_size=32,patch_size=8,depth=2,embed_dim=48)"
 SWIN = "timm/swin_tiny_patch4_window7_224(img_size=32,window_size=2,patch_size=2,depths=(1,1),num_heads=(2,2))"
@@ -88,7 +88,7 @@ def test_the_attention_of_a_transformer():
         thirds=True,
         gives=48,
     )
-    assert shapes.products[1] == ProductShape("body.blocks.1.attn", heads=3, keys=48, values=48)
+    assert shapes.sdpas[1] == SdpaShape("body.blocks.1.attn", heads=3, keys=48, values=48)
     assert shapes.block_shapes[1] == BlockShape(
         "body.blocks.1", 48, 48, 0, "body.blocks.1.mlp.fc2", 48, True, any_length=True
     )

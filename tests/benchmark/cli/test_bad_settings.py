@@ -32,6 +32,7 @@ def test_wrong_method(method: str, expected: str, refused):
     ("setting", "expected"),
     [
         ("epoch=3", "did you mean epochs"),
+        ("image_size=32", "the side of the images is crop here"),
         ("decai=1e-4", "did you mean weight_decay?"),  # a slip in an old name
         ("epochs", "is not of the form setting=value"),
         ("epochs=0", "above 0"),

@@ -184,7 +184,7 @@ def test_the_choice_of_a_state_dict_is_another_backbone(tmp_path: Path):
     save_file(weights(), tmp_path / "alone.safetensors")
     assert read(tmp_path / "alone.safetensors").weight_hashes == plain.weight_hashes, "however it is packed"
     assert read(tmp_path / "alone.safetensors").notes == ()
-    with pytest.raises(InputError, match="has no network at `modl`: choose of `model`, `model_ema`"):
+    with pytest.raises(InputError, match="has no network at `modl`: choose one of `model`, `model_ema`"):
         read(f"{path}:modl")
     with pytest.raises(InputError, match="does not exist"):
         read(tmp_path / "none.pth:model")

@@ -1,4 +1,4 @@
-"""The products of attention, softmax(q kᵀ) v, of a network whose code is not ours: seen, and replaced."""
+"""Scaled dot-product attention (SDPA) of a network whose code is not ours: seen, and replaced."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
-class OtherProducts(TorchFunctionMode):
-    """Context in which `product` is called in place of F.scaled_dot_product_attention, with the same arguments.
+class ReplacedSdpa(TorchFunctionMode):
+    """Context in which `sdpa` is called in place of F.scaled_dot_product_attention, with the same arguments.
 
     Queries, keys and values are (N, heads, L, c), behind all that a network does with them (norms, rotations of
     positions); its own mask comes along. It reaches every module that calls that function, and torch's
@@ -16,14 +16,14 @@ class OtherProducts(TorchFunctionMode):
     is written out as matrix products is not reached. The context is one thread's.
     """
 
-    def __init__(self, product: Callable[..., Tensor]):
+    def __init__(self, sdpa: Callable[..., Tensor]):
         super().__init__()
-        self.product = product
+        self.sdpa = sdpa
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            return self.product(*args, **kwargs)
+            return self.sdpa(*args, **kwargs)
         if func is F.multi_head_attention_forward and _plain(*args, **kwargs):
             return self._multi_head(*args, **kwargs)
         return func(*args, **kwargs)
@@ -31,14 +31,14 @@ class OtherProducts(TorchFunctionMode):
     def _multi_head(
         self, x, key, value, dim, heads, weight, bias, bias_k, bias_v, zero, dropout, out, out_bias, training, **_
     ) -> tuple[Tensor, None]:
-        """As torch's own on x (L, N, C), which hides its product."""
+        """As torch's own on x (L, N, C), which does not let its SDPA be replaced."""
         q, k, v = (t.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3) for t in F.linear(x, weight, bias).chunk(3, -1))
-        y = self.product(q, k, v, dropout_p=dropout if training else 0.0)
+        y = self.sdpa(q, k, v, dropout_p=dropout if training else 0.0)
         return F.linear(y.permute(2, 0, 1, 3).flatten(2), out, out_bias), None
 
 
-def call_torchs_product(network: nn.Module) -> None:
-    """Makes timm's modules call torch's function where they could but do not: by default some (Swin) write it out."""
+def use_sdpa(network: nn.Module) -> None:
+    """Sets `fused_attn` of timm's modules: by default some (Swin) write out what torch's function computes."""
     for module in network.modules():
         if isinstance(getattr(module, "fused_attn", None), bool):
             module.fused_attn = True
@@ -46,5 +46,7 @@ def call_torchs_product(network: nn.Module) -> None:
 
 def _plain(x, key, value, dim, heads, weight, bias, bias_k, bias_v, zero, *args, **options) -> bool:
     """Whether torch's function is asked for the attention of a sequence with itself, without masks and weights."""
-    asked = any(options.get(name) is not None for name in ("key_padding_mask", "attn_mask")) or options["need_weights"]
+    asked = any(options.get(name) is not None for name in ("key_padding_mask", "attn_mask")) or options.get(
+        "need_weights", True
+    )
     return x is key is value and x.ndim == 3 and weight is not None and bias_k is None and not zero and not asked
