@@ -76,3 +76,29 @@ def test_the_table_is_that_of_the_measurements():
     (table,) = tables(read_frame([RESULTS / "standin-vit"]))
     tuned = next(row.mean.mean for row in table.rows if row.method == "finetune")
     assert re.search(rf"fine-tuning has {tuned:.1f}\b", " ".join(block.split()))
+
+
+def test_the_sentences_on_a_transformer():
+    (table,) = tables(read_frame([RESULTS / "standin-vit"]))
+    means = {row.method: row.mean.mean for row in table.rows if row.mean}
+    gtsrb = {
+        r["method"]: r["top1"]
+        for r in read_frame([RESULTS / "standin-vit"]).to_dict("records")
+        if r["domain"] == "gtsrb"
+    }
+    text = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
+    assert f"has {len(means)} methods on a vision transformer of timm" in text
+    assert (
+        f"is first: {means['side']:.1f}, and {means['finetune']:.1f} for fine-tuning" in text
+        and max(means.values()) == means["side"]
+    )
+    assert f"On GTSRB it has {gtsrb['side']:.1f} where fine-tuning has {gtsrb['finetune']:.1f}" in text
+    few = [means[m] for m in ("ia3", "partial", "bitfit", "pfeiffer")]
+    assert f"`pfeiffer`: {min(few):.1f} to {max(few):.1f})" in text
+    assert max(few) - means["feature"] < (means["finetune"] - means["feature"]) / 6
+    assert (
+        f"`dora` ({means['dora']:.1f}), `par_adapter` ({means['par_adapter']:.1f}) and `lora` ({means['lora']:.1f})"
+        in text
+    )
+    near = [means[m] for m in ("prompt", "prompt(deep=False)", "prefix", "adaptformer(bottleneck=8)")]
+    assert all(abs(mean - means["feature"]) <= 0.5 for mean in near)
