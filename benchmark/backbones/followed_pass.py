@@ -33,11 +33,11 @@ class Pass(TorchDispatchMode):
         self.modules = modules
         self.stack: list[Call] = []  # the calls that have not ended
         self.calls: list[Call] = []
-        self.bits: dict[str, int] = {}  # path of a layer -> its bit
-        self.mask: dict[int, int] = {}  # id of a tensor -> bits of the layers it depends on
+        self.bits: dict[str, int] = {}  # path of a layer -> its bit, 1, 2, 4, ...
+        self.layers_of: dict[int, int] = {}  # id of a tensor -> the sum of the bits of all layers it depends on
         self.readers: dict[int, list[str]] = {}  # id of a tensor -> the modules that read it, an entry an operation
         self.first: dict[int, list[torch.Size]] = {}  # id of a tensor -> shapes of what its first operation gives
-        self.between: list[int] = []  # numbers of the calls behind which such an operation ran
+        self.between: list[int] = []  # for each operation of a module that has children: how many calls began before it
         self.operations = 0
         self.made: dict[int, int] = {}  # id of a tensor that depends on the image -> the operation that made it
         self.read: dict[int, int] = {}  # id of such a tensor -> the last operation that read it
@@ -53,13 +53,13 @@ class Pass(TorchDispatchMode):
         pictured = [id(tensor) for tensor in given if id(tensor) in self.made]
         self.read |= dict.fromkeys(pictured, self.operations)
         for tensor in given:
-            mask |= self.mask.get(id(tensor), 0)
+            mask |= self.layers_of.get(id(tensor), 0)
             self.readers.setdefault(id(tensor), []).append(here)
             self.first.setdefault(id(tensor), shapes)
         if here in self.bits and given:
             mask |= self.bits[here]
         for tensor in results:
-            self.mask[id(tensor)] = self.mask.get(id(tensor), 0) | mask
+            self.layers_of[id(tensor)] = self.layers_of.get(id(tensor), 0) | mask
             self.kept.append(tensor)
             if pictured:
                 self.made.setdefault(id(tensor), self.operations)
@@ -95,7 +95,7 @@ class Pass(TorchDispatchMode):
         call.span = (call.span[0], self.operations)
         for tensor in call.result:
             self.kept.append(tensor)
-            call.layers |= self.mask.get(id(tensor), 0)
+            call.layers |= self.layers_of.get(id(tensor), 0)
 
 
 def tensors_in(values) -> list[Tensor]:

@@ -100,16 +100,16 @@ class _Reading:
         rest = [name for name in (other.name for other in others) if name not in called]
         chain = self._chain()
         return Shapes(
-            convs,
-            norms,
-            self.trace.calls[0].result[0].shape[-1],
-            self._block_shapes(),
-            size,
-            others,
-            (*called, *rest),
-            chain,
-            tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
-            tuple(replace(sdpa, name=f"body.{name}") for name, sdpa in self.trace.sdpas.items()),
+            convs=convs,
+            norms=norms,
+            dim=self.trace.calls[0].result[0].shape[-1],
+            block_shapes=self._block_shapes(),
+            size=size,
+            others=others,
+            order=(*called, *rest),
+            chain=chain,
+            attentions=tuple(filter(None, map(self._attention, dict.fromkeys(call.name for call in self.trace.calls)))),
+            sdpas=tuple(replace(sdpa, name=f"body.{name}") for name, sdpa in self.trace.sdpas.items()),
             grids=self._grids(),
             cuts=() if chain else tuple(f"body.{block}" for block in self.blocks if self._cuts(block)),
         )
@@ -171,9 +171,20 @@ class _Reading:
             behind = f"body.{self._norm(end) or end}"
             width = ConvShape.of(self.modules[end]).cout
             more, simple = tokens and self._takes_more(name), reads_last == tokens and self._simple(call, cin)
-            cout = out.shape[-1 if tokens else 1]
-            parts = (cin, cout, stage, behind, width, tokens, more, simple, call.single)
-            shapes.append(BlockShape(f"body.{name}", *parts))
+            shapes.append(
+                BlockShape(
+                    f"body.{name}",
+                    cin=cin,
+                    cout=out.shape[-1 if tokens else 1],
+                    stage=stage,
+                    last=behind,
+                    width=width,
+                    tokens=tokens,
+                    any_length=more,
+                    simple=simple,
+                    single=call.single,
+                )
+            )
         return tuple(shapes)
 
     def _simple(self, call: Call, cin: int) -> bool:

@@ -12,6 +12,7 @@ from visual_decathlon.datasets.catalogue import DOMAINS
 
 RESULTS = Path(__file__).parents[3] / "results"
 SEEDS = range(5)
+NETWORKS = ("resnet26", "timm/vit_tiny_patch16_224", "torchvision/mobilenet_v2")
 
 
 def on(record: dict, network: str) -> bool:
@@ -21,6 +22,7 @@ def on(record: dict, network: str) -> bool:
 
 @pytest.fixture(scope="module")
 def records() -> dict[tuple[str, int, str], dict]:
+    """Those of the ResNet-26 whose weights were given; the table of backbones has those that were pretrained here."""
     of_given = [r for r in read_records([RESULTS / "real"]) if r["backbone_source"] != "pretrained"]
     found = {(r["method"], r["seed"], r["domain"]): r for r in of_given}
     assert set(found) == {(m, s, d) for m in ("finetune", "joint_signs") for s in SEEDS for d in DOMAINS}
@@ -52,9 +54,6 @@ def test_the_sentences_on_real_images(records):
     assert f"of whose {images} images `finetune` errs on {wrong[0]:.1f} and `joint_signs` on {wrong[1]:.1f}" in page
     times = {m: sum(r["cpu_seconds"] or 0 for (name, _, _), r in records.items() if name == m) for m in mean}
     assert f"takes {times['joint_signs'] / times['finetune']:.1f} times the processor time" in page
-
-
-NETWORKS = ("resnet26", "timm/vit_tiny_patch16_224", "torchvision/mobilenet_v2")
 
 
 def test_the_table_of_backbones(records):
