@@ -30,16 +30,21 @@ def find_blocks(
         kinds = Counter(type(modules[name]) for name in plain)
         kind, count = max(kinds.items(), key=lambda pair: pair[1], default=(None, 0))
         chained = {name for name in plain if type(modules[name]) is kind} if count > 1 else set()
-    smallest = _smallest(chained)
-    kinds = Counter(type(modules[name]) for name in smallest)
-    around = {other for other in large for name in smallest if within(name, other)}
-    holders = Counter(type(modules[name]) for name in around if type(modules[name]) not in _CONTAINERS)
-    stages = {kind for kind, count in holders.items() if count > kinds[kind]}
-    blocks = set()
-    for name in smallest:
-        held = [other for other in large if within(other, name) and type(modules[other]) in kinds.keys() - stages]
-        blocks |= _smallest(set(held)) if held and type(modules[name]) in stages else {name}
+    blocks = _of_single_stages(_smallest(chained), large, modules)
     return sorted({_whole(name, modules, calls) for name in blocks}, key=list(modules).index)
+
+
+def _of_single_stages(blocks: set[str], large: list[str], modules: Mapping[str, nn.Module]) -> set[str]:
+    """The blocks; for a stage of a single block that block, where most modules of the stage's class hold blocks."""
+    kinds = Counter(type(modules[name]) for name in blocks)
+    around = {other for other in large for name in blocks if within(name, other)}
+    holding = Counter(type(modules[name]) for name in around if type(modules[name]) not in _CONTAINERS)
+    stages = {kind for kind, count in holding.items() if count > kinds[kind]}
+    found = set()
+    for name in blocks:
+        held = {other for other in large if within(other, name) and type(modules[other]) in kinds.keys() - stages}
+        found |= _smallest(held) if held and type(modules[name]) in stages else {name}
+    return found
 
 
 def _smallest(names: set[str]) -> set[str]:
