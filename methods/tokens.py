@@ -107,20 +107,21 @@ class Prefix(Tokens):
             raise InputError(self._without_attention("this backbone"))
         if odd := self._not_reached(shapes):
             raise InputError(
-                f"prefix adds keys and values to torch's scaled_dot_product_attention, which {odd[0]} does not call "
+                f"prefix adds keys and values to torch's scaled_dot_product_attention, which {odd} does not call "
                 "once in a pass with those of tokens, (images, heads, tokens, channels); take a plain vision "
                 f"transformer, such as {setting(VIT)}"
             )
 
-    def _not_reached(self, shapes: Shapes) -> list[str]:
-        """What calls torch's function several times, or never, or with channels in place of tokens."""
+    def _not_reached(self, shapes: Shapes) -> str:
+        """What calls torch's function several times, or never, or with channels in place of tokens; "" for nothing."""
         once = [sdpa for sdpa in shapes.sdpas if sdpa.count == 1]
 
         def reached(attention) -> bool:
             return any(f"{p.name}.".startswith(f"{attention.name}.") and p.values == attention.inner for p in once)
 
         several = [sdpa.name for sdpa in shapes.sdpas if sdpa not in once]
-        return several + [a.name for a in shapes.attentions if not reached(a)] + ([] if once else ["this backbone"])
+        others = [attention.name for attention in shapes.attentions if not reached(attention)]
+        return next(iter([*several, *others]), "" if once else "this backbone")
 
     def replaced(self, network) -> None:
         """Keys and values at every attention; with an MLP, its shared part among the network's aids."""

@@ -1,7 +1,7 @@
 """One pass of an image through a network on the meta device: its calls, and which tensors depend on which layers."""
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -83,9 +83,8 @@ class Pass(TorchDispatchMode):
         """softmax(q kᵀ) v within the module that was entered last: notes its shape where it is (N, heads, L, c)."""
         if k.ndim == 4:
             name, heads = self.stack[-1].name, k.shape[1]
-            new = SdpaShape(name, heads, heads * k.shape[-1], heads * v.shape[-1], 0)
-            known = self.sdpas.get(name, new)
-            self.sdpas[name] = replace(known, count=known.count + 1)
+            count = self.sdpas[name].count + 1 if name in self.sdpas else 1
+            self.sdpas[name] = SdpaShape(name, heads, heads * k.shape[-1], heads * v.shape[-1], count)
         return F.scaled_dot_product_attention(q, k, v, *args, **options)
 
     def leave(self, out) -> None:

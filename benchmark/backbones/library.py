@@ -6,7 +6,7 @@ in He et al. 2015. A network has random weights: nothing is downloaded.
 
 import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
@@ -33,12 +33,17 @@ def library_network(name: str, classes: int) -> Network:
     """
     structure = _structure(name)
     body = library_body(name)
-    adaptable = {site.conv for site in structure.sites}
+    make_adaptable(body, structure.sites)
+    head = nn.Linear(structure.shapes.dim, classes)
+    return Network(body, head, structure.sites, structure.shapes, partial(library_body, name))
+
+
+def make_adaptable(body: nn.Module, sites: Iterable[Site]) -> None:
+    """Puts a `LinearConv` in the place of each linear layer among the sites of this body."""
+    adaptable = {site.conv for site in sites}
     for path, module in list(body.named_modules()):
         if isinstance(module, nn.Linear) and f"body.{path}" in adaptable:
             body.set_submodule(path, LinearConv(module))
-    head = nn.Linear(structure.shapes.dim, classes)
-    return Network(body, head, structure.sites, structure.shapes, partial(library_body, name))
 
 
 class Structure(NamedTuple):
@@ -145,7 +150,7 @@ def native_size(body: nn.Module) -> int:
 def check_listed(name: str) -> None:
     """Raises InputError, with similar names, where the library lists no classifier of this name."""
     library, asked, _ = split_name(name)
-    names = _models(library)[0]
+    names = _listed(library)
     if _listed_name(asked) not in names:
         close = difflib.get_close_matches(asked, names, n=3)
         hint = f"did you mean {' or '.join(f'{library}/{c}' for c in close)}?" if close else "see its documentation"
@@ -159,12 +164,10 @@ def _listed_name(asked: str) -> str:
 def _whole(name: str) -> nn.Module:
     check_listed(name)
     library, asked, arguments = split_name(name)
-    model = _listed_name(asked)
-    builder = _models(library)[1]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            whole = builder(model, **arguments)
+            whole = _built(library, _listed_name(asked), arguments)
     except Exception as error:
         raise _refused(name, f"{library} does not build it ({_shortened(error, 160)}); change its arguments") from None
     if asked == V1:
@@ -172,19 +175,27 @@ def _whole(name: str) -> nn.Module:
     return whole
 
 
-def _models(library: str) -> tuple[list[str], Callable]:
+@cache
+def _listed(library: str) -> list[str]:
     if library == "timm":
         import timm
 
-        return timm.list_models(), partial(timm.create_model, pretrained=False, num_classes=0)
+        return timm.list_models()
     from torchvision import models
 
-    def build(model: str, **arguments) -> nn.Module:
-        extra = {"aux_logits": False, "init_weights": False} if model in ("googlenet", "inception_v3") else {}
-        return models.get_model(model, weights=None, **extra, **arguments)
-
     # quantised networks, detectors and networks of video are listed as `quantized_…` and in modules of their own
-    return models.list_models(module=models), build
+    return models.list_models(module=models)
+
+
+def _built(library: str, model: str, arguments: Mapping[str, object]) -> nn.Module:
+    if library == "timm":
+        import timm
+
+        return timm.create_model(model, pretrained=False, num_classes=0, **arguments)
+    from torchvision import models
+
+    extra = {"aux_logits": False, "init_weights": False} if model in ("googlenet", "inception_v3") else {}
+    return models.get_model(model, weights=None, **extra, **arguments)
 
 
 def classifier_path(name: str, whole: nn.Module) -> str:

@@ -8,7 +8,7 @@ import ast
 import difflib
 import re
 
-from visual_decathlon.datasets.errors import InputError, option
+from visual_decathlon.datasets.errors import InputError, setting
 
 OWN = "resnet26"
 LIBRARIES = ("torchvision", "timm")
@@ -70,12 +70,11 @@ def _model(name: str) -> str:
 def backbone_as_method(name: str) -> str | None:
     """Returns the message for the name of a backbone where a method is expected; None for any other name."""
     model = _model(name)
-    setting = f"{option('settings')}network="
     if matches := [known for known in (OWN, *EXAMPLES) if _model(known) == model]:
         chosen = name if name in matches else matches[0]
-        return f"{name} is a backbone, not a method: {setting}{chosen}"
+        return f"{name} is a backbone, not a method: {setting(f'network={chosen}')}"
     if model.startswith(_FAMILIES):
-        return f"{name} is a backbone, not a method: {setting} takes {TAKES}"
+        return f"{name} is a backbone, not a method: {setting('network=')} takes {TAKES}"
     return None
 
 

@@ -37,8 +37,7 @@ RECORDED_NAMES = {
 """Renamed fields, and their old names, which records and hashes keep. SET= takes both."""
 FIXED = ("follows", "paper_lr")
 """Fields of a recipe that SET= does not take: the first changes nothing, and lr= overrides the second."""
-ELSEWHERE = dict.fromkeys(("image_size", "img_size", "input_size", "size"), "crop")
-"""Names that a user may know from other code, and the setting here."""
+_NAMES_OF_CROP = ("image_size", "img_size", "input_size", "size")  # in other code
 _CURRENT_NAMES = {recorded: field for field, recorded in RECORDED_NAMES.items()}
 
 
@@ -246,8 +245,8 @@ def whole_channels(width: float) -> bool:
 
 
 def _nearest(name: str, known: typing.Collection[str]) -> str:
-    if name in ELSEWHERE:
-        return f"the side of the images is {ELSEWHERE[name]} here"
+    if name in _NAMES_OF_CROP:
+        return "the side of the images is crop here"
     old = [name for name in _CURRENT_NAMES if current_name(name) in known]
     similar = list(dict.fromkeys(map(current_name, difflib.get_close_matches(name, [*known, *old], n=2))))
     return f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Memory of this process: its resident set as Linux counts it, freed blocks that glibc's malloc keeps, and its lack."""
+"""Memory of this process: its resident set, freed blocks that glibc's malloc keeps, and errors of a full memory."""
 
 import contextlib
 import ctypes

@@ -128,13 +128,11 @@ def new_prefix(
     attention: nn.Module, shape: SdpaShape, form: str, tokens: int, hidden: Hidden | None
 ) -> PrefixAttention:
     """An attention of this shape with a new prefix; `hidden` is the shared part of the form "mlp"."""
-    like = next(attention.parameters())
-    keys, values = (like.new_zeros(tokens, width) for width in (shape.keys, shape.values))
+    like, widths = next(attention.parameters()), (shape.keys, shape.values)
     if hidden is not None:
-        out = nn.Linear(hidden.linear.out_features, shape.keys + shape.values).to(like)
-        return MlpPrefix(attention, hidden, out, keys, values)
-    for start in (keys, values):
-        start.copy_(nn.init.normal_(torch.empty(start.shape), std=DEVIATION))
-    return (
-        GatedPrefix(attention, shape.heads, keys, values) if form == "gated" else TrainedPrefix(attention, keys, values)
-    )
+        out = nn.Linear(hidden.linear.out_features, sum(widths)).to(like)
+        return MlpPrefix(attention, hidden, out, *(like.new_zeros(tokens, width) for width in widths))
+    keys, values = (nn.init.normal_(torch.empty(tokens, width), std=DEVIATION).to(like) for width in widths)
+    if form == "gated":
+        return GatedPrefix(attention, shape.heads, keys, values)
+    return TrainedPrefix(attention, keys, values)

@@ -46,7 +46,6 @@ def use_sdpa(network: nn.Module) -> None:
 
 def _plain(x, key, value, dim, heads, weight, bias, bias_k, bias_v, zero, *args, **options) -> bool:
     """Whether torch's function is asked for the attention of a sequence with itself, without masks and weights."""
-    asked = any(options.get(name) is not None for name in ("key_padding_mask", "attn_mask")) or options.get(
-        "need_weights", True
-    )
-    return x is key is value and x.ndim == 3 and weight is not None and bias_k is None and not zero and not asked
+    masked = any(options.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
+    more = masked or zero or bias_k is not None or options.get("need_weights", True)
+    return x is key is value and x.ndim == 3 and weight is not None and not more

@@ -9,10 +9,9 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from tests.entries import assert_count
-from visual_decathlon.benchmark.backbones.library import library_network, library_shapes
+from visual_decathlon.benchmark.backbones.library import library_network, library_shapes, make_adaptable
 from visual_decathlon.benchmark.backbones.structure import shapes_of_body
 from visual_decathlon.datasets.errors import InputError
-from visual_decathlon.methods.layers.linear import LinearConv
 from visual_decathlon.methods.layers.network import Network
 from visual_decathlon.methods.layers.prefix import GatedPrefix, PrefixAttention, new_prefix
 from visual_decathlon.methods.layers.sdpa import ReplacedSdpa, use_sdpa
@@ -38,9 +37,7 @@ def torchvisions_vit() -> Network:
     body = VisionTransformer(32, 8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64)
     body.heads = nn.Identity()
     sites, shapes = shapes_of_body(body, 32)
-    for path, module in list(body.named_modules()):
-        if f"body.{path}" in {site.conv for site in sites} and isinstance(module, nn.Linear):
-            body.set_submodule(path, LinearConv(module))
+    make_adaptable(body, sites)
     return Network(body, nn.Linear(32, 3), sites, shapes)
 
 
