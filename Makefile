@@ -20,14 +20,14 @@ runs = $(if $(RERUN),$(call option,METHOD,method),--method $(call quoted,$(METHO
   $(call option,DEVICE,device)
 
 # The variables of this call, from the command line or the environment, quoted for a shell: records keep them.
-variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS PREDICTIONS \
+variables = RERUN METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE WORKERS ENGINE PREDICTIONS \
   WIDTH NETWORK SIZE DOWNLOAD SHEET FROM SEED OUT ONLY LIMITED RESULTS CACHE
 export BENCH_COMMAND = make $@ $(foreach name,$(variables),$(if $($(name)),$(name)=$(call quoted,$(value $(name)))))
 
 # The variables that each target reads. A variable that none of the wanted targets reads is refused.
 reads_sum = METHOD DATA BACKBONE PROFILE SET SPLIT SEEDS DOMAINS OWN LIMIT DEVICE RESULTS CACHE
 reads_rerun = RERUN DATA BACKBONE OWN DEVICE RESULTS CACHE
-reads_bench = RERUN $(reads_sum) WORKERS PREDICTIONS
+reads_bench = RERUN $(reads_sum) WORKERS ENGINE RAY_ADDRESS PLAN PREDICTIONS
 reads_test = SLOW
 reads_lint =
 reads_methods = WIDTH NETWORK
@@ -43,7 +43,7 @@ reads_networks = NETWORK RESULTS CACHE
 reads_gpu = GPU_PYTHON ONLY RESULTS CACHE
 reads_growth = ONLY RESULTS CACHE
 targets = bench sum test lint methods data results compare submit score sweep perf networks efficiency gpu growth
-switches = PREDICTIONS LIMITED SLOW
+switches = PLAN PREDICTIONS LIMITED SLOW
 
 # The profile's options that SET= takes, and those of a recipe, which it takes with pretrain. before them, too.
 settings = network width resize crop uncropped_size precision backbone_seed compile deterministic $(recipe)
@@ -92,7 +92,7 @@ endif
 .PHONY: $(targets)
 
 bench: .venv/made
-	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) \
+	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) $(call option,ENGINE,engine) $(if $(call on,PLAN),--plan) \
 	  $(if $(call on,PREDICTIONS),--predictions) $(folders)
 
 sum: .venv/made

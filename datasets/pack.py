@@ -15,6 +15,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -113,6 +114,48 @@ def _metadata(folder: Path) -> dict:
     return json.loads(read_plain(folder / "manifest.json", most=2**26))
 
 
+@dataclass(frozen=True)
+class FuturePack:
+    """What is known of a pack that is not built yet: where it will be, the manifest it will have, and its split."""
+
+    folder: Path
+    manifest: str
+    split: Split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names by label."""
+        return self.split.classes
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(N,) int64 class indices, or None."""
+        return self.split.labels
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.split)
+
+
+def future_pack(
+    split: Split, folder: Path, shorter: int, checking: FileProgress = lambda done, total: None
+) -> Pack | FuturePack:
+    """The pack of `split` below `folder`, or what is known of it where it is not built yet. Writes nothing.
+
+    The files of a split without a pack are read, and not decoded. Raises ImageError for one that cannot be read.
+    """
+    stem = f"{split.domain.name}-{split.name}-{shorter}"
+    if (existing := _find(split, folder, stem, f"stamps-{_place(split)}.npy", checking, renew=False)) is not None:
+        return existing
+    made = manifest(split, hashes(split.root, split.files, split.domain.name, checking)[0])
+    return FuturePack(folder / f"{stem}-{_key(split, made)}", made, split)
+
+
+def portable_files(folder: Path) -> list[Path]:
+    """The files of a pack that another machine needs. Stamps of the original files are of this machine alone."""
+    return [folder / name for name in ("pixels.arrow", "contents.npy", "manifest.json")]
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """A pack's class names by label, as text that can be shown; "" for a class index that the release does not use."""
     return tuple(as_text(name) for name in _metadata(folder)["classes"])
@@ -161,7 +204,9 @@ def pack(
     return Pack(target)
 
 
-def _find(split: Split, folder: Path, stem: str, stamps_name: str, checking: FileProgress) -> Pack | None:
+def _find(
+    split: Split, folder: Path, stem: str, stamps_name: str, checking: FileProgress, renew: bool = True
+) -> Pack | None:
     """The pack of exactly these images, in whatever folder they were when it was made; None if there is none.
 
     Only files whose stamp differs from the one they were hashed under are read.
@@ -184,7 +229,7 @@ def _find(split: Split, folder: Path, stem: str, stamps_name: str, checking: Fil
     except InputError:
         return None  # decoding will name all unreadable files
     result = _complete(folder / f"{stem}-{_key(split, manifest(split, contents))}")
-    if result is not None and (len(changed) or not (result.folder / stamps_name).is_file()):
+    if renew and result is not None and (len(changed) or not (result.folder / stamps_name).is_file()):
         _renew(result.folder / stamps_name, now)
     return result
 

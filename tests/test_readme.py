@@ -196,7 +196,7 @@ def test_every_word_for_several_methods_is_named():
 
 def test_every_variable_of_the_table_is_one_of_make_bench():
     table = SETTINGS.split("| variable |")[1].split("\n\n")[0]
-    names = {name for cell in re.findall(r"^\| (`.*?`) \|", table, re.M) for name in re.findall(r"`([A-Z]+)`", cell)}
+    names = {name for cell in re.findall(r"^\| (`.*?`) \|", table, re.M) for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert names | {"RERUN", "PYTHON"} == READS["bench"]
 
 

@@ -1,6 +1,10 @@
 """`python -m benchmark run`: trains the runs that are missing, then writes and shows the tables."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from visual_decathlon.benchmark.cli import arguments
 
@@ -15,6 +19,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="processes side by side (default: the cores; on a GPU up to 8, as memory allows)",
     )
     parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where runs are executed: on this machine, or on the Ray cluster of RAY_ADDRESS",
+    )
+    parser.add_argument("--plan", action="store_true", help="show what would run and how long it takes; write nothing")
+    parser.add_argument(
         "--predictions", action="store_true", help="keep each run's predictions; the test split may then lack labels"
     )
 
@@ -27,8 +38,28 @@ def run(args: Namespace) -> int:
     from visual_decathlon.benchmark.runtime.devices import device_of
     from visual_decathlon.methods.registry import select_named
 
-    device = device_of(args.device)
-    request = requested(args, args.predictions)
+    device = args.device if args.engine == "ray" else device_of(args.device)
     named = select_named(args.method)
-    faults = bench(request, args.results, named=named, device=device, workers=args.workers, command=command())
+    if args.plan:
+        return _plan(args, named, device_of("auto") if device == "auto" else device)
+    request = requested(args, args.predictions)
+    faults = bench(
+        request,
+        args.results,
+        named=named,
+        device=device,
+        workers=args.workers,
+        engine=args.engine,
+        command=command(),
+    )
     return 2 if faults else 0
+
+
+def _plan(args: Namespace, named: Collection[str], device: str) -> int:
+    from visual_decathlon.benchmark.cli.request import requested
+    from visual_decathlon.benchmark.runs.preview import preview
+
+    with TemporaryDirectory() as scratch:  # weights of the user's are converted into the cache
+        request = requested(Namespace(**vars(args) | {"cache": Path(scratch)}), args.predictions)
+    preview(replace(request, cache=args.cache), args.results, named=named, device=device, workers=args.workers)
+    return 0

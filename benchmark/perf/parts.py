@@ -15,7 +15,7 @@ from visual_decathlon.benchmark.perf import pixels
 from visual_decathlon.benchmark.perf.rounds import Comparison, Rounds, Variant, run_interleaved
 from visual_decathlon.benchmark.perf.synthetic_records import write_many
 from visual_decathlon.benchmark.records.folder import ResultsFolder
-from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
+from visual_decathlon.benchmark.runs.engines.worker import ENVIRONMENT
 from visual_decathlon.benchmark.runtime.precision import SLOWER, times_slower
 from visual_decathlon.benchmark.runtime.progress import ProgressCallback, silent
 from visual_decathlon.benchmark.training.timing import Peak

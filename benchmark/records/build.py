@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.specs import Run
-from visual_decathlon.benchmark.records.provenance import Provenance, kernels
+from visual_decathlon.benchmark.records.provenance import Provenance, kernels, machine
 from visual_decathlon.benchmark.records.schema import EPOCH, SCHEMA_VERSION, check
 from visual_decathlon.benchmark.runtime import devices
 from visual_decathlon.methods.method import Method
@@ -38,11 +38,12 @@ def check_known(runs: Iterable[Run], provenance: Provenance) -> None:
 
 
 def on_device(record: dict, device: str) -> dict:
-    """Returns the record with the fields that torch knows of the device: its name, threads and kernels."""
+    """Returns the record with what is known where the run is executed: machine, device, threads, kernels."""
     import torch
 
     versions = json.dumps(json.loads(record["versions"]) | kernels(device))
-    return record | {"device": devices.name(device), "threads": torch.get_num_threads(), "versions": versions}
+    here = {"machine": machine(), "device": devices.name(device), "threads": torch.get_num_threads()}
+    return record | here | {"versions": versions}
 
 
 def _identity(run: Run, method: Method) -> dict:
@@ -97,7 +98,6 @@ def _environment(run: Run, provenance: Provenance) -> dict:
         "precision": run.profile.precision,
         "commit": provenance.commit,
         "versions": provenance.versions,
-        "machine": provenance.machine,
         "command": provenance.command,
     }
 

@@ -24,7 +24,7 @@ class Opened(Protocol):
 
 @dataclass(frozen=True)
 class Provenance:
-    """The fields that all records of one command share."""
+    """The fields that all records of one command share, on whatever machine each run is executed."""
 
     data: str
     data_id: str
@@ -33,12 +33,11 @@ class Provenance:
     command: str
     commit: str
     versions: str
-    machine: str
 
     @classmethod
     def here(cls, data: Opened, workers: int, command: str) -> "Provenance":
         """Returns the provenance of this process and checkout."""
-        return cls(data.name, data.id, data.standin, workers, command, commit(), versions(), machine())
+        return cls(data.name, data.id, data.standin, workers, command, commit(), versions())
 
 
 def commit() -> str:

@@ -21,18 +21,16 @@ from visual_decathlon.benchmark.report import files
 from visual_decathlon.benchmark.report.screen import Screen
 from visual_decathlon.benchmark.runs.backbones import lower_rates
 from visual_decathlon.benchmark.runs.data import DECODING, Data, PreparationProgress, open_data
-from visual_decathlon.benchmark.runs.engines.local import LocalEngine
+from visual_decathlon.benchmark.runs.engines import Engine
+from visual_decathlon.benchmark.runs.engines.names import open_engine
 from visual_decathlon.benchmark.runs.failures import print_failures_at_end
 from visual_decathlon.benchmark.runs.finished import make_current, move_conflicting_files, readable_records
 from visual_decathlon.benchmark.runs.plan import plan_baseline_runs, plan_runs
 from visual_decathlon.benchmark.runs.request import Request
 from visual_decathlon.benchmark.runs.runnable import keep_runnable
 from visual_decathlon.benchmark.runs.scheduler import run_jobs
-from visual_decathlon.benchmark.runs.worker_count import default_workers
-from visual_decathlon.benchmark.runtime.devices import on_cpu
 from visual_decathlon.benchmark.tables import superseded, table1
 from visual_decathlon.datasets.catalogue import DOMAINS
-from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import option
 from visual_decathlon.datasets.io import write_all
 
@@ -44,25 +42,29 @@ def bench(
     named: Collection[str] = (),
     device: str = "cpu",
     workers: int | None = None,
+    engine: str = "local",
     command: str = "",
 ) -> list[str]:
     """Train the missing runs of `request`, write the tables of all records in `results`, and print those of these runs.
 
     Returns a sentence for each run that failed; they are printed on stderr, too. `named` are the methods that raise
-    InputError if they cannot run; others are left out. `workers` is the number of processes, by default as many as the
-    device has room for. `command` is recorded. Raises InputError before anything is trained.
+    InputError if they cannot run; others are left out. `device` is as torch names it, for ray auto, cpu or cuda.
+    `workers` is the number of processes, by default as many as the device has room for. `engine` is local, or ray for
+    a cluster. `command` is recorded. Raises InputError before anything is trained.
     """
     prepare_folders(results, request.cache)
     with print_failures_at_end() as faults:
-        with Screen() as screen, LocalEngine(workers or cores(), device) as pool:
-            request, data, asked = _plan(request, named, screen, pool)
+        with Screen() as screen, open_engine(engine, workers, device, results, request.cache) as pool:
+            request = runnable(request, named, screen.say)
+            data = open_data(request, _preparing(request, screen, pool), screen.say)
+            asked = plan_runs(request, data, request.methods, request.seeds)
             with screen.busy("reading the records"):
                 finished = readable_records(results, screen.say)
                 at_hand = pd.concat([finished[finished["top1"].notna()], shipped(screen.say)])
             extra, shipped_baseline = baseline(request, data, asked, at_hand, screen)
             if todo := _unfinished(asked, asked + extra, finished, results, screen):
                 install_bundled_backbones((run.backbone for run in todo), ResultsFolder(SHIPPED).backbones, screen.say)
-                pool.count = workers or default_workers(device, todo)
+                pool.begin(todo)
                 provenance = Provenance.here(data, pool.count, command)
                 check_known(todo, provenance)
                 run_jobs(todo, results, provenance, pool, screen, faults)
@@ -79,21 +81,16 @@ def bench(
     return faults
 
 
-def _plan(
-    request: Request, named: Collection[str], screen: Screen, pool: LocalEngine
-) -> tuple[Request, Data, list[Run]]:
-    """Open the data; returns the request without methods that cannot run, the data, and the runs."""
+def runnable(request: Request, named: Collection[str], say: Callable[[str], None]) -> Request:
+    """The request without methods that cannot run; `say` gets sentences on it. Raises InputError as `bench` does."""
     for sentence in request.notes:
-        screen.say(sentence)
+        say(sentence)
     if request.data is not None and request.profile.name == "standin":
-        screen.say(
-            f"profile standin: a slim network on small crops; the paper's recipe is {option('profile')}decathlon"
-        )
-    request = keep_runnable(request, named, screen.say)
+        say(f"profile standin: a slim network on small crops; the paper's recipe is {option('profile')}decathlon")
+    request = keep_runnable(request, named, say)
     if sentence := rate_note(request.profile.adapt, request.methods, lower_rates(request.profile)):
-        screen.say(sentence)
-    data = open_data(request, _preparing(request, screen, pool), screen.say)
-    return request, data, plan_runs(request, data, request.methods, request.seeds)
+        say(sentence)
+    return request
 
 
 def _show(
@@ -116,12 +113,12 @@ def _show(
         )
 
 
-def _preparing(request: Request, screen: Screen, pool: LocalEngine) -> PreparationProgress:
+def _preparing(request: Request, screen: Screen, pool: Engine) -> PreparationProgress:
     """Shows the progress of preparing data; while one core decodes images, the CPU's workers start on the others."""
     runs = len(request.methods) * len(request.seeds) * len(request.domains or DOMAINS)
 
     def progress(task: str, domain: str, done: int, of: int) -> None:
-        if task == DECODING and on_cpu(pool.device):
+        if task == DECODING:
             pool.prepare(runs)
         screen.preparing(task, domain, done, of)
 

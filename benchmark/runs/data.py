@@ -16,7 +16,7 @@ from visual_decathlon.datasets.duplicates import HashedImages, duplicates_within
 from visual_decathlon.datasets.errors import Faults, ImageErrors, InputError, option
 from visual_decathlon.datasets.io import read_plain
 from visual_decathlon.datasets.own_domain import read_own
-from visual_decathlon.datasets.pack import Pack, pack
+from visual_decathlon.datasets.pack import FuturePack, Pack, future_pack, pack
 from visual_decathlon.datasets.standin import MARK
 from visual_decathlon.datasets.standin.drawn import manifests_drawn
 from visual_decathlon.datasets.text import printable
@@ -33,6 +33,8 @@ class Data:
     evaluate: dict[str, ImageSet] = field(default_factory=dict)
     pretraining: ImageSet | None = None  # imagenet12's train, under split test too; 4/5 of it under holdout
     complete: bool = True  # every split has as many images as the catalogue states
+    undecoded: int = 0  # images whose packs are not built yet, where nothing was to be written
+    undrawn: bool = False  # the same, where the stand-ins are not even drawn
 
 
 PreparationProgress = Callable[[str, str, int, int], None]
@@ -41,11 +43,17 @@ PreparationProgress = Callable[[str, str, int, int], None]
 DECODING = "decoding images once"
 
 
+def _standins(cache: Path) -> Path:
+    from visual_decathlon.datasets.standin.generate import VERSION
+
+    return cache / f"standin-v{VERSION}-seed0"
+
+
 def ensure_standins(cache: Path, progress: PreparationProgress = lambda *_: None) -> Path:
     """Return the folder of the stand-ins, in the official layout; draw them first if it does not exist."""
-    from visual_decathlon.datasets.standin.generate import VERSION, generate
+    from visual_decathlon.datasets.standin.generate import generate
 
-    root = cache / f"standin-v{VERSION}-seed0"
+    root = _standins(cache)
     if not root.is_dir():
         drawn = []
         progress("drawing the stand-in domains", "", 0, len(DOMAINS))
@@ -59,12 +67,16 @@ def ensure_standins(cache: Path, progress: PreparationProgress = lambda *_: None
 
 
 def open_data(
-    request: Request, progress: PreparationProgress, notify: Callable[[str], None] = lambda sentence: None
+    request: Request,
+    progress: PreparationProgress,
+    notify: Callable[[str], None] = lambda sentence: None,
+    write: bool = True,
 ) -> Data:
     """Draw the stand-ins if no data are given, read the annotations, pack the images that are not packed yet.
 
     `notify` is called with a sentence for everything that a user may not expect: files left out, images which occur
-    twice. Raises InputError; one error names all domains that cannot be read, and one names all images.
+    twice. Without `write` nothing is drawn or packed, and the result describes what it will be. Raises InputError; one
+    error names all domains that cannot be read, and one names all images.
     """
     _check_names(request)
     needed = tuple(dict.fromkeys(split for splits, _ in SPLITS[request.split] for split in splits))
@@ -72,17 +84,21 @@ def open_data(
     own = {name: problems.collect(read_own, name, folder, needed) for name, folder in request.selected_own_domains}
     if request.data is None:
         problems.raise_all()  # before anything is drawn
-        root = ensure_standins(request.cache, progress)
+        root = ensure_standins(request.cache, progress) if write else _standins(request.cache)
     else:
         root = request.data
     annotated = _read_annotations(request, root, needed, progress, problems) | own
     data = _describe(request, root, needed, annotated)
-    packs = _pack_all(request, root, annotated, progress)
+    packs = _pack_all(request, root, annotated, progress) if write else _future_packs(request, annotated, progress)
+    data.undrawn = request.data is None and not root.is_dir()
+    data.undecoded = sum(len(p) for made in packs.values() for p in made.values() if isinstance(p, FuturePack))
     for domain, splits in annotated.items():
         _add_domain(data, request, splits, packs[domain])
         for note in dict.fromkeys(note for split in splits for note in split.notes):
             notify(note)
-        if request.data is not None or domain in own:  # stand-ins repeat images only where they are meant to
+        if write and (
+            request.data is not None or domain in own
+        ):  # stand-ins repeat images only where they are meant to
             for note in _repetitions(request, splits, packs[domain]):
                 notify(note)
     return data
@@ -107,16 +123,24 @@ def _read_annotations(
     request: Request, root: Path, needed: tuple[str, ...], progress: PreparationProgress, problems: Faults
 ) -> dict[str, list[Split]]:
     """Read every needed split of the official domains, before any image is opened. Raises all `problems` too."""
-    annotated, wanted = {}, _wanted_domains(request, domains_in(root))
+    undrawn = request.data is None and not root.is_dir()
+    read = _to_draw if undrawn else read_split
+    annotated, wanted = {}, _wanted_domains(request, list(DOMAINS.values()) if undrawn else domains_in(root))
     slowly = Slowly(progress, "reading annotations")
     for done, domain in enumerate(wanted):
         slowly(domain.name, done, len(wanted))
         only_pretraining = domain.name == BACKBONE_DOMAIN and request.domains and BACKBONE_DOMAIN not in request.domains
         splits = ("train",) if only_pretraining else needed
-        annotated[domain.name] = [problems.collect(read_split, root, domain, split) for split in splits]
+        annotated[domain.name] = [problems.collect(read, root, domain, split) for split in splits]
     slowly("", len(wanted), len(wanted))
     problems.raise_all()
     return annotated
+
+
+def _to_draw(root: Path, domain: Domain, split: str) -> Split:
+    from visual_decathlon.datasets.standin.generate import split_to_draw
+
+    return split_to_draw(root, domain, split)
 
 
 def _wanted_domains(request: Request, available: list[Domain]) -> list[Domain]:
@@ -183,6 +207,20 @@ def _pack_all(
         raise _bad_images(request, root, bad)
     if request.data is None:
         _check_standins(root, annotated, packs)
+    return packs
+
+
+def _future_packs(
+    request: Request, annotated: dict[str, list[Split]], progress: PreparationProgress
+) -> dict[str, dict[str, Pack | FuturePack]]:
+    """The packs of every split, as far as they are built; those of undrawn stand-ins have no manifest."""
+    folder, packs = request.cache / "packs", {name: {} for name in annotated}
+    for split in (split for splits in annotated.values() for split in splits):
+        checking = partial(Slowly(progress, "reading images to identify them"), split.domain.name)
+        if split.root.is_dir():
+            packs[split.domain.name][split.name] = future_pack(split, folder, request.profile.resize, checking)
+        else:
+            packs[split.domain.name][split.name] = FuturePack(folder / f"{split.domain.name}-{split.name}", "", split)
     return packs
 
 

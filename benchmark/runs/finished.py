@@ -51,20 +51,21 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def readable_records(results: Path, notify: Callable[[str], None]) -> "pd.DataFrame":
+def readable_records(results: Path, notify: Callable[[str], None], move: bool = True) -> "pd.DataFrame":
     """Read the records of a results folder, with a column `stored`: whether the run's adapter file exists.
 
-    Files that cannot be read are moved aside, so that their runs are trained again; one sentence to `notify` names all
-    of them. Raises InputError where a file cannot be moved, or the folder itself cannot be read.
+    Files that cannot be read are moved aside, so that their runs are trained again; without `move` they are left out.
+    One sentence to `notify` names all of them. Raises InputError where a file cannot be moved, or the folder itself
+    cannot be read.
     """
     folder, faults = ResultsFolder(results).records, []
     frame = read_frame([folder], history=True, faults=faults, unlabelled=True).drop(columns="history")
     if closed := [fault for fault in faults if fault.path.is_dir()]:
         raise InputError(describe_faults(closed, ""))
-    if gone := [fault for fault in faults if fault.whole]:
+    if move and (gone := [fault for fault in faults if fault.whole]):
         set_aside(dict.fromkeys(fault.path for fault in gone))
         notify(_moved(gone, folder))
-    if others := [fault for fault in faults if not fault.whole]:
+    if others := [fault for fault in faults if not (move and fault.whole)]:
         notify(f"left out: {describe_faults(others, '')}")
     columns = (frame[name].tolist() for name in ("hash", "source_cell"))
     return frame.assign(stored=[stored(results, *row) for row in zip(*columns, strict=True)])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from visual_decathlon.benchmark.config.specs import Backbone, JointTraining, Run
+from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.runtime.numerics import configure_torch
 from visual_decathlon.benchmark.runtime.progress import Report
@@ -21,6 +22,10 @@ class Job(Protocol):
     dependencies: frozenset[str]  # keys of the jobs that must end first; keys of no job are fulfilled already
     epochs: int
     estimated_cost: int  # images shown, approximately: for the order of jobs and the time that is left
+
+    reads: tuple[Path, ...]  # files and folders that must exist before it
+    writes: tuple[Path, ...]  # files that it makes, not all of them always; with the last one it is finished
+    checkpoint: Path  # of the unfinished work
 
     def describe(self) -> str:
         """Name the work for the screen and for messages."""
@@ -54,6 +59,21 @@ class PretrainingJob:
     def estimated_cost(self) -> int:
         """Images shown, approximately."""
         return self.backbone.estimated_cost
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The images."""
+        return self.backbone.images.packs
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The backbone."""
+        return (self.backbone.path,)
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the unfinished pretraining."""
+        return self.backbone.checkpoint
 
     def describe(self) -> str:
         """`pretraining the plain backbone`"""
@@ -105,6 +125,21 @@ class JointTrainingJob:
         """Images shown, approximately."""
         return self.joint.estimated_cost
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The backbone, and the images of all domains."""
+        return (self.joint.backbone.path, *(pack for images in self.joint.images for pack in images.packs))
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The weights that the domains share."""
+        return (self.joint.path,)
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the unfinished training."""
+        return self.joint.checkpoint
+
     def describe(self) -> str:
         """`res_adapter_finetune_all over all domains`"""
         return f"{self._name()} over all domains"
@@ -154,6 +189,25 @@ class RunJob:
     def estimated_cost(self) -> int:
         """Images shown, approximately."""
         return self.run.estimated_cost
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The backbone, the domain's images, joint trainings, and what a finished run is evaluated again from."""
+        folder, run = ResultsFolder(self.results), self.run
+        again = (folder.record(run.hash), folder.adapters(run.hash)) if run.finished else ()
+        trained = (run.backbone.path, *(joint.path for joint in run.joint_trainings))
+        return (*trained, *run.train.packs, *run.evaluate.packs, *again)
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The adapters, the predictions where they are asked for, and the record."""
+        folder, hash = ResultsFolder(self.results), self.run.hash
+        return folder.adapters(hash), folder.predictions(hash), folder.record(hash)
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the unfinished run."""
+        return ResultsFolder(self.results).checkpoint(self.run.hash)
 
     def describe(self) -> str:
         """`finetune dtd`"""

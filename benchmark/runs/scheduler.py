@@ -12,6 +12,9 @@ from visual_decathlon.benchmark.runtime.device_sharing import sweep_notes
 from visual_decathlon.benchmark.runtime.precision import warning
 from visual_decathlon.datasets.errors import Unwritable, option
 
+LOSSES = 3
+"""So many times a job may be lost with the machine that executes it, before it counts as failed."""
+
 
 def run_jobs(
     todo: list[Run],
@@ -24,8 +27,9 @@ def run_jobs(
     """Make each missing backbone and joint training once, then execute the runs, the longest first.
 
     A message for each job that failed is appended to `failures`. Jobs which depend on it are left out, all others are
-    executed. A job whose process died is tried once more, alone, after the others. Raises Unwritable at the first job
-    that could not write, because every other job would fail in the same way.
+    executed. A job whose process died is tried once more, alone, after the others; one that was lost with its machine
+    is given out again at once, up to LOSSES times. Raises Unwritable at the first job that could not write, because
+    every other job would fail in the same way.
     """
     jobs = jobs_for(todo, results, provenance)
     screen.expect(sum(job.estimated_cost for job in jobs))
@@ -50,6 +54,7 @@ class _Schedule:
         self.engine, self.screen, self.failures = engine, screen, failures
         self.victims: dict[str, Job] = {}  # jobs whose process died once
         self.retries: list[Job] = []
+        self.losses: dict[str, list[str]] = {}  # why a job was lost, each time
         self.noted: set[str] = set()
 
     def run(self) -> None:
@@ -80,6 +85,8 @@ class _Schedule:
             if message["note"] not in self.noted:
                 self.noted.add(message["note"])
                 self.screen.say(message["note"])
+        elif "place" in message:
+            self.screen.begin(job.key, f"{job.describe()} on {message['place']}", job.epochs)
         elif "doing" in message:
             self.screen.doing(job.key, message["doing"], message["done"], message["of"])
         else:
@@ -89,7 +96,9 @@ class _Schedule:
         job = end.job
         if isinstance(end.error, Unwritable):
             raise Unwritable(f"{end.error}; then the same command goes on where it was")
-        if end.death and job.key not in self.victims:
+        if end.lost:
+            self._lost(job, end.lost)
+        elif end.death and job.key not in self.victims:
             self.victims[job.key] = job
             self.retries.append(job)
             self.screen.end(job.key, f"{job.describe()}: {end.death}; it is tried once more after the others, alone")
@@ -101,6 +110,16 @@ class _Schedule:
             self.undone.discard(job.key)
             self.screen.end(job.key, job.summary(end.result))
             self._submit_ready()
+
+    def _lost(self, job: Job, reason: str) -> None:
+        reasons = self.losses.setdefault(job.key, [])
+        reasons.append(reason)
+        if len(reasons) < LOSSES:
+            self.screen.end(job.key, f"{job.describe()}: {reason}; it is given out again")
+            self._submit(job)
+        else:
+            self.failures.append(f"{job.describe()}: lost {LOSSES} times: {'; '.join(reasons)}")
+            self.screen.end(job.key, f"{job.describe()}: not done")
 
 
 def _second_death(job: Job, death: str) -> str:

@@ -15,8 +15,8 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from visual_decathlon.datasets.annotations import annotation_path, read_split, write_annotations
-from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain
+from visual_decathlon.datasets.annotations import Split, annotation_path, read_split, write_annotations
+from visual_decathlon.datasets.catalogue import DOMAINS, SPLITS, Domain, image_id
 from visual_decathlon.datasets.child_processes import block_stop_signals, end_with_parent
 from visual_decathlon.datasets.cores import cores
 from visual_decathlon.datasets.errors import InputError
@@ -97,6 +97,24 @@ def _draw_chunk(root: str, name: str, split: str, seed: int, start: int, stop: i
         picture.save(os.path.join(root, paths[index]), quality=_QUALITY)
         rows.append((paths[index], *picture.size, label))
     return rows
+
+
+def split_to_draw(root: Path, domain: Domain, split: str, seed: int = 0) -> Split:
+    """The split that `generate` will draw below `root`, as `read_split` will read it, but for its images' sizes."""
+    images = plan(domain, split, seed)
+    paths = _paths(domain, split, images)
+    first = 1 + sum(sum(artist(domain).COUNTS[earlier]) for earlier in SPLITS[: SPLITS.index(split)])
+    return Split(
+        domain=domain,
+        name=split,
+        root=root,
+        files=paths,
+        ids=np.array([image_id(domain.k, split, number) for number in range(first, first + len(paths))], np.int64),
+        labels=np.array([label for label, _ in images], np.int64),
+        classes=tuple(artist(domain).CLASSES),
+        description=description(domain, seed),
+        source=root / "annotations" / f"{domain.name}_{split}.json",
+    )
 
 
 def generate(

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.benchmark.shop import Shop
 from tests.processes import Processes
 from visual_decathlon.benchmark.cli.main import main
 from visual_decathlon.benchmark.config.profiles import profile
+from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.runs.data import open_data
 from visual_decathlon.benchmark.runs.engines import JobEnded, JobProgress
 from visual_decathlon.benchmark.runs.engines.in_process import JobReport, execute_job
@@ -190,8 +191,8 @@ def finished(bench: Bench, together) -> Path:
 class Inline:
     """In place of the worker processes: every job is done in this one, when its turn comes."""
 
-    def __init__(self, count: int, device: str):
-        self.count, self.device, self.queue = count, device, []
+    def __init__(self, count: int | None, device: str):
+        self.count, self.device, self.queue = count or 2, device, []
 
     def __enter__(self) -> "Inline":
         return self
@@ -200,6 +201,9 @@ class Inline:
         pass
 
     def prepare(self, most: int) -> None:
+        pass
+
+    def begin(self, todo: Collection[Run]) -> None:
         pass
 
     def end(self, now: bool) -> None:
@@ -219,7 +223,7 @@ class Inline:
 @pytest.fixture
 def here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """As `bench`, but in this process and without workers: torch is loaded once."""
-    for module in ("bench", "rerun", "sweep"):
+    for module in ("engines.names", "rerun", "sweep"):
         monkeypatch.setattr(f"visual_decathlon.benchmark.runs.{module}.LocalEngine", Inline)
 
     def run(*words: str, **more) -> Done:

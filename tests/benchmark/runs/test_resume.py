@@ -27,7 +27,7 @@ from visual_decathlon.benchmark.training.checkpoint import Checkpoint
 from visual_decathlon.datasets.errors import InputError
 
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux lists the workers and reports their end")
-WHO = Provenance("tiny", "id", False, 1, "test", "", "{}", "machine")
+WHO = Provenance("tiny", "id", False, 1, "test", "", "{}")
 LONG = "width=0.125 epochs=40 pretrain.epochs=6 batch=8 pretrain.batch=8"
 
 

@@ -151,7 +151,7 @@ print(small, large, again)
 
 @pytest.mark.slow
 def test_the_peak_is_that_of_one_run_even_after_a_larger_one_in_the_same_process():
-    from visual_decathlon.benchmark.runs.engines.local import ENVIRONMENT
+    from visual_decathlon.benchmark.runs.engines.worker import ENVIRONMENT
 
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run([sys.executable, "-c", PEAKS], cwd=ROOT, env=environment, capture_output=True, text=True)
