@@ -25,6 +25,7 @@ from visual_decathlon.benchmark.runs.job import Job
 from visual_decathlon.datasets.errors import Unwritable
 from visual_decathlon.datasets.io import clear, make_folder, remove, temporary_name
 
+GATHERED = 0.02  # s in which messages go together: each list costs the driver a millisecond
 CHECKPOINT_EVERY = 60.0  # s between two checkpoints of a job that travel to the driver
 
 
@@ -91,8 +92,8 @@ class NodeWorker:
         clear(self._home)
         remove_unused(self._home / "files")
 
-    def execute(self, job: Job, offered: list[Offer]) -> Iterator[dict | Checkpoint | Outcome]:
-        """Execute the job; yields its messages, its checkpoints now and then, and at last its outcome."""
+    def execute(self, job: Job, offered: list[Offer]) -> Iterator[list[dict | Checkpoint | Outcome]]:
+        """Execute the job; yields lists of its messages, its checkpoints now and then, and at last its outcome."""
         place = temporary_name(self._home / "job")
         mine = Folders(place / "results", place / "cache")
         try:
@@ -100,11 +101,11 @@ class NodeWorker:
             yield from self._run(self._folders.moved(job, mine), mine)
         except OSError as error:
             sentence = f"{self._home} cannot be written ({error.strerror or error})"
-            yield Outcome(JobEnded(None, error=Unwritable(sentence)), {})
+            yield [Outcome(JobEnded(None, error=Unwritable(sentence)), {})]
         finally:
             remove(place)
 
-    def _place(self, offered: list[Offer], mine: Folders) -> Iterator[dict]:
+    def _place(self, offered: list[Offer], mine: Folders) -> Iterator[list[dict]]:
         """Link the offered files into the job's folders; those that this machine does not see are fetched first."""
         for number, offer in enumerate(offered):
             here, fetched = local_copy(offer, self._digest, self._read, self._home / "files")
@@ -112,22 +113,25 @@ class NodeWorker:
             make_folder(link.parent)
             link.symlink_to(here)
             if fetched:
-                yield {"doing": "fetching files", "done": number + 1, "of": len(offered)}
+                yield [{"doing": "fetching files", "done": number + 1, "of": len(offered)}]
 
-    def _run(self, job: Job, mine: Folders) -> Iterator[dict | Checkpoint | Outcome]:
+    def _run(self, job: Job, mine: Folders) -> Iterator[list[dict | Checkpoint | Outcome]]:
         worker, self._worker = self._worker or Worker(self._device), None
         if not worker.start(job):  # it died while it was idle
             worker.end(now=True)
             worker = Worker(self._device)
             worker.start(job)
-        sent = time.monotonic()
+        sent, said = time.monotonic(), []
         try:
             while isinstance(event := worker.receive(), JobProgress):
-                yield event.message
+                said.append(event.message)
                 if "epoch" in event.message and time.monotonic() - sent > CHECKPOINT_EVERY:
                     sent = time.monotonic()
                     with contextlib.suppress(FileNotFoundError):
-                        yield Checkpoint(job.checkpoint.read_bytes())
+                        said.append(Checkpoint(job.checkpoint.read_bytes()))
+                if not worker.pipe.poll(GATHERED):
+                    yield said
+                    said = []
         except GeneratorExit:
             worker.end(now=True)
             raise
@@ -139,4 +143,4 @@ class NodeWorker:
         if end.error:
             end = end._replace(error=type(end.error)(mine.reworded(str(end.error), self._folders)))
         made = [path for path in job.writes if path.is_file()] if end.error is None and not end.death else []
-        yield Outcome(end, {mine.in_other(path, self._folders): path.read_bytes() for path in made})
+        yield [*said, Outcome(end, {mine.in_other(path, self._folders): path.read_bytes() for path in made})]

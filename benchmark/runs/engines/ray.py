@@ -29,6 +29,7 @@ from visual_decathlon.datasets.errors import InputError, Unwritable, option, rea
 from visual_decathlon.datasets.io import write_all, write_bytes
 
 LOOK = 2.0  # s between two looks at the cluster's nodes
+STARTS = 3  # failed starts after which a node is left out: a cluster that just lost a driver cancels some
 PATIENCE = 20.0  # s without a free place, after which the user is told
 ANSWER = 5.0  # s for a cluster to answer
 AHEAD = 16  # messages of a job that an actor may be ahead of the driver
@@ -75,9 +76,11 @@ class RayEngine:
         self._names: dict[str, str] = {}  # of every node that was seen, by id
         self._slots: dict[str, int] = {}  # actors that each living node has room for, by id
         self._unfit: dict[str, str] = {}  # why a node is not used, by id
+        self._failed: dict[str, list[float]] = {}  # when actors failed to start on a node, by id
         self._notes: list[str] = []
         self._looked = self._moved = 0.0
         self._server = self._ray = None
+        self._token = False  # whether this command decided to show the user's token to the cluster
 
     def __enter__(self) -> "RayEngine":
         return self
@@ -90,6 +93,7 @@ class RayEngine:
 
     def begin(self, todo: Collection[Run]) -> None:
         """Connect to the cluster, or start one here, and choose device and count. Raises InputError."""
+        self._token = _use_token()
         self._ray = _connected()
         scheduling = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = scheduling(self._ray.get_runtime_context().get_node_id(), soft=False)
@@ -118,8 +122,9 @@ class RayEngine:
             if not awaited:
                 time.sleep(0.1)
                 continue
-            self._ray.wait(awaited, num_returns=1, timeout=LOOK / 2, fetch_local=False)
             ready, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0, fetch_local=False)
+            if not ready:  # then wait for the first
+                ready, _ = self._ray.wait(awaited, num_returns=1, timeout=LOOK / 2, fetch_local=False)
             ready = set(map(id, ready))
             for member in [member for member in self._members if id(member.awaited) in ready]:
                 if member in self._members:  # one before it may have taken its node out
@@ -156,7 +161,11 @@ class RayEngine:
         wanted = min(self.count, len(self._queue) + sum(member.job is not None for member in self._members))
         there = Counter(member.node for member in self._members)
         while len(self._members) < wanted:
-            free = {node: slots - there[node] for node, slots in self._slots.items() if slots > there[node]}
+            free = {
+                node: slots - there[node]
+                for node, slots in self._slots.items()
+                if slots > there[node] and time.monotonic() - self._failed.get(node, [0.0])[-1] > LOOK
+            }
             if not free:
                 break
             node = max(free, key=free.get)
@@ -199,16 +208,18 @@ class RayEngine:
         except (self._ray.exceptions.RayError, StopIteration, RuntimeError) as error:
             yield from self._lose(member, error)
             return
-        job = member.job
         if isinstance(said, Software):
             self._admit(member, said)
-        elif isinstance(said, Checkpoint):
-            write_bytes(said.content, job.checkpoint)
-        elif isinstance(said, Outcome):
-            member.job = member.awaited = None
-            yield self._finished(member, job, said)
-        else:
-            yield JobProgress(job, said)
+            return
+        job = member.job
+        for message in said:
+            if isinstance(message, Checkpoint):
+                write_bytes(message.content, job.checkpoint)
+            elif isinstance(message, Outcome):
+                member.job = member.awaited = None
+                yield self._finished(member, job, message)
+            else:
+                yield JobProgress(job, message)
 
     def _admit(self, member: _Member, theirs: Software) -> None:
         member.awaited = None
@@ -237,8 +248,13 @@ class RayEngine:
         self._dismiss(member)
         self._members.remove(member)
         self._look()
-        if job is None and member.node in self._slots:  # the node lives, and can start no actor
-            self._refuse(member.node, f"the node {name} is left out: the suite does not start there ({_short(error)})")
+        if job is None and member.node in self._slots:  # the node lives, and could not start an actor
+            failed = self._failed.setdefault(member.node, [])
+            failed.append(time.monotonic())
+            if len(failed) == STARTS:
+                sentence = f"the node {name} is left out: the suite does not start there ({_short(error)})"
+                hint = "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled" * self._token
+                self._refuse(member.node, sentence + hint)
         if job is not None:
             what = "its worker died" if member.node in self._slots else "the node was lost"
             yield JobEnded(job, lost=f"{what} ({name}: {_short(error)})")
@@ -272,8 +288,6 @@ def _connected() -> Any:
     # Read by `import ray`: what its system says of lost nodes is printed in spite of log_to_driver=False.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "(?s).*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if _has_token():  # `ray start` asks for it then, but Ray sends it only to a cluster that it finds by itself
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -292,10 +306,18 @@ def _connected() -> Any:
     return ray
 
 
-def _has_token() -> bool:
-    """Whether this user has a token of Ray's clusters, where Ray looks for it."""
+def _use_token() -> bool:
+    """Let Ray show the user's token, if there is one and RAY_AUTH_MODE does not decide; returns whether it does.
+
+    A cluster that `ray start` made asks for it then. Ray alone shows it only to a cluster that it finds by itself.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
     named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or Path.home().joinpath(".ray", "auth_token").is_file()
+    found = bool(named) or Path.home().joinpath(".ray", "auth_token").is_file()
+    if found:
+        os.environ["RAY_AUTH_MODE"] = "token"
+    return found
 
 
 def _check_answers(address: str) -> None:

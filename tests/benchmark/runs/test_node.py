@@ -38,7 +38,7 @@ def node_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def executed(worker: NodeWorker, job, offered: list[Offer]) -> tuple[list, Outcome]:
-    *messages, outcome = worker.execute(job, offered)
+    *messages, outcome = [message for some in worker.execute(job, offered) for message in some]
     assert isinstance(outcome, Outcome) and outcome.end.job is None
     return messages, outcome
 

@@ -41,6 +41,7 @@ cluster.shutdown()
 def cluster(processes, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Two nodes of one core each on this machine, the cluster of RAY_ADDRESS; gives the process of the second node."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # whether or not the user has a token
     head = processes.start([sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     address, node = next(line for line in head.stdout if line.count(" ") == 1 and ":" in line).split()
     monkeypatch.setenv("RAY_ADDRESS", address)
@@ -217,6 +218,25 @@ def test_a_lost_worker_is_told_from_a_lost_node(engine: RayEngine, tmp_path: Pat
     engine._ray.alive["b"] = False
     (end,) = engine._lose(other, RuntimeError("gone"))
     assert end.lost == "the node was lost (host-b: gone)" and engine._members == [] and engine._slots == {"a": 1}
+
+
+def test_a_node_that_starts_no_actor_is_left_out_after_some_tries(engine: RayEngine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "_start", lambda node: ray_engine._Member(f"actor on {node}", node, awaited=node))
+    engine._queue.extend([None] * 2)
+    engine._members.clear()
+    engine._hire()
+    for tries in range(1, ray_engine.STARTS + 1):
+        (other,) = (member for member in engine._members if member.node == "b")
+        assert (
+            engine._notes == [] and list(engine._lose(other, RuntimeError("x\nModuleNotFoundError: no suite."))) == []
+        )
+        engine._hire()
+        assert [member.node for member in engine._members] == ["a"], "not again at once"
+        if tries < ray_engine.STARTS:
+            engine._failed["b"][-1] -= 2 * ray_engine.LOOK
+            engine._hire()
+    sentence = "the node host-b is left out: the suite does not start there (ModuleNotFoundError: no suite)"
+    assert engine._notes == [sentence] and engine._slots == {"a": 1}
 
 
 def test_what_cannot_be_written_here_ends_the_command(engine: RayEngine, tmp_path: Path):
