@@ -96,9 +96,16 @@ def test_the_sentences_on_a_transformer():
     few = [means[m] for m in ("ia3", "partial", "bitfit", "pfeiffer")]
     assert f"`pfeiffer`: {min(few):.1f} to {max(few):.1f})" in text
     assert max(few) - means["feature"] < (means["finetune"] - means["feature"]) / 6
+    first = sorted(means.items(), key=lambda pair: -pair[1])
+    assert [name for name, _ in first[:6]] == ["side", "finetune", "dora", "fact", "par_adapter", "lora"]
+    dora, fact, par_adapter, lora = (f"`{name}` ({mean:.1f})" for name, mean in first[2:6])
+    assert f"{dora}, {fact}, {par_adapter} and {lora} have most of it" in text
+    orthogonal = [means[m] for m in ("hra", "oft", "boft")]
+    assert f"`boft`: {min(orthogonal):.1f} to {max(orthogonal):.1f})" in text and max(orthogonal) < means["lora"]
+    half, stored = means["lora(where='qv')"], {row.method: row.multiplier for row in table.rows}
     assert (
-        f"`dora` ({means['dora']:.1f}), `par_adapter` ({means['par_adapter']:.1f}) and `lora` ({means['lora']:.1f})"
-        in text
+        f"`lora(where='qv')`, have {half:.1f}, {means['lora'] - half:.1f} points less than those of all layers" in text
     )
+    assert "of #par. ({:.2f} and {:.2f})".format(stored["lora(where='qv')"], stored["lora"]) in text
     near = [means[m] for m in ("prompt", "prompt(deep=False)", "prefix", "adaptformer(bottleneck=8)")]
     assert all(abs(mean - means["feature"]) <= 0.5 for mean in near)
