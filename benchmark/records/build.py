@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION
 from visual_decathlon.benchmark.config.specs import Run
+from visual_decathlon.benchmark.records.environment import environment, node
 from visual_decathlon.benchmark.records.provenance import Provenance, kernels, machine
 from visual_decathlon.benchmark.records.schema import EPOCH, SCHEMA_VERSION, check
 from visual_decathlon.benchmark.runtime import devices
+from visual_decathlon.benchmark.runtime.nvml import driver
 from visual_decathlon.methods.method import Method
 from visual_decathlon.methods.registry import select
 from visual_decathlon.methods.shapes import Shapes
@@ -38,12 +40,19 @@ def check_known(runs: Iterable[Run], provenance: Provenance) -> None:
 
 
 def on_device(record: dict, device: str) -> dict:
-    """Returns the record with what is known where the run is executed: machine, device, threads, kernels."""
+    """Returns the record with what is known where the run is executed: machine, packages, device, threads, kernels."""
     import torch
 
     versions = json.dumps(json.loads(record["versions"]) | kernels(device))
-    here = {"machine": machine(), "device": devices.name(device), "threads": torch.get_num_threads()}
-    return record | here | {"versions": versions}
+    return record | {
+        "versions": versions,
+        "environment": environment(),
+        "machine": machine(),
+        "driver": driver(device),
+        "node": node(),
+        "device": devices.name(device),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _identity(run: Run, method: Method) -> dict:

@@ -31,6 +31,15 @@ class ResultsFolder:
         return self.path / "adapters" / f"{hash}.safetensors"
 
     @property
+    def environments(self) -> Path:
+        """Folder of the lists of installed packages."""
+        return self.path / "environments"
+
+    def environment(self, digest: str) -> Path:
+        """The list of the packages of an environment."""
+        return self.environments / f"{digest}.txt"
+
+    @property
     def unfinished(self) -> Path:
         """Folder of the checkpoints of runs that are not finished."""
         return self.path / "unfinished"
@@ -86,6 +95,7 @@ class ResultsFolder:
             self.records,
             self.unfinished,
             self.predictions_folder,
+            self.environments,
             self.figures,
             *(self.path / name for name in names),
         )

@@ -15,13 +15,14 @@ from visual_decathlon.benchmark.config.kernels import LAYOUTS, NORMS
 from visual_decathlon.datasets.catalogue import DOMAINS, is_valid_name
 from visual_decathlon.datasets.errors import InputError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SINCE = {
     "together": 2,
     **dict.fromkeys(("presentation", "backbone_manifest", "together_manifest", "asked"), 3),
     **dict.fromkeys(("runs_on_device", "cpu_seconds"), 3),
     **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps"), 4),
     "routed": 5,
+    **dict.fromkeys(("environment", "driver", "node"), 6),
 }
 """Fields that older records lack, with the version that introduced them. They are read as null."""
 
@@ -153,7 +154,15 @@ FIELDS: tuple[tuple[str, pa.DataType, str], ...] = (
     ),
     ("commit", pa.string(), "git commit, with + where the tree was changed"),
     ("versions", pa.string(), "python, torch and other versions, a CPU's instruction set, JSON"),
+    (
+        "environment",
+        pa.string(),
+        "digest of Python's and all installed packages' versions, which environments/<digest>.txt lists; null before "
+        "schema 6",
+    ),
     ("machine", pa.string(), "processor and system"),
+    ("driver", pa.string(), "version of the GPU's driver; null where there is none, and before schema 6"),
+    ("node", pa.string(), "name of the cluster's machine; null with the local engine, and before schema 6"),
     ("command", pa.string(), "the command that made it"),
     ("created", pa.string(), "UTC time, ISO 8601"),
     (

@@ -18,6 +18,7 @@ from visual_decathlon.benchmark.config.backbone_names import OWN
 from visual_decathlon.benchmark.config.identity import TRAINING_VERSION, network_digest, trunk_digest
 from visual_decathlon.benchmark.config.specs import Run
 from visual_decathlon.benchmark.records import build
+from visual_decathlon.benchmark.records.environment import list_environment
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.predictions import has_predictions, write_predictions
 from visual_decathlon.benchmark.records.provenance import Provenance
@@ -127,6 +128,7 @@ def _run(run: Run, results: Path, provenance: Provenance, device: str, shared: S
         record = done  # another command was faster: keep its measurements
     else:
         record = plausible(record)
+        list_environment(results)
         write_record(record, ResultsFolder(results).records)
     if not run.source_cell:
         ResultsFolder(results).checkpoint(run.hash).unlink(missing_ok=True)

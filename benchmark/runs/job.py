@@ -24,7 +24,7 @@ class Job(Protocol):
     estimated_cost: int  # images shown, approximately: for the order of jobs and the time that is left
 
     reads: tuple[Path, ...]  # files and folders that must exist before it
-    writes: tuple[Path, ...]  # files that it makes, not all of them always; with the last one it is finished
+    writes: tuple[Path, ...]  # files that it makes, or folders of them, not all always; the last one finishes it
     checkpoint: Path  # of the unfinished work
 
     def describe(self) -> str:
@@ -200,9 +200,9 @@ class RunJob:
 
     @property
     def writes(self) -> tuple[Path, ...]:
-        """The adapters, the predictions where they are asked for, and the record."""
+        """The adapters, the predictions where they are asked for, the list of packages, and the record."""
         folder, hash = ResultsFolder(self.results), self.run.hash
-        return folder.adapters(hash), folder.predictions(hash), folder.record(hash)
+        return folder.adapters(hash), folder.predictions(hash), folder.environments, folder.record(hash)
 
     @property
     def checkpoint(self) -> Path:

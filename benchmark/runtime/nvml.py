@@ -36,6 +36,16 @@ def millijoules(device: str) -> int | None:
     return None
 
 
+def driver(device: str) -> str | None:
+    """Returns the version of the GPU's driver; None where it is unknown."""
+    if (known := _handle(device)) is None:
+        return None
+    pynvml, _ = known
+    with suppress(Exception):
+        return pynvml.nvmlSystemGetDriverVersion()
+    return None
+
+
 def free_memory(device: str) -> int | None:
     """Returns the free memory in bytes; None where it is unknown. This makes no context on the GPU."""
     if (known := _handle(device)) is None:

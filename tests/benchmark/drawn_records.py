@@ -53,6 +53,7 @@ def record(method: str = "finetune", domain: str = "dtd", top1: float = 80.0, se
         **dict.fromkeys(("layout", "norm", "step", "first_step_seconds", "skipped_steps", "routed")),
         "threads": 1,
         "versions": '{"torch": "2.15.0"}',
+        **dict.fromkeys(("environment", "driver", "node")),
         "created": "2026-01-01T00:00:00+00:00",
     }
     return made | more

@@ -8,14 +8,16 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from visual_decathlon.benchmark.config.folders import HOME
+from visual_decathlon.benchmark.records.environment import name_node
 from visual_decathlon.benchmark.records.provenance import versions
 from visual_decathlon.benchmark.runs.engines import JobEnded, JobProgress
 from visual_decathlon.benchmark.runs.engines.folders import Folders
@@ -57,6 +59,11 @@ def _code() -> str:
     return digest.hexdigest()[:16]
 
 
+def _files(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that are files, and the files in those that are folders."""
+    return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+
+
 class Outcome(NamedTuple):
     """The end of a job, and the files that it made, by their paths on the driver's machine."""
 
@@ -88,6 +95,7 @@ class NodeWorker:
         self._home = Path(tempfile.gettempdir(), f"visual-decathlon-{os.getuid()}", "cluster")
         self._worker: Worker | None = None
         os.environ.update(variables)
+        name_node(platform.node())
         set_environment()
         clear(self._home)
         remove_unused(self._home / "files")
@@ -142,5 +150,5 @@ class NodeWorker:
         end = event._replace(job=None)
         if end.error:
             end = end._replace(error=type(end.error)(mine.reworded(str(end.error), self._folders)))
-        made = [path for path in job.writes if path.is_file()] if end.error is None and not end.death else []
+        made = _files(job.writes) if end.error is None and not end.death else []
         yield [*said, Outcome(end, {mine.in_other(path, self._folders): path.read_bytes() for path in made})]

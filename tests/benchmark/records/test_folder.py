@@ -55,7 +55,13 @@ def test_a_record_is_known_by_its_path(path: Path, is_one: bool):
 def test_half_written_files_are_removed_from_every_folder_that_is_written(tmp_path: Path, monkeypatch):
     folder = ResultsFolder(tmp_path / "results")
     written = [path.parent for path in (folder.record(HASH), folder.adapters(HASH), folder.checkpoint(HASH))]
-    written += [folder.predictions(HASH).parent, folder.figures, folder.figures / "curves", folder.path]
+    written += [
+        folder.predictions(HASH).parent,
+        folder.environments,
+        folder.figures,
+        folder.figures / "curves",
+        folder.path,
+    ]
     assert {*written} == {*folder.written_folders}
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

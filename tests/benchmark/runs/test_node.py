@@ -1,12 +1,14 @@
 """A worker on another machine: it gets the files that it does not see, and gives back what a local run writes."""
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from visual_decathlon.benchmark.records.environment import environment, installed
 from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.records.store import read_record
@@ -44,8 +46,9 @@ def executed(worker: NodeWorker, job, offered: list[Offer]) -> tuple[list, Outco
 
 
 @pytest.fixture
-def worker(node_home: Path) -> Callable[[Folders], NodeWorker]:
+def worker(node_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Folders], NodeWorker]:
     """`worker(folders)`: one of a driver with these folders; its process ends with the test."""
+    monkeypatch.delenv("VISUAL_DECATHLON_NODE", raising=False)  # so that what it sets ends with the test, too
     made = []
 
     def make(folders: Folders) -> NodeWorker:
@@ -122,15 +125,18 @@ def test_a_node_without_the_files_writes_what_a_local_run_writes(
     messages, outcome = executed(worker(folders), job, offered)
     assert [row["epoch"] for row in messages if "epoch" in row] == [1, 2]
     assert messages[0]["doing"] == "fetching files" and outcome.end.error is None
-    assert list(outcome.files) == [path for path in job.writes if "predictions" not in path.parts]
+    packages = ResultsFolder(folders.results).environment(environment())
+    assert list(outcome.files) == [job.writes[0], packages, job.writes[-1]]
+    assert outcome.files[packages].decode() == installed()
     assert not folders.results.exists(), "only the driver writes there"
     assert [path.name for path in node_home.glob("[!.]*")] == ["files"] and not list(node_home.glob(".job*"))
     there = ResultsFolder(finished)
-    adapters, record = outcome.files.values()
+    adapters, _, record = outcome.files.values()
     assert adapters == there.adapters(run.hash).read_bytes()
     (tmp_path / f"{run.hash}.parquet").write_bytes(record)
     one, other = read_record(tmp_path / f"{run.hash}.parquet"), read_record(there.record(run.hash))
-    known = set(vars(WHO)) | {"command"}
+    assert (one["node"], other["node"]) == (platform.node(), None)
+    known = set(vars(WHO)) | {"command", "node"}
     assert {name: one[name] for name in one if name not in TIMES | known} == {
         name: other[name] for name in other if name not in TIMES | known
     }

@@ -15,7 +15,7 @@ import pytest
 
 from tests.benchmark.runs.test_local_engine import ROOT, Fake, Quiet
 from tests.benchmark.runs.test_node import TIMES
-from tests.processes import gone, until
+from tests.processes import Processes, gone, until
 from visual_decathlon.benchmark.records.store import read_records
 from visual_decathlon.benchmark.runs.engines import JobEnded
 from visual_decathlon.benchmark.runs.engines import ray as ray_engine
@@ -37,16 +37,19 @@ cluster.shutdown()
 """
 
 
-@pytest.fixture
-def cluster(processes, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[int]:
     """Two nodes of one core each on this machine, the cluster of RAY_ADDRESS; gives the process of the second node."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # whether or not the user has a token
-    head = processes.start([sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    address, node = next(line for line in head.stdout if line.count(" ") == 1 and ":" in line).split()
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    yield int(node)
-    head.communicate("")
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("RAY_AUTH_MODE", "disabled")  # whether or not the user has a token
+        processes = Processes()  # its own: those of the fixture end with each test
+        head = processes.start([sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        address, node = next(line for line in head.stdout if line.count(" ") == 1 and ":" in line).split()
+        variables.setenv("RAY_ADDRESS", address)
+        yield int(node)
+        head.communicate("")
+        processes.end()
 
 
 def finished_runs(results: Path) -> int:
@@ -62,6 +65,27 @@ def workers() -> list[int]:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     actors = {pid for pid, command in commands.items() if command.startswith(b"ray::_Actor")}
     return [pid for pid, parent in parents.items() if parent in actors and b"spawn_main" in commands[pid]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux lists the workers and reports their end")
+def test_a_stopped_driver_stops_the_cluster_s_work(cluster: int, bench, finished: Path, tmp_path: Path):
+    longer = "width=0.125 epochs=400 pretrain.epochs=6 batch=8 pretrain.batch=8"
+    run = bench.start("--engine", "ray", method="finetune", settings=longer, results=tmp_path)
+    until(run, lambda: len(workers()) == 2)
+    left = [gone(worker) for worker in workers()]
+    os.killpg(run.pid, signal.SIGINT)
+    out, _ = run.communicate()
+    assert (run.returncode, out.splitlines()[-1]) == (130, "stopped; the same command goes on where it was")
+    assert all(line.startswith("[") for line in out.splitlines()[:-1]), out
+    for ended in left:
+        ended()
+
+
+@pytest.mark.slow
+def test_a_cluster_without_a_gpu_says_so(cluster: int, bench, tmp_path: Path):
+    done = bench("--engine", "ray", "--device", "cuda", results=tmp_path)
+    assert done.sentence == ("the Ray cluster has no GPU for these runs; add a node with one, or leave DEVICE= out")
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux lists the workers and reports their end")
@@ -84,32 +108,11 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster: int, bench, fin
     there, here = ({r["hash"]: r for r in read_records([folder])} for folder in (finished, tmp_path / "results"))
     assert len(here) == finished_runs(tmp_path / "results") == 30
     for hash, record in there.items():
-        same = record.keys() - TIMES - {"command", "backbone_source", "workers"}
+        same = record.keys() - TIMES - {"command", "backbone_source", "workers", "node"}
         assert {name: here[hash][name] for name in same} == {name: record[name] for name in same}
         if not record["source_cell"]:
             one, other = (folder / "adapters" / f"{hash}.safetensors" for folder in (finished, tmp_path / "results"))
             assert one.read_bytes() == other.read_bytes()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux lists the workers and reports their end")
-def test_a_stopped_driver_stops_the_cluster_s_work(cluster: int, bench, finished: Path, tmp_path: Path):
-    longer = "width=0.125 epochs=400 pretrain.epochs=6 batch=8 pretrain.batch=8"
-    run = bench.start("--engine", "ray", method="finetune", settings=longer, results=tmp_path)
-    until(run, lambda: len(workers()) == 2)
-    left = [gone(worker) for worker in workers()]
-    os.killpg(run.pid, signal.SIGINT)
-    out, _ = run.communicate()
-    assert (run.returncode, out.splitlines()[-1]) == (130, "stopped; the same command goes on where it was")
-    assert all(line.startswith("[") for line in out.splitlines()[:-1]), out
-    for ended in left:
-        ended()
-
-
-@pytest.mark.slow
-def test_a_cluster_without_a_gpu_says_so(cluster: int, bench, tmp_path: Path):
-    done = bench("--engine", "ray", "--device", "cuda", results=tmp_path)
-    assert done.sentence == ("the Ray cluster has no GPU for these runs; add a node with one, or leave DEVICE= out")
 
 
 def test_no_cluster_and_no_ray_are_sentences(monkeypatch: pytest.MonkeyPatch):
