@@ -18,8 +18,8 @@ _NODE = "VISUAL_DECATHLON_NODE"
 def installed() -> str:
     """Lines `name==version`: Python and all packages that it can import, as pip lists them, by name.
 
-    Copies of packages that another package carries inside itself are left out: a library may put them on the path of
-    the processes that it starts (Ray does), and the environment would seem another one there.
+    Copies of packages that another package carries inside itself are left out: `import ray` puts some on the path, and
+    the environment would seem another one in the processes that Ray starts.
     """
     found = [package for package in importlib.metadata.distributions() if not _carried(package)]
     lines = {f"{(package.name or 'unknown').lower().replace('_', '-')}=={package.version}" for package in found}
