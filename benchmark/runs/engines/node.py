@@ -5,6 +5,7 @@ are the same, and in folders of its own, so that the driver alone writes the res
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,11 +25,15 @@ from visual_decathlon.benchmark.runs.engines.folders import Folders
 from visual_decathlon.benchmark.runs.engines.node_files import Offer, local_copy, remove_unused
 from visual_decathlon.benchmark.runs.engines.worker import Worker, set_environment
 from visual_decathlon.benchmark.runs.job import Job
-from visual_decathlon.datasets.errors import Unwritable
+from visual_decathlon.datasets.errors import Unwritable, reason
 from visual_decathlon.datasets.io import clear, make_folder, remove, temporary_name
 
 GATHERED = 0.02  # s in which messages go together: each list costs the driver a millisecond
 CHECKPOINT_EVERY = 60.0  # s between two checkpoints of a job that travel to the driver
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Errors of a disk that cannot be written, and so fail every later job too."""
 
 
 class Software(NamedTuple):
@@ -108,8 +113,10 @@ class NodeWorker:
             yield from self._place(offered, mine)
             yield from self._run(self._folders.moved(job, mine), mine)
         except OSError as error:
-            sentence = f"{self._home} cannot be written ({error.strerror or error})"
-            yield [Outcome(JobEnded(None, error=Unwritable(sentence)), {})]
+            end = JobEnded(None, lost=f"its files did not arrive ({reason(error)})")
+            if error.errno in _DISK:
+                end = JobEnded(None, error=Unwritable(f"{self._home} cannot be written ({reason(error)})"))
+            yield [Outcome(end, {})]
         finally:
             remove(place)
 

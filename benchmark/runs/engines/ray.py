@@ -79,7 +79,7 @@ class RayEngine:
         self._failed: dict[str, list[float]] = {}  # when actors failed to start on a node, by id
         self._notes: list[str] = []
         self._looked = self._moved = 0.0
-        self._server = self._ray = None
+        self._server = self._ray = self._address = None
         self._token = False  # whether this command decided to show the user's token to the cluster
 
     def __enter__(self) -> "RayEngine":
@@ -95,6 +95,7 @@ class RayEngine:
         """Connect to the cluster, or start one here, and choose device and count. Raises InputError."""
         self._token = _use_token()
         self._ray = _connected()
+        self._address = self._ray.get_runtime_context().gcs_address
         scheduling = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = scheduling(self._ray.get_runtime_context().get_node_id(), soft=False)
         self._server = self._ray.remote(FileServer).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -143,7 +144,14 @@ class RayEngine:
         self._ray = None
 
     def _look(self) -> None:
-        """See which nodes the cluster has now, and how many actors each has room for."""
+        """See which nodes the cluster has now, and how many actors each has room for. Raises InputError if it is lost.
+
+        Ray itself would wait for a minute for a lost head, and then end this process without a word to it.
+        """
+        if self._address and not _answers(self._address):
+            self._ray = None  # nothing can be ended any more: the workers end with the cluster
+            lost = f"the Ray cluster at {self._address} no longer answers"
+            raise InputError(f"{lost}; start it again, and the same command goes on where it was")
         self._looked = time.monotonic()
         resource = "CPU" if self.device == "cpu" else "GPU"
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
@@ -240,7 +248,8 @@ class RayEngine:
             except InputError as error:
                 return JobEnded(job, error=error)
             job.checkpoint.unlink(missing_ok=True)
-        return outcome.end._replace(job=job)
+        death = outcome.end.death and f"{outcome.end.death} (on {self._names[member.node]})"
+        return outcome.end._replace(job=job, death=death)
 
     def _lose(self, member: _Member, error: Exception) -> Iterator[JobEnded]:
         """Take a member out that died, or never began."""
@@ -320,13 +329,29 @@ def _use_token() -> bool:
     return found
 
 
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where nothing listens at host:port."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+
+
+def _answers(address: str, tries: int = 3) -> bool:
+    """Whether something listens at host:port, now or a second or two later."""
+    for left in range(tries - 1, -1, -1):
+        try:
+            _reach(address)
+            return True
+        except OSError:
+            time.sleep(1.0 if left else 0.0)
+    return False
+
+
 def _check_answers(address: str) -> None:
     """Raise InputError where nothing listens at host:port. Ray itself would try for more than five minutes."""
-    host, _, port = address.rpartition(":")
-    if not host and address in ("local", "auto"):
+    if address in ("local", "auto"):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+        _reach(address)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(
             f"RAY_ADDRESS={address}: no cluster answers ({reason(error)}); give the host:port that `ray start --head` "

@@ -188,6 +188,20 @@ def test_a_node_whose_disk_is_full_says_so(bench, finished: Path, planned, worke
     assert str(outcome.end.error) == f"{node_home} cannot be written (No space left on device)"
 
 
+def test_a_file_that_does_not_arrive_is_no_full_disk(bench, finished: Path, planned, node_home: Path, tmp_path: Path):
+    """The file server's machine lost it, or it changed meanwhile: the run is given out again."""
+    (run,) = planned("res_adapter", domains=["svhn"])[2]
+    job = RunJob(run, tmp_path, WHO)
+    for broken in (FileNotFoundError(2, "No such file or directory"), OSError("it changed while it was sent")):
+
+        def digest(path: Path, broken=broken) -> str:
+            raise broken
+
+        one = NodeWorker(Folders(tmp_path, bench.cache), "cpu", {}, digest, FileServer().read)
+        _, outcome = executed(one, job, list(map(unseen, offers(job.reads))))
+        assert outcome.end.error is None and outcome.end.lost.startswith("its files did not arrive (")
+
+
 def test_software_that_differs_is_named():
     here = Software({"python": "3.12.1", "torch": "2.15.0"}, "abc")
     assert here.difference(here) == ""
