@@ -245,9 +245,7 @@ def test_a_node_that_starts_no_actor_is_left_out_after_some_tries(engine: RayEng
 def test_a_cluster_whose_head_is_lost_ends_the_command(engine: RayEngine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray_engine.time, "sleep", lambda seconds: None)
     engine._address = "127.0.0.1:1"
-    with pytest.raises(
-        InputError, match="the Ray cluster at 127.0.0.1:1 no longer answers; start it again, and the same"
-    ):
+    with pytest.raises(InputError, match=r"the Ray cluster at 127\.0\.0\.1:1 no longer answers; start it again"):
         engine._look()
     engine.end(now=True)  # does not wait for it
 
