@@ -297,6 +297,7 @@ def _connected() -> Any:
     # Read by `import ray`: what its system says of lost nodes is printed in spite of log_to_driver=False.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "(?s).*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # 20 tries of 40 s where no Ray listens at the port
     try:
         import ray
     except ImportError:
