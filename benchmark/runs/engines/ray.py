@@ -297,12 +297,13 @@ def _connected() -> Any:
     # Read by `import ray`: what its system says of lost nodes is printed in spite of log_to_driver=False.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "(?s).*")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # 20 tries of 40 s where no Ray listens at the port
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # not 20 tries of 40 s where something else listens
     try:
         import ray
     except ImportError:
         raise InputError("ray needs the extra of this name: `pip install '.[ray]'`", field="engine") from None
-    address = os.environ.get("RAY_ADDRESS") or "local"
     if "://" in address:
         raise InputError(f"RAY_ADDRESS={address}: run the command on a machine of the cluster, with host:port")
     _check_answers(address)
