@@ -40,6 +40,10 @@ def run(args: Namespace) -> int:
 
     device = args.device if args.engine == "ray" else device_of(args.device)
     named = select_named(args.method)
+    if args.engine == "ray" and not args.plan:  # before the data are prepared
+        from visual_decathlon.benchmark.runs.engines.ray_cluster import check_cluster
+
+        check_cluster()
     if args.plan:
         return _plan(args, named, device_of("auto") if device == "auto" else device)
     request = requested(args, args.predictions)
@@ -59,6 +63,8 @@ def _plan(args: Namespace, named: Collection[str], device: str) -> int:
     from visual_decathlon.benchmark.cli.request import requested
     from visual_decathlon.benchmark.runs.preview import preview
 
+    if args.engine == "ray" and args.workers is None:
+        print("the cluster is not asked: this plan is for one machine like this; WORKERS= gives another number")
     with TemporaryDirectory() as scratch:  # weights of the user's are converted into the cache
         request = requested(Namespace(**vars(args) | {"cache": Path(scratch)}), args.predictions)
     preview(replace(request, cache=args.cache), args.results, named=named, device=device, workers=args.workers)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def commit() -> str:
     if not IN_CHECKOUT:  # another repository may hold the environment that the suite is installed in
         return ""
     try:
-        run = lambda *words: subprocess.run(("git", "-C", str(HOME), *words), capture_output=True, check=True).stdout
+        quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # status would refresh the index, and lock it
+        command = ("git", "-C", str(HOME))
+        run = lambda *words: subprocess.run((*command, *words), capture_output=True, check=True, env=quiet).stdout
         changed = run("status", "--porcelain", "--untracked-files=no").strip()
         return run("rev-parse", "--short=12", "HEAD").decode("ascii", "replace").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -22,12 +22,13 @@ class Planned:
 
     methods: list[PlannedMethod]
     first: list[str]
+    again: int  # finished runs that are evaluated again for their predictions
     workers: int
     seconds: float | None  # on so many workers
     one_after_the_other: float | None
-    elsewhere: bool  # whether the times are those of other machines
+    of_other_machines: bool  # whether the times are those of other machines
     memory_mb: float | None  # of one worker
-    disk_bytes: float
+    disk_bytes: float | None
 
     def show(self, console: Console) -> None:
         """Print it."""
@@ -40,18 +41,22 @@ class Planned:
         console.print(table)
         if self.first:
             console.print(f"First: {'; '.join(self.first)}.")
+        if self.again:
+            console.print(f"Evaluated again for their predictions, not trained: {self.again} of the finished runs.")
         if not sum(row.runs - row.finished for row in self.methods):
-            console.print("Every run is finished: the bench would only make the tables.")
+            if not self.again:
+                console.print("Every run is finished: the bench would only make the tables.")
             return
-        source = "records of other machines" if self.elsewhere else "like records of this machine"
+        source = "records of other machines" if self.of_other_machines else "like records of this machine"
         if self.seconds is None:
-            console.print("Time: unknown, as no record has this network on such a device.")
+            console.print("Time of the runs: unknown, as no record has this network on such a device.")
         else:
             workers = f"{self.workers} workers" if self.workers > 1 else "one worker"
             alone = f", {duration(self.one_after_the_other)} with one" if self.workers > 1 else ""
-            console.print(f"Time: {duration(self.seconds)} with {workers}{alone}, by {source}.")
+            console.print(f"Time of the runs: {duration(self.seconds)} with {workers}{alone}, by {source}.")
         memory = "unknown" if self.memory_mb is None else f"about {self.workers * self.memory_mb / 1000:.1f} GB"
-        console.print(f"Memory: {memory}. Disk: about {self.disk_bytes / 1e6:,.0f} MB.")
+        disk = "unknown" if self.disk_bytes is None else f"about {self.disk_bytes / 1e6:,.0f} MB"
+        console.print(f"Memory: {memory}. Disk: {disk}.")
 
 
 def duration(seconds: float | None) -> str:

@@ -146,14 +146,20 @@ def _unfinished(asked: list[Run], runs: list[Run], finished: pd.DataFrame, resul
         screen.say(f"{again} have a record, but the file of their adapters is gone or cut off: trained again")
     for line in move_conflicting_files(todo, results):
         screen.say(line)
+    lacking = without_predictions(asked, {hash: done[hash] for hash in done.keys() - lost}, results)
+    if lacking:
+        screen.say(f"{len(lacking)} of them: evaluated again for their predictions, not trained")
+    return [*todo, *lacking]
+
+
+def without_predictions(asked: list[Run], done: dict[str, int], results: Path) -> list[Run]:
+    """The finished runs that lack the predictions that are asked for; `done` has their evaluated images by hash."""
     lacking = {
         run.hash: dataclasses.replace(run, finished=True)
         for run in asked
-        if run.predictions and run.hash in done.keys() - lost and not has_predictions(results, run.hash, done[run.hash])
+        if run.predictions and run.hash in done and not has_predictions(results, run.hash, done[run.hash])
     }
-    if lacking:
-        screen.say(f"{len(lacking)} of them: evaluated again for their predictions, not trained")
-    return [*todo, *lacking.values()]
+    return list(lacking.values())
 
 
 def baseline(

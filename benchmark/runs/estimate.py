@@ -75,10 +75,10 @@ class Estimates:
         peak = self._like["peak_mb"].max()
         return None if pd.isna(peak) else float(peak)
 
-    def stored_bytes(self, jobs: Iterable[RunJob]) -> float:
-        """What the jobs will store for their domains."""
-        sizes = (self._of(job.run.method)["bytes"].mean() for job in jobs)
-        return float(np.nansum([float(size) for size in sizes]))
+    def stored_bytes(self, jobs: Iterable[RunJob]) -> float | None:
+        """What the jobs will store for their domains; None where it is unknown."""
+        sizes = [float(self._of(job.run.method)["bytes"].mean()) for job in jobs]
+        return None if np.isnan(sizes).any() else sum(sizes)
 
 
 def _same_device(recorded: pd.Series, device: str) -> pd.Series:

@@ -12,7 +12,7 @@ from visual_decathlon.benchmark.records.folder import ResultsFolder
 from visual_decathlon.benchmark.records.provenance import Provenance
 from visual_decathlon.benchmark.report.planned import Planned, PlannedMethod
 from visual_decathlon.benchmark.report.screen import Screen
-from visual_decathlon.benchmark.runs.bench import baseline, runnable, shipped
+from visual_decathlon.benchmark.runs.bench import baseline, runnable, shipped, without_predictions
 from visual_decathlon.benchmark.runs.data import Data, open_data
 from visual_decathlon.benchmark.runs.estimate import Estimates, together
 from visual_decathlon.benchmark.runs.finished import readable_records
@@ -38,33 +38,39 @@ def preview(
             finished = readable_records(results, screen.say, move=False)
             at_hand = pd.concat([finished[finished["top1"].notna()], shipped(screen.say)])
         extra, _ = baseline(request, data, asked, at_hand, screen)
-        done = set(finished["hash"][finished["stored"]])
+        whole = finished[finished["stored"].astype(bool)]  # of no record at all, the column has no type
+        done = dict(zip(whole["hash"], whole["eval_images"], strict=True))
+        again = len(without_predictions(asked, done, results))
         estimates = Estimates(at_hand, request.profile, device)
-        plan = _planned(request, data, asked + extra, done, estimates, workers or default_workers(device, asked))
+        count = workers or default_workers(device, asked)
+        plan = _planned(request, data, asked + extra, set(done), again, estimates, count)
     plan.show(screen.console)
     return plan
 
 
 def _planned(
-    request: Request, data: Data, runs: list[Run], done: set[str], estimates: Estimates, workers: int
+    request: Request, data: Data, runs: list[Run], done: set[str], again: int, estimates: Estimates, workers: int
 ) -> Planned:
     todo = list({run.hash: run for run in runs if run.hash not in done}.values())
     everything = jobs_for(todo, Path(), Provenance.here(data, workers, ""))
     jobs = [job for job in everything if not (isinstance(job, PretrainingJob) and _at_hand(job))]
     seconds = {job.key: estimates.seconds(job) for job in jobs}
+    workers = max(1, min(workers, len(jobs)))
     kinds = (PretrainingJob, JointTrainingJob, RunJob)
     stages = [[seconds[job.key] for job in jobs if isinstance(job, kind)] for kind in kinds]
     known = None not in seconds.values()
     packs = data.undecoded * 3 * request.profile.resize**2 * SIDES
+    stored = estimates.stored_bytes(job for job in jobs if isinstance(job, RunJob))
     return Planned(
         methods=[_method(method, runs, done, seconds) for method in dict.fromkeys(run.method for run in runs)],
         first=_first(data, everything, jobs),
+        again=again,
         workers=workers,
         seconds=sum(together(stage, workers) for stage in stages) if known else None,
         one_after_the_other=sum(seconds.values()) if known else None,
-        elsewhere=estimates.of_other_machines,
+        of_other_machines=estimates.of_other_machines,
         memory_mb=estimates.memory_mb(),
-        disk_bytes=packs + estimates.stored_bytes(job for job in jobs if isinstance(job, RunJob)),
+        disk_bytes=None if stored is None else packs + stored,
     )
 
 

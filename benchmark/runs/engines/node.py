@@ -147,7 +147,7 @@ class NodeWorker:
                 if not worker.pipe.poll(GATHERED):
                     yield said
                     said = []
-        except GeneratorExit:
+        except BaseException:  # the driver wants no more, or what it should get cannot be read
             worker.end(now=True)
             raise
         if event.death:

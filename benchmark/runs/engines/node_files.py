@@ -45,8 +45,9 @@ def offers(paths: Iterable[Path]) -> list[Offer]:
     """Offers of those of the paths that exist; of a pack, its files."""
     found = []
     for path in dict.fromkeys(paths):
-        files = portable_files(path) if path.is_dir() else [path] if path.is_file() else []
-        found += map(Offer.of, files)
+        for file in portable_files(path) if path.is_dir() else [path]:
+            with contextlib.suppress(OSError):  # it does not exist, or no longer
+                found.append(Offer.of(file))
     return found
 
 

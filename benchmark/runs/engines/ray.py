@@ -6,14 +6,11 @@ software gets as many actors as it has GPUs or cores; an actor stays until the e
 costs an import of torch and a start of CUDA.
 """
 
-import logging
 import os
-import signal
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +20,15 @@ from visual_decathlon.benchmark.runs.engines import JobEnded, JobProgress
 from visual_decathlon.benchmark.runs.engines.folders import Folders, with_paths
 from visual_decathlon.benchmark.runs.engines.node import Checkpoint, NodeWorker, Outcome, Software
 from visual_decathlon.benchmark.runs.engines.node_files import FileServer, offers
+from visual_decathlon.benchmark.runs.engines.ray_cluster import answers, connected, short, use_token
 from visual_decathlon.benchmark.runs.job import Job
 from visual_decathlon.datasets.cores import cores
-from visual_decathlon.datasets.errors import InputError, Unwritable, option, reason
+from visual_decathlon.datasets.errors import InputError, Unwritable, option
 from visual_decathlon.datasets.io import write_all, write_bytes
 
 LOOK = 2.0  # s between two looks at the cluster's nodes
 STARTS = 3  # failed starts after which a node is left out: a cluster that just lost a driver cancels some
 PATIENCE = 20.0  # s without a free place, after which the user is told
-ANSWER = 5.0  # s for a cluster to answer
 AHEAD = 16  # messages of a job that an actor may be ahead of the driver
 
 
@@ -78,7 +75,7 @@ class RayEngine:
         self._unfit: dict[str, str] = {}  # why a node is not used, by id
         self._failed: dict[str, list[float]] = {}  # when actors failed to start on a node, by id
         self._notes: list[str] = []
-        self._looked = self._moved = 0.0
+        self._looked = self._waiting_since = 0.0
         self._server = self._ray = self._address = None
         self._token = False  # whether this command decided to show the user's token to the cluster
 
@@ -93,8 +90,8 @@ class RayEngine:
 
     def begin(self, todo: Collection[Run]) -> None:
         """Connect to the cluster, or start one here, and choose device and count. Raises InputError."""
-        self._token = _use_token()
-        self._ray = _connected()
+        self._token = use_token()
+        self._ray = connected()
         self._address = self._ray.get_runtime_context().gcs_address
         scheduling = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = scheduling(self._ray.get_runtime_context().get_node_id(), soft=False)
@@ -114,7 +111,7 @@ class RayEngine:
 
     def events(self) -> Iterator[JobProgress | JobEnded]:
         """Yield events as they happen until every job ended, also of jobs which are submitted meanwhile."""
-        self._moved = time.monotonic()
+        self._waiting_since = time.monotonic()
         while self._queue or any(member.job for member in self._members):
             self._hire()
             yield from self._hand_out()
@@ -135,12 +132,11 @@ class RayEngine:
         """End all actors and their jobs; a cluster that was started here ends too."""
         if self._ray is None:
             return
-        for member in self._members:
-            self._dismiss(member)
-        if self._server is not None:
-            self._ray.kill(self._server)
+        for actor in [*(member.actor for member in self._members), self._server]:
+            self._kill(actor)
         self._members, self._server = [], None
-        self._ray.shutdown()
+        with suppress(Exception):  # the cluster is lost
+            self._ray.shutdown()
         self._ray = None
 
     def _look(self) -> None:
@@ -148,7 +144,7 @@ class RayEngine:
 
         Ray itself would wait for a minute for a lost head, and then end this process without a word to it.
         """
-        if self._address and not _answers(self._address):
+        if self._address and not answers(self._address):
             self._ray = None  # nothing can be ended any more: the workers end with the cluster
             lost = f"the Ray cluster at {self._address} no longer answers"
             raise InputError(f"{lost}; start it again, and the same command goes on where it was")
@@ -201,10 +197,10 @@ class RayEngine:
     def _told(self) -> Iterator[JobProgress]:
         """Sentences for the user, as messages of any job."""
         if any(member.fit for member in self._members):
-            self._moved = time.monotonic()
-        elif time.monotonic() - self._moved > PATIENCE:
+            self._waiting_since = time.monotonic()
+        elif time.monotonic() - self._waiting_since > PATIENCE:
             self._notes.append(f"waiting for the Ray cluster: no {self._place_name()} is free, or none answers yet")
-            self._moved = float("inf")
+            self._waiting_since = float("inf")  # it is said once
         job = next((m.job for m in self._members if m.job), None) or (self._queue[0] if self._queue else None)
         while self._notes and job:
             yield JobProgress(job, {"note": self._notes.pop(0)})
@@ -213,7 +209,10 @@ class RayEngine:
         """What a member says next, or its loss."""
         try:
             said = self._ray.get(member.awaited if member.job is None else next(member.awaited))
-        except (self._ray.exceptions.RayError, StopIteration, RuntimeError) as error:
+        except self._ray.exceptions.RayTaskError as error:  # an exception of our own code there
+            yield from self._lose(member, error, trace=str(error))
+            return
+        except (self._ray.exceptions.RayError, StopIteration) as error:
             yield from self._lose(member, error)
             return
         if isinstance(said, Software):
@@ -226,6 +225,8 @@ class RayEngine:
             elif isinstance(message, Outcome):
                 member.job = member.awaited = None
                 yield self._finished(member, job, message)
+                if member.node in self._unfit:
+                    self._remove_idle(member.node)
             else:
                 yield JobProgress(job, message)
 
@@ -251,122 +252,44 @@ class RayEngine:
         death = outcome.end.death and f"{outcome.end.death} (on {self._names[member.node]})"
         return outcome.end._replace(job=job, death=death)
 
-    def _lose(self, member: _Member, error: Exception) -> Iterator[JobEnded]:
-        """Take a member out that died, or never began."""
+    def _lose(self, member: _Member, error: Exception, trace: str | None = None) -> Iterator[JobEnded]:
+        """Take a member out that died, or never began; with a `trace` it met a defect."""
         job, name = member.job, self._names[member.node]
-        self._dismiss(member)
+        self._kill(member.actor)
         self._members.remove(member)
         self._look()
         if job is None and member.node in self._slots:  # the node lives, and could not start an actor
             failed = self._failed.setdefault(member.node, [])
             failed.append(time.monotonic())
             if len(failed) == STARTS:
-                sentence = f"the node {name} is left out: the suite does not start there ({_short(error)})"
+                sentence = f"the node {name} is left out: the suite does not start there ({short(error)})"
                 hint = "; if the cluster was started without a token, set RAY_AUTH_MODE=disabled" * self._token
                 self._refuse(member.node, sentence + hint)
-        if job is not None:
+        if job is not None and trace:
+            sentence = (
+                f"{job.describe()}: ended by a defect on {name}, whose traceback is above; the other runs went on"
+            )
+            yield JobEnded(job, error=InputError(sentence), trace=trace)
+        elif job is not None:
             what = "its worker died" if member.node in self._slots else "the node was lost"
-            yield JobEnded(job, lost=f"{what} ({name}: {_short(error)})")
+            yield JobEnded(job, lost=f"{what} ({name}: {short(error)})")
 
     def _place_name(self) -> str:
         return "core" if self.device == "cpu" else "GPU"
 
     def _refuse(self, node: str, sentence: str) -> None:
-        """Use a node no more; what runs there goes on."""
+        """Use a node no more; what runs there goes on, and its actors end after it."""
         if node not in self._unfit:
             self._unfit[node] = sentence
             self._notes.append(sentence)
         self._slots.pop(node, None)
+        self._remove_idle(node)
+
+    def _remove_idle(self, node: str) -> None:
         for member in [m for m in self._members if m.node == node and m.job is None]:
-            self._dismiss(member)
+            self._kill(member.actor)
             self._members.remove(member)
 
-    def _dismiss(self, member: _Member) -> None:
+    def _kill(self, actor: Any) -> None:
         with suppress(Exception):  # it is dead already
-            self._ray.kill(member.actor, no_restart=True)
-
-
-def _short(error: Exception) -> str:
-    """The last line of an error of Ray, which says what happened; those before it are addresses."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:160].rstrip(".")
-
-
-def _connected() -> Any:
-    """Ray, connected to a cluster. Raises InputError where it is not installed, or the cluster does not answer."""
-    # Read by `import ray`: what its system says of lost nodes is printed in spite of log_to_driver=False.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "(?s).*")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    if address != "local":
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # not 20 tries of 40 s where something else listens
-    try:
-        import ray
-    except ImportError:
-        raise InputError("ray needs the extra of this name: `pip install '.[ray]'`", field="engine") from None
-    if "://" in address:
-        raise InputError(f"RAY_ADDRESS={address}: run the command on a machine of the cluster, with host:port")
-    _check_answers(address)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    own = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": 2**29} if address == "local" else {}
-    try:
-        with _signals_kept():
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-        raise InputError(f"RAY_ADDRESS={address}: no cluster answers ({_short(error)}); see `ray status`") from None
-    return ray
-
-
-def _use_token() -> bool:
-    """Let Ray show the user's token, if there is one and RAY_AUTH_MODE does not decide; returns whether it does.
-
-    A cluster that `ray start` made asks for it then. Ray alone shows it only to a cluster that it finds by itself.
-    """
-    if "RAY_AUTH_MODE" in os.environ:
-        return False
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    found = bool(named) or Path.home().joinpath(".ray", "auth_token").is_file()
-    if found:
-        os.environ["RAY_AUTH_MODE"] = "token"
-    return found
-
-
-def _reach(address: str) -> None:
-    """Raise OSError or ValueError where nothing listens at host:port."""
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
-
-
-def _answers(address: str, tries: int = 3) -> bool:
-    """Whether something listens at host:port, now or a second or two later."""
-    for left in range(tries - 1, -1, -1):
-        try:
-            _reach(address)
-            return True
-        except OSError:
-            time.sleep(1.0 if left else 0.0)
-    return False
-
-
-def _check_answers(address: str) -> None:
-    """Raise InputError where nothing listens at host:port. Ray itself would try for more than five minutes."""
-    if address in ("local", "auto"):
-        return
-    try:
-        _reach(address)
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"RAY_ADDRESS={address}: no cluster answers ({reason(error)}); give the host:port that `ray start --head` "
-            "printed, or auto for the cluster of this machine"
-        ) from None
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes the signals that end a command for itself; this gives them back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            self._ray.kill(actor, no_restart=True)

@@ -51,6 +51,14 @@ def test_stand_ins_that_are_not_drawn_yet(command, tmp_path: Path):
     assert "(at hand: it comes with the suite)" in done.out and list(tmp_path.iterdir()) == []
 
 
+def test_finished_runs_without_the_predictions_that_are_asked_for(here, finished: Path):
+    done = here("--plan", "--predictions", "--workers", "5", method="feature", results=finished)
+    assert "Evaluated again for their predictions, not trained: 10 of the finished runs." in done.out
+    assert "Every run is finished" not in done.out
+    done = here("--plan", "--seeds", "8,", "--domains", "svhn", "--workers", "5", method="feature", results=finished)
+    assert "with one worker, by" in done.out, "there is one run"
+
+
 def test_a_wrong_method_is_the_sentence_of_a_bench(here, tmp_path: Path):
     done = here("--plan", method="prompt", results=tmp_path / "none")
     assert done.sentence == here(method="prompt", results=tmp_path / "none").sentence
@@ -99,7 +107,8 @@ def test_nothing_is_estimated_without_a_like_record(planned, finished: Path):
     for frame in (read_frame([finished]), read_frame([finished]).iloc[:0]):
         estimates = Estimates(frame, request.profile, "cpu")
         assert estimates.seconds(RunJob(run, finished, None)) is None and estimates.memory_mb() is None
-        assert estimates.stored_bytes([RunJob(run, finished, None)]) == 0 and not estimates.of_other_machines
+        assert estimates.stored_bytes([RunJob(run, finished, None)]) is None and not estimates.of_other_machines
+        assert estimates.stored_bytes([]) == 0
     request = planned("finetune")[0]
     gpu = Estimates(read_frame([finished]).assign(device="a card"), request.profile, "cuda")
     assert gpu.memory_mb() is not None, "of a cluster's GPU, which is not here: records of any"
@@ -111,8 +120,9 @@ def test_jobs_side_by_side():
 
 def test_words(capsys: pytest.CaptureFixture):
     assert [duration(s) for s in (None, 40, 100, 7200)] == ["unknown", "about 40 s", "about 2 min", "about 2.0 h"]
-    plan = Planned([PlannedMethod("lora", 3, 1, 60.0)], [], 1, 60.0, 60.0, True, None, 2e6)
+    plan = Planned([PlannedMethod("lora", 3, 1, 60.0)], [], 0, 1, 60.0, 60.0, True, None, 2e6)
     plan.show(PlainConsole(wide=200))
     out = capsys.readouterr().out
     assert rows(out)["lora"] == ["3", "1", "2", "about 60 s"]
-    assert "Time: about 60 s with one worker, by records of other machines.\nMemory: unknown. Disk: about 2 MB." in out
+    assert "Time of the runs: about 60 s with one worker, by records of other machines.\n" in out
+    assert "Memory: unknown. Disk: about 2 MB." in out

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from tests.benchmark.runs.test_local_engine import ROOT, Fake, Quiet
 from tests.benchmark.runs.test_node import TIMES
 from tests.processes import Processes, gone, until
 from visual_decathlon.benchmark.records.store import read_records
-from visual_decathlon.benchmark.runs.engines import JobEnded
+from visual_decathlon.benchmark.runs.engines import JobEnded, ray_cluster
 from visual_decathlon.benchmark.runs.engines import ray as ray_engine
 from visual_decathlon.benchmark.runs.engines.node import Outcome, Software
 from visual_decathlon.benchmark.runs.engines.ray import RayEngine
@@ -116,19 +115,34 @@ def test_a_killed_node_and_a_killed_driver_lose_nothing(cluster: int, bench, fin
 
 
 def test_no_cluster_and_no_ray_are_sentences(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
     with pytest.raises(InputError, match="run the command on a machine of the cluster, with host:port"):
-        ray_engine._connected()
-    for address in ("127.0.0.1:1", "localhost", "[::1]:x", "127.0.0.1:99999999"):
+        ray_cluster.check_cluster()
+    for address in ("localhost", "[::1]:x", "127.0.0.1:99999999", "head:0", ":", ":6379", "AUTO"):
         monkeypatch.setenv("RAY_ADDRESS", address)
-        with pytest.raises(
-            InputError, match=rf"^RAY_ADDRESS={re.escape(address)}: no cluster answers \(.*; give the host"
-        ):
-            ray_engine._connected()
-    monkeypatch.setitem(sys.modules, "ray", None)
+        sentence = f"^RAY_ADDRESS={re.escape(address)} is no address; give host:port, as head:6379, or auto"
+        with pytest.raises(InputError, match=sentence):
+            ray_cluster.check_cluster()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(
+        InputError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: no cluster answers \(.*; give the host:port that"
+    ):
+        ray_cluster.connected()
+    for address in ("", " auto ", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        ray_cluster.check_cluster()
+    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"engine=ray needs the extra of this name: `pip install '\.\[ray\]'`"):
-        ray_engine._connected()
+        ray_cluster.connected()
+
+
+def test_a_wrong_address_is_told_before_anything_is_prepared(bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+    monkeypatch.setenv("RAY_ADDRESS", "head")
+    done = bench("--engine", "ray", "--cache", tmp_path / "cache", results=tmp_path / "results")
+    assert done.sentence == "RAY_ADDRESS=head is no address; give host:port, as head:6379, or auto"
+    assert list(tmp_path.iterdir()) == []
 
 
 class Scripted:
@@ -163,6 +177,7 @@ class Cluster:
 
     class exceptions:
         RayError = RuntimeError
+        RayTaskError = KeyError
 
     def __init__(self):
         self.alive, self.killed = {"a": True, "b": True}, []
@@ -213,6 +228,32 @@ def test_a_node_with_a_full_disk_loses_its_jobs_to_the_others(engine: RayEngine,
         engine._hire()
 
 
+def test_an_actor_on_a_refused_node_gets_no_other_job(engine: RayEngine, tmp_path: Path):
+    one, other = engine._members
+    engine._members.append(third := ray_engine._Member("another on b", "b", fit=True))
+    full = Outcome(JobEnded(None, error=Unwritable("/tmp/x cannot be written (No space left on device)")), {})
+    other.job, third.job = Fake("x", tmp_path), Fake("y", tmp_path)
+    engine._ray.get = lambda said: said
+    other.awaited, third.awaited = iter([[full]]), iter([[Outcome(JobEnded(None, result="y"), {})]])
+    (lost,) = engine._receive(other)
+    assert lost.lost and engine._members == [one, third], "it runs to its end"
+    (end,) = engine._receive(third)
+    assert end.result == "y" and engine._members == [one] and engine._ray.killed == ["actor on b", "another on b"]
+
+
+def test_a_defect_in_an_actor_is_no_loss(engine: RayEngine, tmp_path: Path):
+    one, _ = engine._members
+    one.job, one.awaited = Fake("x", tmp_path), iter(["a reference"])
+
+    def broken(said: str):
+        raise KeyError("Traceback of the actor")
+
+    engine._ray.get = broken
+    (end,) = engine._receive(one)
+    assert end.lost is None and "Traceback of the actor" in end.trace
+    assert str(end.error) == "doing x: ended by a defect on host-a, whose traceback is above; the other runs went on"
+
+
 def test_a_lost_worker_is_told_from_a_lost_node(engine: RayEngine, tmp_path: Path):
     one, other = engine._members
     one.job, other.job = Fake("x", tmp_path), Fake("y", tmp_path)
@@ -243,7 +284,7 @@ def test_a_node_that_starts_no_actor_is_left_out_after_some_tries(engine: RayEng
 
 
 def test_a_cluster_whose_head_is_lost_ends_the_command(engine: RayEngine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ray_engine.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(ray_cluster.time, "sleep", lambda seconds: None)
     engine._address = "127.0.0.1:1"
     with pytest.raises(InputError, match=r"the Ray cluster at 127\.0\.0\.1:1 no longer answers; start it again"):
         engine._look()
