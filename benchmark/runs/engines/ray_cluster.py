@@ -57,7 +57,7 @@ def connected() -> Any:
     check_cluster()
     address = _address()
     # `import ray` reads these. Without the first, Ray prints dozens of lines about a lost node, logs off or not.
-    quiet = {"RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*", "RAY_BACKEND_LOG_LEVEL": "error", "RAY_USAGE_STATS_ENABLED": "0"}
+    quiet = {"RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*", "RAY_USAGE_STATS_ENABLED": "0"}
     if address != "local":
         quiet["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # not 20 tries of 40 s where something else listens
     os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
