@@ -92,7 +92,8 @@ endif
 .PHONY: $(targets)
 
 bench: .venv/made
-	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) $(call option,ENGINE,engine) $(if $(call on,PLAN),--plan) \
+	@$(PY) -m benchmark $(if $(RERUN),rerun $(call quoted,$(RERUN)),run) $(runs) $(call option,WORKERS,workers) \
+	  $(call option,ENGINE,engine) $(if $(call on,PLAN),--plan) \
 	  $(if $(call on,PREDICTIONS),--predictions) $(folders)
 
 sum: .venv/made

@@ -71,6 +71,7 @@ class RayEngine:
         self._queue: deque[Job] = deque()
         self._members: list[_Member] = []
         self._names: dict[str, str] = {}  # of every node that was seen, by id
+        self._alive: set[str] = set()  # the nodes that the cluster has now, by id
         self._slots: dict[str, int] = {}  # actors that each living node has room for, by id
         self._unfit: dict[str, str] = {}  # why a node is not used, by id
         self._failed: dict[str, list[float]] = {}  # when actors failed to start on a node, by id
@@ -93,8 +94,7 @@ class RayEngine:
         self._token = use_token()
         self._ray = connected()
         self._address = self._ray.get_runtime_context().gcs_address
-        scheduling = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        here = scheduling(self._ray.get_runtime_context().get_node_id(), soft=False)
+        here = self._on(self._ray.get_runtime_context().get_node_id())
         self._server = self._ray.remote(FileServer).options(num_cpus=0, scheduling_strategy=here).remote()
         if self.device == "auto":
             self.device = "cuda:0" if self._ray.cluster_resources().get("GPU") else "cpu"
@@ -114,15 +114,18 @@ class RayEngine:
         self._waiting_since = time.monotonic()
         while self._queue or any(member.job for member in self._members):
             self._hire()
+            for member in [member for member in self._members if member.node not in self._alive]:
+                yield from self._lose(member, ConnectionError("the cluster sees it no longer"))
             yield from self._hand_out()
             yield from self._told()
             awaited = [member.awaited for member in self._members if member.awaited is not None]
             if not awaited:
                 time.sleep(0.1)
                 continue
-            ready, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0, fetch_local=False)
+            # Ready is what is on this machine: to get what a lost node still had would wait for ever.
+            ready, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0)
             if not ready:  # then wait for the first
-                ready, _ = self._ray.wait(awaited, num_returns=1, timeout=LOOK / 2, fetch_local=False)
+                ready, _ = self._ray.wait(awaited, num_returns=1, timeout=LOOK / 2)
             ready = set(map(id, ready))
             for member in [member for member in self._members if id(member.awaited) in ready]:
                 if member in self._members:  # one before it may have taken its node out
@@ -151,6 +154,7 @@ class RayEngine:
         self._looked = time.monotonic()
         resource = "CPU" if self.device == "cpu" else "GPU"
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        self._alive = {node["NodeID"] for node in nodes}
         self._names |= {node["NodeID"]: node["NodeManagerHostname"] for node in nodes}
         fit = [node for node in nodes if node["NodeID"] not in self._unfit]
         self._slots = {node["NodeID"]: int(node["Resources"].get(resource, 0)) for node in fit}
@@ -176,11 +180,14 @@ class RayEngine:
             there[node] += 1
             self._members.append(self._start(node))
 
+    def _on(self, node: str) -> Any:
+        """Places an actor on this node, and on no other."""
+        return self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+
     def _start(self, node: str) -> _Member:
-        place = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         needs = {"num_cpus": 1, "num_gpus": 0 if self.device == "cpu" else 1}
         variables = {name: value for name, value in os.environ.items() if name.startswith("VISUAL_DECATHLON_")}
-        actor = self._ray.remote(_Actor).options(**needs, scheduling_strategy=place)
+        actor = self._ray.remote(_Actor).options(**needs, scheduling_strategy=self._on(node))
         actor = actor.remote(self._folders, self.device, variables, self._server)
         return _Member(actor, node, awaited=actor.software.remote())
 
